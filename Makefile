@@ -1,0 +1,50 @@
+# Every target sets up .venv first when it is missing or older than pyproject.toml. `make help` lists them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Where runs, checkpoints and MLflow's database live; `make ui` opens the store of the jobs run with the same.
+STORAGE ?= runs
+PORT ?= 5000
+WORKERS ?= 2
+# SLOW=1 runs the tests marked slow too; ARGS goes to pytest as it is: make test ARGS="-k boxes"
+SLOW ?=
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+CODE := sgmg pipelines jobs tests
+
+.PHONY: help setup demo test check bench ui
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
+
+setup: $(STAMP) ## make .venv and install the project into it
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No python3 on PATH. Install Python 3.11 or later, or say make PYTHON=/path/to/it."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but sgmg needs Python 3.11 or later. Say make PYTHON=/path/to/it."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## the whole story on a small synthetic dataset, on a CPU
+	$(BIN)/python jobs/demo.py
+
+test: $(STAMP) ## run the tests (SLOW=1: the slow ones too)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(if $(SLOW),-m "") $(ARGS)
+
+check: $(STAMP) ## lint, formatting, types, and which package may import which
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+bench: $(STAMP) ## measure speed and memory
+	$(BIN)/python tests/benchmarks/run.py
+
+ui: $(STAMP) ## MLflow over the runs in STORAGE, on http://127.0.0.1:PORT
+	@mkdir -p $(STORAGE)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port $(PORT) \
+		--backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db --artifacts-destination $(abspath $(STORAGE))/artifacts

@@ -1,0 +1,35 @@
+"""SgMg: text in, masks out. Referring video object segmentation (Miao et al., ICCV 2023), written anew."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sgmg._torchvision import make_torchvision_importable
+
+if TYPE_CHECKING:
+    from sgmg.config import SgMgConfig
+    from sgmg.model import SgMg
+    from sgmg.objective import Objective
+    from sgmg.segmenter import Segmentation, Segmenter
+    from sgmg.tokenizer import Tokenizer
+
+__version__ = "0.1.0"
+__all__ = ["Objective", "Segmentation", "Segmenter", "SgMg", "SgMgConfig", "Tokenizer", "__version__"]
+
+# timm and transformers import torchvision, so it must be importable before any module here asks for them.
+make_torchvision_importable()
+
+_HOME = {
+    "Objective": "sgmg.objective",
+    "Segmentation": "sgmg.segmenter",
+    "Segmenter": "sgmg.segmenter",
+    "SgMg": "sgmg.model",
+    "SgMgConfig": "sgmg.config",
+    "Tokenizer": "sgmg.tokenizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: `import sgmg` alone does not wait for transformers."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'sgmg' has no attribute {name!r}; public are {', '.join(__all__)}.")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,126 @@
+"""Attention inside shifted windows of a clip: shared by Video Swin and, with windows of one frame, by Swin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+Size: TypeAlias = tuple[int, int, int]
+"""Frames, rows, columns."""
+
+
+def relative_position_index(window: Size) -> Int[Tensor, "n n"]:
+    """The row of the bias table for every pair of tokens of the full window, row-major (spec 3)."""
+    t, h, w = window
+    grid = torch.stack(torch.meshgrid(torch.arange(t), torch.arange(h), torch.arange(w), indexing="ij")).flatten(1)
+    dt, di, dj = grid[:, :, None] - grid[:, None]
+    return ((dt + t - 1) * (2 * h - 1) + di + h - 1) * (2 * w - 1) + dj + w - 1
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """How a clip is cut: the window, and how far the clip is rolled before; both per axis, in tokens."""
+
+    window: Size
+    shift: Size
+
+    @classmethod
+    def of(cls, size: Size, full: Size, *, shifted: bool, shrink: bool) -> "WindowPlan":
+        """The plan for a clip of that size (spec 3).
+
+        With `shrink`, an axis no longer than the full window has a window of its own length and is not rolled.
+        """
+        fits = [shrink and length <= window for length, window in zip(size, full, strict=True)]
+        window = [length if fit else side for length, side, fit in zip(size, full, fits, strict=True)]
+        shift = [0 if fit or not shifted else side // 2 for side, fit in zip(full, fits, strict=True)]
+        return cls((window[0], window[1], window[2]), (shift[0], shift[1], shift[2]))
+
+    def padding(self, size: Size) -> Size:
+        """How many tokens each axis lacks to a multiple of the window."""
+        t, h, w = (-length % side for length, side in zip(size, self.window, strict=True))
+        return t, h, w
+
+    def strangers(self, axes: Sequence[int]) -> Bool[Tensor, "n n"]:
+        """Pairs of tokens, in the last window of these rolled axes, that the roll brought together.
+
+        The last `shift` tokens along a rolled axis come from its other end.
+        """
+        region = torch.zeros(self.window, dtype=torch.int64)
+        for axis in axes:
+            rolled_in = torch.arange(self.window[axis]) >= self.window[axis] - self.shift[axis]
+            region = region + (rolled_in.long() << axis).view([-1 if axis == other else 1 for other in range(3)])
+        return region.flatten()[:, None] != region.flatten()
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention among the tokens of each window, biased by their relative position."""
+
+    index: Tensor
+
+    def __init__(self, dim: int, heads: int, window: Size) -> None:
+        super().__init__()
+        self.heads = heads
+        rows = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1)
+        self.position_bias = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
+        self.register_buffer("index", relative_position_index(window), persistent=False)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "b t h w c"], plan: WindowPlan) -> Float[Tensor, "b t h w c"]:
+        """x, already rolled and a multiple of the window on every axis."""
+        wt, wh, ww = plan.window
+        tokens = wt * wh * ww
+        # Parity: a window that shrank in rows or columns keeps the first entries of the index, whatever they then mean.
+        index = self.index[:tokens, :tokens].flatten()
+        axes = {"wt": wt, "wh": wh, "ww": ww}
+        qkv = self.qkv(x)
+        bias = rearrange(self.position_bias[index], "(n m) k -> k n m", n=tokens).to(qkv.dtype)
+        windows = rearrange(
+            qkv,
+            "b (gt wt) (gh wh) (gw ww) (three k d) -> three b gt gh gw k (wt wh ww) d",
+            three=3,
+            k=self.heads,
+            **axes,
+        )
+        rolled = [axis for axis in range(3) if plan.shift[axis]]
+        out = _attend_grid(windows, bias, plan, rolled, [])
+        return self.output(rearrange(out, "b gt gh gw k (wt wh ww) d -> b (gt wt) (gh wh) (gw ww) (k d)", **axes))
+
+
+def _attend_grid(
+    windows: Float[Tensor, "3 b gt gh gw k n d"],
+    bias: Float[Tensor, "k n n"],
+    plan: WindowPlan,
+    rolled: list[int],
+    mixed: list[int],
+) -> Float[Tensor, "b gt gh gw k n d"]:
+    """Attention in a grid of windows, of which only the last along a rolled axis mixes tokens of both its ends.
+
+    The grid is split there, axis by axis, until all windows of a part need the same mask: so a mask is stored once,
+    not once a window.
+
+    Args:
+        windows: queries, keys, values.
+        bias: logits to add.
+        plan: of the grid.
+        rolled: axes along which the grid is still to be split.
+        mixed: axes along which these windows do mix.
+    """
+    if rolled:
+        axis, rest = rolled[0], rolled[1:]
+        inner, last = windows.split([windows.shape[axis + 2] - 1, 1], dim=axis + 2)
+        parts = [_attend_grid(last, bias, plan, rest, [*mixed, axis])]
+        if inner.numel():
+            parts.insert(0, _attend_grid(inner, bias, plan, rest, mixed))
+        return torch.cat(parts, dim=axis + 1)
+    if mixed:
+        # Parity: -100, not minus infinity.
+        bias = bias - 100.0 * plan.strangers(mixed).to(bias)
+    query, key, value = windows.flatten(1, 4)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
+    return out.unflatten(0, windows.shape[1:5])

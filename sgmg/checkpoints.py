@@ -1,0 +1,254 @@
+"""Checkpoints: folders of ours, written whole or not at all, and the published files."""
+
+import json
+import os
+import shutil
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sgmg.config import SgMgConfig
+from sgmg.model import SgMg
+from sgmg.published import load_published
+from sgmg.tokenizer import Tokenizer
+from sgmg.weights import Misfit, blank_model, fill, read_torch_file, shapes_of
+
+FORMAT = 1
+"""Of config.json; a checkpoint of a higher one needs a newer sgmg."""
+
+MODEL, CONFIG, TOKENIZER, TRAINING = "model.safetensors", "config.json", "tokenizer.json", "training.pt"
+
+_PLAIN = (type(None), bool, int, float, str)
+_LISTS = (list, tuple)
+_DICTS = (dict, OrderedDict, Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model in eval mode, and what was saved with it; no tokenizer means roberta-base's."""
+
+    path: Path
+    model: SgMg
+    tokenizer: Tokenizer | None
+    notes: Mapping[str, Any]
+
+    def training(self) -> dict[str, Any]:
+        """The state of the training that `save` was given, read now, on the CPU.
+
+        Raises:
+            FileNotFoundError: the checkpoint was saved without it, or was published.
+        """
+        if not (self.path / TRAINING).is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no {TRAINING}: training cannot be resumed from it. Start a new run from its weights."
+            )
+        return read_torch_file(self.path / TRAINING, "the run that wrote it")
+
+
+def save(
+    folder: str | PathLike[str],
+    model: SgMg,
+    *,
+    tokenizer: Tokenizer | None = None,
+    training: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a checkpoint; killed at any moment, it leaves the previous one of that folder whole.
+
+    Args:
+        folder: made where missing; a checkpoint in it is replaced once the new one is whole.
+        model: its weights keep their dtype.
+        tokenizer: where it is not roberta-base's.
+        training: state of optimiser, schedule, scaler, and the step: tensors and plain values only.
+        notes: on data and metrics, as JSON holds them: tuples come back as lists.
+
+    Raises:
+        TypeError: `training` or `notes` hold something else; the message says where.
+        FileExistsError: the folder holds other files, which would be lost.
+        OSError: there is no room, or no permission; the previous checkpoint is as it was.
+    """
+    _check_plain(training, "training", (Tensor, nn.Parameter))
+    _check_plain(notes, "notes", ())
+    folder = Path(folder).resolve()
+    _check_replaceable(folder)
+    fresh = folder.with_name(f".{folder.name}.unfinished")
+    try:
+        _remove(fresh)  # left by a save that was killed
+        fresh.mkdir(parents=True)
+        _write(fresh, model, tokenizer, training, notes)
+        _put_in_place(fresh, folder)
+    except (OSError, RuntimeError, SafetensorError) as error:  # what torch and safetensors raise for a full disk
+        raise OSError(
+            f"The checkpoint {folder} could not be written: {error}. If it was there before, it is still whole. "
+            f"Make room, or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -> Checkpoint:
+    """The checkpoint of a folder of ours, or of a published `.pth` file.
+
+    Args:
+        path: of the folder or file.
+        preset: the model, where it is not to be read off the checkpoint; the weights must fit it all the same.
+
+    Raises:
+        FileNotFoundError: there is nothing, or a folder without its files; the message says where to get it.
+        ValueError: a file cannot be trusted or read, is of a newer format, or does not fit; the message says what.
+    """
+    path = Path(path).resolve()
+    config = SgMgConfig.preset(preset) if isinstance(preset, str) else preset
+    if path.is_file():
+        return Checkpoint(path, load_published(path, config), None, {})
+    folder = path if path.exists() else _previous(path)
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"There is no checkpoint {path}. Give a folder that training wrote, or a .pth file from the release page "
+            f"of the paper's authors."
+        )
+    return _load_folder(folder, config)
+
+
+def load_pretrained(model: SgMg, path: str | PathLike[str]) -> Tokenizer | None:
+    """Puts all weights of a checkpoint but the class heads into the model; these start anew (spec 11).
+
+    Args:
+        model: on any device.
+        path: as `load` takes it.
+
+    Returns:
+        The tokenizer that the words of these weights are numbered by; none means roberta-base's.
+
+    Raises:
+        FileNotFoundError: as `load`.
+        ValueError: as `load`, or the checkpoint is of another model than this.
+    """
+    found = load(path)
+    given = _but_class_heads(found.model)
+    if misfit := Misfit.between(shapes_of(given), shapes_of(_but_class_heads(model))):
+        raise ValueError(
+            f"{path} is a {found.model.config.name}, which does not fit this {model.config.name}: {misfit}. "
+            f"Make the model from the checkpoint's config."
+        )
+    model.load_state_dict(model.state_dict() | given)
+    model.reset_class_heads()
+    return found.tokenizer
+
+
+def _but_class_heads(model: SgMg) -> dict[str, Tensor]:
+    return {name: weight for name, weight in model.state_dict().items() if not name.startswith("class_heads.")}
+
+
+def _load_folder(folder: Path, config: SgMgConfig | None) -> Checkpoint:
+    if missing := [name for name in (CONFIG, MODEL) if not (folder / name).is_file()]:
+        held = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
+        raise FileNotFoundError(
+            f"{folder} is no checkpoint: it lacks {' and '.join(missing)}, and holds {held}. Give the folder that "
+            f"training wrote, or a published .pth file itself."
+        )
+    saved, notes = _read_config(folder / CONFIG)
+    config = config or saved
+    try:
+        weights = load_file(folder / MODEL)
+    except SafetensorError as error:
+        raise ValueError(f"{folder / MODEL} is damaged or cut short ({error}). Use another checkpoint.") from error
+    model = blank_model(config)
+    if misfit := Misfit.between(shapes_of(weights), shapes_of(model.state_dict())):
+        raise ValueError(f"{folder / MODEL} does not fit the config {config.name}: {misfit}. Use another checkpoint.")
+    tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
+    return Checkpoint(folder, fill(model, weights), tokenizer, notes)
+
+
+def _read_config(path: Path) -> tuple[SgMgConfig, dict[str, Any]]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["format"]
+        if version > FORMAT:
+            raise ValueError(f"it has format {version}, newer than the {FORMAT} of this sgmg. Update sgmg")
+        return SgMgConfig.from_dict(values["model"]), values["notes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}. It must be as sgmg.checkpoints.save wrote it.") from error
+
+
+def _check_plain(value: object, place: str, leaves: tuple[type, ...]) -> None:
+    """Refuses what could only be read back by trusting the file; exact types, as a numpy number is a float, too."""
+    if type(value) in _DICTS:
+        for key, item in value.items():  # pyright: ignore[reportAttributeAccessIssue]
+            if type(key) is not str and not (leaves and type(key) is int):  # JSON would make a string of an integer
+                raise TypeError(f"{place} has the key {key!r}, a {type(key).__name__}. Use a string.")
+            _check_plain(item, f"{place}[{key!r}]", leaves)
+    elif type(value) in _LISTS:
+        for index, item in enumerate(value):  # pyright: ignore[reportArgumentType]
+            _check_plain(item, f"{place}[{index}]", leaves)
+    elif type(value) not in (*_PLAIN, *leaves):
+        kinds = "tensors and plain values" if leaves else "plain values"
+        raise TypeError(
+            f"{place} is a {type(value).__module__}.{type(value).__qualname__}, but a checkpoint holds {kinds} only. "
+            f"Convert it: numbers with int() or float(), a path with str(), an object with its state_dict()."
+        )
+
+
+def _check_replaceable(folder: Path) -> None:
+    if folder.is_file():
+        raise FileExistsError(f"{folder} is a file; a checkpoint is a folder. Choose another name.")
+    held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if foreign := sorted(held - {MODEL, CONFIG, TOKENIZER, TRAINING}):
+        raise FileExistsError(
+            f"{folder} holds {', '.join(foreign[:5])}, which a new checkpoint would remove. Choose another folder."
+        )
+
+
+def _write(
+    folder: Path,
+    model: SgMg,
+    tokenizer: Tokenizer | None,
+    training: Mapping[str, Any] | None,
+    notes: Mapping[str, Any] | None,
+) -> None:
+    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, folder / MODEL)
+    config = {"format": FORMAT, "model": model.config.to_dict(), "notes": notes or {}}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    if training is not None:
+        torch.save(training, folder / TRAINING)
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """Renames fresh to folder. No rename replaces a full folder, so the old one steps aside, where `load` finds it."""
+    previous = _previous(folder)
+    if folder.exists():
+        _remove(previous)
+        folder.rename(previous)
+    fresh.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)  # what stays is removed by the next save
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the disk has it: after a power cut, a renamed folder must not turn out empty."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,224 @@
+"""What a model is made of: frozen dataclasses checked at birth, and the published presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+STAGES = 4
+"""Stages of every backbone: features at 1/4, 1/8, 1/16 and 1/32 of the frame."""
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name}={rate} must be at least 0 and below 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class SwinConfig:
+    """A shifted-window transformer over clips (`video`) or over single frames (spec 3).
+
+    `window` is (frames, rows, columns) in tokens; `drop_path` is the rate of the last block.
+    """
+
+    dim: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    video: bool
+    window: tuple[int, int, int]
+    drop_path: float = 0.2
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != STAGES or len(self.heads) != STAGES:
+            raise ValueError(
+                f"A Swin backbone has {STAGES} stages, but depths={self.depths} and heads={self.heads}. "
+                f"Give one number a stage in both."
+            )
+        for stage, heads in enumerate(self.heads):
+            if (self.dim << stage) % heads:
+                raise ValueError(
+                    f"Stage {stage} has {self.dim << stage} channels, which {heads} heads cannot share equally. "
+                    f"Choose heads that divide the channels."
+                )
+        _check_rate("drop_path", self.drop_path)
+
+    @property
+    def channels(self) -> tuple[int, int, int, int]:
+        """Channels of the features at 1/4, 1/8, 1/16, 1/32."""
+        return (self.dim, self.dim * 2, self.dim * 4, self.dim * 8)
+
+
+@dataclass(frozen=True, slots=True)
+class ResNetConfig:
+    """A ResNet of timm, per frame, with frozen batch norm (spec 3)."""
+
+    name: Literal["resnet50", "resnet101"]
+
+    def __post_init__(self) -> None:
+        if self.name not in ("resnet50", "resnet101"):
+            raise ValueError(f"Unknown ResNet {self.name!r}. Choose resnet50 or resnet101.")
+
+    @property
+    def channels(self) -> tuple[int, int, int, int]:
+        """Channels of the features at 1/4, 1/8, 1/16, 1/32."""
+        return (256, 512, 1024, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The sizes of a RoBERTa; the defaults are roberta-base."""
+
+    vocabulary: int = 50265
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    ffn: int = 3072
+    max_tokens: int = 512
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"Text width {self.width} cannot be shared by {self.heads} heads. Choose a multiple.")
+        _check_rate("text dropout", self.dropout)
+
+
+@dataclass(frozen=True, slots=True)
+class SgMgConfig:
+    """Everything that decides the shape and the behaviour of one SgMg model.
+
+    `refine_boxes` and `relative_coordinates` are the two options of the published code; both are on in every
+    published checkpoint. `activation_checkpointing` recomputes backbone blocks in the backward pass.
+    """
+
+    name: str
+    backbone: SwinConfig | ResNetConfig
+    text: TextConfig = TextConfig()
+    width: int = 256
+    queries: int = 5
+    heads: int = 8
+    points: int = 4
+    encoder_layers: int = 4
+    decoder_layers: int = 4
+    ffn: int = 2048
+    dropout: float = 0.1
+    refine_boxes: bool = True
+    relative_coordinates: bool = True
+    activation_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % 32 or self.width % self.heads:
+            raise ValueError(
+                f"width={self.width} must be a multiple of 32 (group norm) and of heads={self.heads} (attention)."
+            )
+        for field in ("queries", "points", "encoder_layers", "decoder_layers", "ffn"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1.")
+        _check_rate("dropout", self.dropout)
+
+    @classmethod
+    def preset(cls, name: str) -> SgMgConfig:
+        """The model of that name.
+
+        >>> SgMgConfig.preset("video-swin-t").backbone.channels
+        (96, 192, 384, 768)
+
+        Raises:
+            ValueError: the name is not a preset; the message lists them.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"Unknown preset {name!r}. Choose one of: {', '.join(PRESETS)}.")
+        return PRESETS[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, ready for JSON; `from_dict` gives the same config back."""
+        return {**dataclasses.asdict(self), "backbone": _backbone_to_dict(self.backbone)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SgMgConfig:
+        """The config that `to_dict` wrote.
+
+        Raises:
+            ValueError: a field is unknown or missing; the message names it.
+        """
+        rest = dict(values)
+        try:
+            return _from_fields(
+                cls,
+                rest
+                | {"backbone": _backbone_from_dict(rest["backbone"]), "text": _from_fields(TextConfig, rest["text"])},
+            )
+        except KeyError as missing:
+            raise ValueError(f"The saved model config lacks {missing}. Save the checkpoint again.") from None
+
+
+def _backbone_to_dict(backbone: SwinConfig | ResNetConfig) -> dict[str, Any]:
+    kind = "swin" if isinstance(backbone, SwinConfig) else "resnet"
+    return {"kind": kind, **dataclasses.asdict(backbone)}
+
+
+def _backbone_from_dict(values: Mapping[str, Any]) -> SwinConfig | ResNetConfig:
+    rest = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    kind = rest.pop("kind")
+    match kind:
+        case "swin":
+            return _from_fields(SwinConfig, rest)
+        case "resnet":
+            return _from_fields(ResNetConfig, rest)
+        case _:
+            raise ValueError(f"Unknown backbone kind {kind!r} in the saved config. Choose swin or resnet.")
+
+
+_T = TypeVar("_T")
+
+
+def _from_fields(cls: type[_T], values: Mapping[str, Any]) -> _T:
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    known = {field.name for field in fields}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(
+            f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}. "
+            f"The checkpoint may come from a newer version of sgmg."
+        )
+    required = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
+    if missing := sorted(required - set(values)):
+        raise ValueError(f"The saved {cls.__name__} lacks {', '.join(missing)}. Save the checkpoint again.")
+    return cls(**values)
+
+
+def _video_swin(dim: int, depths: tuple[int, ...], heads: tuple[int, ...]) -> SwinConfig:
+    return SwinConfig(dim, depths, heads, video=True, window=(8, 7, 7), drop_path=0.2)
+
+
+def _image_swin(dim: int, depths: tuple[int, ...], heads: tuple[int, ...], drop_path: float) -> SwinConfig:
+    return SwinConfig(dim, depths, heads, video=False, window=(1, 7, 7), drop_path=drop_path)
+
+
+_BACKBONES: dict[str, SwinConfig | ResNetConfig] = {
+    "video-swin-t": _video_swin(96, (2, 2, 6, 2), (3, 6, 12, 24)),
+    "video-swin-s": _video_swin(96, (2, 2, 18, 2), (3, 6, 12, 24)),
+    "video-swin-b": _video_swin(128, (2, 2, 18, 2), (4, 8, 16, 32)),
+    "resnet50": ResNetConfig("resnet50"),
+    "resnet101": ResNetConfig("resnet101"),
+    "swin-t": _image_swin(96, (2, 2, 6, 2), (3, 6, 12, 24), 0.2),
+    "swin-s": _image_swin(96, (2, 2, 18, 2), (3, 6, 12, 24), 0.2),
+    "swin-b": _image_swin(128, (2, 2, 18, 2), (4, 8, 16, 32), 0.3),
+    "swin-l": _image_swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 0.3),
+}
+
+_TINY = SgMgConfig(
+    "tiny",
+    SwinConfig(32, (2, 2, 2, 2), (1, 2, 4, 8), video=True, window=(8, 7, 7), drop_path=0.0),
+    TextConfig(vocabulary=2000, width=128, layers=4, heads=4, ffn=512, max_tokens=512, dropout=0.0),
+    width=64,
+    encoder_layers=2,
+    decoder_layers=2,
+    ffn=256,
+    dropout=0.0,
+)
+"""Learns from nothing on a CPU in minutes; for demos and tests. Without dropout: it never sees enough to overfit."""
+
+PRESETS: dict[str, SgMgConfig] = {name: SgMgConfig(name, backbone) for name, backbone in _BACKBONES.items()} | {
+    "tiny": _TINY
+}

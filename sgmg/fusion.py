@@ -1,0 +1,42 @@
+"""Fuses the words of a sentence into the pixels of a clip."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sgmg.batch import TextFeatures
+
+
+class LanguageFusion(nn.Module):
+    """Every pixel asks the words what concerns it, and is multiplied by the answer (spec 5).
+
+    One attention for all levels; no residual, no norm, no pixel positions. Pixels are projected once per clip,
+    however many expressions are asked of it.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(channels, 3 * channels)
+        self.out_proj = nn.Linear(channels, channels)
+        nn.init.xavier_uniform_(self.in_proj.weight)
+        nn.init.zeros_(self.in_proj.bias)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self, pixels: Float[Tensor, "b t c h w"], text: TextFeatures, clip_of: Int[Tensor, " e"]
+    ) -> Float[Tensor, "e t c h w"]:
+        """The pixels of each expression's clip, seen through the expression."""
+        t, h, w = pixels.shape[1], pixels.shape[3], pixels.shape[4]
+        (w_query, w_key, w_value), (b_query, b_key, b_value) = self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3)
+        split = "e n (k d) -> e k n d"
+        query = F.linear(rearrange(pixels, "b t c h w -> b (t h w) c"), w_query, b_query)
+        answer = F.scaled_dot_product_attention(
+            rearrange(query[clip_of], split, k=self.heads),
+            rearrange(F.linear(text.words + text.positions, w_key, b_key), split, k=self.heads),
+            rearrange(F.linear(text.words, w_value, b_value), split, k=self.heads),
+            attn_mask=rearrange(~text.padding, "e n -> e 1 1 n"),
+        )
+        answer = self.out_proj(rearrange(answer, "e k n d -> e n (k d)"))
+        return pixels[clip_of] * rearrange(answer, "e (t h w) c -> e t c h w", t=t, h=h, w=w)

@@ -1,0 +1,203 @@
+"""Masks as arrays and as COCO's compressed run lengths (RLE); pure functions. True = object.
+
+An RLE here is the bare string of counts, as Parquet keeps it; the frame's (height, width) travels beside it.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import pycocotools.mask
+from einops import rearrange
+from jaxtyping import Bool, Int
+
+_coco: Any = pycocotools.mask  # its type hints know neither stacks nor that counts are bytes
+
+Size = tuple[int, int]
+"""Height, width in pixels."""
+
+
+def mask_to_rle(mask: Bool[np.ndarray, "h w"]) -> str:
+    """The COCO compressed RLE of one mask.
+
+    >>> mask_to_rle(np.array([[False, True], [False, True]]))
+    '22'
+    """
+    return masks_to_rles(mask[None])[0]
+
+
+def masks_to_rles(masks: Bool[np.ndarray, "t h w"]) -> list[str]:
+    """One COCO compressed RLE a mask.
+
+    Raises:
+        TypeError: the masks are not boolean.
+        ValueError: the masks are not t, h, w.
+    """
+    if masks.dtype != np.bool_:
+        raise TypeError(f"Masks are boolean here, not {masks.dtype}. Say what is object, for instance `masks > 0`.")
+    if masks.ndim != 3:
+        raise ValueError(f"A stack of masks has axes t, h, w, but its shape is {masks.shape}. Add or pick an axis.")
+    columns_first = np.asfortranarray(rearrange(masks.view(np.uint8), "t h w -> h w t"))
+    return [rle["counts"].decode("ascii") for rle in _coco.encode(columns_first)]
+
+
+def rle_to_mask(rle: str, size: Size) -> Bool[np.ndarray, "h w"]:
+    """The mask of one RLE.
+
+    >>> rle_to_mask("22", (2, 2)).tolist()
+    [[False, True], [False, True]]
+
+    Raises:
+        ValueError: the RLE is damaged or belongs to a frame of another size.
+    """
+    return rles_to_masks([rle], size)[0]
+
+
+def rles_to_masks(rles: Sequence[str], size: Size) -> Bool[np.ndarray, "t h w"]:
+    """The masks of RLEs of one size; no RLEs give no masks.
+
+    Raises:
+        ValueError: an RLE is damaged or belongs to a frame of another size.
+    """
+    masks = np.empty((len(rles), *size), dtype=np.bool_)
+    for mask, rle in zip(masks, rles, strict=True):
+        runs = _runs(rle, size)
+        # Runs go down the columns and begin with background.
+        mask.T[:] = np.repeat(np.arange(runs.size) % 2 == 1, runs).reshape(size[::-1])
+    return masks
+
+
+def rle_area(rle: str, size: Size) -> int:
+    """Pixels of the object.
+
+    >>> rle_area("22", (2, 2))
+    2
+    """
+    return int(_runs(rle, size)[1::2].sum())
+
+
+def rle_to_xywh(rle: str, size: Size) -> tuple[float, float, float, float]:
+    """The box that COCO files give beside a mask: first corner, width, height; zeros without object.
+
+    Its last corner is one pixel beyond the object, unlike that of `mask_to_xyxy`.
+
+    >>> rle_to_xywh("22", (2, 2))
+    (1.0, 0.0, 1.0, 2.0)
+    """
+    x, y, width, height = _coco.toBbox(rle_to_coco(rle, size)).tolist()
+    return x, y, width, height
+
+
+def rle_union(rles: Sequence[str], size: Size) -> str:
+    """The RLE of every pixel that any of the RLEs holds; of no RLEs, an empty mask."""
+    if not rles:
+        return mask_to_rle(np.zeros(size, dtype=np.bool_))
+    return _coco.merge([rle_to_coco(rle, size) for rle in rles])["counts"].decode("ascii")
+
+
+def rle_shared_areas(rles: Sequence[str], other: str, size: Size) -> Int[np.ndarray, " n"]:
+    """Pixels that each of the RLEs shares with the other one.
+
+    >>> rle_shared_areas(["4", "22"], "13", (2, 2)).tolist()
+    [0, 2]
+    """
+    wanted = rle_to_coco(other, size)
+    shared = [_coco.merge([rle_to_coco(rle, size), wanted], intersect=True) for rle in rles]
+    return np.array([_coco.area(rle) for rle in shared], dtype=np.int64)
+
+
+def rle_to_coco(rle: str, size: Size) -> dict[str, Any]:
+    """What COCO files and pycocotools call a segmentation.
+
+    >>> rle_to_coco("22", (2, 2))
+    {'size': [2, 2], 'counts': '22'}
+
+    Raises:
+        ValueError: the RLE is damaged or belongs to a frame of another size.
+    """
+    _runs(rle, size)
+    return {"size": list(size), "counts": rle}
+
+
+def _runs(rle: str, size: Size) -> Int[np.ndarray, " n"]:
+    """The run lengths that an RLE spells: background, object, background … down the columns."""
+    # pycocotools does not look: from too short an RLE it decodes whatever lay in memory.
+    runs = _spelled_runs(rle)
+    if runs is None or runs.min() < 0 or runs.sum() != size[0] * size[1]:
+        found = "no run lengths" if runs is None else f"runs of {runs.sum()} pixels"
+        raise ValueError(
+            f"RLE {rle[:40]!r} holds {found}, but a frame of height {size[0]}, width {size[1]} has "
+            f"{size[0] * size[1]}. Give the (height, width) it was made at, or make it again if it is damaged."
+        )
+    return runs
+
+
+def _spelled_runs(rle: str) -> Int[np.ndarray, " n"] | None:
+    """The numbers in a compressed RLE, or None where the string is no RLE.
+
+    A character holds 5 bits, low ones first; from the fourth number on, the last but one is subtracted.
+    """
+    codes = np.frombuffer(rle.encode(), dtype=np.uint8).astype(np.int64) - 48
+    if not codes.size or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return None
+    ends = np.flatnonzero(codes & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > 7:  # 35 bits: COCO keeps runs in 32
+        return None
+    places = np.arange(codes.size) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((codes & 31) << (5 * places), starts)
+    runs -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
+    return runs
+
+
+def mask_to_xyxy(masks: Bool[np.ndarray, "*stack h w"]) -> Int[np.ndarray, "*stack 4"]:
+    """The first column, first row, last column and last row that hold the object, in pixels; zeros without object.
+
+    Parity: the last index, not one beyond it, so a one-pixel object has a box without area (spec data 3, "Target").
+
+    >>> mask_to_xyxy(np.array([[False, False, False], [False, True, True]])).tolist()
+    [1, 1, 2, 1]
+    """
+    columns, rows = np.any(masks, axis=-2), np.any(masks, axis=-1)
+    first_last = [
+        columns.argmax(axis=-1),
+        rows.argmax(axis=-1),
+        columns.shape[-1] - 1 - columns[..., ::-1].argmax(axis=-1),
+        rows.shape[-1] - 1 - rows[..., ::-1].argmax(axis=-1),
+    ]
+    return np.where(columns.any(axis=-1)[..., None], np.stack(first_last, axis=-1), 0)
+
+
+def mask_boundary(masks: Bool[np.ndarray, "*stack h w"]) -> Bool[np.ndarray, "*stack h w"]:
+    """The pixels that differ from their right, lower or lower right neighbour (spec data 5, F).
+
+    In the last row only the right neighbour counts, in the last column only the lower one: the frame is no edge.
+
+    >>> mask_boundary(np.array([[False, True], [False, True]])).tolist()
+    [[True, False], [True, False]]
+    """
+    boundary = np.zeros_like(masks)
+    boundary[..., :, :-1] = masks[..., :, :-1] != masks[..., :, 1:]
+    boundary[..., :-1, :] |= masks[..., :-1, :] != masks[..., 1:, :]
+    boundary[..., :-1, :-1] |= masks[..., :-1, :-1] != masks[..., 1:, 1:]
+    return boundary
+
+
+def dilate_disk(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
+    """The pixels at most `radius` from the object; nothing comes in from outside the frame.
+
+    >>> dilate_disk(np.array([[True, False, False]]), 1).tolist()
+    [[True, True, False]]
+    """
+    return cv2.dilate(np.ascontiguousarray(mask).view(np.uint8), _disk(radius)).view(np.bool_)
+
+
+@lru_cache(maxsize=8)
+def _disk(radius: int) -> np.ndarray:
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return (y * y + x * x <= radius * radius).astype(np.uint8)

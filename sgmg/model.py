@@ -1,0 +1,279 @@
+"""SgMg: one line per arrow of the paper's figure 2."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sgmg.backbones.image import ImageSwin, ResNet
+from sgmg.backbones.video_swin import PATCH, VideoSwin
+from sgmg.batch import ClipBatch, ClipOutput, TextFeatures, VideoFeatures
+from sgmg.config import ResNetConfig, SgMgConfig
+from sgmg.fusion import LanguageFusion
+from sgmg.patch_kernels import kernel_parameters, mask_features, patch_masks, relative_coordinates, unfold_patches
+from sgmg.positions import pixel_positions
+from sgmg.preprocess import pad_to_minimum, resize_padding
+from sgmg.refine import MaskRefinement
+from sgmg.spectrum import SpectrumFilter, gaussian, resize_attenuation
+from sgmg.text import TextEncoder
+from sgmg.transformer import MLP, Decoded, DeformableTransformer
+
+LEVELS = 4
+"""Levels of the transformer: 1/8, 1/16, 1/32, 1/64."""
+
+
+class SgMg(nn.Module):
+    """Referring video object segmentation (Miao et al., ICCV 2023).
+
+    Encode a clip once, ask any number of expressions about it, and draw full-size masks of the chosen queries only:
+
+        video = model.encode_video(frames, padding)
+        text = model.encode_text(words, word_padding)
+        out = model.segment(video, text, sizes, clip_of)
+        masks = model.refine(video, out, best_query(out.scores[-1]))
+    """
+
+    def __init__(self, config: SgMgConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, channels = config.width, config.backbone.channels
+        self.backbone = _backbone(config)
+        self.text = TextEncoder(config.text, width, config.dropout)
+        self.projections = nn.ModuleList(_projection(c, width) for c in channels[1:])
+        self.projections.append(_projection(channels[-1], width, kernel=3, stride=2))
+        self.filters = nn.ModuleList(SpectrumFilter(width) for _ in range(LEVELS))
+        self.fusion = LanguageFusion(width, config.heads)
+        self.fused_filters = nn.ModuleList(SpectrumFilter(width) for _ in range(LEVELS))
+        self.transformer = DeformableTransformer(
+            channels=width,
+            heads=config.heads,
+            levels=LEVELS,
+            points=config.points,
+            ffn=config.ffn,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            dropout=config.dropout,
+            refine_boxes=config.refine_boxes,
+        )
+        self.query_positions = nn.Parameter(torch.randn(config.queries, width))
+        self.class_heads = nn.ModuleList(
+            nn.Linear(width, 1) for _ in range(config.decoder_layers if config.refine_boxes else 1)
+        )
+        parameters = kernel_parameters(width, relative_coordinates=config.relative_coordinates)
+        self.kernel_head = MLP(width, width, width, parameters)
+        self.refinement = MaskRefinement(channels[0], channels[1])
+        self.reset_class_heads()
+        for weight in self.kernel_head.parameters():
+            nn.init.xavier_uniform_(weight) if weight.dim() > 1 else nn.init.zeros_(weight)
+
+    def reset_class_heads(self) -> None:
+        """Class heads as new, every query 1 % likely: how fine-tuning starts (spec 11)."""
+        for head in self.class_heads:
+            assert isinstance(head, nn.Linear)
+            head.reset_parameters()
+            nn.init.constant_(head.bias, -math.log(99))
+
+    def encode_video(
+        self,
+        frames: Float[Tensor, "b t 3 h w"],
+        padding: Bool[Tensor, "b h w"],
+        asked_frame: Int[Tensor, " b"] | None = None,
+    ) -> VideoFeatures:
+        """All that can be known of b clips without a sentence; run once, however many sentences follow.
+
+        Clips of different size are padded to one; the network sees the padding, so the numbers then differ from
+        running each clip alone. Frames under 129 pixels a side are padded up.
+
+        Args:
+            frames: normalized (`sgmg.preprocess`), zeros where padded.
+            padding: True where padded.
+            asked_frame: index of the one frame of each clip to segment; the backbone sees the others too.
+
+        Raises:
+            ValueError: frames are no float clips of three channels, are empty or not finite; padding or asked_frame
+                do not fit them.
+        """
+        _check_clips(frames, padding, asked_frame)
+        frames, padding = pad_to_minimum(frames, padding, multiple=PATCH)
+        features = self._features(frames, asked_frame)
+        details = self.refinement.details(*(rearrange(f, "b t c h w -> (b t) c h w") for f in features[:2]))
+        levels, attenuations = [], []
+        for index, (project, filter_) in enumerate(zip(self.projections, self.filters, strict=True)):
+            feature = features[min(index + 1, len(features) - 1)]
+            level = project(rearrange(feature, "b t c h w -> (b t) c h w"))
+            size = (level.shape[2], level.shape[3])
+            attenuations.append(
+                resize_attenuation(attenuations[-1], size) if attenuations else gaussian(*size, level.device)
+            )
+            levels.append(rearrange(filter_(level, attenuations[-1]), "(b t) c h w -> b t c h w", b=len(frames)))
+        paddings = tuple(resize_padding(padding, level.shape[3], level.shape[4]) for level in levels)
+        return VideoFeatures(
+            levels=tuple(levels),
+            paddings=paddings,
+            positions=tuple(pixel_positions(mask, self.config.width) for mask in paddings),
+            attenuations=tuple(attenuations),
+            details=tuple(rearrange(detail, "(b t) p h w -> b t p h w", b=len(frames)) for detail in details),
+        )
+
+    def encode_text(self, words: Int[Tensor, "e n"], word_padding: Bool[Tensor, "e n"]) -> TextFeatures:
+        """e tokenized expressions (`sgmg.text.Tokenizer`) at the width of the model."""
+        return self.text(words, word_padding)
+
+    def segment(
+        self,
+        video: VideoFeatures,
+        text: TextFeatures,
+        sizes: Int[Tensor, "b 2"],
+        clip_of: Int[Tensor, " e"],
+        layers: Literal["last", "all"] = "last",
+    ) -> ClipOutput:
+        """What each expression finds in its clip: a score, a box and a coarse mask for every frame and query.
+
+        Args:
+            video: b encoded clips.
+            text: e encoded expressions.
+            sizes: (height, width) of each clip before padding, in pixels.
+            clip_of: the clip each expression asks about, 0 to b-1.
+            layers: `all` decoder layers, as training needs them, or the `last` alone.
+
+        Raises:
+            ValueError: clip_of or sizes do not fit the clips and expressions.
+        """
+        _check_question(video, text, sizes, clip_of)
+        t = video.levels[0].shape[1]
+        levels = [
+            filter_(rearrange(self.fusion(level, text, clip_of), "e t c h w -> (e t) c h w"), attenuation)
+            for filter_, level, attenuation in zip(self.fused_filters, video.levels, video.attenuations, strict=True)
+        ]
+        found = self.transformer(
+            levels,
+            [repeat(position[clip_of], "e c h w -> (e t) c h w", t=t) for position in video.positions],
+            [repeat(mask[clip_of], "e h w -> (e t) h w", t=t) for mask in video.paddings],
+            repeat(text.sentence, "e c -> (e t) c", t=t),
+            self.query_positions,
+        )
+        wanted = range(len(found.states)) if layers == "all" else range(len(found.states) - 1, len(found.states))
+        frame_sizes = repeat(sizes[clip_of], "e hw -> (e t) hw", t=t)
+        masks = self._patch_masks(found, wanted, frame_sizes)
+        heads = [self.class_heads[layer if self.config.refine_boxes else 0] for layer in wanted]
+        scores = torch.stack([head(found.states[layer]) for head, layer in zip(heads, wanted, strict=True)])
+        first = wanted.start
+        return ClipOutput(
+            scores=rearrange(scores.float(), "l (e t) q 1 -> l e t q", t=t),
+            boxes=rearrange(found.boxes[first:], "l (e t) q xyxy -> l e t q xyxy", t=t),
+            references=rearrange(found.entering[first:], "l (e t) q xy -> l e t q xy", t=t),
+            patch_masks=rearrange(masks, "l (e t) q p h w -> l e t q p h w", t=t),
+            clip_of=clip_of,
+        )
+
+    def refine(self, video: VideoFeatures, out: ClipOutput, query: Int[Tensor, " e *k"]) -> Float[Tensor, "e *k t h w"]:
+        """Full-size mask logits of the chosen queries of the last layer; nothing is computed for the others.
+
+        Args:
+            video: what `out` was computed from.
+            out: of `segment`.
+            query: one query an expression (e), or k of them (e, k).
+
+        Returns:
+            Logits at the size of the padded frames.
+        """
+        expression = torch.arange(len(query), device=query.device).view(-1, *(1 for _ in query.shape[1:]))
+        chosen = out.patch_masks[-1][expression, :, query]
+        return self._draw(video, chosen, out.clip_of[expression].expand(query.shape))
+
+    def refine_layers(
+        self, video: VideoFeatures, out: ClipOutput, query: Int[Tensor, "l e"]
+    ) -> Float[Tensor, "l e t h w"]:
+        """As `refine`, for one query of every layer and expression: what training compares with the target."""
+        layer = torch.arange(len(query), device=query.device)[:, None]
+        expression = torch.arange(query.shape[1], device=query.device)
+        return self._draw(video, out.patch_masks[layer, expression, :, query], out.clip_of.expand(query.shape))
+
+    def forward(self, batch: ClipBatch, layers: Literal["last", "all"] = "last") -> ClipOutput:
+        """Encodes and segments a batch."""
+        video = self.encode_video(batch.frames, batch.padding, batch.asked_frame)
+        text = self.encode_text(batch.words, batch.word_padding)
+        return self.segment(video, text, batch.sizes, batch.clip_of, layers)
+
+    def _features(self, frames: Tensor, asked_frame: Tensor | None) -> Sequence[Float[Tensor, "b t _ _ _"]]:
+        if asked_frame is None:
+            return self.backbone(frames)
+        clip = torch.arange(len(frames), device=frames.device)
+        if not isinstance(self.backbone, VideoSwin):
+            return self.backbone(frames[clip, asked_frame][:, None])
+        return [feature[clip, asked_frame][:, None] for feature in self.backbone(frames)]
+
+    def _patch_masks(self, found: Decoded, layers: range, sizes: Int[Tensor, "n 2"]) -> Float[Tensor, "l n q p h w"]:
+        features = mask_features(found.memory[:-1])
+        h, w = features.shape[-2:]
+        masks = []
+        for layer in layers:
+            coordinates = None
+            if self.config.relative_coordinates:
+                coordinates = relative_coordinates(found.references[layer, ..., :2], sizes, h, w)
+            masks.append(patch_masks(features, self.kernel_head(found.states[layer]), coordinates))
+        return torch.stack(masks)
+
+    def _draw(
+        self, video: VideoFeatures, patches: Float[Tensor, "*m t p _ _"], clip_of: Int[Tensor, "*m"]
+    ) -> Float[Tensor, "*m t h w"]:
+        t = patches.shape[-4]
+        details = [rearrange(detail[clip_of.flatten()], "m t p h w -> (m t) p h w") for detail in video.details]
+        refined = self.refinement(patches.flatten(0, -4), details)
+        return unfold_patches(refined).unflatten(0, (*clip_of.shape, t))
+
+
+def _backbone(config: SgMgConfig) -> VideoSwin | ImageSwin | ResNet:
+    switch = config.activation_checkpointing
+    if isinstance(config.backbone, ResNetConfig):
+        return ResNet(config.backbone, activation_checkpointing=switch)
+    kind = VideoSwin if config.backbone.video else ImageSwin
+    return kind(config.backbone, activation_checkpointing=switch)
+
+
+def _projection(channels: int, width: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2)
+    nn.init.xavier_uniform_(convolution.weight)
+    nn.init.zeros_(convolution.bias) if convolution.bias is not None else None
+    return nn.Sequential(convolution, nn.GroupNorm(32, width))
+
+
+def _check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None) -> None:
+    if frames.dim() != 5 or frames.shape[2] != 3:
+        raise ValueError(
+            f"Frames have shape {tuple(frames.shape)}; the model takes (clips, frames, 3 channels, height, width)."
+        )
+    if 0 in frames.shape:
+        raise ValueError(f"Frames have shape {tuple(frames.shape)}: there is nothing in them. Give at least one frame.")
+    if not frames.is_floating_point():
+        raise ValueError(
+            f"Frames are {frames.dtype}; the model takes normalized floats. Use sgmg.preprocess.normalize, "
+            f"or Segmenter for raw frames."
+        )
+    b, t, _, h, w = frames.shape
+    if padding.dtype != torch.bool or padding.shape != (b, h, w):
+        raise ValueError(
+            f"Padding is {padding.dtype} of shape {tuple(padding.shape)}; these frames need bool of {(b, h, w)}."
+        )
+    if not frames.isfinite().all():
+        clip, frame = (int(i) for i in (~frames.isfinite()).nonzero()[0, :2])
+        raise ValueError(
+            f"Frame {frame} of clip {clip} holds {frames[clip, frame][~frames[clip, frame].isfinite()][0].item()}; "
+            f"pixels must be finite. Look at how it was decoded and normalized."
+        )
+    if asked_frame is not None and (len(asked_frame) != b or not 0 <= int(asked_frame.min()) <= asked_frame.max() < t):
+        raise ValueError(f"asked_frame={asked_frame.tolist()} must name one of {t} frames for each of {b} clips.")
+
+
+def _check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip_of: Tensor) -> None:
+    b, e = len(video.levels[0]), len(text.sentence)
+    if sizes.shape != (b, 2):
+        raise ValueError(f"sizes has shape {tuple(sizes.shape)}; {b} clips need {(b, 2)}: height, width of each.")
+    if clip_of.shape != (e,) or e == 0:
+        raise ValueError(f"clip_of has shape {tuple(clip_of.shape)} for {e} expressions. Name one clip for each.")
+    if clip_of.min() < 0 or clip_of.max() >= b:
+        raise ValueError(f"clip_of={clip_of.tolist()} names a clip that is not there; the {b} clips are 0 to {b - 1}.")

@@ -1,0 +1,79 @@
+"""Conditional patch kernels: each query writes the weights of a small convolution that draws its mask (paper 3.3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+PATCH = 4
+"""Side, in pixels of the mask, of the patch one cell predicts."""
+KERNELS = PATCH * PATCH
+"""Channels of a patch mask, and width of the convolution that makes it."""
+STRIDE = 8
+"""Pixels of the frame a side of a cell."""
+
+
+def kernel_parameters(channels: int, *, relative_coordinates: bool) -> int:
+    """How many numbers a query writes: two 1x1 convolutions with bias.
+
+    >>> kernel_parameters(256, relative_coordinates=True), kernel_parameters(256, relative_coordinates=False)
+    (4416, 4384)
+    """
+    inputs = channels + 2 * relative_coordinates
+    return KERNELS * inputs + KERNELS * KERNELS + 2 * KERNELS
+
+
+def relative_coordinates(
+    references: Float[Tensor, "n q 2"], sizes: Int[Tensor, "n 2"], height: int, width: int
+) -> Float[Tensor, "n q 2 {height} {width}"]:
+    """From the centre of every cell to the reference, x then y, in pixels of the frame (spec 7).
+
+    Args:
+        references: xy in units of the unpadded frame.
+        sizes: (height, width) of the unpadded frame, in pixels.
+        height, width: cells.
+    """
+    pixels = references * sizes.flip(-1)[:, None]
+    x = torch.arange(width, device=references.device) * STRIDE + STRIDE // 2
+    y = torch.arange(height, device=references.device) * STRIDE + STRIDE // 2
+    dx = pixels[..., 0, None, None] - x
+    dy = pixels[..., 1, None, None] - y[:, None]
+    return torch.stack((dx.expand(-1, -1, height, -1), dy.expand(-1, -1, -1, width)), dim=2)
+
+
+def mask_features(memory: Sequence[Float[Tensor, "n c _ _"]]) -> Float[Tensor, "n c h w"]:
+    """What masks are drawn from: the memory of levels 8, 16, 32, resized to the finest and summed (spec 7)."""
+    finest, *coarser = memory
+    size = finest.shape[-2:]
+    return finest + sum(F.interpolate(level, size, mode="bicubic", align_corners=False) for level in coarser)
+
+
+def patch_masks(
+    features: Float[Tensor, "n c h w"],
+    parameters: Float[Tensor, "n q k"],
+    coordinates: Float[Tensor, "n q 2 h w"] | None,
+) -> Float[Tensor, "n q p h w"]:
+    """Patch masks of q queries: conv, ReLU, conv, with the weights in `parameters` (spec 7).
+
+    The features are multiplied by the kernels of all queries of a frame at once, and never copied per query.
+    """
+    channels, height = features.shape[1], features.shape[2]
+    inputs = channels + (0 if coordinates is None else 2)
+    first, second, first_bias, second_bias = parameters.split(
+        [KERNELS * inputs, KERNELS * KERNELS, KERNELS, KERNELS], dim=-1
+    )
+    weights = rearrange(first, "n q (p i) -> n q p i", i=inputs)
+    hidden = torch.einsum("nqpc,ncs->nqps", weights[..., :channels], features.flatten(2))
+    if coordinates is not None:
+        hidden = hidden + weights[..., channels:] @ coordinates.flatten(3)
+    hidden = F.relu(hidden + first_bias[..., None])
+    masks = rearrange(second, "n q (o p) -> n q o p", p=KERNELS) @ hidden + second_bias[..., None]
+    return rearrange(masks, "n q p (h w) -> n q p h w", h=height)
+
+
+def unfold_patches(patches: Float[Tensor, "*n p h w"]) -> Float[Tensor, "*n h*4 w*4"]:
+    """Lays the patch of each cell out as mask pixels."""
+    return F.pixel_shuffle(patches, PATCH).squeeze(-3)

@@ -1,0 +1,186 @@
+"""Frames and sentences in, masks out: the whole way, for people who have a video."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from os import PathLike
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
+from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
+from sgmg.checkpoints import load
+from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
+from sgmg.model import SgMg
+from sgmg.preprocess import normalize, pad_clips, resize_frames, resized_size
+from sgmg.tokenizer import Tokenizer
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+VIDEO_MULTIPLE = 16
+"""Sides of a video are padded to a multiple of this (spec 1)."""
+
+
+class Segmentation(NamedTuple):
+    """What was found for e expressions in t frames."""
+
+    masks: Bool[np.ndarray, "e t h w"]  # at the size of the frames
+    scores: Float[np.ndarray, "e t"]  # how sure, 0 to 1, that the frame shows the object
+    boxes: Float[np.ndarray, "e t 4"]  # xyxy in pixels of the frames
+
+
+class Segmenter:
+    """A model with its tokenizer, ready for raw frames.
+
+    Args:
+        model: in any mode; it is put into eval mode, on `device`.
+        tokenizer: the one the model was trained with.
+        device: "cuda", "cpu", …; None takes the GPU if there is one.
+        precision: of the matrix products; the spectrum and deformable attention stay in float32.
+        short_side: pixels frames are resized to; the published models expect 360.
+        window: most frames encoded at once. A longer video goes in windows of this many, each choosing its own query,
+            as the published Ref-DAVIS17 inference does.
+        rows: most pairs of frame and expression segmented at once; bounds memory, changes no result.
+    """
+
+    def __init__(
+        self,
+        model: SgMg,
+        tokenizer: Tokenizer,
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "float32",
+        short_side: int = 360,
+        window: int = 36,
+        rows: int = 16,
+    ) -> None:
+        for name, value in (("short_side", short_side), ("window", window), ("rows", rows)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.eval().to(self.device)
+        self.tokenizer = tokenizer
+        self.precision: Precision = precision
+        self.short_side, self.window, self.rows = short_side, window, rows
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | PathLike[str], *, tokenizer: Tokenizer | str | PathLike[str] | None = None, **settings: Any
+    ) -> "Segmenter":
+        """A segmenter from a checkpoint folder of ours or a published `.pth` file.
+
+        Args:
+            path: of the checkpoint.
+            tokenizer: where the checkpoint carries none: a tokenizer, a folder, or a name in the Hugging Face cache;
+                by default roberta-base, as the published models use.
+            settings: as `Segmenter` takes them.
+
+        Raises:
+            FileNotFoundError: a file is missing; the message says where to get it.
+            ValueError: the file is no checkpoint, or does not fit.
+        """
+        checkpoint = load(path)
+        if not isinstance(tokenizer, Tokenizer):
+            carried = checkpoint.tokenizer if tokenizer is None else None
+            tokenizer = carried or Tokenizer.from_pretrained(tokenizer or "roberta-base")
+        return cls(checkpoint.model, tokenizer, **settings)
+
+    @torch.inference_mode()
+    def __call__(
+        self, frames: UInt8[np.ndarray, "t h w 3"] | UInt8[Tensor, "t h w 3"], expressions: Sequence[str]
+    ) -> Segmentation:
+        """The object of each expression, in each frame.
+
+        Args:
+            frames: RGB bytes, all of one size.
+            expressions: as many as wanted; the video is encoded once for all.
+
+        Raises:
+            ValueError: frames are no RGB bytes or there is none; an expression is empty or too long.
+        """
+        pixels = _checked(frames)
+        words, padding = self.tokenizer(expressions)
+        with self._autocast():
+            text = self.model.encode_text(words.to(self.device), padding.to(self.device))
+            windows = [
+                self._segment(pixels[start : start + self.window], text) for start in range(0, len(pixels), self.window)
+            ]
+        return Segmentation(*(np.concatenate(parts, axis=1) for parts in zip(*windows, strict=True)))
+
+    def _segment(self, pixels: UInt8[np.ndarray, "t h w 3"], text: TextFeatures) -> Segmentation:
+        original = (pixels.shape[1], pixels.shape[2])
+        size = resized_size(*original, self.short_side)
+        frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size))], VIDEO_MULTIPLE)
+        video = self.model.encode_video(frames.to(self.device), padding.to(self.device))
+        clip_of = torch.zeros(len(text.sentence), dtype=torch.int64, device=self.device)
+        out = segment_in_parts(self.model, video, text, sizes.to(self.device), clip_of, self.rows)
+        query = best_query(out.scores[-1])
+        boxes = take_query(cxcywh_to_xyxy(out.boxes[-1]), query)
+        return Segmentation(
+            masks=np.stack([self._masks(video, out, query, e, size, original) for e in range(len(query))]),
+            scores=take_query(out.scores[-1], query).sigmoid().cpu().numpy(),
+            boxes=pixels_from_unit(boxes, torch.tensor(original, device=self.device)).cpu().numpy(),
+        )
+
+    def _masks(
+        self,
+        video: VideoFeatures,
+        out: ClipOutput,
+        query: Int[Tensor, " e"],
+        expression: int,
+        size: tuple[int, int],
+        original: tuple[int, int],
+    ) -> Bool[np.ndarray, "t h w"]:
+        """Of one expression, a few frames at a time: full-size logits are the largest tensors of all."""
+        parts = []
+        one = slice(expression, expression + 1)
+        for frames in _slices(out.scores.shape[2], self.rows):
+            logits = self.model.refine(video.frames(frames), out.part(one, frames), query[one])
+            parts.append(mask_from_logits(original_logits(logits[0], size, original)).cpu().numpy())
+        return np.concatenate(parts)
+
+    def _autocast(self) -> AbstractContextManager:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+
+def segment_in_parts(
+    model: SgMg,
+    video: VideoFeatures,
+    text: TextFeatures,
+    sizes: Int[Tensor, "b 2"],
+    clip_of: Int[Tensor, " e"],
+    rows: int,
+) -> ClipOutput:
+    """`model.segment`, at most `rows` pairs of frame and expression at a time: the same result in bounded memory."""
+    t = video.levels[0].shape[1]
+    parts = [
+        ClipOutput.joined(
+            [
+                model.segment(video.frames(frames), text.expressions(some), sizes, clip_of[some])
+                for frames in _slices(t, rows)
+            ],
+            axis="t",
+        )
+        for some in _slices(len(clip_of), max(1, rows // t))
+    ]
+    return ClipOutput.joined(parts, axis="e")
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _checked(frames: np.ndarray | Tensor) -> UInt8[np.ndarray, "t h w 3"]:
+    pixels = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
+        raise ValueError(
+            f"Frames have shape {pixels.shape}; they must be (frames, height, width, 3 colours), at least one frame."
+        )
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"Frames are {pixels.dtype}; they must be RGB bytes (uint8), as a video decoder gives them.")
+    return pixels

@@ -1,0 +1,130 @@
+"""The text side of SgMg (spec 2): RoBERTa, and two resizers to the width of the model."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import RobertaConfig, RobertaModel
+
+from sgmg.batch import TextFeatures
+from sgmg.config import TextConfig
+from sgmg.positions import word_positions
+from sgmg.pretrained import roberta_state
+from sgmg.tokenizer import PAD, SPECIAL, Tokenizer, normalize_expression
+
+__all__ = ["Resizer", "TextEncoder", "Tokenizer", "normalize_expression", "roberta_state"]
+
+PAD_ID = SPECIAL.index(PAD)
+
+
+class Resizer(nn.Module):
+    """Brings text features to the width of the model: linear, LayerNorm, dropout."""
+
+    def __init__(self, inputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.fc = nn.Linear(inputs, width)
+        # Parity: this LayerNorm alone has eps 1e-12; the published weights were learned with it.
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Float[Tensor, "*batch w"]) -> Float[Tensor, "*batch c"]:
+        return self.dropout(self.norm(self.fc(features)))
+
+
+class TextEncoder(nn.Module):
+    """Word ids to word and sentence features at the width of the model.
+
+    `embed` then `resize` is `forward`: where RoBERTa is frozen, what `embed` gives can be kept per sentence.
+    Weights are drawn anew; `roberta_state` gives the pretrained ones of `self.roberta`.
+    """
+
+    def __init__(self, config: TextConfig, width: int, dropout: float) -> None:
+        super().__init__()
+        self.vocabulary = config.vocabulary
+        self.max_tokens = config.max_tokens
+        self.width = width
+        self.frozen = False
+        self.roberta = RobertaModel(_roberta_config(config), add_pooling_layer=True)
+        self.word_resizer = Resizer(config.width, width, dropout)
+        self.sentence_resizer = Resizer(config.width, width, dropout)
+
+    def freeze(self) -> "TextEncoder":
+        """RoBERTa with its pooler stops learning and stays in eval mode, come what may; the resizers learn on."""
+        self.frozen = True
+        self.roberta.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        """Switches dropout as ever, but a frozen RoBERTa stays without (the published training left it on)."""
+        super().train(mode)
+        if self.frozen:
+            self.roberta.eval()
+        return self
+
+    def embed(
+        self, words: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]
+    ) -> tuple[Float[Tensor, "e n w"], Float[Tensor, "e w"]]:
+        """RoBERTa's last hidden states and the output of its tanh pooler, without gradient where frozen.
+
+        Raises:
+            ValueError: a word id is outside the vocabulary, an expression is too long or nothing but padding.
+        """
+        self._check(words, padding)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            output = self.roberta(input_ids=words, attention_mask=(~padding).long())
+        return output.last_hidden_state, output.pooler_output
+
+    def resize(
+        self, hidden: Float[Tensor, "e n w"], pooled: Float[Tensor, "e w"], padding: Bool[Tensor, "e n"]
+    ) -> TextFeatures:
+        """What `embed` gave, at the width of the model, with the positions of the words."""
+        return TextFeatures(
+            words=self.word_resizer(hidden),
+            positions=word_positions(padding, self.width),
+            padding=padding,
+            sentence=self.sentence_resizer(pooled),
+        )
+
+    def forward(self, words: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]) -> TextFeatures:
+        return self.resize(*self.embed(words, padding), padding)
+
+    def _check(self, words: Tensor, padding: Tensor) -> None:
+        if words.shape != padding.shape:
+            raise ValueError(
+                f"Word ids of shape {tuple(words.shape)} need padding of the same shape, not {tuple(padding.shape)}."
+            )
+        if words.shape[1] > self.max_tokens:
+            raise ValueError(
+                f"Expressions of {words.shape[1]} tokens exceed the {self.max_tokens} this text encoder has positions "
+                f"for. Shorten them, or give the tokenizer max_tokens={self.max_tokens} to hear which one it is."
+            )
+        outside = (words < 0) | (words >= self.vocabulary)
+        unsaid = padding.all(dim=1)
+        if not (outside.any() | unsaid.any()):  # one look at the device for both
+            return
+        if outside.any():
+            expression, word = outside.nonzero()[0].tolist()
+            raise ValueError(
+                f"Word id {words[expression, word].item()} of expression {expression}, word {word}, is outside 0 to "
+                f"{self.vocabulary - 1}, the vocabulary of this text encoder. Use the tokenizer it was trained with."
+            )
+        raise ValueError(
+            f"Expression {unsaid.nonzero()[0].item()} of {len(words)} is nothing but padding. "
+            f"Leave it out, or mark its words False in the padding."
+        )
+
+
+def _roberta_config(config: TextConfig) -> RobertaConfig:
+    return RobertaConfig(
+        vocab_size=config.vocabulary,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.ffn,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        max_position_embeddings=config.max_tokens + PAD_ID + 1,  # RoBERTa counts positions from its pad id on
+        type_vocab_size=1,
+        pad_token_id=PAD_ID,
+        layer_norm_eps=1e-5,
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  # every config takes it, none declares it
+    )

@@ -1,0 +1,239 @@
+"""The deformable transformer: refines pixels frame by frame, then lets a few queries find the object (paper 3.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sgmg.boxes import inverse_sigmoid
+from sgmg.deformable_attention import DeformableAttention, Shapes
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairs[:-1])
+        self.last = nn.Linear(*pairs[-1])
+
+    def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
+        for layer in self.hidden:
+            x = F.relu(layer(x))
+        return self.last(x)
+
+
+class FeedForward(nn.Module):
+    """Widens, drops, narrows, adds and normalizes."""
+
+    def __init__(self, channels: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.widen, self.narrow = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "n m c"]) -> Float[Tensor, "n m c"]:
+        return self.norm(x + self.dropout(self.narrow(self.dropout(F.relu(self.widen(x))))))
+
+
+class EncoderLayer(nn.Module):
+    """Every cell reads from cells of all levels of its frame."""
+
+    def __init__(self, channels: int, heads: int, levels: int, points: int, ffn: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(channels, heads, levels, points)
+        self.norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.ffn = FeedForward(channels, ffn, dropout)
+
+    def forward(
+        self,
+        cells: Float[Tensor, "n s c"],
+        positions: Float[Tensor, "n s c"],
+        references: Float[Tensor, "n s l 2"],
+        shapes: Shapes,
+        padding: Bool[Tensor, "n s"],
+    ) -> Float[Tensor, "n s c"]:
+        read = self.attention(cells + positions, references, cells, shapes, padding)
+        return self.ffn(self.norm(cells + self.dropout(read)))
+
+
+class DecoderLayer(nn.Module):
+    """The queries of one frame talk to each other, then each reads from the cells round its reference."""
+
+    def __init__(self, channels: int, heads: int, levels: int, points: int, ffn: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = nn.MultiheadAttention(channels, heads, dropout=dropout, batch_first=True)
+        self.self_norm = nn.LayerNorm(channels)
+        self.cross_attention = DeformableAttention(channels, heads, levels, points)
+        self.cross_norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.ffn = FeedForward(channels, ffn, dropout)
+
+    def forward(
+        self,
+        state: Float[Tensor, "n q c"],
+        positions: Float[Tensor, "n q c"],
+        references: Float[Tensor, "n q l r"],
+        cells: Float[Tensor, "n s c"],
+        shapes: Shapes,
+        padding: Bool[Tensor, "n s"],
+    ) -> Float[Tensor, "n q c"]:
+        asked = state + positions
+        told, _ = self.self_attention(asked, asked, state, need_weights=False)
+        state = self.self_norm(state + self.dropout(told))
+        read = self.cross_attention(state + positions, references, cells, shapes, padding)
+        return self.ffn(self.cross_norm(state + self.dropout(read)))
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What the decoder found in n frames; l layers, from first to last."""
+
+    memory: tuple[Float[Tensor, "n c _ _"], ...]  # the encoded levels
+    states: Float[Tensor, "l n q c"]
+    boxes: Float[Tensor, "l n q 4"]  # cxcywh in units of the unpadded frame
+    initial_reference: Float[Tensor, "n q 2"]
+    references: Float[Tensor, "l n q r"]  # after each layer, detached; without refinement the initial one throughout
+
+    @property
+    def entering(self) -> Float[Tensor, "l n q 2"]:
+        """xy of the reference each layer starts from."""
+        return torch.cat((self.initial_reference[None], self.references[:-1, ..., :2]))
+
+
+def valid_ratios(paddings: Sequence[Bool[Tensor, "n _ _"]]) -> Float[Tensor, "n l 2"]:
+    """The share of each level, as (x, y), that is not padding."""
+    ratios = [
+        torch.stack(((~padding[:, 0]).float().mean(dim=1), (~padding[:, :, 0]).float().mean(dim=1)), dim=-1)
+        for padding in paddings
+    ]
+    return torch.stack(ratios, dim=1)
+
+
+def cell_references(shapes: Shapes, ratios: Float[Tensor, "n l 2"]) -> Float[Tensor, "n s l 2"]:
+    """The centre of every cell, as xy, in units of each padded level (spec 6)."""
+    centres = []
+    for level, (h, w) in enumerate(shapes):
+        y, x = torch.meshgrid(
+            torch.arange(h, device=ratios.device, dtype=torch.float32) + 0.5,
+            torch.arange(w, device=ratios.device, dtype=torch.float32) + 0.5,
+            indexing="ij",
+        )
+        size = torch.tensor([w, h], device=ratios.device, dtype=torch.float32)
+        centres.append(torch.stack((x, y), dim=-1).flatten(0, 1) / (size * ratios[:, level, None]))
+    return torch.cat(centres, dim=1)[:, :, None] * ratios[:, None]
+
+
+class DeformableTransformer(nn.Module):
+    """Encoder over all levels, decoder of q queries a frame with box refinement. Frames are independent."""
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        heads: int,
+        levels: int,
+        points: int,
+        ffn: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        dropout: float,
+        refine_boxes: bool,
+    ) -> None:
+        super().__init__()
+        sizes = (channels, heads, levels, points, ffn, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(decoder_layers))
+        self.box_heads = nn.ModuleList(
+            MLP(channels, channels, channels, 4) for _ in range(decoder_layers if refine_boxes else 1)
+        )
+        self.level_embedding = nn.Parameter(torch.empty(levels, channels))
+        self.reference = nn.Linear(channels, 2)
+        self.refine_boxes = refine_boxes
+        self._reset()
+
+    def _reset(self) -> None:
+        """Xavier matrices, boxes that start at their reference with a small size (spec 10)."""
+        for layers in (self.encoder, self.decoder):
+            for name, weight in layers.named_parameters():
+                if weight.dim() > 1 and not name.endswith(("offsets.weight", "attention.weights.weight")):
+                    nn.init.xavier_uniform_(weight)
+        nn.init.normal_(self.level_embedding)
+        nn.init.xavier_uniform_(self.reference.weight)
+        nn.init.zeros_(self.reference.bias)
+        for index, head in enumerate(self.box_heads):
+            assert isinstance(head, MLP)
+            nn.init.zeros_(head.last.weight)
+            nn.init.zeros_(head.last.bias)
+            if index == 0:
+                nn.init.constant_(head.last.bias[2:], -2.0)
+
+    def forward(
+        self,
+        levels: Sequence[Float[Tensor, "n c _ _"]],
+        positions: Sequence[Float[Tensor, "n c _ _"]],
+        paddings: Sequence[Bool[Tensor, "n _ _"]],
+        sentence: Float[Tensor, "n c"],
+        query_positions: Float[Tensor, "q c"],
+    ) -> Decoded:
+        """n frames (one row a frame and expression): what is in them, as the sentence's queries see it."""
+        shapes = [(level.shape[2], level.shape[3]) for level in levels]
+        ratios = valid_ratios(paddings)
+        padding = torch.cat([mask.flatten(1) for mask in paddings], dim=1)
+        cells = torch.cat([rearrange(level, "n c h w -> n (h w) c") for level in levels], dim=1)
+        embedded = torch.cat(
+            [
+                rearrange(position, "n c h w -> n (h w) c") + embedding
+                for position, embedding in zip(positions, self.level_embedding, strict=True)
+            ],
+            dim=1,
+        )
+        references = cell_references(shapes, ratios)
+        for layer in self.encoder:
+            cells = layer(cells, embedded, references, shapes, padding)
+        states, boxes, initial, moved = self._decode(cells, shapes, padding, ratios, sentence, query_positions)
+        memory = tuple(
+            rearrange(part, "n (h w) c -> n c h w", h=h, w=w)
+            for part, (h, w) in zip(cells.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
+        )
+        return Decoded(memory, states, boxes, initial, moved)
+
+    def _decode(
+        self,
+        cells: Float[Tensor, "n s c"],
+        shapes: Shapes,
+        padding: Bool[Tensor, "n s"],
+        ratios: Float[Tensor, "n l 2"],
+        sentence: Float[Tensor, "n c"],
+        query_positions: Float[Tensor, "q c"],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        q = len(query_positions)
+        state = repeat(sentence, "n c -> n q c", q=q)
+        positions = query_positions.expand(len(cells), -1, -1)
+        initial = self.reference(positions).float().sigmoid()
+        reference, states, boxes, moved = initial, [], [], []
+        for index, layer in enumerate(self.decoder):
+            scale = ratios.repeat(1, 1, reference.shape[-1] // 2)
+            state = layer(state, positions, reference[:, :, None] * scale[:, None], cells, shapes, padding)
+            head = self.box_heads[index if self.refine_boxes else 0]
+            box = _shifted(head(state).float(), reference).sigmoid()
+            if self.refine_boxes:
+                # Detached: a layer's box teaches the layer, not the ones before it.
+                reference = box.detach()
+            states.append(state)
+            boxes.append(box)
+            moved.append(reference)
+        return torch.stack(states), torch.stack(boxes), initial, torch.stack(moved)
+
+
+def _shifted(delta: Float[Tensor, "n q 4"], reference: Float[Tensor, "n q r"]) -> Float[Tensor, "n q 4"]:
+    """Box logits: the head's output, moved by as much of a reference as there is (xy, or cxcywh)."""
+    known = reference.shape[-1]
+    return torch.cat((delta[..., :known] + inverse_sigmoid(reference), delta[..., known:]), dim=-1)

@@ -1,0 +1,35 @@
+"""What every test shares: the folder of golden numbers, and draws and threads that do not depend on the machine."""
+
+import os
+from pathlib import Path
+
+# The tests build every weight and tokenizer they need; offline, a stray look at the hub fails at once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+
+from pack import full_pack
+
+
+def pytest_configure() -> None:
+    """Shares the cores between the test processes: two pools of threads on the same cores slow each other down."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+
+@pytest.fixture(autouse=True)
+def _same_draws_in_every_order() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def parity_pack() -> Path:
+    """The folder of golden numbers of the published implementation; SGMG_PARITY names another one.
+
+    Skips where it is not there: a clone has only the figures in tests/golden.
+    """
+    found = full_pack()
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found

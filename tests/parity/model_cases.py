@@ -1,0 +1,221 @@
+"""Golden cases of the whole model: end to end with every intermediate, several expressions, a training step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, lru_cache
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from block_cases import Outputs, preset_name, tensors
+from loss_cases import padded_targets
+from pack import Case, normals, recipe_weight
+from sgmg.batch import ClipBatch, ClipOutput
+from sgmg.config import SgMgConfig, SwinConfig
+from sgmg.decoding import best_query, take_query
+from sgmg.matching import matching_costs
+from sgmg.model import SgMg
+from sgmg.objective import Objective
+from sgmg.patch_kernels import mask_features, unfold_patches
+from sgmg.preprocess import pad_clips
+from sgmg.published import published_names
+from sgmg.weights import blank_model, fill
+
+VIDEO_MULTIPLE, NESTED_MULTIPLE = 16, 32
+EVERY_QUERY = ("a2d", "jhmdb", "refcoco", "refcoco+", "refcocog")
+"""Datasets of which all queries are kept."""
+
+
+def config_of(case: Case) -> SgMgConfig:
+    """The published model of the case, with the options its parameters name."""
+    return replace(
+        SgMgConfig.preset(preset_name(case.params["backbone"])),
+        refine_boxes=case.params.get("refine", True),
+        relative_coordinates="--no_rel_coord" not in case.params.get("extra", ()),
+    )
+
+
+@lru_cache(maxsize=2)
+def published_model(config: SgMgConfig, salt: str) -> SgMg:
+    """The model with the weights of the recipe; kept, as most cases share it."""
+    model = blank_model(config)
+    names = published_names(model)
+    state = {}
+    for name, old in model.state_dict().items():
+        drawn = _text_weight if name.startswith("text.roberta.") else recipe_weight
+        state[name] = torch.from_numpy(drawn(names[name], tuple(old.shape), salt=salt, refine=config.refine_boxes))
+    return fill(model, state)
+
+
+_text_weight = cache(recipe_weight)
+"""RoBERTa is the same for every backbone, and the longest to draw."""
+
+
+def batch_of(case: Case) -> ClipBatch:
+    """The clips and expressions of a case, padded as its dataset was."""
+    given = tensors(case)
+    nested = case.kind == "train" or case.params.get("mode") == "nested"
+    clips = [given[name] for name in given if name.startswith("frames")]
+    frames, padding, sizes = pad_clips(clips, NESTED_MULTIPLE if nested else VIDEO_MULTIPLE)
+    words = given["input_ids"]
+    asked = case.params.get("valid_indices")
+    return ClipBatch(
+        frames=frames,
+        padding=padding,
+        sizes=sizes,
+        words=words,
+        word_padding=given["attention_mask"] != 1,
+        clip_of=torch.arange(len(words)) if len(clips) > 1 else torch.zeros(len(words), dtype=torch.int64),
+        asked_frame=None if asked is None else torch.tensor(asked),
+    )
+
+
+def e2e(case: Case) -> Outputs:
+    batch = batch_of(case)
+    config = config_of(case)
+    model = published_model(config, case.salt)
+    with recorded(model) as calls, torch.no_grad():
+        video = model.encode_video(batch.frames, batch.padding, batch.asked_frame)
+        text = model.encode_text(batch.words, batch.word_padding)
+        out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
+        outputs = _intermediates(model, calls, len(batch.words)) | _patch_outputs(out)
+        if case.params.get("dataset") in EVERY_QUERY:
+            query = torch.arange(config.queries).expand(len(batch.words), -1)
+            return outputs | {
+                "pred_logits": out.scores[-1][..., None],
+                "pred_boxes": out.boxes[-1],
+                "pred_masks": rearrange(model.refine(video, out, query), "e q t h w -> e t q h w"),
+            }
+        query = best_query(out.scores[-1])
+        return outputs | {
+            "pred_logits": take_query(out.scores[-1], query)[..., None, None],
+            "pred_boxes": take_query(out.boxes[-1], query)[:, :, None],
+            "reference_points": take_query(out.references[-1], query)[:, :, None],
+            "pred_masks": model.refine(video, out, query)[:, :, None],
+        }
+
+
+def e2e_multi(case: Case) -> Outputs:
+    """All expressions of one clip at once."""
+    together = e2e(case)
+    outputs = {}
+    for index in range(len(case.params["lens"])):
+        for name in ("pred_logits", "pred_boxes", "reference_points", "pred_masks"):
+            outputs[f"{name}_{index}"] = together[name][index : index + 1]
+    return outputs
+
+
+def train(case: Case) -> Outputs:
+    config = config_of(case)
+    assert isinstance(config.backbone, SwinConfig)
+    quiet = replace(
+        config,
+        dropout=0.0,
+        text=replace(config.text, dropout=0.0),
+        backbone=replace(config.backbone, drop_path=0.0),
+    )
+    model = published_model(quiet, case.salt).train()
+    model.text.freeze()
+    model.zero_grad()
+    batch = batch_of(case)
+    targets = padded_targets(case, *batch.frames.shape[-2:])
+    result = Objective(model).supervise(batch, targets)
+    result.losses["total"].backward()
+    out = result.out
+    candidates = unfold_patches(out.patch_masks)
+    last_first = torch.arange(len(out.scores)).roll(1)
+    layers = zip(out.scores[last_first], out.boxes[last_first], candidates[last_first], strict=True)
+    costs = [matching_costs(scores, boxes, masks, targets) for scores, boxes, masks in layers]
+    outputs = {f"loss/loss_{name}": loss.detach()[None] for name, loss in result.losses.items() if name != "total"}
+    outputs |= {
+        "total": result.losses["total"].detach()[None],
+        "main_src_ind": result.matched[-1],
+        "aux_src_ind": result.matched[:-1],
+        "match_cost": torch.cat(costs),
+        "pred_logits": out.scores[-1][..., None].detach(),
+        "pred_boxes": out.boxes[-1].detach(),
+        "pred_masks": result.masks[-1].detach(),
+        "pred_masks_low": result.patch_masks[-1].detach(),
+    }
+    return {**outputs, **_gradients(case, model)}
+
+
+def _gradients(case: Case, model: SgMg) -> Outputs:
+    names = published_names(model)
+    gradients = {names[name]: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    ordered = case.meta["notes"]["grad_names"]
+    assert set(gradients) == set(ordered), f"gradients differ in {set(gradients) ^ set(ordered)}"
+    flat = {name: gradients[name].double().flatten() for name in ordered}
+    dots = [flat[name] @ torch.from_numpy(normals(f"dot:{name}", tuple(gradients[name].shape))).double().flatten()
+            for name in ordered]  # fmt: skip
+    norms = torch.stack([flat[name].norm() for name in ordered])
+    wanted = [name.removeprefix("grad/") for name in case.meta["outputs"] if name.startswith("grad/")]
+    return {f"grad/{name}": gradients[name] for name in wanted} | {
+        "grad_norms": norms,
+        "grad_dots": torch.stack(dots),
+        "grad_total_norm": norms.norm()[None],
+    }
+
+
+Calls = dict[nn.Module, list[tuple[tuple[Any, ...], Any]]]
+
+
+@contextmanager
+def recorded(model: nn.Module) -> Iterator[Calls]:
+    """What goes into and comes out of every module of the model while the block runs."""
+    calls: Calls = {module: [] for module in model.modules()}
+    hooks = [
+        module.register_forward_hook(lambda module, given, got: calls[module].append((given, got))) for module in calls
+    ]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _intermediates(model: SgMg, calls: Calls, expressions: int) -> dict[str, Tensor]:
+    def got(module: nn.Module, call: int = 0) -> Any:
+        return calls[module][call][1]
+
+    def attenuation(module: nn.Module) -> Tensor:
+        return calls[module][0][0][1][None, None]
+
+    text, found = got(model.text.roberta), got(model.transformer)
+    features = mask_features(found.memory[:-1])
+    outputs = {
+        "text_last_hidden": text.last_hidden_state,
+        "text_pooled": text.pooler_output,
+        "text_word": got(model.text.word_resizer),
+        "text_sentence": got(model.text.sentence_resizer),
+        "hs": found.states,
+        "init_reference": found.initial_reference,
+        "inter_references": found.references,
+        "mask_features": features.unflatten(0, (expressions, -1)),
+    }
+    for level, (project, first, second) in enumerate(
+        zip(model.projections, model.filters, model.fused_filters, strict=True)
+    ):
+        outputs[f"proj{level}"], outputs[f"fft{level}"] = got(project), got(first)
+        outputs[f"filter{level}"], outputs[f"filter_post{level}"] = attenuation(first), attenuation(second)
+        outputs[f"fused{level}"] = rearrange(got(model.fusion, level), "e t c h w -> (t h w) e c")
+        outputs[f"src{level}"] = got(second)
+    outputs |= {f"memory{level}": memory for level, memory in enumerate(found.memory[:-1])}
+    outputs |= {f"feat{level}": feature.flatten(0, 1) for level, feature in enumerate(got(model.backbone))}
+    for layer, (_, kernels) in enumerate(calls[model.kernel_head]):
+        outputs[f"dyn_params{layer}"] = rearrange(kernels, "(e t) q k -> e (t q) k", e=expressions)
+    return {f"mid/{name}": value for name, value in outputs.items()}
+
+
+def _patch_outputs(out: ClipOutput) -> dict[str, Tensor]:
+    """Patch masks of every layer."""
+    return {
+        f"mid/patch_masks{layer}": rearrange(masks, "e t q p h w -> e (t q) p h w")
+        for layer, masks in enumerate(out.patch_masks)
+    }
+
+
+CASES: dict[str, Callable[[Case], Outputs]] = {"e2e": e2e, "e2e_multi": e2e_multi, "train": train}
