@@ -98,23 +98,23 @@ class ClipOutput(Movable):
 
     scores: Float[Tensor, "l e t q"]  # logits
     boxes: Float[Tensor, "l e t q 4"]  # cxcywh in units of the unpadded frame
-    references: Float[Tensor, "l e t q 2"]  # xy of the reference point entering the layer
+    entering: Float[Tensor, "l e t q 2"]  # xy of the reference point each layer starts from
     patch_masks: Float[Tensor, "l e t q p _ _"]  # p=16 channels at 1/8: a 4x4 patch of the mask at 1/2 in each cell
     clip_of: Int[Tensor, " e"]
 
     def part(self, expressions: slice, frames: slice) -> "ClipOutput":
         """Some expressions in some frames."""
-        tensors = (self.scores, self.boxes, self.references, self.patch_masks)
-        scores, boxes, references, masks = (tensor[:, expressions, frames] for tensor in tensors)
-        return ClipOutput(scores, boxes, references, masks, self.clip_of[expressions])
+        tensors = (self.scores, self.boxes, self.entering, self.patch_masks)
+        scores, boxes, entering, masks = (tensor[:, expressions, frames] for tensor in tensors)
+        return ClipOutput(scores, boxes, entering, masks, self.clip_of[expressions])
 
     @classmethod
     def joined(cls, parts: Sequence["ClipOutput"], axis: Literal["e", "t"]) -> "ClipOutput":
         """Outputs for other expressions, or for other frames of the same ones, as one."""
         dim = {"e": 1, "t": 2}[axis]
-        scores, boxes, references, masks = (
+        scores, boxes, entering, masks = (
             torch.cat([getattr(part, name) for part in parts], dim=dim)
-            for name in ("scores", "boxes", "references", "patch_masks")
+            for name in ("scores", "boxes", "entering", "patch_masks")
         )
         clip_of = torch.cat([part.clip_of for part in parts]) if axis == "e" else parts[0].clip_of
-        return cls(scores, boxes, references, masks, clip_of)
+        return cls(scores, boxes, entering, masks, clip_of)

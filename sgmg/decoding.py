@@ -44,9 +44,9 @@ def original_logits(
         original: (height, width) of the source.
     """
     height, width = size
-    cropped = logits[..., :height, :width].flatten(0, -3)[:, None].float()
+    cropped = logits[..., :height, :width].reshape(-1, 1, height, width).float()
     resized = F.interpolate(cropped, original, mode="bilinear", align_corners=False)
-    return resized[:, 0].unflatten(0, logits.shape[:-2])
+    return resized.reshape(*logits.shape[:-2], *original)
 
 
 def mask_from_logits(logits: Float[Tensor, "*n h w"]) -> Bool[Tensor, "*n h w"]:

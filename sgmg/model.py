@@ -67,8 +67,11 @@ class SgMg(nn.Module):
         self.kernel_head = MLP(width, width, width, parameters)
         self.refinement = MaskRefinement(channels[0], channels[1])
         self.reset_class_heads()
-        for weight in self.kernel_head.parameters():
-            nn.init.xavier_uniform_(weight) if weight.dim() > 1 else nn.init.zeros_(weight)
+        for name, parameter in self.kernel_head.named_parameters():
+            if name.endswith("weight"):
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
 
     def reset_class_heads(self) -> None:
         """Class heads as new, every query 1 % likely: how fine-tuning starts (spec 11)."""
@@ -91,7 +94,7 @@ class SgMg(nn.Module):
         Args:
             frames: normalized (`sgmg.preprocess`), zeros where padded.
             padding: True where padded.
-            asked_frame: index of the one frame of each clip to segment; the backbone sees the others too.
+            asked_frame: index of the one frame of each clip to segment; a video backbone sees the others too.
 
         Raises:
             ValueError: frames are no float clips of three channels, are empty or not finite; padding or asked_frame
@@ -102,8 +105,9 @@ class SgMg(nn.Module):
         features = self._features(frames, asked_frame)
         details = self.refinement.details(*(rearrange(f, "b t c h w -> (b t) c h w") for f in features[:2]))
         levels, attenuations = [], []
-        for index, (project, filter_) in enumerate(zip(self.projections, self.filters, strict=True)):
-            feature = features[min(index + 1, len(features) - 1)]
+        # Level 64 is made from the features of 1/32, like level 32.
+        sources = (*features[1:], features[-1])
+        for feature, project, filter_ in zip(sources, self.projections, self.filters, strict=True):
             level = project(rearrange(feature, "b t c h w -> (b t) c h w"))
             size = (level.shape[2], level.shape[3])
             attenuations.append(
@@ -164,8 +168,8 @@ class SgMg(nn.Module):
         first = wanted.start
         return ClipOutput(
             scores=rearrange(scores.float(), "l (e t) q 1 -> l e t q", t=t),
-            boxes=rearrange(found.boxes[first:], "l (e t) q xyxy -> l e t q xyxy", t=t),
-            references=rearrange(found.entering[first:], "l (e t) q xy -> l e t q xy", t=t),
+            boxes=rearrange(found.boxes[first:], "l (e t) q box -> l e t q box", t=t),
+            entering=rearrange(found.entering[first:], "l (e t) q xy -> l e t q xy", t=t),
             patch_masks=rearrange(masks, "l (e t) q p h w -> l e t q p h w", t=t),
             clip_of=clip_of,
         )
@@ -179,7 +183,7 @@ class SgMg(nn.Module):
             query: one query an expression (e), or k of them (e, k).
 
         Returns:
-            Logits at the size of the padded frames.
+            Logits at the size of the frames, each side padded to a multiple of 4 and to 129 at least.
         """
         expression = torch.arange(len(query), device=query.device).view(-1, *(1 for _ in query.shape[1:]))
         chosen = out.patch_masks[-1][expression, :, query]
@@ -237,8 +241,9 @@ def _backbone(config: SgMgConfig) -> VideoSwin | ImageSwin | ResNet:
 
 def _projection(channels: int, width: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
     convolution = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2)
+    assert convolution.bias is not None
     nn.init.xavier_uniform_(convolution.weight)
-    nn.init.zeros_(convolution.bias) if convolution.bias is not None else None
+    nn.init.zeros_(convolution.bias)
     return nn.Sequential(convolution, nn.GroupNorm(32, width))
 
 

@@ -44,7 +44,7 @@ def resize_frames(frames: UInt8[np.ndarray, "t h w 3"], height: int, width: int)
 
 def normalize(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "t 3 h w"]:
     """RGB bytes to floats of zero mean and unit deviation over ImageNet."""
-    pixels = rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "t h w c -> t c h w").float() / 255
+    pixels = rearrange(torch.from_numpy(np.array(frames, order="C")), "t h w c -> t c h w").float() / 255
     return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 

@@ -160,7 +160,10 @@ class DeformableTransformer(nn.Module):
         self._reset()
 
     def _reset(self) -> None:
-        """Xavier matrices, boxes that start at their reference with a small size (spec 10)."""
+        """Xavier matrices, boxes that start at their reference with a small size (spec 10).
+
+        The hidden layers of the box heads keep PyTorch's default, as every layer outside encoder and decoder does.
+        """
         for layers in (self.encoder, self.decoder):
             for name, weight in layers.named_parameters():
                 if weight.dim() > 1 and not name.endswith(("offsets.weight", "attention.weights.weight")):

@@ -9,13 +9,26 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import StochasticDepth
 
 from sgmg.backbones.windows import Size, WindowAttention, WindowPlan
 from sgmg.config import SwinConfig
 
 PATCH = 4
 """Side of a patch, in pixels."""
+
+
+class DropPath(nn.Module):
+    """Leaves a branch out in training: one coin per row of the batch, survivors divided by the keep rate."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, " b *c"]) -> Float[Tensor, " b *c"]:
+        if not self.training or self.rate == 0:
+            return x
+        kept = torch.rand(len(x), device=x.device) >= self.rate
+        return x * (kept / (1 - self.rate)).to(x.dtype).view(-1, *(1 for _ in x.shape[1:]))
 
 
 class Block(nn.Module):
@@ -31,7 +44,7 @@ class Block(nn.Module):
         self.attention = WindowAttention(dim, heads, full)
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
         x = x + self.drop_path(self._attend(self.attention_norm(x)))

@@ -45,7 +45,7 @@ class WindowPlan:
         t, h, w = (-length % side for length, side in zip(size, self.window, strict=True))
         return t, h, w
 
-    def strangers(self, axes: Sequence[int]) -> Bool[Tensor, "n n"]:
+    def mixed_pairs(self, axes: Sequence[int]) -> Bool[Tensor, "n n"]:
         """Pairs of tokens, in the last window of these rolled axes, that the roll brought together.
 
         The last `shift` tokens along a rolled axis come from its other end.
@@ -88,7 +88,7 @@ class WindowAttention(nn.Module):
             **axes,
         )
         rolled = [axis for axis in range(3) if plan.shift[axis]]
-        out = _attend_grid(windows, bias, plan, rolled, [])
+        out = _attend_grid(windows, bias, plan, axes_left=rolled, wrapped=[])
         return self.output(rearrange(out, "b gt gh gw k (wt wh ww) d -> b (gt wt) (gh wh) (gw ww) (k d)", **axes))
 
 
@@ -96,10 +96,10 @@ def _attend_grid(
     windows: Float[Tensor, "3 b gt gh gw k n d"],
     bias: Float[Tensor, "k n n"],
     plan: WindowPlan,
-    rolled: list[int],
-    mixed: list[int],
+    axes_left: list[int],
+    wrapped: list[int],
 ) -> Float[Tensor, "b gt gh gw k n d"]:
-    """Attention in a grid of windows, of which only the last along a rolled axis mixes tokens of both its ends.
+    """Attention in a grid of windows, of which only the last along a rolled axis holds tokens of both its ends.
 
     The grid is split there, axis by axis, until all windows of a part need the same mask: so a mask is stored once,
     not once a window.
@@ -108,19 +108,24 @@ def _attend_grid(
         windows: queries, keys, values.
         bias: logits to add.
         plan: of the grid.
-        rolled: axes along which the grid is still to be split.
-        mixed: axes along which these windows do mix.
+        axes_left: rolled axes along which this part of the grid is still to be split.
+        wrapped: axes along which these windows do hold tokens of both ends.
     """
-    if rolled:
-        axis, rest = rolled[0], rolled[1:]
-        inner, last = windows.split([windows.shape[axis + 2] - 1, 1], dim=axis + 2)
-        parts = [_attend_grid(last, bias, plan, rest, [*mixed, axis])]
-        if inner.numel():
-            parts.insert(0, _attend_grid(inner, bias, plan, rest, mixed))
-        return torch.cat(parts, dim=axis + 1)
-    if mixed:
-        # Parity: -100, not minus infinity.
-        bias = bias - 100.0 * plan.strangers(mixed).to(bias)
+    if not axes_left:
+        return _attend(windows, bias, plan.mixed_pairs(wrapped) if wrapped else None)
+    axis, *rest = axes_left
+    inner, last = windows.split([windows.shape[axis + 2] - 1, 1], dim=axis + 2)
+    parts = [_attend_grid(last, bias, plan, rest, [*wrapped, axis])]
+    if inner.numel():
+        parts.insert(0, _attend_grid(inner, bias, plan, rest, wrapped))
+    return torch.cat(parts, dim=axis + 1)
+
+
+def _attend(
+    windows: Float[Tensor, "3 b gt gh gw k n d"], bias: Float[Tensor, "k n n"], mixed: Bool[Tensor, "n n"] | None
+) -> Float[Tensor, "b gt gh gw k n d"]:
+    if mixed is not None:
+        bias = bias - 100.0 * mixed.to(bias)  # Parity: not minus infinity.
     query, key, value = windows.flatten(1, 4)
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
     return out.unflatten(0, windows.shape[1:5])

@@ -93,7 +93,7 @@ def e2e(case: Case) -> Outputs:
         return outputs | {
             "pred_logits": take_query(out.scores[-1], query)[..., None, None],
             "pred_boxes": take_query(out.boxes[-1], query)[:, :, None],
-            "reference_points": take_query(out.references[-1], query)[:, :, None],
+            "reference_points": take_query(out.entering[-1], query)[:, :, None],
             "pred_masks": model.refine(video, out, query)[:, :, None],
         }
 

@@ -70,7 +70,7 @@ def post_segm(case: Case) -> Outputs:
     out = ClipOutput(
         scores=scores[None],
         boxes=given["pred_boxes"][None],
-        references=given["pred_boxes"][None, ..., :2],
+        entering=given["pred_boxes"][None, ..., :2],
         patch_masks=torch.zeros(1, *scores.shape, 16, 1, 1),
         clip_of=torch.arange(b),
     )

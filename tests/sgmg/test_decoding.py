@@ -81,9 +81,13 @@ def test_boxes_are_those_of_the_last_layer_in_pixels_of_their_own_clip() -> None
     out = ClipOutput(
         scores=torch.zeros(2, 2, 1, 1),
         boxes=torch.stack((first, last)),
-        references=torch.zeros(2, 2, 1, 1, 2),
+        entering=torch.zeros(2, 2, 1, 1, 2),
         patch_masks=torch.zeros(2, 2, 1, 1, 16, 2, 2),
         clip_of=torch.tensor([1, 0]),
     )
     boxes = boxes_in_pixels(out, torch.tensor([[40, 80], [100, 200]]))
     assert boxes[:, 0, 0].tolist() == [[50, 0, 150, 100], [20, 0, 60, 40]]
+
+
+def test_a_single_mask_is_resized_too() -> None:
+    assert original_logits(torch.randn(8, 8), (6, 8), (12, 16)).shape == (12, 16)

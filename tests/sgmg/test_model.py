@@ -144,7 +144,7 @@ def test_the_last_layer_alone_is_the_last_of_all_and_draws_with_its_kernels_only
     assert len(kernels) == 1
     every = model.segment(video, text, sizes, clip_of, layers="all")
     assert len(kernels) == 1 + TINY.decoder_layers
-    for name in ("scores", "boxes", "references", "patch_masks"):
+    for name in ("scores", "boxes", "entering", "patch_masks"):
         assert len(getattr(last, name)) == 1
         assert len(getattr(every, name)) == TINY.decoder_layers
         assert_near(getattr(last, name)[0], getattr(every, name)[-1])

@@ -135,3 +135,9 @@ def test_a_cell_of_a_coarser_level_takes_the_padding_of_its_first_pixel(height: 
     rows = [int(i * np.float32(40 / height)) for i in range(height)]
     columns = [int(j * np.float32(52 / width)) for j in range(width)]
     torch.testing.assert_close(coarse, padding[:, rows][:, :, columns])
+
+
+def test_read_only_frames_are_normalized_without_a_warning() -> None:
+    frames = np.zeros((1, 4, 4, 3), dtype=np.uint8)
+    frames.setflags(write=False)
+    assert normalize(frames).shape == (1, 3, 4, 4)

@@ -108,7 +108,7 @@ def test_merging_joins_four_neighbours_column_by_column(height: int, width: int)
 
 def test_drop_path_grows_linearly_over_the_whole_network() -> None:
     stages = SwinStages(replace(TINY, depths=(2, 2, 6, 2), drop_path=0.2), activation_checkpointing=False)
-    rates = [block.drop_path.p for block in blocks_of(stages)]
+    rates = [block.drop_path.rate for block in blocks_of(stages)]
     assert rates == pytest.approx([0.2 * index / 11 for index in range(12)])
 
 
