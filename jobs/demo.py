@@ -41,10 +41,10 @@ class DemoConfig:
     """What the demo is asked to do."""
 
     storage: Path = Path("runs")
-    steps: int = 400
+    steps: int = 250
     clips_per_step: int = 4
     valid_clips: int = 12
-    rate: float = 5e-4
+    rate: float = 1e-3
 
 
 @dataclass(frozen=True)

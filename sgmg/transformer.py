@@ -39,7 +39,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "n m c"]) -> Float[Tensor, "n m c"]:
-        return self.norm(x + self.dropout(self.narrow(self.dropout(F.relu(self.widen(x))))))
+        return self.norm(x + self.dropout(self.narrow(self.dropout(self.widen(x).relu_()))))
 
 
 class EncoderLayer(nn.Module):

@@ -100,7 +100,7 @@ if __name__ == "__main__":
     parser.add_argument("--height", type=int, default=360, help="pixels")
     parser.add_argument("--width", type=int, default=640, help="pixels")
     parser.add_argument("--expressions", type=int, default=4)
-    parser.add_argument("--rows", type=int, default=16, help="frames x expressions segmented at once")
+    parser.add_argument("--rows", type=int, default=2, help="frames x expressions segmented at once")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
