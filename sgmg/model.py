@@ -14,6 +14,7 @@ from sgmg.backbones.video_swin import PATCH, VideoSwin
 from sgmg.batch import ClipBatch, ClipOutput, TextFeatures, VideoFeatures
 from sgmg.config import ResNetConfig, SgMgConfig
 from sgmg.fusion import LanguageFusion
+from sgmg.model_input import check_clips, check_question
 from sgmg.patch_kernels import kernel_parameters, mask_features, patch_masks, relative_coordinates, unfold_patches
 from sgmg.positions import pixel_positions
 from sgmg.preprocess import pad_to_minimum, resize_padding
@@ -100,7 +101,7 @@ class SgMg(nn.Module):
             ValueError: frames are no float clips of three channels, are empty or not finite; padding or asked_frame
                 do not fit them.
         """
-        _check_clips(frames, padding, asked_frame)
+        check_clips(frames, padding, asked_frame)
         frames, padding = pad_to_minimum(frames, padding, multiple=PATCH)
         features = self._features(frames, asked_frame)
         details = self.refinement.details(*(rearrange(f, "b t c h w -> (b t) c h w") for f in features[:2]))
@@ -147,7 +148,7 @@ class SgMg(nn.Module):
         Raises:
             ValueError: clip_of or sizes do not fit the clips and expressions.
         """
-        _check_question(video, text, sizes, clip_of)
+        check_question(video, text, sizes, clip_of)
         t = video.levels[0].shape[1]
         levels = [
             filter_(rearrange(self.fusion(level, text, clip_of), "e t c h w -> (e t) c h w"), attenuation)
@@ -174,28 +175,27 @@ class SgMg(nn.Module):
             clip_of=clip_of,
         )
 
-    def refine(self, video: VideoFeatures, out: ClipOutput, query: Int[Tensor, " e *k"]) -> Float[Tensor, "e *k t h w"]:
-        """Full-size mask logits of the chosen queries of the last layer; nothing is computed for the others.
+    def refine(
+        self, video: VideoFeatures, out: ClipOutput, query: Int[Tensor, " e *k"], layer: int = -1
+    ) -> Float[Tensor, "e *k t h w"]:
+        """Full-size mask logits of the chosen queries; nothing is computed for the others.
 
         Args:
             video: what `out` was computed from.
             out: of `segment`.
             query: one query an expression (e), or k of them (e, k).
+            layer: of `out`, whose patch masks are refined; the last by default.
 
         Returns:
             Logits at the size of the frames, each side padded to a multiple of 4 and to 129 at least.
         """
         expression = torch.arange(len(query), device=query.device).view(-1, *(1 for _ in query.shape[1:]))
-        chosen = out.patch_masks[-1][expression, :, query]
-        return self._draw(video, chosen, out.clip_of[expression].expand(query.shape))
-
-    def refine_layers(
-        self, video: VideoFeatures, out: ClipOutput, query: Int[Tensor, "l e"]
-    ) -> Float[Tensor, "l e t h w"]:
-        """As `refine`, for one query of every layer and expression: what training compares with the target."""
-        layer = torch.arange(len(query), device=query.device)[:, None]
-        expression = torch.arange(query.shape[1], device=query.device)
-        return self._draw(video, out.patch_masks[layer, expression, :, query], out.clip_of.expand(query.shape))
+        patches = out.patch_masks[layer][expression, :, query]
+        t = patches.shape[-4]
+        clip = out.clip_of[expression].expand(query.shape).flatten()
+        details = [rearrange(detail[clip], "m t p h w -> (m t) p h w") for detail in video.details]
+        refined = self.refinement(patches.flatten(0, -4), details)
+        return unfold_patches(refined).unflatten(0, (*query.shape, t))
 
     def forward(self, batch: ClipBatch, layers: Literal["last", "all"] = "last") -> ClipOutput:
         """Encodes and segments a batch."""
@@ -222,14 +222,6 @@ class SgMg(nn.Module):
             masks.append(patch_masks(features, self.kernel_head(found.states[layer]), coordinates))
         return torch.stack(masks)
 
-    def _draw(
-        self, video: VideoFeatures, patches: Float[Tensor, "*m t p _ _"], clip_of: Int[Tensor, "*m"]
-    ) -> Float[Tensor, "*m t h w"]:
-        t = patches.shape[-4]
-        details = [rearrange(detail[clip_of.flatten()], "m t p h w -> (m t) p h w") for detail in video.details]
-        refined = self.refinement(patches.flatten(0, -4), details)
-        return unfold_patches(refined).unflatten(0, (*clip_of.shape, t))
-
 
 def _backbone(config: SgMgConfig) -> VideoSwin | ImageSwin | ResNet:
     switch = config.activation_checkpointing
@@ -245,40 +237,3 @@ def _projection(channels: int, width: int, kernel: int = 1, stride: int = 1) -> 
     nn.init.xavier_uniform_(convolution.weight)
     nn.init.zeros_(convolution.bias)
     return nn.Sequential(convolution, nn.GroupNorm(32, width))
-
-
-def _check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None) -> None:
-    if frames.dim() != 5 or frames.shape[2] != 3:
-        raise ValueError(
-            f"Frames have shape {tuple(frames.shape)}; the model takes (clips, frames, 3 channels, height, width)."
-        )
-    if 0 in frames.shape:
-        raise ValueError(f"Frames have shape {tuple(frames.shape)}: there is nothing in them. Give at least one frame.")
-    if not frames.is_floating_point():
-        raise ValueError(
-            f"Frames are {frames.dtype}; the model takes normalized floats. Use sgmg.preprocess.normalize, "
-            f"or Segmenter for raw frames."
-        )
-    b, t, _, h, w = frames.shape
-    if padding.dtype != torch.bool or padding.shape != (b, h, w):
-        raise ValueError(
-            f"Padding is {padding.dtype} of shape {tuple(padding.shape)}; these frames need bool of {(b, h, w)}."
-        )
-    if not frames.isfinite().all():
-        clip, frame = (int(i) for i in (~frames.isfinite()).nonzero()[0, :2])
-        raise ValueError(
-            f"Frame {frame} of clip {clip} holds {frames[clip, frame][~frames[clip, frame].isfinite()][0].item()}; "
-            f"pixels must be finite. Look at how it was decoded and normalized."
-        )
-    if asked_frame is not None and (len(asked_frame) != b or not 0 <= int(asked_frame.min()) <= asked_frame.max() < t):
-        raise ValueError(f"asked_frame={asked_frame.tolist()} must name one of {t} frames for each of {b} clips.")
-
-
-def _check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip_of: Tensor) -> None:
-    b, e = len(video.levels[0]), len(text.sentence)
-    if sizes.shape != (b, 2):
-        raise ValueError(f"sizes has shape {tuple(sizes.shape)}; {b} clips need {(b, 2)}: height, width of each.")
-    if clip_of.shape != (e,) or e == 0:
-        raise ValueError(f"clip_of has shape {tuple(clip_of.shape)} for {e} expressions. Name one clip for each.")
-    if clip_of.min() < 0 or clip_of.max() >= b:
-        raise ValueError(f"clip_of={clip_of.tolist()} names a clip that is not there; the {b} clips are 0 to {b - 1}.")

@@ -64,7 +64,7 @@ class Objective(nn.Module):
         layers = list(zip(out.scores, out.boxes, unfold_patches(out.patch_masks), strict=True))
         matched = [match(scores, boxes, candidates, targets) for scores, boxes, candidates in layers]
         patches = [take_query(candidates, query) for (_, _, candidates), query in zip(layers, matched, strict=True)]
-        masks = model.refine_layers(video, out, torch.stack(matched))
+        masks = [model.refine(video, out, query, layer) for layer, query in enumerate(matched)]
         valid = global_valid_frames(targets) if valid_frames is None else valid_frames
         by_layer = [
             layer_losses(scores, boxes, mask, patch, query, targets, valid)
@@ -73,7 +73,7 @@ class Objective(nn.Module):
         losses = {"total": torch.stack([total(losses) for losses in by_layer]).sum(), **by_layer[-1]}
         for layer, earlier in enumerate(by_layer[:-1]):
             losses |= {f"{name}_{layer}": loss for name, loss in earlier.items()}
-        return Supervised(out, torch.stack(matched), masks, torch.stack(patches), losses)
+        return Supervised(out, torch.stack(matched), torch.stack(masks), torch.stack(patches), losses)
 
 
 def global_valid_frames(targets: ClipTargets) -> Float[Tensor, ""]:

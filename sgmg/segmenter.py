@@ -25,7 +25,7 @@ VIDEO_MULTIPLE = 16
 
 
 CPU_ROWS, GPU_ROWS = 2, 32
-"""Pairs of frame and expression segmented at once: few stay in a CPU's cache (a fifth faster than 8), many fill a GPU."""
+"""Frames x expressions segmented at once: few stay in a CPU's cache (a fifth faster than 8), many fill a GPU."""
 
 
 class Segmentation(NamedTuple):

@@ -1,11 +1,13 @@
 """What every test shares: the folder of golden numbers, and draws and threads that do not depend on the machine."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # The tests build every weight and tokenizer they need; offline, a stray look at the hub fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import jaxtyping
 import pytest
 import torch
 
@@ -21,6 +23,14 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _same_draws_in_every_order() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def as_users_run_it() -> Iterator[None]:
+    """Without the tests' shape checks, which otherwise speak before our own messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

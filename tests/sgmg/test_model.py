@@ -164,8 +164,7 @@ def test_only_the_chosen_queries_are_drawn(asked: tuple[VideoFeatures, ClipOutpu
     rows = calls_of(model.refinement)
     model.refine(*asked, torch.tensor([4, 0, 2]))
     model.refine(*asked, torch.tensor([[4, 1], [0, 1], [2, 2]]))
-    model.refine_layers(*asked, torch.tensor([[4, 0, 2], [1, 1, 1]]))
-    assert [shape[0] for shape in rows] == [3 * 2, 3 * 2 * 2, 2 * 3 * 2]  # expressions, queries or layers, frames
+    assert [shape[0] for shape in rows] == [3 * 2, 3 * 2 * 2]  # expressions, queries, frames
 
 
 def test_drawing_a_query_is_drawing_all_and_choosing(model: SgMg, asked: tuple[VideoFeatures, ClipOutput]) -> None:
@@ -177,10 +176,10 @@ def test_drawing_a_query_is_drawing_all_and_choosing(model: SgMg, asked: tuple[V
 
 def test_a_query_is_drawn_in_the_layer_asked_for(model: SgMg, asked: tuple[VideoFeatures, ClipOutput]) -> None:
     video, out = asked
-    query = torch.tensor([[4, 0, 2], [1, 3, 1]])
-    drawn = model.refine_layers(video, out, query)
+    query = torch.tensor([4, 0, 2])
     flipped = replace(out, patch_masks=out.patch_masks.flip(0))
-    assert_near(drawn, torch.stack((model.refine(video, flipped, query[0]), model.refine(video, out, query[1]))))
+    assert_near(model.refine(video, out, query, layer=0), model.refine(video, flipped, query))
+    assert not torch.allclose(model.refine(video, out, query, layer=0), model.refine(video, out, query))
 
 
 def test_forward_encodes_and_segments_a_batch(model: SgMg) -> None:

@@ -1,7 +1,5 @@
 import math
-from collections.abc import Iterator
 
-import jaxtyping
 import pytest
 import torch
 from jaxtyping import TypeCheckError
@@ -18,14 +16,6 @@ Question = tuple[VideoFeatures, TextFeatures, Tensor, Tensor]
 @pytest.fixture(scope="module")
 def model() -> SgMg:
     return SgMg(SgMgConfig.preset("tiny")).eval()
-
-
-@pytest.fixture
-def as_users_run_it() -> Iterator[None]:
-    """Without the tests' shape checks, which otherwise speak before our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def clips(b: int = 1, t: int = 1, height: int = SIDE, width: int = SIDE) -> tuple[Tensor, Tensor, Tensor]:

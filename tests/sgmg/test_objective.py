@@ -120,14 +120,14 @@ def test_each_layer_matches_for_itself_and_its_matched_query_is_drawn() -> None:
     with torch.no_grad():
         found = objective.supervise(batch, targets)
         video = objective.model.encode_video(batch.frames, batch.padding)
-        drawn = objective.model.refine_layers(video, found.out, found.matched)
+        drawn = [objective.model.refine(video, found.out, query, layer) for layer, query in enumerate(found.matched)]
     candidates = unfold_patches(found.out.patch_masks)
     for layer, patches in enumerate(candidates):
         matched = match(found.out.scores[layer], found.out.boxes[layer], patches, targets)
         assert found.matched[layer].tolist() == matched.tolist()
         torch.testing.assert_close(found.patch_masks[layer], patches[torch.arange(2), :, matched])
     assert found.matched[0].tolist() != found.matched[1].tolist()
-    torch.testing.assert_close(found.masks, drawn, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.masks, torch.stack(drawn), atol=1e-4, rtol=1e-4)
 
 
 def test_where_one_frame_is_asked_it_alone_is_taught_and_the_others_are_seen() -> None:

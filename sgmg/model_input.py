@@ -1,0 +1,53 @@
+"""What the model refuses, and why: plain checks of the tensors people hand to it."""
+
+import torch
+from torch import Tensor
+
+from sgmg.batch import TextFeatures, VideoFeatures
+
+
+def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None) -> None:
+    """Stops what is no batch of normalized clips. Waits for the device once, to see that all pixels are finite.
+
+    Raises:
+        ValueError: the message names the value, and what it should be.
+    """
+    if frames.dim() != 5 or frames.shape[2] != 3:
+        raise ValueError(
+            f"Frames have shape {tuple(frames.shape)}; the model takes (clips, frames, 3 channels, height, width)."
+        )
+    if 0 in frames.shape:
+        raise ValueError(f"Frames have shape {tuple(frames.shape)}: there is nothing in them. Give at least one frame.")
+    if not frames.is_floating_point():
+        raise ValueError(
+            f"Frames are {frames.dtype}; the model takes normalized floats. Use sgmg.preprocess.normalize, "
+            f"or Segmenter for raw frames."
+        )
+    b, t, _, h, w = frames.shape
+    if padding.dtype != torch.bool or padding.shape != (b, h, w):
+        raise ValueError(
+            f"Padding is {padding.dtype} of shape {tuple(padding.shape)}; these frames need bool of {(b, h, w)}."
+        )
+    if not frames.isfinite().all():
+        clip, frame = (int(i) for i in (~frames.isfinite()).nonzero()[0, :2])
+        raise ValueError(
+            f"Frame {frame} of clip {clip} holds {frames[clip, frame][~frames[clip, frame].isfinite()][0].item()}; "
+            f"pixels must be finite. Look at how it was decoded and normalized."
+        )
+    if asked_frame is not None and (len(asked_frame) != b or not 0 <= int(asked_frame.min()) <= asked_frame.max() < t):
+        raise ValueError(f"asked_frame={asked_frame.tolist()} must name one of {t} frames for each of {b} clips.")
+
+
+def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip_of: Tensor) -> None:
+    """Stops expressions that do not fit the encoded clips.
+
+    Raises:
+        ValueError: the message names the value, and what it should be.
+    """
+    b, e = len(video.levels[0]), len(text.sentence)
+    if sizes.shape != (b, 2):
+        raise ValueError(f"sizes has shape {tuple(sizes.shape)}; {b} clips need {(b, 2)}: height, width of each.")
+    if clip_of.shape != (e,) or e == 0:
+        raise ValueError(f"clip_of has shape {tuple(clip_of.shape)} for {e} expressions. Name one clip for each.")
+    if clip_of.min() < 0 or clip_of.max() >= b:
+        raise ValueError(f"clip_of={clip_of.tolist()} names a clip that is not there; the {b} clips are 0 to {b - 1}.")
