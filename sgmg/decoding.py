@@ -49,9 +49,9 @@ def original_logits(
     return resized.reshape(*logits.shape[:-2], *original)
 
 
-def mask_from_logits(logits: Float[Tensor, "*n h w"]) -> Bool[Tensor, "*n h w"]:
-    """Pixels more likely in the object than not."""
-    return logits.sigmoid() > THRESHOLD
+def mask_from_logits(logits: Float[Tensor, "*n h w"], threshold: float = THRESHOLD) -> Bool[Tensor, "*n h w"]:
+    """Pixels whose probability is above the threshold: by default, more likely in the object than not."""
+    return logits.sigmoid() > threshold
 
 
 def merge_objects(probabilities: Float[Tensor, "o t h w"]) -> Int[Tensor, "t h w"]:

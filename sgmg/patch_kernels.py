@@ -68,7 +68,10 @@ def patch_masks(
     weights = rearrange(first, "n q (p i) -> n q p i", i=inputs)
     hidden = torch.einsum("nqpc,ncs->nqps", weights[..., :channels], features.flatten(2))
     if coordinates is not None:
-        hidden = hidden + weights[..., channels:] @ coordinates.flatten(3)
+        # Products and not a matrix product, which autocast would round: hundreds of pixels need float32.
+        slopes = weights[..., channels:, None].float()
+        dx, dy = coordinates.flatten(3)[:, :, None].unbind(3)
+        hidden = hidden + slopes[..., 0, :] * dx + slopes[..., 1, :] * dy
     hidden = F.relu(hidden + first_bias[..., None])
     masks = rearrange(second, "n q (o p) -> n q o p", p=KERNELS) @ hidden + second_bias[..., None]
     return rearrange(masks, "n q p (h w) -> n q p h w", h=height)

