@@ -30,10 +30,10 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP) ## the whole story on a small synthetic dataset, on a CPU
-	$(BIN)/python jobs/demo.py
+	$(BIN)/python jobs/demo.py --storage $(STORAGE)
 
 test: $(STAMP) ## run the tests (SLOW=1: the slow ones too)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(if $(SLOW),-m "") $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(if $(SLOW),-m "") $(ARGS)
 
 check: $(STAMP) ## lint, formatting, types, and which package may import which
 	$(BIN)/ruff check $(CODE)

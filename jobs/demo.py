@@ -6,9 +6,11 @@ checkpoint, a picture and an MLflow run behind; `make ui` shows the run. Nothing
 
 import argparse
 import itertools
+import json
 import logging
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mlflow
@@ -20,6 +22,7 @@ from sgmg.batch import ClipBatch, ClipTargets
 from sgmg.boxes import unit_from_pixels, xyxy_to_cxcywh
 from sgmg.checkpoints import save
 from sgmg.config import SgMgConfig
+from sgmg.losses import check_finite
 from sgmg.masks import mask_to_xyxy
 from sgmg.metrics import score_track, total_scores
 from sgmg.model import SgMg
@@ -120,6 +123,7 @@ def train(config: DemoConfig, tokenizer: Tokenizer) -> SgMg:
     for step in range(config.steps):
         batch, targets = batch_of([draw_clip(rng) for _ in range(config.clips_per_step)], tokenizer)
         losses = objective(batch, targets)
+        check_finite(losses, step)
         optimizer.zero_grad()
         losses["total"].backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -174,8 +178,10 @@ def main(config: DemoConfig) -> dict[str, float]:
     experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(
         "demo", artifact_location=(storage / "artifacts").as_uri()
     )  # fmt: skip
-    with mlflow.start_run(experiment_id=experiment_id):
-        mlflow.log_params({"steps": config.steps, "clips_per_step": config.clips_per_step, "rate": config.rate})
+    settings = {name: str(value) for name, value in asdict(config).items()}
+    (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    with mlflow.start_run(experiment_id=experiment_id, log_system_metrics=True):
+        mlflow.log_params(settings)
         tokenizer = Tokenizer.train(SENTENCES)
         model = train(config, tokenizer)
         save(out / "checkpoint", model, tokenizer=tokenizer, notes={"data": "made-up clips", "steps": config.steps})
@@ -201,4 +207,6 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=DemoConfig.steps, help="optimiser steps (%(default)s)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    main(DemoConfig(storage=arguments.storage, steps=arguments.steps))
+    found = main(DemoConfig(storage=arguments.storage, steps=arguments.steps))
+    if found["model"] <= max(score for name, score in found.items() if name != "model"):
+        sys.exit("The model is no better than a baseline: it has not learned.")

@@ -6,7 +6,7 @@ A padding mask is True where padded.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,7 +21,7 @@ class Movable:
     __slots__ = ()
 
     def to(self: MovableT, device: torch.device | str, *, non_blocking: bool = False) -> MovableT:
-        """A copy whose tensors are all on `device`."""
+        """The same with all tensors on `device`; those that are there already are shared, not copied."""
 
         def move(value: object) -> object:
             if isinstance(value, Tensor):
@@ -102,19 +102,17 @@ class ClipOutput(Movable):
     patch_masks: Float[Tensor, "l e t q p _ _"]  # p=16 channels at 1/8: a 4x4 patch of the mask at 1/2 in each cell
     clip_of: Int[Tensor, " e"]
 
-    def part(self, expressions: slice, frames: slice) -> "ClipOutput":
-        """Some expressions in some frames."""
+    def frames(self, wanted: slice) -> "ClipOutput":
+        """Some of the frames."""
         tensors = (self.scores, self.boxes, self.entering, self.patch_masks)
-        scores, boxes, entering, masks = (tensor[:, expressions, frames] for tensor in tensors)
-        return ClipOutput(scores, boxes, entering, masks, self.clip_of[expressions])
+        scores, boxes, entering, masks = (tensor[:, :, wanted] for tensor in tensors)
+        return ClipOutput(scores, boxes, entering, masks, self.clip_of)
 
     @classmethod
-    def joined(cls, parts: Sequence["ClipOutput"], axis: Literal["e", "t"]) -> "ClipOutput":
-        """Outputs for other expressions, or for other frames of the same ones, as one."""
-        dim = {"e": 1, "t": 2}[axis]
+    def joined(cls, parts: Sequence["ClipOutput"]) -> "ClipOutput":
+        """Outputs for consecutive frames of the same clips and expressions, as one."""
         scores, boxes, entering, masks = (
-            torch.cat([getattr(part, name) for part in parts], dim=dim)
+            torch.cat([getattr(part, name) for part in parts], dim=2)
             for name in ("scores", "boxes", "entering", "patch_masks")
         )
-        clip_of = torch.cat([part.clip_of for part in parts]) if axis == "e" else parts[0].clip_of
-        return cls(scores, boxes, entering, masks, clip_of)
+        return cls(scores, boxes, entering, masks, parts[0].clip_of)

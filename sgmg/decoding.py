@@ -9,7 +9,7 @@ from sgmg.batch import ClipOutput
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 
 THRESHOLD = 0.5
-"""Probability from which a pixel belongs to the object (spec 8)."""
+"""Probability above which a pixel belongs to the object (spec 8)."""
 BACKGROUND = 0.1
 """Probability every pixel has of being nobody's, where objects compete (spec 8)."""
 

@@ -4,6 +4,7 @@ Everything is computed in float32, whatever the precision of the model: the foca
 of pixels do not survive half precision.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -35,6 +36,23 @@ def check_targets(targets: ClipTargets) -> None:
             f"A clip without a valid frame cannot be matched: the object of expression {names} "
             f"(of {expressions}, counted from 0) is in none of its {frames} frames. "
             f"Draw the sample again, or keep its slot with weight 0."
+        )
+
+
+def check_finite(losses: Mapping[str, Float[Tensor, ""]], step: int) -> None:
+    """Before the backward pass: stops a run whose losses are no longer numbers (spec 9). Waits for the device.
+
+    Raises:
+        FloatingPointError: the message names every loss that is not finite, its value, and the step.
+    """
+    values = torch.stack([loss.detach() for loss in losses.values()])
+    if not values.isfinite().all():
+        lost = ", ".join(
+            f"{name}={value}" for name, value in zip(losses, values.tolist(), strict=True) if not math.isfinite(value)
+        )
+        raise FloatingPointError(
+            f"At step {step} the losses are not finite: {lost}. Look at the batch of that step; then try a lower "
+            f"learning rate, or bfloat16 instead of float16."
         )
 
 
@@ -83,7 +101,8 @@ def layer_losses(
 
     scores are logits and boxes unit cxcywh of all queries; masks (refined, the padded frame's size) and patch_masks
     (half of it) are logits of the matched query. valid_frames is V, taken as at least 1: see `count_valid_frames`.
-    Padding and frames without the object count in every loss; an expression of weight 0 counts in none.
+    Parity: padding counts in the mask losses, and a frame without the object in the box losses, with a zero box.
+    An expression of weight 0 counts in none.
 
     Raises:
         ValueError: the targets have other expressions, frames or pixels than the predictions; the message says which.

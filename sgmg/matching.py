@@ -48,7 +48,7 @@ def matching_costs(
     )
     scores, boxes, patch_masks_low = scores.float(), boxes.float(), patch_masks_low.float()
 
-    # Frames without the object have a zero box, and the box terms count it; the class term leaves them out.
+    # Parity: frames without the object count in the box terms, with a zero box; the class term leaves them out.
     true_boxes = targets.boxes[:, :, None]
     overlap = generalized_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(true_boxes))
     costs = {

@@ -14,7 +14,7 @@ from sgmg.backbones.video_swin import PATCH, VideoSwin
 from sgmg.batch import ClipBatch, ClipOutput, TextFeatures, VideoFeatures
 from sgmg.config import ResNetConfig, SgMgConfig
 from sgmg.fusion import LanguageFusion
-from sgmg.model_input import check_clips, check_question
+from sgmg.model_input import check_clips, check_query, check_question
 from sgmg.patch_kernels import kernel_parameters, mask_features, patch_masks, relative_coordinates, unfold_patches
 from sgmg.positions import pixel_positions
 from sgmg.preprocess import pad_to_minimum, resize_padding
@@ -101,7 +101,7 @@ class SgMg(nn.Module):
             ValueError: frames are no float clips of three channels, are empty or not finite; padding or asked_frame
                 do not fit them.
         """
-        check_clips(frames, padding, asked_frame)
+        check_clips(frames, padding, asked_frame, self.query_positions.dtype)
         frames, padding = pad_to_minimum(frames, padding, multiple=PATCH)
         features = self._features(frames, asked_frame)
         details = self.refinement.details(*(rearrange(f, "b t c h w -> (b t) c h w") for f in features[:2]))
@@ -125,7 +125,11 @@ class SgMg(nn.Module):
         )
 
     def encode_text(self, words: Int[Tensor, "e n"], word_padding: Bool[Tensor, "e n"]) -> TextFeatures:
-        """e tokenized expressions (`sgmg.text.Tokenizer`) at the width of the model."""
+        """e tokenized expressions (`sgmg.tokenizer.Tokenizer`) at the width of the model.
+
+        Raises:
+            ValueError: there is none, a word id is outside the vocabulary, or an expression is too long or all padding.
+        """
         return self.text(words, word_padding)
 
     def segment(
@@ -146,8 +150,10 @@ class SgMg(nn.Module):
             layers: `all` decoder layers, as training needs them, or the `last` alone.
 
         Raises:
-            ValueError: clip_of or sizes do not fit the clips and expressions.
+            ValueError: clip_of or sizes do not fit the clips and expressions, or layers is neither.
         """
+        if layers not in ("last", "all"):
+            raise ValueError(f"layers={layers!r} is unknown. Choose 'last' or 'all'.")
         check_question(video, text, sizes, clip_of)
         t = video.levels[0].shape[1]
         levels = [
@@ -188,7 +194,11 @@ class SgMg(nn.Module):
 
         Returns:
             Logits at the size of the frames, each side padded to a multiple of 4 and to 129 at least.
+
+        Raises:
+            ValueError: `out` has no such query or layer.
         """
+        check_query(out, query, layer)
         expression = torch.arange(len(query), device=query.device).view(-1, *(1 for _ in query.shape[1:]))
         patches = out.patch_masks[layer][expression, :, query]
         t = patches.shape[-4]

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from sgmg.batch import TextFeatures, VideoFeatures
+from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 
 
-def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None) -> None:
+def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None, weights: torch.dtype) -> None:
     """Stops what is no batch of normalized clips. Waits for the device once, to see that all pixels are finite.
 
     Raises:
@@ -23,6 +23,9 @@ def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None) -> 
             f"Frames are {frames.dtype}; the model takes normalized floats. Use sgmg.preprocess.normalize, "
             f"or Segmenter for raw frames."
         )
+    mixed = torch.is_autocast_enabled(frames.device.type) and frames.dtype != torch.float64
+    if frames.dtype != weights and not mixed:
+        raise ValueError(f"Frames are {frames.dtype}, the weights {weights}. Convert them: frames.to({weights}).")
     b, t, _, h, w = frames.shape
     if padding.dtype != torch.bool or padding.shape != (b, h, w):
         raise ValueError(
@@ -34,12 +37,14 @@ def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None) -> 
             f"Frame {frame} of clip {clip} holds {frames[clip, frame][~frames[clip, frame].isfinite()][0].item()}; "
             f"pixels must be finite. Look at how it was decoded and normalized."
         )
-    if asked_frame is not None and (len(asked_frame) != b or not 0 <= int(asked_frame.min()) <= asked_frame.max() < t):
-        raise ValueError(f"asked_frame={asked_frame.tolist()} must name one of {t} frames for each of {b} clips.")
+    if asked_frame is not None and (asked_frame.shape != (b,) or not _are_indices(asked_frame, t)):
+        raise ValueError(
+            f"asked_frame={asked_frame.tolist()} must name one of {t} frames for each of {b} clips, in whole numbers."
+        )
 
 
 def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip_of: Tensor) -> None:
-    """Stops expressions that do not fit the encoded clips.
+    """Stops expressions that do not fit the encoded clips. Waits for the device once.
 
     Raises:
         ValueError: the message names the value, and what it should be.
@@ -49,5 +54,25 @@ def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip
         raise ValueError(f"sizes has shape {tuple(sizes.shape)}; {b} clips need {(b, 2)}: height, width of each.")
     if clip_of.shape != (e,) or e == 0:
         raise ValueError(f"clip_of has shape {tuple(clip_of.shape)} for {e} expressions. Name one clip for each.")
-    if clip_of.min() < 0 or clip_of.max() >= b:
+    if not _are_indices(clip_of, b):
         raise ValueError(f"clip_of={clip_of.tolist()} names a clip that is not there; the {b} clips are 0 to {b - 1}.")
+
+
+def check_query(out: ClipOutput, query: Tensor, layer: int) -> None:
+    """Stops a choice of queries that `out` does not hold. Waits for the device once.
+
+    Raises:
+        ValueError: the message names the value, and what it should be.
+    """
+    layers, e, _, q = out.scores.shape
+    if not -layers <= layer < layers:
+        raise ValueError(f"layer={layer} is not among the {layers} of this output. Segment with layers='all' for all.")
+    if query.dim() not in (1, 2) or len(query) != e or not _are_indices(query, q):
+        raise ValueError(
+            f"query={query.tolist()} must name, for each of {e} expressions, one or several of queries 0 to {q - 1}."
+        )
+
+
+def _are_indices(values: Tensor, count: int) -> bool:
+    whole = not values.is_floating_point() and not values.is_complex() and values.dtype != torch.bool
+    return whole and bool(((values >= 0) & (values < count)).all())

@@ -29,6 +29,8 @@ class Supervised:
 class Objective(nn.Module):
     """Named losses of a batch.
 
+    DDP may be told `broadcast_buffers=False`: no buffer here ever changes.
+
     The last layer's losses go by the names of `sgmg.losses.LOSS_WEIGHTS`, those of earlier layers have the number of
     the layer behind (`dice_0`); `total` is the weighted sum of all, the one to minimize.
     """

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from sgmg.model import SgMg
 
 WEIGHT_DECAY = 5e-4
-"""On every parameter, norms and biases included."""
+"""Parity: on every parameter, norms and biases included."""
 MAX_GRADIENT_NORM = 0.1
 """The norm of the whole gradient is clipped to this."""
 

@@ -24,7 +24,7 @@ def word_positions(padding: Bool[Tensor, "e n"], channels: int) -> Float[Tensor,
 def pixel_positions(padding: Bool[Tensor, "b h w"], channels: int) -> Float[Tensor, "b {channels} h w"]:
     """Where a cell stands in the unpadded part of its level: half the channels for y, then half for x (spec 6).
 
-    Padded cells keep what the formula gives; the published checkpoints see it.
+    Parity: padded cells keep what the formula gives, and through their memory it reaches the masks beside them.
     """
 
     def embed(axis: int) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -62,11 +62,18 @@ class Segmenter:
         window: int = 36,
         rows: int | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _device(device)
         rows = rows if rows is not None else CPU_ROWS if self.device.type == "cpu" else GPU_ROWS
         for name, value in (("short_side", short_side), ("window", window), ("rows", rows)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision={precision!r} is unknown. Choose one of {', '.join(get_args(Precision))}.")
+        if tokenizer.vocabulary > model.config.text.vocabulary:
+            raise ValueError(
+                f"The tokenizer has {tokenizer.vocabulary} words, the model {model.config.text.vocabulary}. "
+                f"Give the tokenizer the model was trained with."
+            )
         self.model = model.eval().to(self.device)
         self.tokenizer = tokenizer
         self.precision: Precision = precision
@@ -74,7 +81,15 @@ class Segmenter:
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | PathLike[str], *, tokenizer: Tokenizer | str | PathLike[str] | None = None, **settings: Any
+        cls,
+        path: str | PathLike[str],
+        *,
+        tokenizer: Tokenizer | str | PathLike[str] | None = None,
+        device: torch.device | str | None = None,
+        precision: Precision = "float32",
+        short_side: int = 360,
+        window: int = 36,
+        rows: int | None = None,
     ) -> "Segmenter":
         """A segmenter from a checkpoint folder of ours or a published `.pth` file.
 
@@ -82,7 +97,7 @@ class Segmenter:
             path: of the checkpoint.
             tokenizer: where the checkpoint carries none: a tokenizer, a folder, or a name in the Hugging Face cache;
                 by default roberta-base, as the published models use.
-            settings: as `Segmenter` takes them.
+            device, precision, short_side, window, rows: as `Segmenter` takes them.
 
         Raises:
             FileNotFoundError: a file is missing; the message says where to get it.
@@ -92,7 +107,15 @@ class Segmenter:
         if not isinstance(tokenizer, Tokenizer):
             carried = checkpoint.tokenizer if tokenizer is None else None
             tokenizer = carried or Tokenizer.from_pretrained(tokenizer or "roberta-base")
-        return cls(checkpoint.model, tokenizer, **settings)
+        return cls(
+            checkpoint.model,
+            tokenizer,
+            device=device,
+            precision=precision,
+            short_side=short_side,
+            window=window,
+            rows=rows,
+        )
 
     @torch.inference_mode()
     def __call__(
@@ -121,32 +144,34 @@ class Segmenter:
         size = resized_size(*original, self.short_side)
         frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size))], VIDEO_MULTIPLE)
         video = self.model.encode_video(frames.to(self.device), padding.to(self.device))
+        # Patch masks of all queries are kept for as many expressions only as are segmented at once.
+        some = _slices(len(text.sentence), max(1, self.rows // len(pixels)))
+        found = [self._find(video, text.expressions(group), sizes.to(self.device), size, original) for group in some]
+        return Segmentation(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+    def _find(
+        self,
+        video: VideoFeatures,
+        text: TextFeatures,
+        sizes: Int[Tensor, "1 2"],
+        size: tuple[int, int],
+        original: tuple[int, int],
+    ) -> Segmentation:
+        """A few expressions in all frames of a window, a few frames at a time."""
         clip_of = torch.zeros(len(text.sentence), dtype=torch.int64, device=self.device)
-        out = segment_in_parts(self.model, video, text, sizes.to(self.device), clip_of, self.rows)
+        parts = _slices(video.levels[0].shape[1], self.rows)
+        out = ClipOutput.joined([self.model.segment(video.frames(frames), text, sizes, clip_of) for frames in parts])
         query = best_query(out.scores[-1])
+        masks = []
+        for frames in parts:
+            logits = self.model.refine(video.frames(frames), out.frames(frames), query)
+            masks.append(mask_from_logits(original_logits(logits, size, original)).cpu().numpy())
         boxes = take_query(cxcywh_to_xyxy(out.boxes[-1]), query)
         return Segmentation(
-            masks=np.stack([self._masks(video, out, query, e, size, original) for e in range(len(query))]),
+            masks=np.concatenate(masks, axis=1),
             scores=take_query(out.scores[-1], query).sigmoid().cpu().numpy(),
             boxes=pixels_from_unit(boxes, torch.tensor(original, device=self.device)).cpu().numpy(),
         )
-
-    def _masks(
-        self,
-        video: VideoFeatures,
-        out: ClipOutput,
-        query: Int[Tensor, " e"],
-        expression: int,
-        size: tuple[int, int],
-        original: tuple[int, int],
-    ) -> Bool[np.ndarray, "t h w"]:
-        """Of one expression, a few frames at a time: full-size logits are the largest tensors of all."""
-        parts = []
-        one = slice(expression, expression + 1)
-        for frames in _slices(out.scores.shape[2], self.rows):
-            logits = self.model.refine(video.frames(frames), out.part(one, frames), query[one])
-            parts.append(mask_from_logits(original_logits(logits[0], size, original)).cpu().numpy())
-        return np.concatenate(parts)
 
     def _autocast(self) -> AbstractContextManager:
         if self.precision == "float32":
@@ -154,31 +179,23 @@ class Segmenter:
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
 
-def segment_in_parts(
-    model: SgMg,
-    video: VideoFeatures,
-    text: TextFeatures,
-    sizes: Int[Tensor, "b 2"],
-    clip_of: Int[Tensor, " e"],
-    rows: int,
-) -> ClipOutput:
-    """`model.segment`, at most `rows` pairs of frame and expression at a time: the same result in bounded memory."""
-    t = video.levels[0].shape[1]
-    parts = [
-        ClipOutput.joined(
-            [
-                model.segment(video.frames(frames), text.expressions(some), sizes, clip_of[some])
-                for frames in _slices(t, rows)
-            ],
-            axis="t",
-        )
-        for some in _slices(len(clip_of), max(1, rows // t))
-    ]
-    return ClipOutput.joined(parts, axis="e")
-
-
 def _slices(length: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _device(wanted: torch.device | str | None) -> torch.device:
+    """The device asked for, or the best there is.
+
+    Raises:
+        ValueError: it is unknown, or not there.
+    """
+    try:
+        device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device={wanted!r} is unknown. Give 'cuda', 'cpu', or None for the best there is.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={wanted!r}, but this machine shows torch no GPU. Give 'cpu', or None.")
+    return device
 
 
 def _checked(frames: np.ndarray | Tensor) -> UInt8[np.ndarray, "t h w 3"]:

@@ -33,7 +33,7 @@ class SpectrumFilter(nn.Module):
     """Damps some frequencies, mixes the channels of all, and adds the result to its input (paper 3.2, spec 4).
 
     How much is damped is one gate per frame, read from the frame itself. Always in float32: half precision cannot
-    hold an unnormalized spectrum.
+    hold an unnormalized spectrum. (Where cuDNN is allowed TF32, its convolutions use it here as everywhere.)
     """
 
     def __init__(self, channels: int) -> None:

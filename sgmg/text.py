@@ -8,10 +8,7 @@ from transformers import RobertaConfig, RobertaModel
 from sgmg.batch import TextFeatures
 from sgmg.config import TextConfig
 from sgmg.positions import word_positions
-from sgmg.pretrained import roberta_state
-from sgmg.tokenizer import PAD, SPECIAL, Tokenizer, normalize_expression
-
-__all__ = ["Resizer", "TextEncoder", "Tokenizer", "normalize_expression", "roberta_state"]
+from sgmg.tokenizer import PAD, SPECIAL
 
 PAD_ID = SPECIAL.index(PAD)
 
@@ -92,6 +89,8 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"Word ids of shape {tuple(words.shape)} need padding of the same shape, not {tuple(padding.shape)}."
             )
+        if 0 in words.shape:
+            raise ValueError(f"Word ids have shape {tuple(words.shape)}: no expression is there. Give at least one.")
         if words.shape[1] > self.max_tokens:
             raise ValueError(
                 f"Expressions of {words.shape[1]} tokens exceed the {self.max_tokens} this text encoder has positions "

@@ -145,6 +145,9 @@ class Tokenizer:
             raise TypeError(f"Give a list of expressions, not the single string {expressions!r}.")
         if not expressions:
             raise ValueError("There is no expression to tokenize. Give at least one.")
+        for index, expression in enumerate(expressions):
+            if not isinstance(expression, str):
+                raise TypeError(f"Expression {index} is {expression!r}, a {type(expression).__name__}. Give text.")
         sentences = [normalize_expression(expression) for expression in expressions]
         encodings = self._backend.encode_batch(sentences)
         words = torch.tensor([encoding.ids for encoding in encodings])

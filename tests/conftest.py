@@ -11,7 +11,7 @@ import jaxtyping
 import pytest
 import torch
 
-from pack import full_pack
+from pack import ROOT, full_pack
 
 
 def pytest_configure() -> None:
@@ -43,3 +43,12 @@ def parity_pack() -> Path:
     if isinstance(found, str):
         pytest.skip(found)
     return found
+
+
+@pytest.fixture(scope="session")
+def data_kit() -> Path:
+    """The folder of real samples of every raw layout; skips where it is not there."""
+    folder = ROOT.parent / "shared" / "data"
+    if not (folder / "MANIFEST.csv").is_file():
+        pytest.skip(f"no data kit: {folder / 'MANIFEST.csv'} does not exist")
+    return folder

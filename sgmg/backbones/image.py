@@ -11,8 +11,8 @@ from sgmg.config import ResNetConfig, SwinConfig
 class ImageSwin(nn.Module):
     """Swin per frame, each of the four outputs normalized; merging takes the un-normalized one (spec 3).
 
-    timm's Swin rolls before it pads and shrinks small windows, so its features are others where a side is not a
-    multiple of 7.
+    Parity: windows never shrink, and roll whatever the size. timm's Swin rolls before it pads and shrinks small
+    windows, so its features are others where a side is not a multiple of 7.
     """
 
     def __init__(self, config: SwinConfig, *, activation_checkpointing: bool = False) -> None:

@@ -45,14 +45,14 @@ class WindowPlan:
         t, h, w = (-length % side for length, side in zip(size, self.window, strict=True))
         return t, h, w
 
-    def mixed_pairs(self, axes: Sequence[int]) -> Bool[Tensor, "n n"]:
+    def mixed_pairs(self, axes: Sequence[int], device: torch.device) -> Bool[Tensor, "n n"]:
         """Pairs of tokens, in the last window of these rolled axes, that the roll brought together.
 
         The last `shift` tokens along a rolled axis come from its other end.
         """
-        region = torch.zeros(self.window, dtype=torch.int64)
+        region = torch.zeros(self.window, dtype=torch.int64, device=device)
         for axis in axes:
-            rolled_in = torch.arange(self.window[axis]) >= self.window[axis] - self.shift[axis]
+            rolled_in = torch.arange(self.window[axis], device=device) >= self.window[axis] - self.shift[axis]
             region = region + (rolled_in.long() << axis).view([-1 if axis == other else 1 for other in range(3)])
         return region.flatten()[:, None] != region.flatten()
 
@@ -112,7 +112,7 @@ def _attend_grid(
         wrapped: axes along which these windows do hold tokens of both ends.
     """
     if not axes_left:
-        return _attend(windows, bias, plan.mixed_pairs(wrapped) if wrapped else None)
+        return _attend(windows, bias, plan.mixed_pairs(wrapped, windows.device) if wrapped else None)
     axis, *rest = axes_left
     inner, last = windows.split([windows.shape[axis + 2] - 1, 1], dim=axis + 2)
     parts = [_attend_grid(last, bias, plan, rest, [*wrapped, axis])]

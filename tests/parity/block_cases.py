@@ -153,7 +153,8 @@ def enc_layer(case: Case) -> Outputs:
     shapes = [(h, w) for h, w in case.params["shapes"]]
     layer = fill(EncoderLayer(*LAYER_SIZES), case, f"transformer.encoder.{case.params['layer']}")
     references = cell_references(shapes, given["valid_ratios"])
-    out = layer(given["src"], given["pos"], references, shapes, given["padding_mask"])
+    padding = given.get("padding_mask", torch.zeros(given["src"].shape[:2], dtype=torch.bool))
+    out = layer(given["src"], given["pos"], references, shapes, padding)
     return {"reference_points": references, "out": out.detach()}
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -44,13 +45,18 @@ def published_model(config: SgMgConfig, salt: str) -> SgMg:
     names = published_names(model)
     state = {}
     for name, old in model.state_dict().items():
-        drawn = _text_weight if name.startswith("text.roberta.") else recipe_weight
-        state[name] = torch.from_numpy(drawn(names[name], tuple(old.shape), salt=salt, refine=config.refine_boxes))
+        if name.startswith("text.roberta."):
+            drawn = _text_weight(names[name], tuple(old.shape), salt)
+        else:
+            drawn = recipe_weight(names[name], tuple(old.shape), salt=salt, refine=config.refine_boxes)
+        state[name] = torch.from_numpy(drawn)
     return fill(model, state)
 
 
-_text_weight = cache(recipe_weight)
-"""RoBERTa is the same for every backbone, and the longest to draw."""
+@lru_cache(maxsize=200)
+def _text_weight(name: str, shape: tuple[int, ...], salt: str) -> np.ndarray:
+    """RoBERTa is the same for every backbone, and the longest to draw: one is kept."""
+    return recipe_weight(name, shape, salt=salt)
 
 
 def batch_of(case: Case) -> ClipBatch:
@@ -203,7 +209,8 @@ def _intermediates(model: SgMg, calls: Calls, batch: ClipBatch) -> dict[str, Ten
         outputs[f"src{level}"] = got(second)
     outputs |= {f"memory{level}": memory for level, memory in enumerate(found.memory[:-1])}
     # Of a clip of which one frame is asked, our image backbones see that frame only, the published ones all.
-    seen = got(model.backbone) if isinstance(model.backbone, VideoSwin) else model.backbone(batch.frames)
+    sees_all = batch.asked_frame is None or isinstance(model.backbone, VideoSwin)
+    seen = got(model.backbone) if sees_all else model.backbone(batch.frames)
     outputs |= {f"feat{level}": feature.flatten(0, 1) for level, feature in enumerate(seen)}
     for layer, (_, kernels) in enumerate(calls[model.kernel_head]):
         outputs[f"dyn_params{layer}"] = rearrange(kernels, "(e t) q k -> e (t q) k", e=expressions)

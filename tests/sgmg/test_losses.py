@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from sgmg.batch import ClipTargets
 from sgmg.boxes import cxcywh_to_xyxy, generalized_iou
 from sgmg.losses import (
     LOSS_WEIGHTS,
+    check_finite,
     check_targets,
     count_valid_frames,
     dice,
@@ -193,3 +195,9 @@ def test_a_clip_without_its_object_is_named(targets: ClipTargets) -> None:
 
 def test_a_clip_without_its_object_may_keep_its_slot_with_weight_zero(targets: ClipTargets) -> None:
     check_targets(of_third_weight(without_object(targets), 0))
+
+
+def test_losses_that_are_no_numbers_stop_the_run_by_name_value_and_step() -> None:
+    check_finite({"ce": torch.tensor(1.0)}, step=3)
+    with pytest.raises(FloatingPointError, match=r"step 37.*dice_1=nan, total=inf"):
+        check_finite({"dice_1": torch.tensor(math.nan), "ce": torch.ones(()), "total": torch.tensor(math.inf)}, step=37)

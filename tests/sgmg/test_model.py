@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sgmg.batch import ClipBatch, ClipOutput, TextFeatures, VideoFeatures
+from sgmg.batch import ClipBatch, ClipOutput, VideoFeatures
 from sgmg.config import SgMgConfig, SwinConfig
 from sgmg.decoding import best_query
 from sgmg.model import SgMg
@@ -227,6 +227,3 @@ def test_small_frames_are_padded_up_and_their_masks_can_be_cropped(model: SgMg) 
     assert mask[..., :40, :50].isfinite().all()
     grown, grown_padding, _ = pad_clips([frames[0]], multiple=4)
     assert_near(model.segment(model.encode_video(grown, grown_padding), text, sizes, clip_of).scores, out.scores)
-
-
-Question = tuple[VideoFeatures, TextFeatures, Tensor, Tensor]

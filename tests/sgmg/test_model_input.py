@@ -105,3 +105,41 @@ def test_a_question_of_wrong_shape_is_refused_with_the_shape(model: SgMg, questi
 def test_the_shape_checks_of_the_tests_refuse_bytes_too(model: SgMg) -> None:
     with pytest.raises(TypeCheckError, match="frames"):
         model.encode_video(torch.zeros(1, 1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.bool))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_numbers_of_the_wrong_kind_are_named_with_the_cure(model: SgMg, question: Question) -> None:
+    frames, padding, _ = clips(b=2)
+    with pytest.raises(ValueError, match=r"Frames are torch\.float64, the weights torch\.float32.*frames\.to"):
+        model.encode_video(frames.double(), padding)
+    with pytest.raises(ValueError, match="whole numbers"):
+        model.encode_video(frames, padding, torch.tensor([0.0, 0.0]))
+    video, text, sizes, clip_of = question
+    with pytest.raises(ValueError, match=r"clip_of=\[0\.0, "):
+        model.segment(video, text, sizes, clip_of.float())
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("query", [[0], [0, 5], [-1, 0], [[0], [7]], [[[0]], [[1]]]])
+def test_a_query_that_is_not_there_is_named(model: SgMg, question: Question, query: list) -> None:
+    out = model.segment(*question)
+    with pytest.raises(ValueError, match=r"for each of 2 expressions, one or several of queries 0 to 4"):
+        model.refine(question[0], out, torch.tensor(query))
+
+
+def test_a_layer_that_is_not_there_is_named(model: SgMg, question: Question) -> None:
+    out = model.segment(*question)
+    with pytest.raises(ValueError, match=r"layer=1 is not among the 1"):
+        model.refine(question[0], out, torch.tensor([0, 0]), layer=1)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_an_unknown_choice_of_layers_prints_the_choices(model: SgMg, question: Question) -> None:
+    with pytest.raises(ValueError, match=r"'first' is unknown\. Choose 'last' or 'all'"):
+        model.segment(*question, layers="first")  # pyright: ignore[reportArgumentType]
+
+
+def test_no_expression_at_all_is_said(model: SgMg) -> None:
+    nothing = torch.zeros(0, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"\(0, 4\).*at least one"):
+        model.encode_text(nothing, nothing.bool())

@@ -191,3 +191,12 @@ def learned_by(rank: int, folder: Path) -> tuple[dict[str, Tensor], float]:
 if __name__ == "__main__":  # the other process of the test above
     torch.set_num_threads(1)
     learned_by(1, Path(sys.argv[1]))
+
+
+def test_a_batch_of_dropped_samples_teaches_nothing_and_reaches_every_parameter() -> None:
+    objective, (batch, targets) = an_objective(), two_clips()
+    losses = objective(batch, replace(targets, weight=torch.zeros(2)))
+    losses["total"].backward()
+    assert losses["total"] == 0
+    gradients = [parameter.grad for parameter in objective.parameters() if parameter.requires_grad]
+    assert all(gradient is not None and not gradient.any() for gradient in gradients)

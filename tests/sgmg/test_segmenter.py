@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sgmg.config import SgMgConfig
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
 from sgmg.model import SgMg
 from sgmg.preprocess import normalize, pad_clips, resize_frames
-from sgmg.segmenter import Segmentation, Segmenter
+from sgmg.segmenter import Precision, Segmentation, Segmenter
 from sgmg.tokenizer import Tokenizer
 
 SENTENCES = ["a man in a red shirt", "the dog on the left", "the ball"]
@@ -109,11 +110,46 @@ def test_tensors_are_taken_too(model: SgMg, tokenizer: Tokenizer) -> None:
     assert_same(segmenter(torch.from_numpy(video()), SENTENCES), segmenter(video(), SENTENCES))
 
 
-def test_half_precision_finds_nearly_the_same(model: SgMg, tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_used_and_finds_nearly_the_same(
+    model: SgMg, tokenizer: Tokenizer, precision: Precision
+) -> None:
     full = a_segmenter(model, tokenizer)(video(), SENTENCES)
-    half = a_segmenter(model, tokenizer, precision="bfloat16")(video(), SENTENCES)
+    dtypes = []
+    hook = model.kernel_head.register_forward_hook(lambda _, __, got: dtypes.append(got.dtype))
+    half = a_segmenter(model, tokenizer, precision=precision)(video(), SENTENCES)
+    hook.remove()
+    assert set(dtypes) == {getattr(torch, precision)}
     assert half.scores.dtype == np.float32
     np.testing.assert_allclose(half.scores, full.scores, atol=0.1)
+
+
+def test_memory_does_not_grow_with_the_expressions(model: SgMg, tokenizer: Tokenizer) -> None:
+    at_once = []
+    hook = model.transformer.register_forward_hook(lambda _, __, found: at_once.append(found.states.shape[1]))
+    a_segmenter(model, tokenizer, rows=6)(video(t=3), SENTENCES * 3)
+    hook.remove()
+    assert at_once == [6, 6, 6, 6, 3]
+
+
+def test_settings_that_cannot_be_are_said(model: SgMg, tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="device='gpu' is unknown"):
+        a_segmenter(model, tokenizer, device="gpu")
+    small = SgMg(replace(model.config, text=replace(model.config.text, vocabulary=260)))
+    with pytest.raises(ValueError, match=r"tokenizer has \d+ words, the model 260"):
+        a_segmenter(small, tokenizer)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_said(model: SgMg, tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="no GPU"):
+        a_segmenter(model, tokenizer, device="cuda")
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_an_unknown_precision_is_said(model: SgMg, tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match=r"'fp16' is unknown.*bfloat16"):
+        a_segmenter(model, tokenizer, precision="fp16")
 
 
 def test_a_checkpoint_of_ours_brings_its_tokenizer(model: SgMg, tokenizer: Tokenizer, tmp_path: Path) -> None:

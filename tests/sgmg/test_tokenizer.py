@@ -183,3 +183,9 @@ def test_an_expression_without_a_known_word_is_an_error() -> None:
     backend = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
     with pytest.raises(ValueError, match="'xyz' has no token"):
         Tokenizer(backend)(["a", "xyz"])
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_what_is_no_text_is_named() -> None:
+    with pytest.raises(TypeError, match="Expression 1 is None, a NoneType"):
+        Tokenizer.train(["the red car"])(["the car", None])  # pyright: ignore[reportArgumentType]
