@@ -92,7 +92,7 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="video-swin-t", choices=PRESETS)
-    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--height", type=int, default=360, help="pixels")
     parser.add_argument("--width", type=int, default=640, help="pixels")
     parser.add_argument("--expressions", type=int, default=4)

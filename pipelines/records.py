@@ -1,0 +1,170 @@
+"""The row of prepared Parquet: one video (or image) with its frames, its objects and all its expressions."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Written into every row; a reader of another version says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTrack:
+    """One annotated object over all frames of its record (spec data.md §2)."""
+
+    id: int
+    rle: tuple[str | None, ...]  # COCO compressed, at height x width of the frames; None: not annotated in this frame
+    category: str = ""
+    iscrowd: bool = False
+    area: tuple[float | None, ...] | None = None  # pixels, only where the source gives them
+    boxes: tuple[tuple[float, float, float, float] | None, ...] | None = None  # xyxy, only where the source gives them
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One sentence and the objects it speaks of; no object where the truth is withheld."""
+
+    id: str
+    text: str
+    object_ids: tuple[int, ...] = ()
+    external_id: str | None = None  # what result files call it
+    annotator: int | None = None
+    frames: tuple[int, ...] | None = None  # the annotated frames it is asked at, where not all
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One video, or one image; frames are encoded bytes as the source had them."""
+
+    dataset: str
+    split: str
+    video: str
+    width: int
+    height: int
+    frame_names: tuple[str, ...]
+    frames: tuple[bytes, ...]
+    objects: tuple[ObjectTrack, ...]
+    expressions: tuple[Expression, ...]
+    source: str  # where it came from, for people
+    source_fingerprint: str  # of every byte it was made from
+    original_width: int
+    original_height: int
+    segment: int = 0
+    start_frame: int = 0
+    fps: float | None = None
+    timestamps: tuple[float, ...] | None = None  # seconds
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Checks what every reader relies on.
+
+        Raises:
+            ValueError: lists of frames differ in length, or an expression speaks of an object that is not there.
+        """
+        t = len(self.frame_names)
+        if t == 0 or len(self.frames) != t:
+            raise ValueError(f"{self.video}: {len(self.frames)} frames with {t} names. Give one name a frame.")
+        for track in self.objects:
+            for name, values in (("rle", track.rle), ("boxes", track.boxes), ("area", track.area)):
+                if values is not None and len(values) != t:
+                    raise ValueError(f"{self.video}: object {track.id} has {len(values)} {name} for {t} frames.")
+        known = {track.id for track in self.objects}
+        for expression in self.expressions:
+            if missing := set(expression.object_ids) - known:
+                raise ValueError(
+                    f"{self.video}: expression {expression.id!r} speaks of object {sorted(missing)}, but there are "
+                    f"only {sorted(known)}."
+                )
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain values in the order of `SCHEMA`."""
+        return asdict(self)
+
+
+_OBJECT = pa.struct(
+    [
+        ("id", pa.int64()),
+        ("rle", pa.list_(pa.string())),
+        ("category", pa.string()),
+        ("iscrowd", pa.bool_()),
+        ("area", pa.list_(pa.float64())),
+        ("boxes", pa.list_(pa.list_(pa.float32()))),
+    ]
+)
+_EXPRESSION = pa.struct(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("object_ids", pa.list_(pa.int64())),
+        ("external_id", pa.string()),
+        ("annotator", pa.int32()),
+        ("frames", pa.list_(pa.int32())),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("video", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("frame_names", pa.list_(pa.string())),
+        ("frames", pa.list_(pa.large_binary())),
+        ("objects", pa.list_(_OBJECT)),
+        ("expressions", pa.list_(_EXPRESSION)),
+        ("source", pa.string()),
+        ("source_fingerprint", pa.string()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("segment", pa.int32()),
+        ("start_frame", pa.int32()),
+        ("fps", pa.float64()),
+        ("timestamps", pa.list_(pa.float64())),
+        ("schema_version", pa.int32()),
+    ]
+)
+"""What Parquet holds; a field a `Record` has, in its order."""
+
+assert SCHEMA.names == [field.name for field in fields(Record)]
+
+
+def table_of(records: list[Record]) -> pa.Table:
+    """Records as an Arrow table."""
+    return pa.Table.from_pylist([record.to_row() for record in records], schema=SCHEMA)
+
+
+def records_of(table: pa.Table) -> list[Record]:
+    """The records of an Arrow table.
+
+    Raises:
+        ValueError: it was written by another version of the schema.
+    """
+    return [record_of(row) for row in table.to_pylist()]
+
+
+def record_of(row: Mapping[str, Any]) -> Record:
+    """The record of one row, as `to_row` or Parquet gives it.
+
+    Raises:
+        ValueError: it was written by another version of the schema.
+    """
+    if row["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(
+            f"{row['video']} has schema version {row['schema_version']}, this code reads {SCHEMA_VERSION}. "
+            f"Prepare the data again."
+        )
+    values = {name: _frozen(value) for name, value in row.items()}
+    values["objects"] = tuple(ObjectTrack(**track) for track in values["objects"])
+    values["expressions"] = tuple(Expression(**expression) for expression in values["expressions"])
+    return Record(**values)
+
+
+def _frozen(value: Any) -> Any:
+    """Lists, at any depth, as tuples: what a record holds."""
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, dict):
+        return {name: _frozen(item) for name, item in value.items()}
+    return value

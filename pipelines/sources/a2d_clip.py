@@ -1,0 +1,118 @@
+"""The two binary files of A2D-Sentences: an mp4 becomes encoded frames, an h5 file masks and boxes by instance."""
+
+import io
+from dataclasses import dataclass
+
+import av
+import cv2
+import h5py
+import numpy as np
+from av.error import FFmpegError
+from einops import rearrange
+
+from pipelines.problems import BadItem, Dropped
+from sgmg.masks import Size, masks_to_rles
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The frames of one video as JPEG, and when they are shown."""
+
+    frames: tuple[bytes, ...]
+    width: int
+    height: int
+    fps: float | None
+    timestamps: tuple[float, ...] | None  # seconds
+    dropped: tuple[Dropped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance at one frame: the RLE of its mask and its box, xyxy in pixels."""
+
+    rle: str
+    box: tuple[float, float, float, float]
+
+
+Annotation = dict[int, Instance]
+"""What an h5 file says of its frame, by instance id."""
+
+
+def decoded_clip(video: str, path: str, data: bytes, quality: int) -> Clip:
+    """Every frame of a video, encoded as JPEG 4:4:4 of the given quality.
+
+    Raises:
+        BadItem: it is no video, holds no frame, is damaged, or its size changes.
+    """
+    frames: list[bytes] = []
+    times: list[float | None] = []
+    sizes: set[tuple[int, int]] = set()
+    try:
+        with av.open(io.BytesIO(data), mode="r") as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1  # As many videos as cores are decoded side by side.
+            rate, promised = stream.average_rate, stream.frames
+            for frame in container.decode(stream):
+                frames.append(_jpeg(frame.to_ndarray(format="bgr24"), quality))
+                times.append(frame.time)
+                sizes.add((frame.width, frame.height))
+    except (FFmpegError, IndexError) as error:
+        raise BadItem(video, "decode", f"{path} is no video or damaged ({error}). Unpack it again.") from error
+    if len(sizes) != 1:
+        found = f"frames of sizes {sorted(sizes)}" if sizes else "no frame"
+        raise BadItem(video, "decode", f"{path} holds {found}. Unpack it again.")
+    ((width, height),) = sizes
+    lost = f"{len(frames)} of {promised}"
+    return Clip(
+        frames=tuple(frames),
+        width=width,
+        height=height,
+        fps=float(rate) if rate else None,
+        timestamps=None if None in times else tuple(time for time in times if time is not None),
+        dropped=(Dropped(video, "fewer frames than the header says", lost),) if len(frames) < promised else (),
+    )
+
+
+def _jpeg(frame: np.ndarray, quality: int) -> bytes:
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    written, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])
+    assert written
+    return data.tobytes()
+
+
+def annotation_of_h5(video: str, path: str, data: bytes, size: Size) -> Annotation:
+    """Masks and boxes of an h5 file (spec data.md §1): n instances, `reMask` (n, W, H), or (W, H) where n = 1.
+
+    Raises:
+        BadItem: it is damaged, lacks a field, its fields disagree, or its masks have another size than the frame.
+    """
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            missing = [name for name in ("instance", "reMask", "reBBox") if name not in file]
+            if missing:
+                raise BadItem(
+                    video, "read", f"{path} lacks {', '.join(missing)}. Unpack the annotations with instances again."
+                )
+            instances, masks, boxes = (np.asarray(file[name]) for name in ("instance", "reMask", "reBBox"))
+    except (OSError, RuntimeError, KeyError) as error:
+        raise BadItem(video, "read", f"{path} is no HDF5 file or damaged ({error}). Unpack it again.") from error
+    ids = [int(found) for found in instances.ravel()]
+    masks = masks[None] if masks.ndim == 2 else masks
+    if masks.ndim != 3 or len(masks) != len(ids) or boxes.size != 4 * len(ids):
+        raise BadItem(
+            video,
+            "read",
+            f"{path} has {len(ids)} instances, reMask of shape {masks.shape} and reBBox of shape {boxes.shape}, which "
+            f"do not fit. Unpack it again.",
+        )
+    masks = rearrange(masks, "n w h -> n h w")
+    if masks.shape[1:] != size:
+        raise BadItem(
+            video,
+            "read",
+            f"{path} has masks of height, width {masks.shape[1:]}, but the clip has {size}. "
+            f"Use the clips of CLIPS320 that belong to the annotations.",
+        )
+    rles = masks_to_rles(masks > 0)
+    corners = [tuple(map(float, box)) for box in rearrange(boxes.reshape(4, -1), "xyxy n -> n xyxy")]
+    return {found: Instance(rle, box) for found, rle, box in zip(ids, rles, corners, strict=True)}  # pyright: ignore

@@ -1,0 +1,75 @@
+"""What COCO files say of an object: its mask as polygons or RLE, its box as x, y, width, height. Pure functions."""
+
+import math
+from typing import Any
+
+import pycocotools.mask
+
+from sgmg.masks import Size, rle_to_coco
+
+_coco: Any = pycocotools.mask  # its type hints know neither polygons nor that counts are bytes
+
+
+def segmentation_to_rle(segmentation: object, size: Size) -> str:
+    """The compressed RLE of polygons (the mask is their union), of plain run lengths or of a compressed RLE.
+
+    >>> segmentation_to_rle({"size": [2, 2], "counts": [2, 2]}, (2, 2))
+    '22'
+
+    Raises:
+        ValueError: it is none of these, it is damaged, or it belongs to an image of another size.
+    """
+    if isinstance(segmentation, list):
+        return _polygons_to_rle(segmentation, size)
+    counts = segmentation.get("counts") if isinstance(segmentation, dict) else None
+    if not isinstance(segmentation, dict) or not isinstance(counts, (list, str)):
+        raise ValueError(f"its segmentation is neither polygons nor RLE, but {_short(segmentation)}")
+    if segmentation.get("size") != list(size):
+        raise ValueError(f"its RLE has size {segmentation.get('size')!r}, but height and width are {list(size)}")
+    if isinstance(counts, str):
+        return rle_to_coco(counts, size)["counts"]
+    if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != math.prod(size):
+        raise ValueError(f"its run lengths do not add up to the {math.prod(size)} pixels of the image")
+    return _coco.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"].decode("ascii")
+
+
+def clipped_xyxy(bbox: object, size: Size) -> tuple[float, float, float, float]:
+    """The corners, in pixels, of a COCO box, clipped to the image.
+
+    >>> clipped_xyxy([-1, 2, 5, 10], (8, 8))
+    (0.0, 2.0, 4.0, 8.0)
+
+    Raises:
+        ValueError: it is not four finite numbers.
+    """
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
+        raise ValueError(f"its bbox is {_short(bbox)}, not four finite numbers x, y, width, height")
+    x, y, width, height = map(float, bbox)
+    rows, columns = map(float, size)
+    return _clip(x, columns), _clip(y, rows), _clip(x + width, columns), _clip(y + height, rows)
+
+
+def _polygons_to_rle(polygons: list[Any], size: Size) -> str:
+    if not polygons:
+        raise ValueError("its segmentation is an empty list")
+    reach = max(size)
+    for polygon in polygons:
+        # pycocotools does not look: it reads four numbers as a box, and far corners exhaust its memory.
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(_is_finite, polygon)):
+            raise ValueError(f"its polygon {_short(polygon)} is not at least three corners x, y of finite numbers")
+        if min(polygon) < -reach or max(polygon) > 2 * reach:
+            raise ValueError(f"its polygon {_short(polygon)} lies far outside the image of {size[1]}x{size[0]}")
+    return _coco.merge(_coco.frPyObjects(polygons, *size))["counts"].decode("ascii")
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # pyright: ignore[reportArgumentType]
+
+
+def _clip(value: float, limit: float) -> float:
+    return min(max(value, 0.0), limit)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,137 @@
+"""Ref-DAVIS17: DAVIS 2017 with the texts of two annotators, as distributed or converted to the Ref-YouTube-VOS form."""
+
+import json
+from collections.abc import Mapping, Set
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from pipelines.files import Folder
+from pipelines.images import object_map
+from pipelines.problems import BadItem, Dropped, LayoutError
+from pipelines.records import Expression, ObjectTrack, Record
+from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.sources.davis_texts import SETS, DavisVideo, converted_videos, raw_videos
+from pipelines.sources.reading import checked_split, checked_video, image_frames, item_bytes
+from sgmg.masks import Size, mask_to_rle, masks_to_rles
+
+_NO_OBJECT = (0, 255)  # background, void
+
+
+@dataclass(frozen=True)
+class RefDavis17:
+    """Ref-DAVIS17, raw or converted layout (spec data.md §1).
+
+    An expression's `id` is the number that the official converter gives it, 4 · (place of the object) + annotator; its
+    `annotator` 0 … 3 stands for annotator 1 first frame, 1 full video, 2 first frame, 2 full video. Object ids are
+    those of the masks; void pixels (255) belong to none.
+
+    Args:
+        root: the folder that holds `davis_text_annotations/` and `DAVIS/` (or what is in it), or the one that holds
+            `meta_expressions/` and `<split>/`. Where it is both, the raw layout is read.
+        split: train or valid.
+
+    Raises:
+        LayoutError: there is no such split.
+    """
+
+    root: Folder
+    split: str
+    dataset: str = field(default="ref-davis17", init=False)
+
+    def __post_init__(self) -> None:
+        checked_split(self.dataset, self.split, list(SETS))
+
+    def items(self) -> list[Item]:
+        """The videos of the split, by name.
+
+        Raises:
+            LayoutError: the folder has neither layout, or an annotation file is missing or damaged.
+        """
+        raw = self.root.has("davis_text_annotations")
+        if not raw and not self.root.has("meta_expressions"):
+            raise LayoutError(
+                f"{self.root.path()} holds neither davis_text_annotations/ (as distributed) nor meta_expressions/ "
+                f"(converted). Point --raw at the folder that does, and check --dataset."
+            )
+        videos = dict((raw_videos if raw else converted_videos)(self.root, self.split))
+        return [Item(name, asdict(videos[name])) for name in sorted(videos)]
+
+    def read(self, item: Item) -> Reading:
+        """One video with the masks of all its objects.
+
+        Raises:
+            BadItem: it has no frame; a frame or mask is missing, damaged or of another size; its texts are not 4 an
+                object.
+        """
+        checked_video(item.video)
+        video = DavisVideo(**item.key)
+        if video.problem:
+            raise BadItem(item.video, "list", video.problem)
+        images = [f"{name}.jpg" for name in video.frame_names] or self.root.names(video.frames, ".jpg")
+        names = [image.removesuffix(".jpg") for image in images]
+        frames, (width, height) = image_frames(self.root.folder(video.frames), images, item.video)
+        folder = self.root.folder(video.masks)
+        masks = {folder.path(f"{name}.png"): item_bytes(folder, f"{name}.png", item.video) for name in names}
+        objects = _objects(item.video, masks, (height, width), video.categories or {})
+        expressions, dropped = _expressions(item.video, video, {track.id for track in objects})
+        record = Record(
+            dataset=self.dataset,
+            split=self.split,
+            video=item.video,
+            width=width,
+            height=height,
+            frame_names=tuple(names),
+            frames=frames,
+            objects=objects,
+            expressions=expressions,
+            source=video.frames,
+            source_fingerprint=fingerprint([json.dumps(item.key, sort_keys=True), *frames, *masks.values()]),
+            original_width=width,
+            original_height=height,
+        )
+        return Reading(record, dropped)
+
+
+def _objects(
+    video: str, masks: Mapping[str, bytes], size: Size, categories: Mapping[str, str]
+) -> tuple[ObjectTrack, ...]:
+    """A track for every object id that has a pixel in any of the PNG, given by their path."""
+    by_frame: list[dict[int, str]] = []
+    for path, data in masks.items():
+        try:
+            ids = object_map(data)
+        except ValueError as error:
+            raise BadItem(video, "decode", f"{path}: {error}. Unpack it again.") from error
+        if ids.shape != size:
+            raise BadItem(
+                video,
+                "decode",
+                f"{path} has height, width {ids.shape}, its frame {size}. Unpack frames and masks of one resolution.",
+            )
+        present = [int(found) for found in np.unique(ids) if found not in _NO_OBJECT]
+        rles = masks_to_rles(ids == np.array(present)[:, None, None]) if present else []
+        by_frame.append(dict(zip(present, rles, strict=True)))
+    empty = mask_to_rle(np.zeros(size, dtype=np.bool_))
+    return tuple(
+        ObjectTrack(
+            id=found,
+            rle=tuple(of_frame.get(found, empty) for of_frame in by_frame),
+            category=categories.get(str(found), ""),
+        )
+        for found in sorted(set().union(*by_frame))
+    )
+
+
+def _expressions(video: str, said: DavisVideo, objects: Set[int]) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+    """The expressions that can be asked, and those that cannot; ids and annotators stay as if all were there."""
+    kept: list[Expression] = []
+    dropped: list[Dropped] = []
+    for place, (number, text, found) in enumerate(said.expressions):
+        if not text.strip():
+            dropped.append(Dropped(video, "empty expression", number))
+        elif int(found) not in objects:
+            dropped.append(Dropped(video, "object without pixels", f"object {found} of expression {number}: {text}"))
+        else:
+            kept.append(Expression(number, text, (int(found),), annotator=place % 4))
+    return tuple(kept), tuple(dropped)

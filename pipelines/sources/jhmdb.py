@@ -1,0 +1,226 @@
+"""JHMDB-Sentences: clips of one person each as PNG frames, a sentence a clip, puppet masks. For evaluation only."""
+
+import io
+import json
+import logging
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import scipy.io
+from einops import rearrange
+from scipy.io.matlab import MatReadError
+
+from pipelines.files import Folder, safe_name
+from pipelines.problems import BadItem, Dropped, LayoutError
+from pipelines.records import Expression, ObjectTrack, Record
+from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.sources.frame_ids import frame_id_template
+from pipelines.sources.reading import (
+    annotation_json,
+    annotation_rows,
+    checked_split,
+    checked_video,
+    image_frames,
+    item_bytes,
+)
+from sgmg.masks import masks_to_rles
+
+_log = logging.getLogger(__name__)
+
+_METADATA = "jhmdb_sentences_samples_metadata.json"
+_TEXTS = "jhmdb_annotation.txt"
+# What scipy's reader raises; NotImplementedError where the file is of version 7.3, an HDF5.
+_DAMAGE = (MatReadError, ValueError, TypeError, IndexError, OSError, NotImplementedError, zlib.error)
+_OBJECT = 1  # The one person of a clip; the files do not number it.
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """What a record needs to know from the annotation files; plain values, they travel in `Item.key`."""
+
+    text: str
+    frames: str = ""  # folder
+    masks: str = ""  # file
+    total: int | None = None  # frames that count; None: as many as there are masks
+    asked: tuple[int, ...] | None = None  # frames, from 1; None: all with a mask
+    repeated: tuple[str, ...] = ()  # rows left out because they say the same again, or something else
+    problem: str = ""  # why there can be no record
+
+
+@dataclass(frozen=True)
+class JhmdbSentences:
+    """JHMDB-Sentences (spec data.md §1): one record a video, its first T frames untouched, one object, one expression.
+
+    T is what the metadata calls total, else the number of masks; further PNG are left out and counted. Published scores
+    were taken at three frames a video that `jhmdb_sentences_samples_metadata.json` lists. Where that is missing, every
+    frame with a mask is asked, a warning says so, and scores do not compare.
+
+    Results are named by frame: `Expression.external_id` is a template `v_<video>_f_{frame}`, and
+    `frame_ids.frame_id(external_id, frame_name)` the id at one of the frames in `Expression.frames`.
+
+    Args:
+        root: the folder that holds `Rename_Images/`, `puppet_mask/` and the metadata or `jhmdb_annotation.txt`.
+        split: test, the only one.
+
+    Raises:
+        LayoutError: there is no such split.
+    """
+
+    root: Folder
+    split: str = "test"
+    dataset: str = field(default="jhmdb-sentences", init=False)
+
+    def __post_init__(self) -> None:
+        checked_split(self.dataset, self.split, ["test"])
+
+    def items(self) -> list[Item]:
+        """The videos of which something is said, by name.
+
+        Raises:
+            LayoutError: an annotation file or `Rename_Images/` is missing or damaged.
+        """
+        videos: dict[str, _Video] = {}
+        for name, video in self._from_metadata() if self.root.has(_METADATA) else self._from_texts():
+            videos[name] = _joined(name, videos[name], video) if name in videos else video
+        return [Item(name, asdict(videos[name])) for name in sorted(videos)]
+
+    def read(self, item: Item) -> Reading:
+        """One video with its puppet masks.
+
+        Raises:
+            BadItem: a frame or the .mat file is missing or damaged, their sizes differ, or no frame can be asked.
+        """
+        checked_video(item.video)
+        video = _Video(**item.key)
+        if video.problem:
+            raise BadItem(item.video, "list", video.problem)
+        mat = item_bytes(self.root, video.masks, item.video)
+        masks = _masks(item.video, self.root.path(video.masks), mat)
+        total = len(masks) if video.total is None else video.total
+        names = [f"{number:05d}" for number in range(1, total + 1)]
+        folder = self.root.folder(video.frames)
+        frames, (width, height) = image_frames(folder, [f"{name}.png" for name in names], item.video)
+        if masks.shape[1:] != (height, width):
+            raise BadItem(
+                item.video,
+                "read",
+                f"{self.root.path(video.masks)} has masks of height, width {masks.shape[1:]}, the frames "
+                f"{(height, width)}. Unpack frames and masks of one resolution.",
+            )
+        beyond = sorted(set(folder.names(suffix=".png")) - {f"{name}.png" for name in names})
+        expressions, dropped = self._asked(item.video, video, masks[:total])
+        record = Record(
+            dataset=self.dataset,
+            split=self.split,
+            video=item.video,
+            width=width,
+            height=height,
+            frame_names=tuple(names),
+            frames=frames,
+            objects=(ObjectTrack(_OBJECT, (*masks_to_rles(masks[:total]), *[None] * (total - len(masks)))),),
+            expressions=expressions,
+            source=video.frames,
+            source_fingerprint=fingerprint([json.dumps(item.key, sort_keys=True), mat, *frames]),
+            original_width=width,
+            original_height=height,
+        )
+        unused = (Dropped(item.video, "frame beyond the last that counts", png) for png in beyond)
+        return Reading(record, (*dropped, *unused))
+
+    def _from_metadata(self) -> Iterator[tuple[str, _Video]]:
+        """Name and content of every row of the metadata: one frame asked."""
+        for number, row in enumerate(annotation_json(self.root, _METADATA)):
+            try:
+                name, frame, masks, total, text = row
+                video = _Video(str(text), total=int(total))
+                asked = int(PurePosixPath(frame).stem)
+            except (TypeError, ValueError) as error:
+                raise LayoutError(
+                    f"{self.root.path(_METADATA)}, row {number} (from 0): {row!r} is not [video, path of a numbered "
+                    f"frame, path of masks, number of frames, text]. Download it again."
+                ) from error
+            try:
+                frames = str(PurePosixPath(_inside(frame)).parent)
+                yield name, replace(video, frames=frames, masks=_inside(masks), asked=(asked,))
+            except ValueError as error:
+                yield name, replace(video, problem=f"{self.root.path(_METADATA)}, row {number} (from 0): {error}")
+
+    def _from_texts(self) -> Iterator[tuple[str, _Video]]:
+        """Name and content of every row of the plain list of texts."""
+        rows = annotation_rows(self.root, _TEXTS, ("video_id", "query"))
+        classes = self.root.names("Rename_Images")
+        if not classes:
+            raise LayoutError(
+                f"{self.root.path('Rename_Images')} does not exist or is empty. Point --raw at the folder that holds "
+                f"Rename_Images/ and puppet_mask/."
+            )
+        class_of = {video: name for name in classes for video in self.root.names(f"Rename_Images/{name}")}
+        _log.warning(
+            "%s is missing: every frame with a mask is asked, so scores do not compare with published ones.",
+            self.root.path(_METADATA),
+        )
+        for name, text in rows:
+            if name in class_of:
+                place = f"{class_of[name]}/{name}"
+                yield name, _Video(text, f"Rename_Images/{place}", f"puppet_mask/{place}/puppet_mask.mat")
+            else:
+                missing = f"{self.root.path('Rename_Images')}/<class>/{name}"
+                yield name, _Video(text, problem=f"{missing} does not exist. Unpack Rename_Images again.")
+
+    def _asked(self, name: str, video: _Video, masks: np.ndarray) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+        """The sentence with the frames it is asked at; what cannot be asked is dropped with its reason."""
+        dropped = [Dropped(name, "duplicate expression id", what) for what in video.repeated]
+        if not video.text.strip():
+            return (), (*dropped, Dropped(name, "empty expression", "0"))
+        with_pixels = [number for number, mask in enumerate(masks, start=1) if mask.any()]
+        if not with_pixels:
+            raise BadItem(
+                name, "read", f"{self.root.path(video.masks)}: the object has no pixel in any frame. Unpack it again."
+            )
+        asked = with_pixels if video.asked is None else sorted(set(video.asked))
+        frames = tuple(number - 1 for number in asked if 1 <= number <= len(masks))
+        dropped += [Dropped(name, "asked frame without mask", str(n)) for n in asked if n - 1 not in frames]
+        if not frames:
+            return (), (*dropped, Dropped(name, "no asked frame has a mask", video.text))
+        external = frame_id_template(f"v_{name}_f_")
+        return (Expression("0", video.text, (_OBJECT,), external, frames=frames),), tuple(dropped)
+
+
+def _inside(path: str) -> str:
+    """A path of the metadata, which starts at the folder above, as seen from the folder of the dataset.
+
+    >>> _inside("./jhmdb_sentences/Rename_Images/run/a/00001.png")
+    'Rename_Images/run/a/00001.png'
+    """
+    _, *inside = PurePosixPath(safe_name(path)).parts
+    if not inside:
+        raise ValueError(f"The path {path!r} has no folder above. Write it as ./jhmdb_sentences/<path>.")
+    return "/".join(inside)
+
+
+def _joined(name: str, first: _Video, other: _Video) -> _Video:
+    """Two rows about one video as one: the frames of both, and the text of the first."""
+    if first.problem or other.problem:
+        return replace(first, problem=first.problem or other.problem)
+    if (other.frames, other.masks, other.total) != (first.frames, first.masks, first.total):
+        return replace(first, problem=f"{_METADATA}: rows of {name} differ in folder, masks or total. Make them agree.")
+    if other.text != first.text or other.asked is None or set(other.asked) <= set(first.asked or ()):
+        frame = ", ".join(map(str, other.asked or ["any"]))
+        return replace(first, repeated=(*first.repeated, f"{other.text}, frame {frame}"))
+    return replace(first, asked=(*(first.asked or ()), *other.asked))
+
+
+def _masks(video: str, path: str, data: bytes) -> np.ndarray:
+    """`part_mask` of a .mat file as booleans t, h, w."""
+    try:
+        found: dict[str, Any] = scipy.io.loadmat(io.BytesIO(data), variable_names=["part_mask"])
+    except _DAMAGE as error:
+        raise BadItem(video, "read", f"{path} is no MATLAB file or damaged ({error}). Unpack it again.") from error
+    if "part_mask" not in found:
+        raise BadItem(video, "read", f"{path} lacks part_mask. Unpack puppet_mask again.")
+    masks = np.atleast_3d(found["part_mask"])  # MATLAB keeps no last axis of length 1.
+    return rearrange(masks > 0, "h w t -> t h w")

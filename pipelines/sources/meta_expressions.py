@@ -1,0 +1,133 @@
+"""The file that Ref-YouTube-VOS and MeViS share: `meta_expressions.json`, the frames and sentences of every video.
+
+`{"videos": {video: {"frames": [name, …], "expressions": {id: {"exp": text, …}}}}}` (spec data.md §1).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.files import Folder, safe_name
+from pipelines.problems import BadItem, Dropped, LayoutError
+from pipelines.sources.base import Item
+from pipelines.sources.reading import annotation_text, checked_video
+
+EMPTY = "empty expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One expression as it is listed; `entry` holds what only its dataset knows, such as `obj_id`."""
+
+    id: str
+    text: str
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the file says of one video, checked: names of the frames, sorted, and sentences in the order of the file."""
+
+    frame_names: tuple[str, ...]
+    sentences: tuple[Sentence, ...]
+    dropped: tuple[Dropped, ...]
+
+
+def read_json(root: Folder, name: str) -> dict[str, Any]:
+    """A JSON object; a key that occurs twice in one object gets None, for whoever needs it to complain about.
+
+    Raises:
+        LayoutError: it cannot be read, or is no JSON object in UTF-8.
+    """
+    path = root.path(name)
+    try:
+        found = json.loads(annotation_text(root, name), object_pairs_hook=_without_repeated)
+    except json.JSONDecodeError as error:
+        raise LayoutError(f"{path} is no JSON ({error}). It may be cut short: unpack or download it again.") from error
+    if not isinstance(found, dict):
+        raise LayoutError(f"{path} holds a {type(found).__name__}, not an object. Check --dataset.")
+    return found
+
+
+def read_videos(root: Folder, name: str) -> dict[str, Any]:
+    """Everything under "videos" of a `meta_expressions.json` or `meta.json`, unchecked.
+
+    Raises:
+        LayoutError: the file cannot be read, or has no object "videos".
+    """
+    videos = read_json(root, name).get("videos")
+    if not isinstance(videos, dict):
+        raise LayoutError(f'{root.path(name)} has no object "videos", or has it twice. Check --dataset.')
+    return videos
+
+
+def check_images(root: Folder, folder: str, items: list[Item]) -> list[Item]:
+    """The items as they are, once it is sure that at least one of them has images.
+
+    Raises:
+        LayoutError: the folder of images cannot be read, or holds none of the videos.
+    """
+    try:
+        there = set(root.names(folder))
+    except PermissionError as error:
+        raise LayoutError(f"{error} Give yourself the right to list {root.path(folder)}.") from error
+    if not any(item.video in there for item in items):
+        raise LayoutError(
+            f"{root.path(folder)} holds none of the {len(items)} videos that are listed. Unpack them there, or check "
+            f"--dataset."
+        )
+    return items
+
+
+def checked(video: str, entry: Any, path: str) -> Listed:
+    """What `path` says of one video.
+
+    Raises:
+        BadItem: a key is missing, of another kind or repeated; no frames; no expressions.
+    """
+    checked_video(video)
+    frames = typed(video, entry, "frames", list, path)
+    if not frames:
+        raise BadItem(video, "list", f'{path} lists no frames for it under "frames". Add them or take the video out.')
+    if not all(isinstance(name, str) for name in frames) or len(set(frames)) < len(frames):
+        raise BadItem(video, "list", f'{path}: "frames" should be names, each once, but is {str(frames)[:200]}.')
+    for name in frames:
+        try:
+            safe_name(name)
+        except ValueError as error:
+            raise BadItem(video, "list", f"{path}: {error}") from error
+    expressions = typed(video, entry, "expressions", dict, path)
+    if not expressions:
+        raise BadItem(video, "list", f"{path} lists no expressions for it. Add them or take the video out.")
+    sentences, dropped = [], []
+    for id, said in expressions.items():
+        text = typed(video, said, "exp", str, f"{path}, expression {id!r}")
+        if text.strip():
+            sentences.append(Sentence(id, text, said))
+        else:
+            dropped.append(Dropped(video, EMPTY, f"expression {id}"))
+    return Listed(tuple(sorted(frames)), tuple(sentences), tuple(dropped))
+
+
+def typed(video: str, entry: Any, key: str, kind: type, where: str) -> Any:
+    """One value of a JSON object, of the kind it should be.
+
+    Raises:
+        BadItem: the entry is no object, or the value is missing, of another kind or repeated.
+    """
+    if not isinstance(entry, Mapping):
+        raise BadItem(video, "list", f"{where} is no object, or occurs twice. It needs {key!r}, once.")
+    if not isinstance(entry.get(key), kind):
+        found = "missing" if key not in entry else "null, or there twice" if entry[key] is None else repr(entry[key])
+        raise BadItem(video, "list", f"{where}: {key!r} should be a {kind.__name__}, but is {found[:200]}.")
+    return entry[key]
+
+
+def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object in which no value of a repeated key silently wins."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        found |= {key: None for key in found if keys.count(key) > 1}
+    return found

@@ -1,0 +1,158 @@
+"""MeViS: sentences on motion, about one or several objects, whose masks lie in `mask_dict.json` (data.md §1)."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.files import Folder
+from pipelines.problems import BadItem, Dropped
+from pipelines.records import Expression, ObjectTrack, Record
+from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.sources.meta_expressions import Listed, check_images, checked, read_json, read_videos, typed
+from pipelines.sources.reading import checked_split, image_frames
+from sgmg.masks import rle_area, rle_union
+
+SPLITS = {"train": True, "valid_u": True, "valid": False}
+"""Split → whether its masks are given away."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeViS:
+    """`<split>/{JPEGImages,meta_expressions.json}`; train and valid_u also `mask_dict.json`.
+
+    The objects of a record carry their `anno_id`, the number their masks are filed under; the target of a sentence is
+    the union of its objects.
+
+    Raises:
+        LayoutError: there is no such split.
+    """
+
+    root: Folder
+    split: str
+    dataset: str = "mevis"
+
+    def __post_init__(self) -> None:
+        checked_split(self.dataset, self.split, tuple(SPLITS))
+
+    def items(self) -> list[Item]:
+        """Every video of the split, sorted; the key is what the annotation files say of it, masks included.
+
+        Raises:
+            LayoutError: an annotation file is missing or unreadable, or none of its videos has images.
+        """
+        videos = read_videos(self.root, f"{self.split}/meta_expressions.json")
+        masks = read_json(self.root, f"{self.split}/mask_dict.json") if SPLITS[self.split] else {}
+        items = [
+            Item(name, {"listed": videos[name], "masks": {id: masks.get(id) for id in _anno_ids(videos[name])}})
+            for name in sorted(videos)
+        ]
+        return check_images(self.root, f"{self.split}/JPEGImages", items)
+
+    def read(self, item: Item) -> Reading:
+        """One video with every listed frame; in train and valid_u also the objects its sentences speak of.
+
+        Raises:
+            BadItem: a file or a key is missing, damaged or does not fit the others.
+        """
+        path = self.root.path(f"{self.split}/meta_expressions.json")
+        listed = checked(item.video, item.key["listed"], path)
+        folder = f"{self.split}/JPEGImages/{item.video}"
+        names = [f"{folder}/{name}.jpg" for name in listed.frame_names]
+        frames, (width, height) = image_frames(self.root, names, item.video)
+        if SPLITS[self.split]:
+            tracks, missing = self._tracks(item, listed, (height, width))
+            expressions, dropped = _with_objects(item.video, listed, tracks, path)
+            dropped = (*missing, *dropped)
+        else:
+            tracks, dropped = (), ()
+            expressions = tuple(Expression(said.id, said.text, external_id=said.id) for said in listed.sentences)
+        record = Record(
+            dataset=self.dataset,
+            split=self.split,
+            video=item.video,
+            width=width,
+            height=height,
+            original_width=width,
+            original_height=height,
+            frame_names=listed.frame_names,
+            frames=frames,
+            objects=tracks,
+            expressions=expressions,
+            source=self.root.path(folder),
+            source_fingerprint=fingerprint([json.dumps(item.key), *frames]),
+        )
+        return Reading(record, (*listed.dropped, *dropped))
+
+    def _tracks(
+        self, item: Item, listed: Listed, size: tuple[int, int]
+    ) -> tuple[tuple[ObjectTrack, ...], tuple[Dropped, ...]]:
+        """The objects with a pixel somewhere, and the others."""
+        in_file_order = item.key["listed"]["frames"]
+        tracks, dropped = [], []
+        for id, masks in item.key["masks"].items():
+            where = f"{self.root.path(f'{self.split}/mask_dict.json')}, object {id!r}"
+            if masks is None:
+                dropped.append(Dropped(item.video, "object not in mask_dict.json, or twice", f"object {id}"))
+                continue
+            if not isinstance(masks, list) or len(masks) != len(in_file_order):
+                found = f"{len(masks)} masks" if isinstance(masks, list) else f"a {type(masks).__name__}"
+                raise BadItem(item.video, "list", f"{where} has {found} for {len(in_file_order)} frames.")
+            by_name = dict(zip(in_file_order, masks, strict=True))
+            rle = tuple(_rle(item.video, by_name[name], size, f"{where}, frame {name}") for name in listed.frame_names)
+            if any(rle_area(one, size) for one in rle):
+                tracks.append(ObjectTrack(int(id), rle))
+            else:
+                dropped.append(Dropped(item.video, "object without pixels", f"object {id}"))
+        return tuple(tracks), tuple(dropped)
+
+
+def _with_objects(
+    video: str, listed: Listed, tracks: tuple[ObjectTrack, ...], path: str
+) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+    """Sentences with their objects, without those of which an object is missing: their target would be too small."""
+    known = {track.id for track in tracks}
+    expressions, dropped = [], []
+    for said in listed.sentences:
+        where = f"{path}, expression {said.id!r}"
+        ids = typed(video, said.entry, "anno_id", list, where)
+        if not all(_is_id(id) for id in ids):
+            raise BadItem(video, "list", f"{where}: 'anno_id' should be whole numbers from 0, but is {ids}.")
+        object_ids = tuple(dict.fromkeys(int(id) for id in ids))
+        if object_ids and known.issuperset(object_ids):
+            expressions.append(Expression(said.id, said.text, object_ids, external_id=said.id))
+        else:
+            reason = "expression of an object that is not there" if ids else "expression of no object"
+            dropped.append(Dropped(video, reason, f"expression {said.id}"))
+    return tuple(expressions), tuple(dropped)
+
+
+def _rle(video: str, mask: Any, size: tuple[int, int], where: str) -> str:
+    """One mask of the file, checked. Every frame is annotated: null says that the object is not in this one."""
+    if mask is None:
+        return rle_union([], size)
+    counts = typed(video, mask, "counts", str, where)
+    found = typed(video, mask, "size", list, where)
+    if found != list(size):
+        raise BadItem(
+            video, "decode", f"{where}: the mask is of height, width {found}, but its frame {list(size)}. Unpack again."
+        )
+    try:
+        rle_area(counts, size)
+    except ValueError as error:
+        raise BadItem(video, "decode", f"{where}: {error}") from error
+    return counts
+
+
+def _anno_ids(entry: Any) -> list[str]:
+    """The numbers that the sentences of a video speak of, sorted, as `mask_dict.json` spells them; odd ones left out.
+
+    What is odd about an entry is told when the video is read, so that it alone goes to quarantine.
+    """
+    expressions = entry.get("expressions") if isinstance(entry, dict) else None
+    said = expressions.values() if isinstance(expressions, dict) else ()
+    lists = [one["anno_id"] for one in said if isinstance(one, dict) and isinstance(one.get("anno_id"), list)]
+    return [str(id) for id in sorted({int(id) for ids in lists for id in ids if _is_id(id)})]
+
+
+def _is_id(id: Any) -> bool:
+    return not isinstance(id, bool) and str(id).isascii() and str(id).isdigit()

@@ -1,0 +1,127 @@
+"""What several sources do alike: annotation files, files of one video, frames; with errors that say how to mend."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.files import Folder, safe_name
+from pipelines.images import checked_size
+from pipelines.problems import BadItem, LayoutError
+
+_UNREADABLE = (FileNotFoundError, PermissionError)  # Others, as of a network, pass: a retry may mend them.
+
+
+def checked_split(dataset: str, split: str, choices: Sequence[str]) -> None:
+    """Refuses a split that the dataset does not have.
+
+    Raises:
+        LayoutError: it is none of the choices; the message lists them.
+    """
+    if split not in choices:
+        raise LayoutError(f"{dataset} has no split {split!r}. Choose one of: {', '.join(choices)}.")
+
+
+def annotation_text(root: Folder, name: str, encoding: str = "utf-8-sig") -> str:
+    """The text of an annotation file.
+
+    Raises:
+        LayoutError: it cannot be read, or has another encoding.
+    """
+    try:
+        data = root.read(name)
+    except _UNREADABLE as error:
+        raise LayoutError(f"{error} Point --raw at the folder that holds {name}, and check --dataset.") from error
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise LayoutError(
+            f"{root.path(name)}, line {line}: byte {data[error.start]:#04x} is not {encoding}. Save the file as UTF-8."
+        ) from error
+
+
+def annotation_json(root: Folder, name: str) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        LayoutError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(annotation_text(root, name))
+    except json.JSONDecodeError as error:
+        raise LayoutError(f"{root.path(name)} is no JSON ({error}). Download it again.") from error
+
+
+def annotation_rows(root: Folder, name: str, header: Sequence[str]) -> list[list[str]]:
+    """The rows of a CSV file below the header that is expected; empty lines are no rows.
+
+    Raises:
+        LayoutError: it cannot be read, has another header, or a row of another length.
+    """
+    reader = csv.reader(io.StringIO(annotation_text(root, name), newline=""))
+    if (found := next(reader, [])) != list(header):
+        raise LayoutError(
+            f"{root.path(name)} begins with {','.join(found)!r}, not with the header {','.join(header)!r}. "
+            f"Add that line, or download the file again."
+        )
+    rows = []
+    for row in filter(None, reader):
+        if len(row) != len(header):
+            raise LayoutError(
+                f"{root.path(name)}, line {reader.line_num}: {len(row)} columns where {','.join(header)} are expected. "
+                f"Put a text with commas in double quotes."
+            )
+        rows.append(row)
+    return rows
+
+
+def checked_video(video: str) -> None:
+    """Refuses a video whose name, from an annotation, would leave its folder.
+
+    Raises:
+        BadItem: it would.
+    """
+    try:
+        safe_name(video)
+    except ValueError as error:
+        raise BadItem(video, "list", str(error)) from error
+
+
+def item_bytes(root: Folder, name: str, video: str) -> bytes:
+    """All bytes of a file that belongs to one video.
+
+    Raises:
+        BadItem: it cannot be read; the reason holds the full path.
+    """
+    try:
+        return root.read(name)
+    except _UNREADABLE as error:
+        raise BadItem(video, "read", f"{error} Unpack the dataset again.") from error
+
+
+def image_frames(root: Folder, names: Sequence[str], video: str) -> tuple[tuple[bytes, ...], tuple[int, int]]:
+    """The untouched bytes of a video's frames, and the (width, height) they all have.
+
+    Raises:
+        BadItem: there is none, one is missing or damaged, or their sizes differ.
+    """
+    frames, size = [], (0, 0)
+    for name in names:
+        data = item_bytes(root, name, video)
+        try:
+            found = checked_size(data)
+        except ValueError as error:
+            raise BadItem(video, "decode", f"{root.path(name)}: {error}. Unpack it again.") from error
+        if frames and found != size:
+            raise BadItem(
+                video,
+                "decode",
+                f"{root.path(name)} has size {found}, the frames before it {size}. Give all frames one size.",
+            )
+        frames.append(data)
+        size = found
+    if not frames:
+        raise BadItem(video, "list", f"no frame is listed or found in {root.path()}. Unpack the video again.")
+    return tuple(frames), size

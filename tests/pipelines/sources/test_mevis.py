@@ -1,0 +1,203 @@
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.files import Folder
+from pipelines.problems import BadItem, Dropped, LayoutError
+from pipelines.sources.base import Reading, Source
+from pipelines.sources.mevis import MeViS
+from sgmg.masks import masks_to_rles, rle_to_coco, rle_to_mask, rle_union
+
+VIDEO = "31f1e819d1"
+SIZE = (240, 428)
+GONE = "expression of an object that is not there"
+
+
+def source(root: Path, split: str = "train") -> MeViS:
+    return MeViS(Folder(str(root)), split)
+
+
+def object_maps(folder: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
+
+
+@pytest.fixture
+def mevis(data_kit: Path, tmp_path: Path) -> Path:
+    """The MeViS layout from frames and masks of Ref-YouTube-VOS: objects 1 2 3 are filed under 10 11 12."""
+    kit = data_kit / "refytvos/train"
+    maps = object_maps(kit / "Annotations" / VIDEO)
+    frames = sorted(path.stem for path in (kit / "JPEGImages" / VIDEO).iterdir())
+    masks: dict[str, list[Any]] = {}
+    for place in range(3):
+        rles = masks_to_rles(maps == place + 1)
+        masks[str(10 + place)] = [rle_to_coco(rle, SIZE) for rle in rles]
+    masks["11"][3] = None
+    expressions = {
+        "0": {"exp": "the cart rolling down", "obj_id": [0], "anno_id": [10]},
+        "1": {"exp": "The men in and behind the cart", "obj_id": [1, 2], "anno_id": [11, 12]},
+    }
+    for split, truth in (("train", True), ("valid_u", True), ("valid", False)):
+        (tmp_path / split / "JPEGImages").mkdir(parents=True)
+        shutil.copytree(kit / "JPEGImages" / VIDEO, tmp_path / split / "JPEGImages" / VIDEO)
+        said = expressions if truth else {id: {"exp": entry["exp"]} for id, entry in expressions.items()}
+        videos = {VIDEO: {"vid_id": 0, "frames": frames, "expressions": said}}
+        (tmp_path / split / "meta_expressions.json").write_text(json.dumps({"videos": videos}))
+        if truth:
+            (tmp_path / split / "mask_dict.json").write_text(json.dumps(masks))
+    return tmp_path
+
+
+def read_only_one(root: Path, split: str = "train") -> Reading:
+    dataset: Source = source(root, split)
+    (item,) = dataset.items()
+    return dataset.read(item)
+
+
+def change(root: Path, name: str, how: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((root / "train" / name).read_text())
+    how(content)
+    (root / "train" / name).write_text(json.dumps(content))
+
+
+def change_video(root: Path, how: Callable[[dict[str, Any]], object]) -> None:
+    change(root, "meta_expressions.json", lambda content: how(content["videos"][VIDEO]))
+
+
+@pytest.mark.parametrize("split", ["train", "valid_u", "valid"])
+def test_every_frame_keeps_its_bytes_and_every_sentence_its_words(mevis: Path, split: str) -> None:
+    record = read_only_one(mevis, split).record
+    folder = mevis / split / "JPEGImages" / VIDEO
+    assert record.frames == tuple((folder / f"{name}.jpg").read_bytes() for name in record.frame_names)
+    assert (record.dataset, record.split, record.height, record.width) == ("mevis", split, *SIZE)
+    assert [said.text for said in record.expressions] == ["the cart rolling down", "The men in and behind the cart"]
+
+
+def test_every_mask_is_the_annotation_and_null_says_absent(mevis: Path, data_kit: Path) -> None:
+    maps = object_maps(data_kit / "refytvos/train/Annotations" / VIDEO)
+    maps[3][maps[3] == 2] = 0
+    reading = read_only_one(mevis)
+    assert [track.id for track in reading.record.objects] == [10, 11, 12]
+    for track in reading.record.objects:
+        masks = np.stack([rle_to_mask(str(rle), SIZE) for rle in track.rle])
+        np.testing.assert_array_equal(masks, maps == track.id - 9)
+    assert not reading.dropped
+
+
+def test_a_sentence_on_several_objects_speaks_of_their_union(mevis: Path, data_kit: Path) -> None:
+    maps = object_maps(data_kit / "refytvos/train/Annotations" / VIDEO)
+    record = read_only_one(mevis, "valid_u").record
+    assert [said.object_ids for said in record.expressions] == [(10,), (11, 12)]
+    rles = [str(track.rle[0]) for track in record.objects if track.id in record.expressions[1].object_ids]
+    np.testing.assert_array_equal(rle_to_mask(rle_union(rles, SIZE), SIZE), np.isin(maps[0], (2, 3)))
+
+
+def test_valid_has_no_objects(mevis: Path) -> None:
+    record = read_only_one(mevis, "valid").record
+    assert record.objects == ()
+    assert [said.object_ids for said in record.expressions] == [(), ()]
+
+
+def test_masks_follow_their_frames_when_these_are_listed_out_of_order(mevis: Path) -> None:
+    expected = read_only_one(mevis).record
+    change_video(mevis, lambda video: video["frames"].reverse())
+    change(mevis, "mask_dict.json", lambda masks: [track.reverse() for track in masks.values()])
+    found = read_only_one(mevis).record
+    assert (found.frame_names, found.frames, found.objects) == (
+        expected.frame_names,
+        expected.frames,
+        expected.objects,
+    )
+
+
+def test_items_and_the_source_travel_to_workers(mevis: Path) -> None:
+    (item,) = source(mevis).items()
+    away, carried = pickle.loads(pickle.dumps((source(mevis), item)))
+    assert away.read(carried) == source(mevis).read(item)
+    assert json.loads(json.dumps(item.key)) == item.key
+
+
+def test_another_split_lists_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"mevis has no split 'test'.*train, valid_u, valid"):
+        source(tmp_path, "test")
+
+
+def test_another_dataset_is_told_at_once(data_kit: Path) -> None:
+    with pytest.raises(LayoutError, match=r"refytvos/train/meta_expressions.json does not exist.*--dataset"):
+        source(data_kit / "refytvos").items()
+
+
+def test_a_missing_or_truncated_file_of_masks_stops_everything(mevis: Path) -> None:
+    path = mevis / "train/mask_dict.json"
+    path.write_text(path.read_text()[:1000])
+    with pytest.raises(LayoutError, match=f"{path} is no JSON"):
+        source(mevis).items()
+    path.unlink()
+    with pytest.raises(LayoutError, match=f"{path} does not exist"):
+        source(mevis).items()
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (lambda masks: masks["11"].pop(), "object '11' has 11 masks for 12 frames"),
+        (lambda masks: masks.update({"11": "?"}), "object '11' has a str for 12 frames"),
+        (
+            lambda masks: masks["11"][2].update(size=[428, 240]),
+            r"frame 00010: the mask is of height, width \[428, 240\]",
+        ),
+        (lambda masks: masks["11"][2].update(counts="0"), "frame 00010: RLE '0' holds"),
+        (lambda masks: masks["11"][2].pop("counts"), "frame 00010: 'counts' should be a str, but is missing"),
+    ],
+)
+def test_masks_that_do_not_fit_their_frames_send_the_video_to_quarantine(
+    mevis: Path, how: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    change(mevis, "mask_dict.json", how)
+    with pytest.raises(BadItem, match=message) as problem:
+        read_only_one(mevis)
+    assert f"{mevis}/train/mask_dict.json" in problem.value.reason
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (lambda video: video["expressions"]["0"].pop("anno_id"), "'anno_id' should be a list, but is missing"),
+        (lambda video: video["expressions"]["0"].update(anno_id=["x"]), "'anno_id' should be whole numbers from 0"),
+        (lambda video: video["expressions"]["0"].pop("exp"), "'exp' should be a str, but is missing"),
+        (lambda video: video.update(frames=[]), "lists no frames"),
+        (lambda video: video.update(expressions=[]), "'expressions' should be a dict"),
+    ],
+)
+def test_a_video_that_is_listed_wrongly_is_quarantined(
+    mevis: Path, how: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    change_video(mevis, how)
+    with pytest.raises(BadItem, match=f"{mevis}/train/meta_expressions.json.*{message}"):
+        read_only_one(mevis)
+
+
+def test_objects_without_masks_or_pixels_are_dropped_with_their_sentences(mevis: Path) -> None:
+    change_video(mevis, lambda video: video["expressions"].update({"2": {"exp": "none", "obj_id": [], "anno_id": []}}))
+    change(mevis, "mask_dict.json", lambda masks: masks.update({"10": [None] * 12}))
+    change(mevis, "mask_dict.json", lambda masks: masks.pop("12"))
+    reading = read_only_one(mevis)
+    assert reading.dropped == (
+        Dropped(VIDEO, "object without pixels", "object 10"),
+        Dropped(VIDEO, "object not in mask_dict.json, or twice", "object 12"),
+        Dropped(VIDEO, GONE, "expression 0"),
+        Dropped(VIDEO, GONE, "expression 1"),
+        Dropped(VIDEO, "expression of no object", "expression 2"),
+    )
+    assert [track.id for track in reading.record.objects] == [11]
+
+
+def test_an_empty_expression_is_dropped_and_counted(mevis: Path) -> None:
+    change_video(mevis, lambda video: video["expressions"]["0"].update(exp=""))
+    assert read_only_one(mevis).dropped == (Dropped(VIDEO, "empty expression", "expression 0"),)
