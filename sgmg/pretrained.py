@@ -42,7 +42,9 @@ def find_files(
             place = f"The hub's {name!r} does not hold"
     if found is None:
         listed = ", nor ".join(" and ".join(files) for files in choices)
-        raise FileNotFoundError(f"{place} {listed}. {_advice(name)}")
+        # What was plainly meant as a folder is no name to download.
+        wanted = ROBERTA if name.startswith(("/", ".", "~")) else name
+        raise FileNotFoundError(f"{place} {listed}. {_advice(wanted)}")
     return found
 
 

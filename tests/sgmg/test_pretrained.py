@@ -164,3 +164,8 @@ def test_the_hub_is_asked_only_where_allowed_and_only_once(tmp_path: Path) -> No
         without = ask_hub(server, tmp_path, "roberta_state('a/b', allow_download=True)")
         assert "The hub's 'a/b' does not hold model.safetensors, nor pytorch_model.bin" in without.stderr
         server.shutdown()
+
+
+def test_a_folder_that_is_not_there_is_not_offered_for_download() -> None:
+    with pytest.raises(FileNotFoundError, match="hf download roberta-base"):
+        find_files("/nowhere/roberta", [["tokenizer.json"]])
