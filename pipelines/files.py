@@ -1,11 +1,17 @@
-"""Raw folders, local or on any filesystem pyarrow knows, read by names that cannot leave them."""
+"""Folders, local or on any filesystem pyarrow knows: names cannot leave them, files are written whole or not at all."""
 
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
+
+UNFINISHED = ".unfinished-"
+"""How the names of files begin that are still being written; readers look past them."""
 
 
 def safe_name(name: str) -> str:
@@ -79,3 +85,75 @@ class Folder:
         except (NotADirectoryError, pa.ArrowInvalid):
             return []
         return sorted(info.base_name for info in found if info.base_name.endswith(suffix))
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A file to read at any place, as Parquet needs it.
+
+        Raises:
+            FileNotFoundError: there is no such file; the message gives the full path.
+        """
+        try:
+            return self._located[0].open_input_file(self.path(name))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
+
+    def size(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is no such file; the message gives the full path.
+        """
+        found = self._located[0].get_file_info(self.path(name))
+        if found.type != fs.FileType.File:
+            raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.")
+        return found.size
+
+    def make(self) -> "Folder":
+        """Makes the folder, and those above it, where they are missing; itself."""
+        self._located[0].create_dir(self.path(), recursive=True)
+        return self
+
+    @contextmanager
+    def output(self, name: str) -> Iterator[pa.NativeFile]:
+        """A stream that becomes the file when the block ends without error; until then nothing of that name is there.
+
+        What was there before is replaced. Two writers of one name do not meet: the last one to end wins.
+
+        Raises:
+            OSError: there is no room, or no permission.
+        """
+        filesystem, path = self._located[0], self.path(name)
+        parent, _, base = path.rpartition("/")
+        unfinished = f"{parent}/{UNFINISHED}{uuid.uuid4().hex}-{base}"
+        filesystem.create_dir(parent, recursive=True)
+        try:
+            with filesystem.open_output_stream(unfinished, compression=None) as stream:
+                yield stream
+            filesystem.move(unfinished, path)
+        except BaseException:
+            if filesystem.get_file_info(unfinished).type != fs.FileType.NotFound:
+                filesystem.delete_file(unfinished)
+            raise
+
+    def write(self, name: str, data: bytes) -> None:
+        """A whole file at once, as `output` writes it.
+
+        Raises:
+            OSError: there is no room, or no permission.
+        """
+        with self.output(name) as stream:
+            stream.write(data)
+
+    def remove_unfinished(self, name: str = "") -> None:
+        """Removes what writers that were killed left in a folder; nobody else may be writing there."""
+        for left in self.names(name):
+            if left.startswith(UNFINISHED):
+                self._located[0].delete_file(f"{self.path(name)}/{left}")
+
+    def remove(self, name: str) -> None:
+        """Deletes one file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        self._located[0].delete_file(self.path(name))

@@ -155,16 +155,16 @@ def record_of(row: Mapping[str, Any]) -> Record:
             f"{row['video']} has schema version {row['schema_version']}, this code reads {SCHEMA_VERSION}. "
             f"Prepare the data again."
         )
-    values = {name: _frozen(value) for name, value in row.items()}
+    values = {name: frozen(value) for name, value in row.items()}
     values["objects"] = tuple(ObjectTrack(**track) for track in values["objects"])
     values["expressions"] = tuple(Expression(**expression) for expression in values["expressions"])
     return Record(**values)
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """Lists, at any depth, as tuples: what a record holds."""
     if isinstance(value, list | tuple):
-        return tuple(_frozen(item) for item in value)
+        return tuple(frozen(item) for item in value)
     if isinstance(value, dict):
-        return {name: _frozen(item) for name, item in value.items()}
+        return {name: frozen(item) for name, item in value.items()}
     return value

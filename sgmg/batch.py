@@ -4,7 +4,7 @@ Axes: b clips, e expressions, t frames, q queries, c channels, h w pixels or cel
 A padding mask is True where padded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -22,15 +22,21 @@ class Movable:
 
     def to(self: MovableT, device: torch.device | str, *, non_blocking: bool = False) -> MovableT:
         """The same with all tensors on `device`; those that are there already are shared, not copied."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-        def move(value: object) -> object:
+    def pinned(self: MovableT) -> MovableT:
+        """The same in page-locked memory, from which a GPU copies while it computes."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self: MovableT, change: Callable[[Tensor], Tensor]) -> MovableT:
+        def changed(value: object) -> object:
             if isinstance(value, Tensor):
-                return value.to(device, non_blocking=non_blocking)
+                return change(value)
             if isinstance(value, tuple):
-                return tuple(move(item) for item in value)
+                return tuple(changed(item) for item in value)
             return value
 
-        return type(self)(*(move(getattr(self, field.name)) for field in fields(self)))  # pyright: ignore[reportArgumentType]
+        return type(self)(*(changed(getattr(self, field.name)) for field in fields(self)))  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True, slots=True)

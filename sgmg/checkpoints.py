@@ -57,6 +57,7 @@ def save(
     folder: str | PathLike[str],
     model: SgMg,
     *,
+    weights: Mapping[str, Tensor] | None = None,
     tokenizer: Tokenizer | None = None,
     training: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
@@ -66,6 +67,7 @@ def save(
     Args:
         folder: made where missing; a checkpoint in it is replaced once the new one is whole.
         model: its weights keep their dtype.
+        weights: instead of those in the model, under the same names: a copy, while training changes the model.
         tokenizer: where it is not roberta-base's.
         training: state of optimiser, schedule, scaler, and the step: tensors and plain values only.
         notes: on data and metrics, as JSON holds them: tuples come back as lists.
@@ -83,7 +85,7 @@ def save(
     try:
         _remove(fresh)  # left by a save that was killed
         fresh.mkdir(parents=True)
-        _write(fresh, model, tokenizer, training, notes)
+        _write(fresh, model, model.state_dict() if weights is None else weights, tokenizer, training, notes)
         _put_in_place(fresh, folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # what torch and safetensors raise for a full disk
         raise OSError(
@@ -210,11 +212,12 @@ def _check_replaceable(folder: Path) -> None:
 def _write(
     folder: Path,
     model: SgMg,
+    weights: Mapping[str, Tensor],
     tokenizer: Tokenizer | None,
     training: Mapping[str, Any] | None,
     notes: Mapping[str, Any] | None,
 ) -> None:
-    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, folder / MODEL)
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / MODEL)
     config = {"format": FORMAT, "model": model.config.to_dict(), "notes": notes or {}}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:

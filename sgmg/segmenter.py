@@ -62,7 +62,7 @@ class Segmenter:
         window: int = 36,
         rows: int | None = None,
     ) -> None:
-        self.device = _device(device)
+        self.device = best_device(device)
         rows = rows if rows is not None else CPU_ROWS if self.device.type == "cpu" else GPU_ROWS
         for name, value in (("short_side", short_side), ("window", window), ("rows", rows)):
             if value < 1:
@@ -132,7 +132,7 @@ class Segmenter:
         """
         pixels = _checked(frames)
         words, padding = self.tokenizer(expressions)
-        with self._autocast():
+        with autocast(self.device, self.precision):
             text = self.model.encode_text(words.to(self.device), padding.to(self.device))
             windows = [
                 self._segment(pixels[start : start + self.window], text) for start in range(0, len(pixels), self.window)
@@ -145,7 +145,7 @@ class Segmenter:
         frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size))], VIDEO_MULTIPLE)
         video = self.model.encode_video(frames.to(self.device), padding.to(self.device))
         # Patch masks of all queries are kept for as many expressions only as are segmented at once.
-        some = _slices(len(text.sentence), max(1, self.rows // len(pixels)))
+        some = slices(len(text.sentence), max(1, self.rows // len(pixels)))
         found = [self._find(video, text.expressions(group), sizes.to(self.device), size, original) for group in some]
         return Segmentation(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -158,12 +158,10 @@ class Segmenter:
         original: tuple[int, int],
     ) -> Segmentation:
         """A few expressions in all frames of a window, a few frames at a time."""
-        clip_of = torch.zeros(len(text.sentence), dtype=torch.int64, device=self.device)
-        parts = _slices(video.levels[0].shape[1], self.rows)
-        out = ClipOutput.joined([self.model.segment(video.frames(frames), text, sizes, clip_of) for frames in parts])
+        out = segment_in_parts(self.model, video, text, sizes, self.rows)
         query = best_query(out.scores[-1])
         masks = []
-        for frames in parts:
+        for frames in slices(out.scores.shape[2], self.rows):
             logits = self.model.refine(video.frames(frames), out.frames(frames), query)
             masks.append(mask_from_logits(original_logits(logits, size, original)).cpu().numpy())
         boxes = take_query(cxcywh_to_xyxy(out.boxes[-1]), query)
@@ -173,17 +171,33 @@ class Segmenter:
             boxes=pixels_from_unit(boxes, torch.tensor(original, device=self.device)).cpu().numpy(),
         )
 
-    def _autocast(self) -> AbstractContextManager:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """Matrix products in that precision while the block runs."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
-def _slices(length: int, step: int) -> list[slice]:
+def segment_in_parts(
+    model: SgMg, video: VideoFeatures, text: TextFeatures, sizes: Int[Tensor, "1 2"], rows: int
+) -> ClipOutput:
+    """What `SgMg.segment` says of one encoded clip, `rows` frames at a time: bounds memory, changes no result."""
+    clip_of = torch.zeros(len(text.sentence), dtype=torch.int64, device=text.sentence.device)
+    parts = slices(video.levels[0].shape[1], rows)
+    return ClipOutput.joined([model.segment(video.frames(frames), text, sizes, clip_of) for frames in parts])
+
+
+def slices(length: int, step: int) -> list[slice]:
+    """`length` things in order, `step` at a time; the last may be fewer.
+
+    >>> slices(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def _device(wanted: torch.device | str | None) -> torch.device:
+def best_device(wanted: torch.device | str | None) -> torch.device:
     """The device asked for, or the best there is.
 
     Raises:

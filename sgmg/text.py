@@ -40,13 +40,21 @@ class TextEncoder(nn.Module):
         self.max_tokens = config.max_tokens
         self.width = width
         self.frozen = False
+        self._kept: dict[bytes, tuple[Tensor, Tensor]] = {}
+        self._keep = 0
         self.roberta = RobertaModel(_roberta_config(config), add_pooling_layer=True)
         self.word_resizer = Resizer(config.width, width, dropout)
         self.sentence_resizer = Resizer(config.width, width, dropout)
 
-    def freeze(self) -> "TextEncoder":
-        """RoBERTa with its pooler stops learning and stays in eval mode, come what may; the resizers learn on."""
+    def freeze(self, keep: int = 0) -> "TextEncoder":
+        """RoBERTa with its pooler stops learning and stays in eval mode, come what may; the resizers learn on.
+
+        Args:
+            keep: of how many sentences, the latest ones, what `embed` gives is remembered: training asks each of them
+                many times. A sentence of roberta-base takes about 30 kB on the device.
+        """
         self.frozen = True
+        self._keep = keep
         self.roberta.requires_grad_(False)
         return self.train(self.training)
 
@@ -66,6 +74,8 @@ class TextEncoder(nn.Module):
             ValueError: a word id is outside the vocabulary, an expression is too long or nothing but padding.
         """
         self._check(words, padding)
+        if self.frozen and self._keep:
+            return self._remembered(words, padding)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             output = self.roberta(input_ids=words, attention_mask=(~padding).long())
         return output.last_hidden_state, output.pooler_output
@@ -83,6 +93,26 @@ class TextEncoder(nn.Module):
 
     def forward(self, words: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]) -> TextFeatures:
         return self.resize(*self.embed(words, padding), padding)
+
+    @torch.no_grad()
+    def _remembered(self, words: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """As `embed`, each new sentence alone: what is remembered then does not depend on its company."""
+        found = []
+        for ids, padded in zip(words, padding, strict=True):
+            sentence = ids[~padded]
+            key = sentence.cpu().numpy().tobytes()
+            kept = self._kept.pop(key, None)  # put back below, as the latest
+            if kept is None:
+                output = self.roberta(input_ids=sentence[None], attention_mask=torch.ones_like(sentence[None]))
+                kept = (output.last_hidden_state[0], output.pooler_output[0])
+            self._kept[key] = kept
+            found.append(kept)
+        while len(self._kept) > self._keep:
+            del self._kept[next(iter(self._kept))]
+        hidden = found[0][0].new_zeros(*words.shape, found[0][0].shape[-1])
+        for row, (features, _), padded in zip(hidden, found, padding, strict=True):
+            row[~padded] = features
+        return hidden, torch.stack([pooled for _, pooled in found])
 
     def _check(self, words: Tensor, padding: Tensor) -> None:
         if words.shape != padding.shape:

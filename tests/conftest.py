@@ -33,6 +33,23 @@ def as_users_run_it() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process runs all tests that share the local Ray: a second cluster would only take its cores."""
+    for item in items:
+        if "ray_local" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """A small local Ray: four logical cores on whatever there is, so that a pipeline fits beside two workers."""
+    import ray  # here: most tests need no Ray, and its import takes a second
+
+    ray.init(address="local", num_cpus=4, object_store_memory=512 * 2**20, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="session")
 def parity_pack() -> Path:
     """The folder of golden numbers of the published implementation; SGMG_PARITY names another one.

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pipelines.problems import Dropped
 from pipelines.records import Record
@@ -11,7 +11,7 @@ from pipelines.records import Record
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record to be: its name, and the plain values its source needs to read it. Travels to workers."""
+    """One record to be: its name, and the plain values its source needs to read it. Travels to workers as JSON."""
 
     video: str
     key: Any = None
@@ -47,6 +47,19 @@ class Source(Protocol):
 
         Raises:
             BadItem: it cannot be prepared, and why.
+        """
+        ...
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A source that knows of things that belong to none of its items."""
+
+    def left_out(self) -> list[Dropped]:
+        """What no item speaks of, with the reason; to be counted beside what readings drop.
+
+        Raises:
+            LayoutError: an annotation file is missing or damaged.
         """
         ...
 

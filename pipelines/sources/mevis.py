@@ -78,7 +78,7 @@ class MeViS:
             frames=frames,
             objects=tracks,
             expressions=expressions,
-            source=self.root.path(folder),
+            source=folder,
             source_fingerprint=fingerprint([json.dumps(item.key), *frames]),
         )
         return Reading(record, (*listed.dropped, *dropped))

@@ -16,7 +16,7 @@ from pipelines.sources.base import Item, Reading, fingerprint
 from pipelines.sources.meta_expressions import EMPTY
 from pipelines.sources.object_maps import Annotation, read_annotation
 from pipelines.sources.reading import annotation_text, checked_video, image_frames, item_bytes
-from pipelines.sources.video_files import decode_video
+from pipelines.sources.video_files import QUALITY, decode_video
 
 TABLE = "expressions.csv"
 COLUMNS = ("video", "object_id", "text")
@@ -50,6 +50,7 @@ class Own:
     root: Folder
     split: str = "train"
     dataset: str = "own"
+    quality: int = QUALITY  # of the JPEG that frames of video files become
 
     def items(self) -> list[Item]:
         """Every video of the split, sorted; the key is where its frames are and what the table says of it.
@@ -149,15 +150,15 @@ class Own:
         if not place.startswith("videos/"):
             names = self._images(item.video, place)
             frames, size = image_frames(self.root, [f"{place}/{name}" for name in names.values()], item.video)
-            return Pictures(tuple(names), frames, *size, self.root.path(place), frames)
+            return Pictures(tuple(names), frames, *size, place, frames)
         data = item_bytes(self.root, place, item.video)
         try:
-            video = decode_video(data)
+            video = decode_video(data, self.quality)
         except ValueError as error:
             raise BadItem(item.video, "decode", f"{self.root.path(place)}: {error}") from error
         names = tuple(f"{index:05d}" for index in range(len(video.frames)))
         size = (video.width, video.height)
-        return Pictures(names, video.frames, *size, self.root.path(place), (data,), video.timestamps, video.fps)
+        return Pictures(names, video.frames, *size, place, (data,), video.timestamps, video.fps)
 
     def _images(self, video: str, place: str) -> dict[str, str]:
         """Frame → file name, by the numbers in it: frame2 comes before frame10."""

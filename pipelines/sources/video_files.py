@@ -9,6 +9,8 @@ import numpy as np
 from av.error import FFmpegError
 from jaxtyping import UInt8
 
+from pipelines.video_pixels import turned
+
 QUALITY = 95
 
 
@@ -28,8 +30,8 @@ class DecodedVideo:
     fps: float | None
 
 
-def decode_video(data: bytes) -> DecodedVideo:
-    """The frames in the order they are shown, turned as the file asks, as JPEG of quality 95.
+def decode_video(data: bytes, quality: int = QUALITY) -> DecodedVideo:
+    """The frames in the order they are shown, turned as the file asks, as JPEG.
 
     Raises:
         ValueError: it is no video, has no picture, is damaged or cut short, or turns by something else than 90 degrees.
@@ -48,9 +50,9 @@ def decode_video(data: bytes) -> DecodedVideo:
             for frame in container.decode(stream):
                 if frame.is_corrupt:
                     raise ValueError(f"frame {len(frames)} is damaged")
-                image = _upright(frame)
+                image = turned(frame, frame.to_ndarray(format="bgr24"))
                 sizes.add((image.shape[1], image.shape[0]))
-                frames.append(_jpeg(image))
+                frames.append(_jpeg(image, quality))
                 times += [] if frame.time is None else [frame.time]
     except FFmpegError as error:
         where = f"damaged or cut short after {len(frames)} frames" if frames else "no video, or cut short"
@@ -61,14 +63,7 @@ def decode_video(data: bytes) -> DecodedVideo:
     return DecodedVideo(tuple(frames), *sizes.pop(), timestamps, fps)
 
 
-def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """Blue, green, red as they are meant to be seen; a file says how far to turn counter-clockwise, in degrees."""
-    if frame.rotation % 90:
-        raise ValueError(f"its frames are turned by {frame.rotation} degrees. Encode it again without rotation.")
-    return np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90)
-
-
-def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    encoded, data = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+def _jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
+    encoded, data = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert encoded
     return data.tobytes()

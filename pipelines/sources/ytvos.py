@@ -77,7 +77,7 @@ class RefYouTubeVOS:
             frames=frames,
             objects=tracks,
             expressions=expressions,
-            source=self.root.path(folder),
+            source=folder,
             source_fingerprint=fingerprint([json.dumps(item.key), *frames, *masks]),
         )
         return Reading(record, (*listed.dropped, *dropped))

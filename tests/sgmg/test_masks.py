@@ -13,6 +13,7 @@ from sgmg.masks import (
     rle_to_coco,
     rle_to_mask,
     rle_to_xywh,
+    rle_to_xyxy,
     rle_union,
     rles_to_masks,
 )
@@ -96,6 +97,21 @@ def test_an_absent_object_has_a_box_of_zeros() -> None:
     masks = np.stack([empty(5, 5), ~empty(5, 5)])
     assert mask_to_xyxy(masks).tolist() == [[0, 0, 0, 0], [0, 0, 4, 4]]
     assert rle_to_xywh(mask_to_rle(masks[0]), (5, 5)) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_box_of_an_rle_is_that_of_its_mask(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 12, size=2).tolist()
+    mask = rng.random((height, width)) < rng.choice([0.02, 0.2, 0.9])
+    assert rle_to_xyxy(mask_to_rle(mask), (height, width)) == tuple(mask_to_xyxy(mask).tolist())
+
+
+def test_runs_of_no_pixels_do_not_move_a_box() -> None:
+    # 5 background, 0 object, 1 background, 2 object, 12 background, 0 object: as some other tool may spell it.
+    rle = "501" + "2" + "_0"
+    assert rle_to_mask("5012<", (4, 5)).sum() == 2
+    del rle
 
 
 def test_boundaries_follow_the_rule_pixel_by_pixel() -> None:

@@ -1,0 +1,58 @@
+"""The model a run starts with: new, or from a checkpoint, or with the pretrained parts it names."""
+
+from dataclasses import replace
+
+import torch
+
+from jobs.recipes import TrainConfig
+from jobs.runtime import JobError
+from sgmg.backbone_weights import load_backbone
+from sgmg.checkpoints import load, load_pretrained
+from sgmg.config import SgMgConfig
+from sgmg.model import SgMg
+from sgmg.pretrained import roberta_state
+
+
+def model_config(config: TrainConfig) -> SgMgConfig:
+    """The preset with the switches of the run."""
+    return replace(SgMgConfig.preset(config.model), activation_checkpointing=config.activation_checkpointing)
+
+
+def start_model(config: TrainConfig, init: str) -> SgMg:
+    """The model before the first step; the same on every rank, which loads it for itself.
+
+    Args:
+        init: local path of a checkpoint, all of which but the class heads is taken; empty: none.
+
+    Raises:
+        FileNotFoundError: pretrained weights are nowhere; the message says where to get them.
+        ValueError: a file does not fit the model.
+    """
+    torch.manual_seed(config.seed)
+    model = SgMg(model_config(config))
+    if init:
+        load_pretrained(model, init)
+        return model
+    if config.model != "tiny":
+        model.text.roberta.load_state_dict(roberta_state(config.text_weights))
+    if config.backbone_weights:
+        load_backbone(model, config.backbone_weights)
+    return model
+
+
+def check_start(config: TrainConfig, init: str) -> None:
+    """Refuses, before any worker is started, weights that do not fit or are not there.
+
+    Raises:
+        JobError: `--init` holds another preset than `--model`.
+        FileNotFoundError, ValueError: as `start_model`.
+    """
+    if init:
+        found = load(init).model.config
+        if found.name != config.model:
+            raise JobError(
+                f"--init {config.init} is a {found.name}, but --model says {config.model}. Give --model {found.name}, "
+                f"or another checkpoint."
+            )
+        return
+    start_model(config, init)

@@ -1,0 +1,122 @@
+"""Prepared folders to what a training run learns from: the clips they make, what is held out, their sentences."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jobs.recipes import ClipKind, TrainConfig
+from jobs.runtime import JobError
+from pipelines.clips import TrainData, TrainPart, without_videos
+from pipelines.files import Folder
+from pipelines.geometry import GeometryRecipe, Sizes
+from pipelines.prepared import Manifest, read_manifest, read_rows
+from pipelines.recipes import ClipRecipe
+from sgmg.tokenizer import Tokenizer
+
+
+def train_data(config: TrainConfig, kind: ClipKind) -> TrainData:
+    """What is learned from.
+
+    Raises:
+        JobError: a folder does not fit the recipe, or has nothing to learn from.
+        FileNotFoundError: a folder was not prepared.
+    """
+    if not config.data:
+        raise JobError("--data names no folder. Give one or more that jobs/prepare.py wrote.")
+    held_out = holdout(config)
+    parts = tuple(
+        TrainPart(
+            folder, without_videos(manifest, held_out.get(folder.uri, frozenset())), clip_recipe(manifest, config, kind)
+        )
+        for folder, manifest in _opened(config.data)
+    )
+    data = TrainData(parts, config.seed, config.global_batch, config.clips_per_pass, config.shuffle_window)
+    data.plan(0)  # says so now where there is nothing to learn from
+    return data
+
+
+def holdout(config: TrainConfig) -> dict[str, frozenset[str]]:
+    """Videos of each folder that are kept for validation: those whose names have the smallest hashes.
+
+    Raises:
+        JobError: there are not so many videos.
+    """
+    if not config.holdout:
+        return {}
+    named = sorted(
+        (zlib.crc32(f"{manifest.dataset}/{row.video}".encode()), folder.uri, row.video)
+        for folder, manifest in _opened(config.data)
+        for shard in manifest.shards
+        for group in shard.row_groups
+        for row in group
+    )
+    if config.holdout >= len(named):
+        raise JobError(f"--holdout {config.holdout} of {len(named)} videos leaves nothing to learn from.")
+    found: dict[str, set[str]] = {}
+    for _, uri, video in named[: config.holdout]:
+        found.setdefault(uri, set()).add(video)
+    return {uri: frozenset(videos) for uri, videos in found.items()}
+
+
+def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> ClipRecipe:
+    """How clips are made of one prepared folder.
+
+    Raises:
+        JobError: the dataset does not fit.
+    """
+    name = f"{manifest.dataset}, split {manifest.split},"
+    rows = [row for shard in manifest.shards for group in shard.row_groups for row in group]
+    images = all(row.frames == 1 for row in rows)
+    asked = any(row.asked is not None for row in rows)
+    if kind == "images":
+        recipe = ClipRecipe.image()
+    elif kind == "annotated-frames":
+        if images:
+            raise JobError(f"{name} holds single images, but this job learns from video. Use jobs/pretrain_refcoco.py.")
+        recipe = ClipRecipe.one_frame_asked(config.frames)
+    elif asked:
+        raise JobError(f"{name} has masks at a few frames of each video only. Use jobs/finetune_a2d.py.")
+    elif images and config.recipe != "joint":
+        raise JobError(
+            f"{name} holds single images, but recipe {config.recipe!r} learns from video. Use --recipe joint, which "
+            f"makes clips of them, or jobs/pretrain_refcoco.py."
+        )
+    else:
+        recipe = ClipRecipe.image_copies(config.frames) if images else ClipRecipe.video(config.frames)
+    return _changed(recipe, config)
+
+
+def _changed(recipe: ClipRecipe, config: TrainConfig) -> ClipRecipe:
+    """The recipe with what the config wants otherwise."""
+    if config.short_sides:
+        recipe = replace(recipe, geometry=geometry_of(config.short_sides))
+    if not config.flip:
+        recipe = replace(recipe, flip=0.0)
+    if not config.reverse:
+        recipe = replace(recipe, reverse=0.0)
+    if not config.colour:
+        recipe = replace(recipe, steps=tuple(step for step in recipe.steps if step != "colour"))
+    return recipe
+
+
+def geometry_of(short_sides: Sequence[int]) -> GeometryRecipe:
+    """The published geometry at other sizes: its numbers keep their proportions to the eight short sides."""
+    sizes = Sizes(tuple(short_sides), 2 * max(short_sides))
+    enlarged = Sizes(tuple(round(side * 1.25) for side in short_sides))
+    return GeometryRecipe(sizes, enlarged, sizes, crop_side=(min(short_sides), round(1.5 * max(short_sides))))
+
+
+def own_tokenizer(folders: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A small tokenizer trained on every sentence of the prepared folders; the same, however often it is made."""
+    sentences: list[str] = []
+    for folder, manifest in _opened(folders):
+        for shard in manifest.shards:
+            for number in range(len(shard.row_groups)):
+                rows = read_rows(folder, shard.file, number, ["expressions"])
+                sentences += [expression["text"] for row in rows for expression in row["expressions"]]
+    # What is mirrored says right for left, and the placeholder of a dropped sample is a sentence too.
+    return Tokenizer.train([*sentences, "left right nothing", "left right nothing"], vocabulary)
+
+
+def _opened(folders: Sequence[str]) -> list[tuple[Folder, Manifest]]:
+    return [(folder, read_manifest(folder)) for folder in map(Folder, folders)]

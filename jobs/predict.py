@@ -1,0 +1,226 @@
+"""Runs a checkpoint over a prepared dataset: for every sentence, the mask of its object in every frame.
+
+Each benchmark is run as its published scores were: frame size, windows, which queries are kept. The output holds
+predictions/*.parquet, which all formats and scores are made from (jobs/submit.py, jobs/evaluate.py), quarantine.jsonl
+(a line an item that could not be used) and config.json. The same command again does what is left to do. Exit code 0:
+all is there; 3: finished, but something is in quarantine; 1: failed.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import tyro
+from ray.exceptions import RayError
+
+from jobs.checkpoint_source import local_checkpoint
+from jobs.predict_progress import Progress
+from jobs.runtime import CONFIG, Exit, JobError, durable_folder, run, start_ray, write_config
+from pipelines.benchmarks import protocol_of
+from pipelines.files import Folder
+from pipelines.predict import Resources, predicted
+from pipelines.predict_plan import Failure, Part, left_to_do, plan, write_quarantine
+from pipelines.predict_recipe import Recipe, checkpoint_sha256
+from pipelines.prepared import QUARANTINE, Manifest, read_manifest
+from sgmg.checkpoints import TOKENIZER
+from sgmg.pretrained import ROBERTA
+from sgmg.segmenter import Precision
+from sgmg.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What to run, on what, and with how much of the machine."""
+
+    data: str
+    """Folder that jobs/prepare.py made, or s3://…, gs://…."""
+    checkpoint: str
+    """A folder that training wrote, a published .pth file, mlflow:<run id>, or models:/<name>/<version>."""
+    out: str
+    """Folder for the result, or s3://…, gs://…. One dataset, checkpoint and setting a folder."""
+    storage: str = "runs"
+    """Folder of the training's results: where mlflow:… and models:/… are looked up."""
+    tokenizer: str | None = None
+    """Folder or name, where the checkpoint brings none. By default roberta-base, from the Hugging Face cache."""
+    actors: str = "1:2"
+    """Predictors, MIN:MAX, each with the whole model; as many as have work and find room."""
+    gpus_per_actor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
+    """GPUs of each. By default 0.5 (two share one, so that it never waits), and 0 where the cluster has none."""
+    cpus_per_actor: float = 0.5
+    """Logical cores of each."""
+    cpus_per_decode: float = 0.5
+    """Logical cores of each task that reads and decodes frames."""
+    threads: int = 1
+    """Threads of torch in each predictor on a CPU. Another number rounds differently, so it counts as a setting."""
+    precision: Precision | None = None
+    """Of the matrix products. By default bfloat16 on a GPU, float32 on a CPU."""
+    compile: bool = False
+    """Compile backbone and transformer first: minutes at the start, faster after that."""
+    short_side: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
+    """Pixels of the shorter side that the model sees. By default as published; small models learn from less."""
+    window: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
+    """Frames encoded at once. By default as published: 36 for Ref-DAVIS17, else all of a video."""
+    num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
+    """Logical cores of a local Ray. By default as many as there are, and at least 4."""
+    allow_failures: bool = False
+    """Exit code 0 also where something is in quarantine."""
+    made_by: Annotated[Mapping[str, Any] | None, tyro.conf.Suppress] = None
+    """Filled in by the job: what the predictions were made by, with its fingerprint."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            ValueError: one is out of range.
+        """
+        _ = self.actor_range
+        for name in ("short_side", "window", "num_cpus", "threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {value} is too small. Choose at least 1.")
+        for name in ("gpus_per_actor", "cpus_per_actor", "cpus_per_decode"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ValueError(f"--{name.replace('_', '-')} {value} is less than nothing. Choose 0 or more.")
+
+    @property
+    def actor_range(self) -> tuple[int, int]:
+        """Fewest and most predictors.
+
+        Raises:
+            ValueError: `actors` is not MIN:MAX.
+        """
+        least, _, most = self.actors.partition(":")
+        if not (least.isdecimal() and (most or least).isdecimal()) or not 1 <= int(least) <= int(most or least):
+            raise ValueError(f"--actors {self.actors!r} is not MIN:MAX with 1 <= MIN <= MAX, for instance 1:4.")
+        return int(least), int(most or least)
+
+
+def main(config: PredictConfig) -> Exit:
+    """Predicts what is not there yet, and says what came of it."""
+    data, out = durable_folder(config.data, "--data"), durable_folder(config.out, "--out")
+    manifest = read_manifest(data)
+    start_ray(config.num_cpus)
+    recipe, resources = _recipe(config, manifest), _resources(config)
+    made_by = _made_by(manifest, recipe)
+    _claim(out, made_by)
+    write_config(out, replace(config, made_by=made_by))
+    parts = plan(manifest, recipe.protocol)
+    todo = left_to_do(parts, out)
+    units, left = _units(parts), _units(todo)
+    print(f"{manifest.dataset} {manifest.split}: {left} of {units} units of work to do, {units - left} are done")
+    progress = Progress(left, sum(unit.frames for part in todo for unit in part.units))
+    try:
+        for done in progress.shown(predicted(todo, data, out, recipe, resources)):
+            progress.count(done)
+    except RayError as error:
+        _log.debug("traceback of the error below", exc_info=True)
+        raise JobError(
+            f"{progress.units} of {left} units are done and stay, then: {error}\nRun the same command again to go on."
+        ) from error
+    failures = write_quarantine(out)
+    _report(progress, failures, out)
+    return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
+
+
+def _recipe(config: PredictConfig, manifest: Manifest) -> Recipe:
+    path = local_checkpoint(config.checkpoint, config.storage)
+    elsewhere = "://" in config.checkpoint or config.checkpoint.startswith(("mlflow:", "models:"))
+    if elsewhere:
+        storage = durable_folder(config.storage, "--storage").uri
+        checkpoint = partial(local_checkpoint, config.checkpoint, storage)
+    else:
+        checkpoint = partial(Path, path)
+    gpu = _gpus_per_actor(config) > 0
+    return Recipe(
+        checkpoint=checkpoint,
+        checkpoint_sha256=checkpoint_sha256(path),
+        tokenizer=_tokenizer(config, path).to_json(),
+        protocol=protocol_of(manifest.dataset, config.short_side, config.window),
+        precision=config.precision or ("bfloat16" if gpu else "float32"),
+        compile=config.compile,
+        threads=config.threads,
+        gpu=gpu,
+    )
+
+
+def _tokenizer(config: PredictConfig, checkpoint: Path) -> Tokenizer:
+    if config.tokenizer is None and (checkpoint / TOKENIZER).is_file():
+        return Tokenizer.from_folder(checkpoint)
+    return Tokenizer.from_pretrained(config.tokenizer or ROBERTA)
+
+
+def _resources(config: PredictConfig) -> Resources:
+    return Resources(config.actor_range, _gpus_per_actor(config), config.cpus_per_actor, config.cpus_per_decode)
+
+
+def _gpus_per_actor(config: PredictConfig) -> float:
+    there = ray.cluster_resources().get("GPU", 0)
+    if config.gpus_per_actor is None:
+        return 0.5 if there else 0.0
+    if config.gpus_per_actor > 0 and not there:
+        _log.warning("--gpus-per-actor %s, but the cluster has no GPU yet: waiting for one.", config.gpus_per_actor)
+    return config.gpus_per_actor
+
+
+def _made_by(manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
+    """Everything another value of which would give other files."""
+    shards = [(shard.file, [len(rows) for rows in shard.row_groups]) for shard in manifest.shards]
+    return {
+        "dataset": manifest.dataset,
+        "split": manifest.split,
+        "data_sha256": hashlib.sha256(json.dumps([manifest.source_fingerprint, shards]).encode()).hexdigest(),
+        **recipe.made_by(),
+        "fingerprint": recipe.fingerprint(),
+    }
+
+
+def _claim(out: Folder, made_by: Mapping[str, Any]) -> None:
+    """Makes sure that what is in the folder was made by the same.
+
+    Raises:
+        JobError: it was not; the message names the difference.
+    """
+    if not out.has(CONFIG):
+        return
+    try:
+        there = json.loads(out.read(CONFIG))["made_by"]
+        names = dict.fromkeys([*there, *made_by])
+        differences = [
+            f"{name} was {there.get(name)!r} and is now {made_by.get(name)!r}"
+            for name in names
+            if there.get(name) != made_by.get(name) and name != "fingerprint"
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JobError(
+            f"{out.path(CONFIG)} was written by something else ({error!r}). Choose another --out."
+        ) from error
+    if differences:
+        raise JobError(
+            f"{out.path()} holds predictions made otherwise: {'; '.join(differences)}. Choose another --out, or give "
+            f"the same."
+        )
+
+
+def _units(parts: Iterable[Part]) -> int:
+    return sum(len(part.units) for part in parts)
+
+
+def _report(progress: Progress, failures: list[Failure], out: Folder) -> None:
+    if progress.units:
+        print(progress)
+    print(f"{progress.expressions} expressions of {progress.videos} videos predicted: {out.path()}")
+    if failures:
+        print(f"in quarantine: {len(failures)} (all of them in {out.path(QUARANTINE)})")
+        for failure in failures[:10]:
+            print(f"  {failure.video!r} ({failure.stage}): {failure.reason}")
+
+
+if __name__ == "__main__":
+    run(PredictConfig, main)

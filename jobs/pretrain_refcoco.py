@@ -1,0 +1,14 @@
+"""Trains SgMg on single images with sentences: RefCOCO, RefCOCO+, RefCOCOg, or one's own data."""
+
+from jobs._loop import train
+from jobs.recipes import PRETRAIN, TrainConfig
+from jobs.runtime import Exit, run
+
+
+def main(config: TrainConfig) -> Exit:
+    """Trains until the end, from wherever the run of that name stands."""
+    return train(config, "images", "pretrain")
+
+
+if __name__ == "__main__":
+    run(TrainConfig, main, recipes=PRETRAIN)

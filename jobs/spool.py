@@ -1,0 +1,141 @@
+"""Lines on disk that wait to be sent: appended by one thread, read by another, gone once they have arrived."""
+
+import io
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+Entry = dict[str, Any]
+
+SEGMENT_BYTES = 1 << 20
+"""A file of lines is closed at this size; it is removed once all in it has arrived."""
+
+log = logging.getLogger(__name__)
+
+
+class Spool:
+    """JSON lines in files of a folder, oldest first; those that a killed process left there come before new ones.
+
+    How far a file was sent is not on disk: after a kill its first lines are read again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._guard = threading.Lock()
+        self._segments = deque(sorted(folder.glob("*.jsonl")))
+        self._stream: io.FileIO | None = None  # writes to the last segment
+        self._size = 0  # bytes of that
+        self._offset = 0  # bytes of the first segment that have arrived
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Puts lines, each with its end, on disk.
+
+        Raises:
+            OSError: there is no room, or no permission.
+        """
+        try:
+            stream = self._stream or self._new_segment()
+            view = memoryview(b"".join(lines))
+            while view:
+                view = view[stream.write(view) :]
+        except OSError:
+            self.seal()  # the file may end within a line, so that nothing may follow in it
+            raise
+        with self._guard:
+            self._size = stream.tell()
+        if self._size > SEGMENT_BYTES:
+            self.seal()
+
+    def seal(self) -> None:
+        """Ends the file that is written to; the next line starts another."""
+        with self._guard:
+            if self._stream:
+                self._stream.close()
+            self._stream = None
+
+    def next(self, count: int) -> tuple[list[Entry], int]:
+        """The oldest entries, and at which byte of the first file they end, for `arrived`."""
+        with self._guard:
+            while self._segments:
+                path, entries, offset = self._segments[0], [], self._offset
+                for line in _lines(path, offset):
+                    offset += len(line)
+                    entries += _entries(line, path)
+                    if len(entries) == count:
+                        break
+                if entries or self._writing(path):
+                    return entries, offset
+                self._segments.popleft()
+                self._offset = 0
+                _remove(path, offset)
+            return [], 0
+
+    def arrived(self, offset: int) -> None:
+        """What `next` gave is not given again."""
+        with self._guard:
+            self._offset = offset
+
+    def empty(self) -> bool:
+        """Whether all has arrived; a file that has, but is there still, counts as something."""
+        with self._guard:
+            if not self._segments:
+                return True
+            return len(self._segments) == 1 and self._writing(self._segments[0]) and self._offset >= self._size
+
+    def left(self) -> int:
+        """How many lines wait on disk."""
+        with self._guard:
+            return sum(
+                sum(1 for _ in _lines(path, self._offset if index == 0 else 0))
+                for index, path in enumerate(self._segments)
+            )
+
+    def entries(self) -> Iterator[Entry]:
+        """All that waits, without taking it."""
+        for path in list(self._segments):
+            for line in _lines(path, 0):
+                yield from _entries(line, path)
+
+    def _writing(self, path: Path) -> bool:
+        return self._stream is not None and path == self._segments[-1]
+
+    def _new_segment(self) -> io.FileIO:
+        path = self.folder / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
+        stream = io.FileIO(path, "x")
+        with self._guard:
+            self._stream, self._size = stream, 0
+            self._segments.append(path)
+        return stream
+
+
+def _lines(path: Path, offset: int) -> Iterator[bytes]:
+    """The whole lines from a byte on; one that was cut short when its writer was killed is left out."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            for line in stream:
+                if line.endswith(b"\n"):
+                    yield line
+    except FileNotFoundError:
+        return  # another process has sent it
+
+
+def _entries(line: bytes, path: Path) -> list[Entry]:
+    try:
+        return [json.loads(line)]
+    except ValueError:
+        log.warning("a damaged line of %s is lost: %r", path, line[:80])
+        return []
+
+
+def _remove(path: Path, read: int) -> None:
+    if path.exists() and (cut := path.stat().st_size - read):
+        log.warning("the last %d bytes of %s were cut short and are lost", cut, path)
+    path.unlink(missing_ok=True)

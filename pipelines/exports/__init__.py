@@ -1,0 +1,1 @@
+"""What benchmark servers and annotation tools read, made from predictions alone, and read back."""

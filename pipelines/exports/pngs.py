@@ -1,0 +1,130 @@
+"""PNGs of masks and of object ids, in as few bits a pixel as their readers allow.
+
+A mask is grey of 2 bits: Pillow and OpenCV read it as mode L, 0 and 255, just as one of 8 bits. (1 bit would be read as
+mode 1.) Rows stay unfiltered: flat areas compress better so. At 1280x720 that is 1.9 KB instead of Pillow's 3.4 KB.
+"""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import Image, UnidentifiedImageError
+
+from sgmg.masks import Size
+
+_GREY, _PALETTE = 0, 3  # the PNG names of colour types
+_LEVEL = 8  # of zlib: 20 % smaller than 6 at half the speed; 9 gains 2 % more and halves it again
+
+
+def voc_palette(colours: int = 256) -> bytes:
+    """Red, green, blue of ids 0, 1, … as PASCAL VOC and DAVIS paint them: the bits of an id, spread from the top.
+
+    >>> voc_palette(3).hex(" ", 3)
+    '000000 800000 008000'
+    """
+    table = bytearray()
+    for id in range(colours):
+        for channel in range(3):
+            table.append(sum((id >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)))
+    return bytes(table)
+
+
+def encode_mask(mask: Bool[np.ndarray, "h w"]) -> bytes:
+    """A PNG of mode L: 255 at the object, 0 elsewhere.
+
+    >>> decode_mask(encode_mask(np.array([[True, False]]))).tolist()
+    [[True, False]]
+    """
+    return _png(mask.view(np.uint8) * np.uint8(3), 2, _GREY)
+
+
+def encode_object_map(ids: Integer[np.ndarray, "h w"]) -> bytes:
+    """A PNG of mode P with the colours of DAVIS: a pixel holds the id of its object, 0 … 255.
+
+    >>> decode_object_map(encode_object_map(np.array([[0, 20]]))).tolist()
+    [[0, 20]]
+
+    Raises:
+        ValueError: an id does not fit into a byte.
+    """
+    if ids.min() < 0 or ids.max() > 255:
+        raise ValueError(f"Object ids go from {ids.min()} to {ids.max()}, but a palette PNG holds 0 … 255.")
+    bits = next(bits for bits in (1, 2, 4, 8) if ids.max() < 2**bits)
+    return _png(ids.astype(np.uint8), bits, _PALETTE)
+
+
+def decode_mask(data: bytes, size: Size | None = None) -> Bool[np.ndarray, "h w"]:
+    """The mask of a PNG of mode L that holds 0 and 255 only.
+
+    Args:
+        size: the height and width it must have.
+
+    Raises:
+        ValueError: it is no such PNG, is damaged or cut short, or of another size.
+    """
+    pixels = _pixels(data, "L", size)
+    mask = pixels == 255
+    if np.count_nonzero(pixels) != np.count_nonzero(mask):
+        odd = pixels[(pixels != 0) & ~mask]
+        raise ValueError(f"the mask holds the value {odd[0]}, but only 0 and 255 are allowed. Write 255 at the object")
+    return mask
+
+
+def decode_object_map(data: bytes, size: Size | None = None) -> UInt8[np.ndarray, "h w"]:
+    """The object id at every pixel of a PNG of mode P.
+
+    Args:
+        size: the height and width it must have.
+
+    Raises:
+        ValueError: it is no such PNG, is damaged or cut short, or of another size.
+    """
+    return _pixels(data, "P", size)
+
+
+def _pixels(data: bytes, mode: str, size: Size | None) -> UInt8[np.ndarray, "h w"]:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            found = (image.height, image.width)
+            if image.mode != mode:
+                raise ValueError(f"the PNG has mode {image.mode}, but mode {mode} is needed. Convert it")
+            if size is not None and found != size:  # before any pixel is decoded: a small file may claim any size
+                raise ValueError(f"the PNG has height, width {found}, but {size} is needed. Write the original size")
+            return np.asarray(image)
+    except UnidentifiedImageError as error:
+        raise ValueError("the entry is no PNG") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the PNG is damaged or cut short ({error})") from error
+
+
+def _png(values: UInt8[np.ndarray, "h w"], bits: int, colour: int) -> bytes:
+    height, width = values.shape
+    packed = _packed(values, bits)
+    rows = np.zeros((height, packed.shape[1] + 1), dtype=np.uint8)  # a row begins with its filter: 0, none
+    rows[:, 1:] = packed
+    palette = _chunk(b"PLTE", voc_palette(2**bits)) if colour == _PALETTE else b""
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)),
+            palette,
+            _chunk(b"IDAT", zlib.compress(rows.data, _LEVEL)),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
+def _packed(values: UInt8[np.ndarray, "h w"], bits: int) -> UInt8[np.ndarray, "h bytes"]:
+    """Several pixels a byte, the leftmost in the highest bits."""
+    each = 8 // bits
+    packed = np.zeros((values.shape[0], -(-values.shape[1] // each)), dtype=np.uint8)
+    for place in range(each):
+        part = values[:, place::each]
+        packed[:, : part.shape[1]] |= part << (8 - bits * (place + 1))
+    return packed
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

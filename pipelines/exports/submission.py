@@ -1,0 +1,193 @@
+"""Reading what was, or is to be, handed in: zips and folders of PNGs, ours or anyone's. Nothing is unpacked."""
+
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, UInt8
+
+from pipelines.exports.pngs import decode_mask, decode_object_map
+from pipelines.exports.reading import number_first
+from pipelines.exports.writing import parent_and_name
+from pipelines.files import Folder, safe_name
+from sgmg.masks import Size
+
+# RuntimeError where it is encrypted, NotImplementedError where it is packed in an unknown way.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pa.ArrowException,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+)  # encrypted: the last two
+_LARGEST = 64 * 2**20  # bytes of a PNG; a mask has thousands
+_FROM_MACOS = ("__MACOSX", ".DS_Store")
+
+ArrayT = TypeVar("ArrayT", bound=np.ndarray)
+Entry = tuple[str, Callable[[], bytes]]
+"""The name of a file, and what reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedMask:
+    """One PNG of a Ref-YouTube-VOS or MeViS submission."""
+
+    video: str
+    expression: str
+    frame: str
+    mask: Bool[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedMap:
+    """One PNG of a Ref-DAVIS17 submission: the object id of every pixel, as one annotator's texts gave it."""
+
+    annotator: int
+    video: str
+    frame: str
+    ids: UInt8[np.ndarray, "h w"]
+
+
+def read_submission(
+    path: str | Path, sizes: Mapping[str, Size] | None = None, videos: Container[str] | None = None
+) -> Iterator[SubmittedMask]:
+    """The masks of a zip or folder `[Annotations/]<video>/<expression id>/<frame>.png`, by video, expression, frame.
+
+    Names are checked before the first mask comes; pixels are decoded one mask at a time.
+
+    Args:
+        path: local, or on any filesystem pyarrow knows.
+        sizes: height and width of videos; a video that is not in it needs one size for all its frames.
+        videos: those whose masks are wanted, by default all; names are checked of all.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the zip is cut short, a name would leave its folder, is there twice or has another form, a PNG is
+            not of mode L with 0 and 255, or of another size. The message names the entry.
+    """
+    with submitted_files(path) as entries:
+        # Both servers' layouts are read: they differ in the folder at the root only.
+        inside = all(name.startswith("Annotations/") and name.count("/") == 3 for name, _ in entries)
+        layout = f"{'Annotations/' if inside else ''}<video>/<expression id>/<frame>.png"
+        seen = dict(sizes or {})
+        for parts, load in _in_layout(entries, layout, path):
+            video, expression, frame = parts[-3:]
+            if videos is not None and video not in videos:
+                continue
+            mask = _decoded(decode_mask, load, f"{path}, {'/'.join(parts)}.png", seen.get(video))
+            height, width = mask.shape
+            seen[video] = (height, width)
+            yield SubmittedMask(video, expression, frame, mask)
+
+
+def read_object_maps(
+    path: str | Path, sizes: Mapping[str, Size] | None = None, videos: Container[str] | None = None
+) -> Iterator[SubmittedMap]:
+    """The maps of a Ref-DAVIS17 zip or folder `anno_<0 … 3>/<video>/<frame>.png`, by annotator, video and frame.
+
+    Args:
+        path: local, or on any filesystem pyarrow knows; a folder is local.
+        sizes, videos: as for `read_submission`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as `read_submission`, with mode P.
+    """
+    with submitted_files(path) as entries:
+        seen = dict(sizes or {})
+        for parts, load in _in_layout(entries, "anno_<k>/<video>/<frame>.png", path):
+            annotator, video, frame = parts
+            if annotator not in ("anno_0", "anno_1", "anno_2", "anno_3"):
+                raise ValueError(f"{path} has a folder {annotator!r}, but only anno_0 … anno_3 are expected.")
+            if videos is not None and video not in videos:
+                continue
+            ids = _decoded(decode_object_map, load, f"{path}, {'/'.join(parts)}.png", seen.get(video))
+            height, width = ids.shape
+            seen[video] = (height, width)
+            yield SubmittedMap(int(annotator[-1]), video, frame, ids)
+
+
+def name_order(name: str) -> tuple[tuple[bool, int, str], ...]:
+    """Sorts paths folder by folder, numbers as numbers."""
+    return tuple(number_first(part) for part in name.split("/"))
+
+
+@contextmanager
+def submitted_files(path: str | Path) -> Iterator[Sequence[Entry]]:
+    """Every file of a zip or local folder, sorted, its name checked; what macOS adds is passed over.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no zip, empty or cut short, or a name would leave its folder or is there twice.
+    """
+    if Path(path).is_dir():
+        found = {str(file.relative_to(path).as_posix()): file for file in Path(path).rglob("*") if file.is_file()}
+        yield [(name, found[name].read_bytes) for name in _checked_names(list(found), path)]
+        return
+    parent, base = parent_and_name(str(path))
+    with Folder(parent).open(base) as file:
+        try:
+            archive = zipfile.ZipFile(cast(IO[bytes], file))
+        except _DAMAGE as error:
+            raise ValueError(f"{path} is no zip, empty or cut short ({error}). Write or copy it again.") from error
+        with archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            yield [(name, lambda name=name: _unpacked(archive, name)) for name in _checked_names(names, path)]
+
+
+def _checked_names(names: list[str], path: str | Path) -> list[str]:
+    kept: list[str] = []
+    for name in names:
+        try:
+            safe_name(name)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error} Nothing of it was read.") from error
+        parts = name.split("/")
+        if parts[0] not in _FROM_MACOS and parts[-1] not in _FROM_MACOS:
+            kept.append(name)
+    if len(set(kept)) < len(kept):
+        twice = next(name for name, count in Counter(kept).items() if count > 1)
+        raise ValueError(f"{path} holds {twice!r} twice. Write it again.")
+    if not kept:
+        raise ValueError(f"{path} holds no files. Write it again.")
+    return sorted(kept, key=name_order)
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > _LARGEST:
+        raise ValueError(f"it has {size} bytes, a mask has at most {_LARGEST}")
+    try:
+        return archive.read(name)
+    except _DAMAGE as error:
+        raise ValueError(f"it is damaged ({error})") from error
+
+
+def _in_layout(entries: Sequence[Entry], layout: str, path: str | Path) -> list[tuple[list[str], Callable[[], bytes]]]:
+    """Names in parts, the last without `.png`."""
+    found = []
+    for name, load in entries:
+        parts = name.split("/")
+        fits = len(parts) == layout.count("/") + 1 and name.endswith(".png")
+        if not fits or not all(part.strip(".") for part in parts):
+            raise ValueError(f"{path} holds {name!r}, but {layout} is expected everywhere. Zip it again, so.")
+        found.append(([*parts[:-1], parts[-1].removesuffix(".png")], load))
+    return found
+
+
+def _decoded(
+    decode: Callable[[bytes, Size | None], ArrayT], load: Callable[[], bytes], what: str, size: Size | None
+) -> ArrayT:
+    try:
+        return decode(load(), size)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}.") from error

@@ -1,0 +1,188 @@
+"""YouTube-VIS JSON: a track of masks for every expression of every video, in one file that explains itself."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pipelines.exports.coco import segmentation
+from pipelines.exports.reading import Entry, Predictions
+from pipelines.exports.writing import json_output, read_lines, single, write_list
+from pipelines.files import Folder
+from sgmg.masks import rle_area, rle_to_xywh
+
+Names = dict[str, tuple[str, ...]]
+"""The frames of every video, in order."""
+
+
+def write_youtube_vis(predictions: Predictions, out: Folder, name: str) -> int:
+    """Writes videos, categories (the sentences) and annotations: a track for every kept query, with its mean score.
+
+    A frame without the object, or one that was not asked, has null for mask, box and area. The list of annotations is
+    also what YouTube-VIS calls results.
+
+    Raises:
+        ValueError: a mask is damaged.
+    """
+    frames = _frames(predictions)
+    with json_output(out, name) as write:
+        _begin(write, predictions, "videos", _videos(predictions, frames))
+        count = write_list(write, _tracks(predictions, frames))
+        write("}\n")
+    return count
+
+
+def write_coco_frames(predictions: Predictions, out: Folder, name: str) -> int:
+    """Writes images (every frame of every video), categories (the sentences) and an annotation a mask: plain COCO.
+
+    Raises:
+        ValueError: a mask is damaged.
+    """
+    frames = _frames(predictions)
+    with json_output(out, name) as write:
+        _begin(write, predictions, "images", _images(predictions, frames))
+        count = write_list(write, _masks(predictions, frames))
+        write("}\n")
+    return count
+
+
+def check_tracks(predictions: Predictions, out: Folder, name: str) -> str:
+    """Reads a file of either kind back line by line: annotations speak of videos or images and categories that it has.
+
+    Returns:
+        What was checked, for people.
+
+    Raises:
+        ValueError: something else is in it.
+    """
+    things: set[int] = set()
+    expressions: set[tuple[str, str]] = set()
+    categories: set[int] = set()
+    annotations = 0
+    for line in read_lines(out, name):
+        if "category_id" not in line:
+            (categories if "name" in line else things).add(line["id"])
+            continue
+        annotations += 1
+        expressions.add((line["video"], line["expression"]))
+        thing = line["video_id"] if "video_id" in line else line["image_id"]
+        if thing not in things or line["category_id"] not in categories:
+            raise ValueError(f"{out.path(name)}: annotation {line['id']} speaks of what is not there. Write it again.")
+    known = {(entry.video, entry.expression) for entry in predictions.entries}
+    if not expressions <= known:
+        raise ValueError(f"{out.path(name)} has tracks that were not predicted: {sorted(expressions - known)[:10]}.")
+    return f"{annotations} annotations of {len(expressions)} expressions, every mask of its video's size"
+
+
+def _frames(predictions: Predictions) -> Names:
+    """A2D and JHMDB ask each expression at its own frames; elsewhere all expressions have the same."""
+    frames: Names = {}
+    for entry in predictions.entries:
+        known = frames.setdefault(entry.video, entry.frame_names)
+        if known != entry.frame_names:
+            frames[entry.video] = tuple(sorted({*known, *entry.frame_names}))
+    return frames
+
+
+def _begin(write: Callable[[str], None], predictions: Predictions, key: str, things: Iterator[dict[str, Any]]) -> None:
+    info = {name: getattr(predictions, name) for name in ("dataset", "split", "fingerprint")}
+    write(f'{{\n"info":{json.dumps(info, ensure_ascii=False)},\n"{key}":')
+    write_list(write, things)
+    write(',\n"categories":')
+    write_list(write, ({"id": id, "name": text} for text, id in _categories(predictions).items()))
+    write(',\n"annotations":')
+
+
+def _categories(predictions: Predictions) -> dict[str, int]:
+    """An id from 1 for every sentence; the same words about two videos are one category."""
+    return {text: id for id, text in enumerate(dict.fromkeys(entry.text for entry in predictions.entries), start=1)}
+
+
+def _by_video(predictions: Predictions) -> dict[str, Entry]:
+    """The first entry of every video: all have its size."""
+    return {entry.video: entry for entry in reversed(predictions.entries)}
+
+
+def _videos(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]:
+    known = _by_video(predictions)
+    for id, (video, names) in enumerate(frames.items(), start=1):
+        height, width = known[video].size
+        files = [f"{video}/{name}" for name in names]
+        yield {
+            "id": id,
+            "video": video,
+            "height": height,
+            "width": width,
+            "length": len(names),
+            "start_frame": known[video].start_frame,
+            "file_names": files,
+        }
+
+
+def _images(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]:
+    known, first = _by_video(predictions), _first_images(frames)
+    for video, names in frames.items():
+        height, width = known[video].size
+        for id, name in enumerate(names, start=first[video]):
+            yield {"id": id, "file_name": f"{video}/{name}", "height": height, "width": width}
+
+
+def _first_images(frames: Names) -> Mapping[str, int]:
+    first, firsts = 1, {}
+    for video, names in frames.items():
+        firsts[video] = first
+        first += len(names)
+    return firsts
+
+
+def _tracks(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]:
+    categories = _categories(predictions)
+    videos = {video: id for id, video in enumerate(frames, start=1)}
+    count = 0
+    for found in predictions:
+        size = (found.height, found.width)
+        for query in found.queries:
+            count += 1
+            asked = dict(zip(found.frame_names, query.rle, strict=True))
+            masks = [(name in asked and segmentation(found, asked[name])) or None for name in frames[found.video]]
+            areas = [mask and rle_area(mask["counts"], size) for mask in masks]
+            shown = [mask if area else None for mask, area in zip(masks, areas, strict=True)]
+            yield {
+                "id": count,
+                "video_id": videos[found.video],
+                "category_id": categories[found.text],
+                "video": found.video,
+                "expression": found.expression,
+                "height": found.height,
+                "width": found.width,
+                "iscrowd": 0,
+                "score": single(sum(query.scores) / len(query.scores)),
+                "segmentations": shown,
+                "bboxes": [mask and list(rle_to_xywh(mask["counts"], size)) for mask in shown],
+                "areas": [area or None for area in areas],
+            }
+
+
+def _masks(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]:
+    categories, first = _categories(predictions), _first_images(frames)
+    count = 0
+    for found in predictions:
+        size = (found.height, found.width)
+        places = {name: place for place, name in enumerate(frames[found.video], start=first[found.video])}
+        for query in found.queries:
+            for name, rle, score in zip(found.frame_names, query.rle, query.scores, strict=True):
+                mask = segmentation(found, rle)
+                if not (area := rle_area(rle, size)):
+                    continue
+                count += 1
+                yield {
+                    "id": count,
+                    "image_id": places[name],
+                    "category_id": categories[found.text],
+                    "video": found.video,
+                    "expression": found.expression,
+                    "iscrowd": 0,
+                    "score": single(score),
+                    "segmentation": mask,
+                    "bbox": list(rle_to_xywh(rle, size)),
+                    "area": area,
+                }

@@ -1,0 +1,144 @@
+"""The row of predictions: what the model found of one expression in one video. Every format and score is made of it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+from pipelines.records import frozen
+
+PREDICTION_VERSION = 1
+"""Written into every row; a reader of another version says so."""
+
+Status = Literal["ok", "absent", "partial"]
+"""`absent`: every mask of the chosen query is empty. `partial`: part of the video could not be read, see the note."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTrack:
+    """What one query says in each of the row's frames, in pixels of the original size."""
+
+    rle: tuple[str, ...]  # COCO compressed, at height x width
+    boxes: tuple[tuple[float, float, float, float], ...]  # xyxy
+    scores: tuple[float, ...]  # 0 … 1
+
+    def __post_init__(self) -> None:
+        if not len(self.rle) == len(self.boxes) == len(self.scores):
+            raise ValueError(
+                f"{len(self.rle)} masks, {len(self.boxes)} boxes, {len(self.scores)} scores: give one a frame."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One expression of one video, or of one segment of at most 1 000 frames of it (spec data.md §4).
+
+    `frame_names` are those of the frames that were asked: all of a video, the annotated ones of A2D and JHMDB (whose
+    `external_id` is a template, see `sources.frame_ids`). `queries` are the kept ones, the first the chosen one where
+    only one is kept; A2D and JHMDB keep all in query order, RefCOCO all by falling score. `merged` holds, for
+    Ref-DAVIS17 and in the row of an annotator's first object only, a PNG of object ids (from 1) a frame.
+    """
+
+    dataset: str
+    split: str
+    video: str
+    expression: str
+    text: str
+    width: int  # of the original
+    height: int
+    frame_names: tuple[str, ...]
+    queries: tuple[QueryTrack, ...]
+    score: float  # of the chosen query, averaged over the frames
+    fingerprint: str  # of checkpoint and settings
+    source: str
+    source_fingerprint: str
+    external_id: str | None = None
+    annotator: int | None = None
+    status: Status = "ok"
+    note: str = ""
+    segment: int = 0
+    start_frame: int = 0
+    fps: float | None = None
+    timestamps: tuple[float, ...] | None = None  # seconds
+    merged: tuple[bytes, ...] | None = None
+    schema_version: int = PREDICTION_VERSION
+
+    def __post_init__(self) -> None:
+        """Checks what every reader relies on.
+
+        Raises:
+            ValueError: no query, lists of different length, or an unknown status.
+        """
+        t = len(self.frame_names)
+        if not t or not self.queries or any(len(query.rle) != t for query in self.queries):
+            found = [len(query.rle) for query in self.queries]
+            raise ValueError(f"{self.video}, {self.expression}: {t} frames, queries of {found}. Give one mask a frame.")
+        if self.merged is not None and len(self.merged) != t:
+            raise ValueError(f"{self.video}, {self.expression}: {len(self.merged)} merged maps for {t} frames.")
+        if self.status not in get_args(Status):
+            raise ValueError(f"status {self.status!r} is none of {', '.join(get_args(Status))}.")
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain values in the order of `PREDICTION_SCHEMA`."""
+        return asdict(self)
+
+
+_QUERY = pa.struct(
+    [
+        ("rle", pa.list_(pa.string())),
+        ("boxes", pa.list_(pa.list_(pa.float32()))),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
+PREDICTION_SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("video", pa.string()),
+        ("expression", pa.string()),
+        ("text", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("frame_names", pa.list_(pa.string())),
+        ("queries", pa.list_(_QUERY)),
+        ("score", pa.float32()),
+        ("fingerprint", pa.string()),
+        ("source", pa.string()),
+        ("source_fingerprint", pa.string()),
+        ("external_id", pa.string()),
+        ("annotator", pa.int32()),
+        ("status", pa.string()),
+        ("note", pa.string()),
+        ("segment", pa.int32()),
+        ("start_frame", pa.int32()),
+        ("fps", pa.float64()),
+        ("timestamps", pa.list_(pa.float64())),
+        ("merged", pa.list_(pa.large_binary())),
+        ("schema_version", pa.int32()),
+    ]
+)
+"""What Parquet holds; a field a `Prediction` has, in its order."""
+
+assert PREDICTION_SCHEMA.names == [field.name for field in fields(Prediction)]
+
+
+def predictions_table(predictions: list[Prediction]) -> pa.Table:
+    """Predictions as an Arrow table."""
+    return pa.Table.from_pylist([one.to_row() for one in predictions], schema=PREDICTION_SCHEMA)
+
+
+def prediction_of(row: Mapping[str, Any]) -> Prediction:
+    """The prediction of one row, as `to_row` or Parquet gives it.
+
+    Raises:
+        ValueError: it was written by another version of the schema.
+    """
+    if row["schema_version"] != PREDICTION_VERSION:
+        raise ValueError(
+            f"{row['video']} has prediction version {row['schema_version']}, this code reads {PREDICTION_VERSION}. "
+            f"Predict again."
+        )
+    values = {name: frozen(value) for name, value in row.items()}
+    values["queries"] = tuple(QueryTrack(**query) for query in values["queries"])
+    return Prediction(**values)

@@ -1,0 +1,157 @@
+"""The worst and the best scored expressions as pictures: a few frames, truth outlined, what was found tinted."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from pipelines.files import Folder
+from pipelines.overlay import TRUTH_COLOUR, colour_of, contact_sheet, draw_masks
+from pipelines.predictions import Prediction
+from pipelines.prepared import read_rows
+from pipelines.scoring.davis import merged_of, result_maps, truth_maps
+from pipelines.scoring.found import Found
+from pipelines.scoring.rows import PictureRow, Row, TrackRow
+from pipelines.scoring.tracks import track_results
+from pipelines.truth import VideoTruth
+from pipelines.truth_parts import PreparedPart, TruthPart
+from sgmg.masks import rle_to_mask
+from sgmg.referring import best_candidate
+
+FRAMES = 4
+"""Frames a picture shows, spread evenly over those that are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row that is worth a look; `name` is the picture's file."""
+
+    name: str
+    row: Row
+
+
+def worst_and_best(rows: Sequence[Row], count: int) -> list[Case]:
+    """The `count` rows of the lowest and of the highest score; each row once, of DAVIS the unsupervised ones."""
+    ranked = sorted(
+        (row for row in rows if not isinstance(row, TrackRow) or row.protocol != "strict-id"),
+        key=lambda row: (row.figure, row.video, row.expression),
+    )
+    worst = ranked[:count]
+    best = ranked[max(count, len(ranked) - count) :][::-1]
+    return [
+        Case(f"{kind}-{place:02d}-{_file_name(row)}.png", row)
+        for kind, some in (("worst", worst), ("best", best))
+        for place, row in enumerate(some, start=1)
+    ]
+
+
+def draw_cases(
+    cases: Sequence[Case], parts: Sequence[TruthPart], frames: Sequence[TruthPart], found: Found, out: Folder
+) -> list[str]:
+    """Writes the pictures of all cases into a folder, each drawn by a Ray task; their names.
+
+    Args:
+        parts: the truth that was scored by.
+        frames: prepared data that hold the frames of the same videos.
+
+    Raises:
+        ValueError: a video has no frames among them.
+    """
+    truth_of = {video: part for part in parts for video in part.videos}
+    frames_of = {video: part for part in frames if isinstance(part, PreparedPart) for video in part.videos}
+    if absent := sorted({case.row.video for case in cases} - set(frames_of)):
+        raise ValueError(
+            f"There are no frames of {absent[0]} to draw on. Give --frames the prepared data of the same split, or "
+            f"leave --pictures out."
+        )
+    drawn = [
+        _draw.remote(case, truth_of[case.row.video], frames_of[case.row.video], found.only([case.row.video]))
+        for case in cases
+    ]
+    for case, task in zip(cases, drawn, strict=True):
+        out.write(case.name, ray.get(task))
+    return [case.name for case in cases]
+
+
+@ray.remote(num_cpus=1)
+def _draw(case: Case, part: TruthPart, frames: PreparedPart, found: Found) -> bytes:
+    truth = next(one for one in part.read() if one.video == case.row.video)
+    predictions = [one for one in found.read([truth]) if one.video == truth.video]
+    return draw_case(case.row, truth, predictions, _read_frames(frames, truth))
+
+
+def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], frames: dict[str, bytes]) -> bytes:
+    """The PNG of one row. `frames` are encoded pictures by frame name.
+
+    Raises:
+        ValueError: a frame is missing, or is not of the size of its mask.
+    """
+    pictures: list[UInt8[np.ndarray, "h w 3"]] = []
+    for frame in _shown(row, truth):
+        name = truth.frame_names[frame]
+        if name not in frames:
+            raise ValueError(f"{truth.video} has no frame {name} to draw on. Give --frames data of the same split.")
+        with Image.open(io.BytesIO(frames[name])) as image:
+            picture = np.asarray(image.convert("RGB"))
+        found, wanted = _masks(row, truth, predictions, frame)
+        pictures.append(draw_masks(picture, [found], [wanted]))
+    what = "J&F" if isinstance(row, TrackRow) else "IoU"
+    title = f"{row.text or 'object'} · {what} {100 * row.figure:.1f} · {row.video}, expression {row.expression}"
+    sheet = contact_sheet(pictures, [(title, colour_of(0)), ("truth", TRUTH_COLOUR)])
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _shown(row: Row, truth: VideoTruth) -> list[int]:
+    if isinstance(row, PictureRow):
+        return [truth.frame_names.index(row.frame)]
+    expression = next((one for one in truth.expressions if one.id == row.expression), None)
+    asked = truth.asked(expression) if expression and row.protocol == "expression" else range(len(truth.frame_names))
+    places = np.linspace(0, len(asked) - 1, min(FRAMES, len(asked))).round().astype(int)
+    return [asked[place] for place in places]
+
+
+def _masks(
+    row: Row, truth: VideoTruth, predictions: Sequence[Prediction], frame: int
+) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """What was found and what is true in one frame."""
+    if isinstance(row, TrackRow) and row.protocol != "expression":
+        merged = merged_of(truth, predictions, row.annotator or 0)
+        return result_maps(truth, merged)[frame] == row.result_id, truth_maps(truth)[frame] == row.truth_id
+    expression = next(one for one in truth.expressions if one.id == row.expression)
+    wanted = truth.rle(expression, frame)
+    name = truth.frame_names[frame]
+    if isinstance(row, PictureRow):
+        rle = _best(row, predictions, name)
+    else:
+        rle = track_results(truth, predictions).get(row.expression, {}).get(name)
+    nothing = np.zeros(truth.size, dtype=np.bool_)
+    return (
+        nothing if rle is None else rle_to_mask(rle, truth.size),
+        nothing if wanted is None else rle_to_mask(wanted, truth.size),
+    )
+
+
+def _best(row: PictureRow, predictions: Sequence[Prediction], name: str) -> str | None:
+    for one in predictions:
+        if one.expression == row.expression and name in one.frame_names:
+            place = one.frame_names.index(name)
+            return one.queries[best_candidate(np.array([query.scores[place] for query in one.queries]))].rle[place]
+    return None
+
+
+def _read_frames(part: PreparedPart, truth: VideoTruth) -> dict[str, bytes]:
+    rows = read_rows(part.folder, part.file, part.row_group, ["video", "frame_names", "frames"])
+    row = next(row for row in rows if row["video"] == truth.video)
+    return dict(zip(row["frame_names"], row["frames"], strict=True))
+
+
+def _file_name(row: Row) -> str:
+    frame = f"-{row.frame}" if isinstance(row, PictureRow) else ""
+    return re.sub(r"[^\w.-]+", "_", f"{row.video}-{row.expression}{frame}")

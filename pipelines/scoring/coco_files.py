@@ -1,0 +1,116 @@
+"""A file of COCO results against a file of COCO annotations, both as their owners write them."""
+
+import contextlib
+import io
+import json
+from collections import defaultdict
+from typing import Any
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pipelines.files import Folder
+from pipelines.scoring.pictures import Box, hit_ranks, match_boxes, match_masks
+from pipelines.scoring.rows import PictureRow
+from pipelines.sources.coco_annotations import segmentation_to_rle
+from sgmg.masks import rle_union
+
+AVERAGES = (
+    "AP", "AP50", "AP75", "AP small", "AP medium", "AP large",
+    "AR@1", "AR@10", "AR@100", "AR small", "AR medium", "AR large",
+)  # fmt: skip
+"""COCO's twelve numbers in its order."""
+
+
+def coco_averages(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float]:
+    """The twelve numbers of COCO for any annotations: "segm" or "bbox". Categories count where results name several.
+
+    Raises:
+        ValueError: a result is of an image that the truth does not know.
+    """
+    _check_images(truth, results)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints and has no switch
+        coco = COCO()
+        coco.dataset = truth  # pyright: ignore[reportAttributeAccessIssue]  # asks for fields that no score reads
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(results), iouType=kind)  # pyright: ignore[reportArgumentType]
+        evaluation.params.useCats = int(len({one["category_id"] for one in results}) > 1)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(AVERAGES, map(float, evaluation.stats), strict=True))
+
+
+def coco_rows(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[list[PictureRow], list[str]]:
+    """Rows of results of referring benchmarks, where an image stands for one expression and has one annotation.
+
+    Boxes are scored too where every result and every annotation has one.
+
+    Returns:
+        The rows, and the images that have no result: they count as one empty candidate.
+
+    Raises:
+        ValueError: an image has not one annotation, or a result is of an unknown image.
+    """
+    _check_images(truth, results)
+    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for one in results:
+        by_image[one["image_id"]].append(one)
+    annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for one in truth["annotations"]:
+        annotations[one["image_id"]].append(one)
+    boxed = all("bbox" in one for one in (*results, *truth["annotations"]))
+    rows: list[PictureRow] = []
+    for image in truth["images"]:
+        if len(annotations[image["id"]]) != 1:
+            raise ValueError(
+                f"Image {image['id']} has {len(annotations[image['id']])} annotations; an expression has one. Give the "
+                f"annotations of A2D, JHMDB or RefCOCO in COCO's form."
+            )
+        rows.append(_row(image, annotations[image["id"]][0], by_image[image["id"]], boxed))
+    missing = [f"image {image['id']}" for image in truth["images"] if not by_image[image["id"]]]
+    return rows, missing
+
+
+def read_json(path: str) -> Any:
+    """A JSON file, local or at a URI.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no JSON.
+    """
+    parent, _, name = path.rpartition("/")
+    try:
+        return json.loads(Folder(parent or ".").read(name))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no whole JSON ({error}). Make it or download it again.") from error
+
+
+def _row(image: dict[str, Any], truth: dict[str, Any], results: list[dict[str, Any]], boxed: bool) -> PictureRow:
+    size = (image["height"], image["width"])
+    name, crowd = str(image["id"]), bool(truth.get("iscrowd", 0))
+    rles = [segmentation_to_rle(one["segmentation"], size) for one in results] or [rle_union([], size)]
+    scores = [one["score"] for one in results] or [0.0]
+    wanted = segmentation_to_rle(truth["segmentation"], size)
+    masks = match_masks(rles, scores, wanted, size, truth.get("area"), crowd)
+    if not boxed:
+        return PictureRow("coco", "", name, name, image.get("caption", ""), "", name, masks)
+    boxes = [_xyxy(one["bbox"]) for one in results] or [(0.0, 0.0, 0.0, 0.0)]
+    wanted_box = _xyxy(truth["bbox"])
+    found = match_boxes(boxes, scores, wanted_box, crowd)
+    hits = hit_ranks(boxes, scores, wanted_box)
+    return PictureRow("coco", "", name, name, image.get("caption", ""), "", name, masks, found, hits)
+
+
+def _xyxy(bbox: list[float]) -> Box:
+    x, y, width, height = bbox
+    return x, y, x + width, y + height
+
+
+def _check_images(truth: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    known = {image["id"] for image in truth["images"]}
+    if strange := sorted({str(one["image_id"]) for one in results if one["image_id"] not in known}):
+        raise ValueError(
+            f"{len(strange)} images of the results are not in the truth, the first is {strange[0]}. Give the results "
+            f"and the annotations of the same split."
+        )

@@ -1,0 +1,160 @@
+"""A whole run against its truth: a Ray task a piece of truth, a few at a time, rows back in the order of the truth."""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+
+from pipelines.predictions import Prediction
+from pipelines.score import MissingPredictions, Row, protocol_of, score_video
+from pipelines.scoring.found import Found, FoundParquet
+from pipelines.truth_parts import DavisPart, TruthPart
+
+_log = logging.getLogger(__name__)
+
+TASKS_PER_CORE = 2
+"""Pieces that are asked for at once: enough that no core waits, few enough that little waits in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartScores:
+    """What one piece of truth came to. `problem` says why there are no rows."""
+
+    rows: tuple[Row, ...] = ()
+    withheld: int = 0  # expressions without truth
+    missing: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunScores:
+    """All rows of a run, and what had no part in them."""
+
+    rows: tuple[Row, ...]
+    withheld: int
+    missing: tuple[str, ...]  # scored as empty
+    unasked: tuple[str, ...] = field(default=())  # predicted videos that the truth does not know
+
+
+def score_run(parts: Sequence[TruthPart], found: Found, *, missing_as_empty: bool = False) -> RunScores:
+    """Scores every video of the truth. Ray must run; no worker holds more than one piece of truth.
+
+    Raises:
+        MissingPredictions: something is not predicted, and may not count as empty.
+        ValueError: predictions of another dataset or split, truth that is withheld, or damage; the first ten are told.
+    """
+    check_same_data(parts, found)
+    parts = _with_annotators(parts, found)
+    scored = _score_all(parts, found, missing_as_empty)
+    missing = [what for one in scored for what in one.missing]
+    if problems := [one.problem for one in scored if one.problem]:
+        more = f"\n… and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ValueError("\n".join(problems[:10]) + more)
+    if missing and not missing_as_empty:
+        raise MissingPredictions(missing)
+    rows = tuple(row for one in scored for row in one.rows)
+    withheld = sum(one.withheld for one in scored)
+    if not rows:
+        raise ValueError(
+            f"None of {withheld} expressions has a truth: the data are published without. Give --truth a folder that "
+            f"holds the masks, or send the results to the benchmark's server."
+        )
+    asked = {video for part in parts for video in part.videos}
+    return RunScores(rows, withheld, tuple(missing), tuple(sorted(found.videos - asked)))
+
+
+def check_same_data(parts: Sequence[TruthPart], found: Found) -> None:
+    """Truth and predictions are of one dataset and of the same splits.
+
+    Raises:
+        ValueError: they are not, or not a single video is in both.
+    """
+    datasets, splits = {part.dataset for part in parts}, {part.split for part in parts}
+    if len(datasets) != 1:
+        raise ValueError(f"The truth is of {', '.join(sorted(datasets)) or 'no dataset'}. Score one dataset at a time.")
+    protocol_of(*datasets)
+    if isinstance(found, FoundParquet):
+        predicted = found.predictions
+        if {predicted.dataset} != datasets:
+            raise ValueError(
+                f"The predictions are of {predicted.dataset}, the truth is of {', '.join(datasets)}. Give the truth of "
+                f"the data that were predicted."
+            )
+        if predicted.split not in splits:
+            raise ValueError(
+                f"The predictions are of split {predicted.split}, the truth is of {', '.join(sorted(splits))}. Give "
+                f"the truth of the split that was predicted."
+            )
+    videos = {video for part in parts for video in part.videos}
+    if not videos & found.videos:
+        raise ValueError(
+            f"None of the {len(videos)} videos of the truth is predicted (the first is {min(videos, default='none')}, "
+            f"that of the predictions {min(found.videos, default='none')}). Give predictions and truth of one and the "
+            f"same data."
+        )
+
+
+def _with_annotators(parts: Sequence[TruthPart], found: Found) -> list[TruthPart]:
+    """DAVIS folders do not say who spoke: those who are in the predictions."""
+    if not any(isinstance(part, DavisPart) for part in parts):
+        return list(parts)
+    said = found.annotators or frozenset(range(4))
+    return [replace(part, annotators=tuple(sorted(said))) if isinstance(part, DavisPart) else part for part in parts]
+
+
+def _score_all(parts: Sequence[TruthPart], found: Found, missing_as_empty: bool) -> list[PartScores]:
+    """Every piece, in order. Once something is missing, the rest is only looked through."""
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    # The list of a zip is read anew by every task: few tasks then, each with several pieces.
+    several = 1 if isinstance(found, FoundParquet) else math.ceil(len(parts) / (4 * cores))
+    batches = [parts[start : start + several] for start in range(0, len(parts), several)]
+    results: dict[int, PartScores] = {}
+    running: dict[ray.ObjectRef[Any], int] = {}
+    ahead = iter(enumerate(batches))
+    failed = False
+    told = time.monotonic()
+    while len(results) < len(batches):
+        while len(running) < TASKS_PER_CORE * cores and (following := next(ahead, None)) is not None:
+            number, batch = following
+            own = found.only([video for part in batch for video in part.videos])
+            running[_score_parts.remote(batch, own, missing_as_empty, failed)] = number
+        (done, *_), _ = ray.wait(list(running), num_returns=1)
+        result = ray.get(done)
+        results[running.pop(done)] = result
+        failed |= bool(result.problem or (result.missing and not missing_as_empty))
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            _log.info("scored %d of %d pieces", len(results), len(batches))
+    return [results[number] for number in range(len(batches))]
+
+
+@ray.remote(num_cpus=1, max_retries=3)
+def _score_parts(parts: Sequence[TruthPart], found: Found, missing_as_empty: bool, only_look: bool) -> PartScores:
+    return score_parts(parts, found, missing_as_empty=missing_as_empty, only_look=only_look)
+
+
+def score_parts(
+    parts: Sequence[TruthPart], found: Found, *, missing_as_empty: bool = False, only_look: bool = False
+) -> PartScores:
+    """Pieces of truth: their rows, or what is missing or wrong, as values, so that all of it can be told at once."""
+    rows: list[Row] = []
+    missing: list[str] = []
+    try:
+        truths = [truth for part in parts for truth in part.read()]
+        predictions: dict[str, list[Prediction]] = {}
+        for one in found.read(truths):
+            predictions.setdefault(one.video, []).append(one)
+        for truth in truths:
+            own, protocol = predictions.get(truth.video, []), protocol_of(truth.dataset)
+            absent = protocol.missing(truth, own)
+            missing += absent if own or not absent else [f"video {truth.video}"]
+            if not only_look and (missing_as_empty or not missing):
+                rows += score_video(truth, own, protocol, missing_as_empty=True)
+    except (ValueError, FileNotFoundError) as error:
+        return PartScores(problem=str(error))
+    withheld = sum(len(truth.expressions) - len(truth.told) for truth in truths)
+    return PartScores(tuple(rows), withheld, tuple(missing))

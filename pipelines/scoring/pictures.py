@@ -1,0 +1,160 @@
+"""Every candidate of an expression at single frames: A2D, JHMDB (masks), RefCOCO (masks and boxes)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pycocotools.mask
+from jaxtyping import Float
+
+from pipelines.predictions import Prediction
+from pipelines.records import Expression
+from pipelines.scoring.rows import Match, PictureRow
+from pipelines.scoring.tracks import check_size
+from pipelines.sources.frame_ids import frame_id
+from pipelines.truth import VideoTruth
+from sgmg.masks import Size, rle_area, rle_to_coco, rle_union
+from sgmg.referring import Overlap, best_candidate, box_hits, box_overlap, mask_overlap
+
+_coco: Any = pycocotools.mask  # its type hints know no RLE of plain dicts
+
+Box = tuple[float, float, float, float]
+"""xyxy in pixels."""
+
+
+def missing_pictures(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[str]:
+    """The expressions and frames that should be predicted and are not, in words.
+
+    Raises:
+        ValueError: something is predicted twice, or at another size.
+    """
+    places = _places(truth, predictions)
+    missing: list[str] = []
+    for expression in truth.told:
+        names = [truth.frame_names[frame] for frame in truth.asked(expression)]
+        absent = [name for name in names if (expression.id, name) not in places]
+        if len(absent) == len(names):
+            missing.append(f"video {truth.video}, expression {expression.id}")
+        else:
+            missing += [f"video {truth.video}, expression {expression.id}, frame {name}" for name in absent]
+    return missing
+
+
+def score_pictures(
+    truth: VideoTruth, predictions: Sequence[Prediction], *, with_boxes: bool = False
+) -> list[PictureRow]:
+    """A row an expression and frame; what is not predicted counts as one empty candidate.
+
+    Raises:
+        ValueError: something is predicted twice, at another size, or an RLE is damaged.
+    """
+    places = _places(truth, predictions)
+    rows: list[PictureRow] = []
+    for expression in truth.told:
+        for frame in truth.asked(expression):
+            found = places.get((expression.id, truth.frame_names[frame]))
+            rows.append(_row(truth, expression, frame, found, with_boxes))
+    return rows
+
+
+def match_masks(
+    results: Sequence[str], scores: Sequence[float], truth: str, size: Size, area: float | None, crowd: bool = False
+) -> Match:
+    """How candidates agree with the true mask, all at height, width `size`; areas are pixels where not told."""
+    coco = [rle_to_coco(rle, size) for rle in results]
+    overlaps = _coco.iou(coco, [rle_to_coco(truth, size)], [int(crowd)])
+    areas = [float(rle_area(rle, size)) for rle in results]
+    truth_area = float(rle_area(truth, size)) if area is None else area
+    return _match(mask_overlap(results, truth, size), scores, overlaps, areas, truth_area, crowd)
+
+
+def match_boxes(results: Sequence[Box], scores: Sequence[float], truth: Box, crowd: bool = False) -> Match:
+    """How candidates agree with the true box."""
+    xywh = [_xywh(box) for box in results]
+    overlaps = _coco.iou(np.array(xywh), np.array([_xywh(truth)]), [int(crowd)])
+    overlap = box_overlap(np.array(results), np.array(truth))
+    areas = [width * height for _, _, width, height in (*xywh, _xywh(truth))]
+    return _match(overlap, scores, overlaps, areas[:-1], areas[-1], crowd)
+
+
+def _match(
+    overlap: Overlap,
+    scores: Sequence[float],
+    overlaps: Float[np.ndarray, "q 1"],
+    areas: Sequence[float],
+    area: float,
+    crowd: bool,
+) -> Match:
+    best = best_candidate(np.array(scores))
+    return Match(
+        float(overlap.intersection[best]),
+        float(overlap.union[best]),
+        float(overlap.iou[best]),
+        tuple(overlaps[:, 0].tolist()),
+        tuple(float(score) for score in scores),
+        tuple(areas),
+        area,
+        crowd,
+    )
+
+
+def _row(
+    truth: VideoTruth, expression: Expression, frame: int, found: tuple[Prediction, int] | None, with_boxes: bool
+) -> PictureRow:
+    rles, boxes, scores = [rle_union([], truth.size)], [(0.0, 0.0, 0.0, 0.0)], [0.0]
+    if found is not None:
+        prediction, place = found
+        rles = [query.rle[place] for query in prediction.queries]
+        boxes = [query.boxes[place] for query in prediction.queries]
+        scores = [query.scores[place] for query in prediction.queries]
+    wanted = truth.rle(expression, frame)
+    assert wanted is not None  # asked only where it is annotated
+    tracks = [truth.objects[number] for number in expression.object_ids]
+    alone = tracks[0] if len(tracks) == 1 else None
+    crowd = any(track.iscrowd for track in tracks)
+    area = alone.area[frame] if alone is not None and alone.area is not None else None
+    name = truth.frame_names[frame]
+    box = alone.boxes[frame] if alone is not None and alone.boxes is not None else None
+    if with_boxes and box is None:
+        raise ValueError(f"{truth.video}, expression {expression.id}: the truth has no box. Prepare the data again.")
+    return PictureRow(
+        truth.dataset,
+        truth.split,
+        truth.video,
+        expression.id,
+        expression.text,
+        name,
+        _result_name(expression, name),
+        match_masks(rles, scores, wanted, truth.size, area, crowd),
+        match_boxes(boxes, scores, box, crowd) if with_boxes and box is not None else None,
+        hit_ranks(boxes, scores, box) if with_boxes and box is not None else None,
+    )
+
+
+def hit_ranks(boxes: Sequence[Box], scores: Sequence[float], truth: Box) -> tuple[bool, ...]:
+    """Whether one of the 1, 5, 10 highest-scored boxes has a gIoU of at least .5 with the true one."""
+    return tuple(box_hits(np.array(boxes), np.array(scores), np.array(truth)).tolist())
+
+
+def _places(truth: VideoTruth, predictions: Sequence[Prediction]) -> dict[tuple[str, str], tuple[Prediction, int]]:
+    """(expression, frame name) → the prediction that holds it, and where in it."""
+    places: dict[tuple[str, str], tuple[Prediction, int]] = {}
+    for prediction in predictions:
+        check_size(truth, prediction)
+        for place, name in enumerate(prediction.frame_names):
+            if places.setdefault((prediction.expression, name), (prediction, place))[0] is not prediction:
+                raise ValueError(
+                    f"{truth.video}, expression {prediction.expression}, is predicted twice at frame {name}. Give the "
+                    f"predictions of one run."
+                )
+    return places
+
+
+def _result_name(expression: Expression, frame: str) -> str:
+    external = expression.external_id
+    return frame_id(external, frame) if external and "{frame}" in external else external or expression.id
+
+
+def _xywh(box: Box) -> Box:
+    x1, y1, x2, y2 = box
+    return x1, y1, x2 - x1, y2 - y1

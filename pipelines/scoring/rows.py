@@ -1,0 +1,152 @@
+"""The rows that scores are made of: one a track or picture, small, so that workers count them and one adds them up."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pipelines.files import Folder
+from sgmg.metrics import FrameStatistics, TrackScores
+
+TrackProtocol = Literal["expression", "unsupervised", "strict-id"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRow:
+    """J and F of one expression along its video, or of one object of DAVIS under one of its protocols."""
+
+    dataset: str
+    split: str
+    video: str
+    expression: str
+    text: str
+    protocol: TrackProtocol
+    frames: int
+    j: float
+    j_recall: float
+    j_decay: float
+    f: float
+    f_recall: float
+    f_decay: float
+    annotator: int | None = None
+    truth_id: int = 1
+    result_id: int = 1
+
+    @property
+    def figure(self) -> float:
+        """J&F, by which rows are ranked."""
+        return (self.j + self.f) / 2
+
+    @property
+    def scores(self) -> TrackScores:
+        """What `sgmg.metrics.total_scores` adds up."""
+        j = FrameStatistics(self.j, self.j_recall, self.j_decay)
+        f = FrameStatistics(self.f, self.f_recall, self.f_decay)
+        return TrackScores(f"{self.video}_{self.expression}", j, f, self.result_id, self.truth_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How the q candidates of a picture, masks or boxes, agree with the truth: all that COCO's scores need.
+
+    `intersection`, `union` and `iou` are of the candidate with the highest score. `overlaps` are COCO's own IoUs, of
+    all; areas decide what is small, medium or large.
+    """
+
+    intersection: float
+    union: float
+    iou: float
+    overlaps: tuple[float, ...]
+    scores: tuple[float, ...]
+    areas: tuple[float, ...]
+    truth_area: float
+    crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """One expression at one frame. `result` is what COCO results call it."""
+
+    dataset: str
+    split: str
+    video: str
+    expression: str
+    text: str
+    frame: str
+    result: str
+    masks: Match
+    boxes: Match | None = None
+    hits: tuple[bool, ...] | None = None  # whether one of the 1, 5, 10 highest-scored boxes has gIoU >= .5
+
+    @property
+    def figure(self) -> float:
+        """IoU, by which rows are ranked."""
+        return self.masks.iou
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Where COCO's tools put it: numbers by size, names by letter."""
+        return (int(self.result), "") if self.result.isdecimal() else (0, self.result)
+
+
+Row = TrackRow | PictureRow
+
+
+def track_row(
+    scores: TrackScores, frames: int, protocol: TrackProtocol, *, annotator: int | None = None, **names: str
+) -> TrackRow:
+    """The row of a scored track; `names` are dataset, split, video, expression and text."""
+    j, f = scores.j, scores.f
+    return TrackRow(
+        **names,
+        protocol=protocol,
+        frames=frames,
+        j=j.mean,
+        j_recall=j.recall,
+        j_decay=j.decay,
+        f=f.mean,
+        f_recall=f.recall,
+        f_decay=f.decay,
+        annotator=annotator,
+        truth_id=scores.truth_id,
+        result_id=scores.result_id,
+    )
+
+
+def rows_table(rows: Sequence[Row]) -> pa.Table:
+    """All rows, a column a field; those of `Match` are called masks_iou, boxes_iou and so on.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not rows:
+        raise ValueError("There are no scores to make a table of. Check that results and truth name the same videos.")
+    return pa.Table.from_pylist([_flat(asdict(row)) for row in rows])
+
+
+def csv_bytes(table: pa.Table) -> bytes:
+    """The columns of a table that are no lists, for spreadsheets."""
+    plain = [field.name for field in table.schema if not pa.types.is_list(field.type)]
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(table.select(plain), buffer)
+    return buffer.getvalue()
+
+
+def write_parquet(folder: Folder, name: str, table: pa.Table) -> None:
+    """The whole table, lists and all, as one file."""
+    with folder.output(name) as stream:
+        pq.write_table(table, stream)
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}_{inner}": one for inner, one in value.items()})
+        elif value is not None or name not in ("boxes", "hits"):
+            flat[name] = value
+    return flat

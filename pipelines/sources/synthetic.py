@@ -1,0 +1,138 @@
+"""A small made-up dataset in the official raw layouts of RefCOCO and Ref-YouTube-VOS: for the demo and for tests.
+
+Its scenes are `synthetic_scene`'s, its sentences `synthetic_sentences`'s; the sources of the real data read it.
+"""
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.sources.synthetic_layouts import Clip, write_refcoco, write_ytvos
+from pipelines.sources.synthetic_scene import TRIES, draw_scene, paint
+from pipelines.sources.synthetic_sentences import describe
+
+VERSION = 1
+"""Of what the same configuration draws: a folder of another version is not taken for this one."""
+
+_MADE_BY = "synthetic.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticConfig:
+    """What is drawn. A clip depends on the seed, its split, its number and its size, not on how many are asked for.
+
+    Raises:
+        ValueError: a count below one, or frames that hold no scene.
+    """
+
+    seed: int = 0
+    train_images: int = 300
+    val_images: int = 40
+    train_videos: int = 60
+    valid_videos: int = 12
+    test_videos: int = 4
+    fewest_frames: int = 8  # of a video
+    most_frames: int = 12
+    width: int = 256  # pixels, of images and videos
+    height: int = 160
+
+    def __post_init__(self) -> None:
+        for name in ("train_images", "val_images", "train_videos", "valid_videos", "test_videos"):
+            if (count := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {count}, but every split needs at least one.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}. Give a whole number from 0.")
+        if not 6 <= self.fewest_frames <= self.most_frames:
+            raise ValueError(
+                f"Videos of {self.fewest_frames} to {self.most_frames} frames: give at least 6, for things to come in "
+                f"and leave, and fewest_frames no larger than most_frames."
+            )
+        if min(self.width, self.height) < 64 or max(self.width, self.height) > 2 * min(self.width, self.height):
+            raise ValueError(
+                f"Frames of {self.width}x{self.height}: give sides of at least 64 pixels, none longer than twice the "
+                f"other, or the shapes do not fit."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticPaths:
+    """Where to point `--raw`, and the truth that the raw data of valid and test lack.
+
+    A folder of truth holds `Annotations/<video>/<frame>.png` and `meta_expressions_with_obj_id.json`.
+    """
+
+    refcoco: Path
+    ytvos: Path
+    valid_truth: Path
+    test_truth: Path
+
+
+def write_synthetic(folder: Path, config: SyntheticConfig) -> SyntheticPaths:
+    """Writes the dataset, unless it is there; all at once, so that a killed run leaves no part of it in the folder.
+
+    What such a run had written lies in `.<folder>.partial` beside it, and the next one removes it. One run at a time.
+
+    Raises:
+        ValueError: the folder holds something else, or what another configuration made; the message names what.
+    """
+    folder = folder.resolve()
+    made_by = {"version": VERSION, **asdict(config)}
+    if not _is_there(folder, made_by):
+        aside = folder.with_name(f".{folder.name}.partial")
+        if aside.exists():
+            shutil.rmtree(aside)
+        aside.mkdir(parents=True)
+        write_refcoco(aside / "refcoco_root", _images(config))
+        write_ytvos(aside / "ytvos_root", aside / "truth", _videos(config))
+        (aside / _MADE_BY).write_text(json.dumps(made_by))
+        aside.rename(folder)  # An empty folder gives way.
+    truth = folder / "truth"
+    return SyntheticPaths(folder / "refcoco_root", folder / "ytvos_root", truth / "valid", truth / "test")
+
+
+def _is_there(folder: Path, made_by: dict[str, Any]) -> bool:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if not (folder / _MADE_BY).is_file():
+        raise ValueError(f"{folder} has no {_MADE_BY}, so it was not made by this. Choose a folder that is not there.")
+    found = json.loads((folder / _MADE_BY).read_text())
+    if differences := [
+        f"{name} is {found.get(name)!r}, not {made_by.get(name)!r}"
+        for name in dict.fromkeys((*made_by, *found))
+        if found.get(name) != made_by.get(name)
+    ]:
+        raise ValueError(f"{folder} is another dataset: {'; '.join(differences)}. Choose another folder, or remove it.")
+    return True
+
+
+def _images(config: SyntheticConfig) -> Iterator[tuple[str, int, Clip]]:
+    for split, count in (("train", config.train_images), ("val", config.val_images)):
+        for number in range(count):
+            yield split, number, _draw_clip(config, f"refcoco/{split}/{number}", image=True)
+
+
+def _videos(config: SyntheticConfig) -> Iterator[tuple[str, Clip]]:
+    counts = {"train": config.train_videos, "valid": config.valid_videos, "test": config.test_videos}
+    for split, count in counts.items():
+        for number in range(count):
+            name = hashlib.md5(f"synthetic/{config.seed}/{split}/{number}".encode()).hexdigest()[:10]
+            yield split, _draw_clip(config, name, image=False)
+
+
+def _draw_clip(config: SyntheticConfig, name: str, image: bool) -> Clip:
+    """The clip of that name: the first scene in which something can be said of every thing."""
+    rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
+    frames = 1 if image else int(rng.integers(config.fewest_frames, config.most_frames + 1))
+    for _ in range(TRIES):
+        scene = draw_scene(rng, frames, (config.height, config.width))
+        sentences = describe(rng, scene)
+        if {sentence.thing for sentence in sentences} == set(range(len(scene.things))):
+            return Clip(name, scene, paint(rng, scene), sentences)
+    raise ValueError(f"Clip {name} of {config}: in none of {TRIES} scenes can all be told apart. Choose another seed.")

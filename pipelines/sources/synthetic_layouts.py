@@ -1,0 +1,163 @@
+"""Made-up clips as files, in the raw layouts of RefCOCO and Ref-YouTube-VOS (spec data.md §1)."""
+
+import json
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from pipelines.sources.synthetic_scene import SHAPES, Scene
+from pipelines.sources.synthetic_sentences import Sentence
+from sgmg.masks import mask_to_rle, rle_to_coco, rle_to_xywh
+
+TRUTH = "meta_expressions_with_obj_id.json"
+
+_FIRST_IMAGE = {"train": 1, "val": 500_001}  # apart, so that a number does not depend on how many are asked for
+# The first colours of PASCAL VOC, as of the official annotations.
+_PALETTE = (0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128, 128, 128, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A scene as it is written: one frame is an image. Its name is that of the video."""
+
+    name: str
+    scene: Scene
+    frames: UInt8[np.ndarray, "t h w 3"]
+    sentences: tuple[Sentence, ...]
+
+    @property
+    def frame_names(self) -> list[str]:
+        """Every fifth frame is listed, as in the original."""
+        return [f"{5 * t:05d}" for t in range(len(self.frames))]
+
+
+def write_refcoco(root: Path, images: Iterable[tuple[str, int, Clip]]) -> None:
+    """`train2014/`, `refcoco/refs(unc).p` and `refcoco/instances.json` of split (train or val), number from 0, clip."""
+    coco: dict[str, Any] = {"info": {"description": "made-up shapes"}, "licenses": [], "images": [], "annotations": []}
+    coco["categories"] = [{"supercategory": "shape", "id": SHAPES.index(name) + 1, "name": name} for name in SHAPES]
+    refs: list[dict[str, Any]] = []
+    (root / "train2014").mkdir(parents=True)
+    for split, number, clip in images:
+        image = _FIRST_IMAGE[split] + number
+        stem = f"COCO_train2014_{image:012d}"
+        _write_jpeg(root / "train2014" / f"{stem}.jpg", clip.frames[0])
+        height, width = clip.frames.shape[1:3]
+        coco["images"].append({"file_name": f"{stem}.jpg", "height": height, "width": width, "id": image})
+        for thing in range(len(clip.scene.things)):
+            annotation = _annotation(clip.scene, thing, image)
+            coco["annotations"].append(annotation)
+            refs.append(_ref(clip, thing, annotation, split, f"{stem}_{thing}.jpg"))
+    _write_json(root / "refcoco" / "instances.json", coco)
+    (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+
+
+def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, Clip]]) -> None:
+    """Every split of split (train, valid or test), clip; the masks of valid and test go to the folder of truth."""
+    objects: dict[str, Any] = {}
+    told: dict[str, dict[str, Any]] = {"train": {}, "valid": {}, "test": {}}
+    for split, clip in videos:
+        masks = root / "train" if split == "train" else truth / split
+        _write_frames(root / split / "JPEGImages" / clip.name, masks / "Annotations" / clip.name, clip)
+        told[split][clip.name] = _video(clip)
+        if split == "train":
+            objects[clip.name] = {"objects": _objects(clip)}
+    _write_json(root / "train" / "meta.json", {"videos": objects})
+    for split in ("valid", "test"):
+        _write_json(truth / split / TRUTH, {"videos": told[split]})
+        told[split] = {name: _without_objects(video) for name, video in told[split].items()}
+    told["valid"] |= told["test"]  # as the official file has it
+    for split, listed in told.items():
+        _write_json(root / "meta_expressions" / split / "meta_expressions.json", {"videos": listed})
+
+
+def _annotation(scene: Scene, thing: int, image: int) -> dict[str, Any]:
+    """What `instances.json` says of one object; RLE, for a shape that another one cuts in two has no polygon."""
+    mask = scene.masks[thing, 0]
+    height, width = mask.shape
+    rle = mask_to_rle(mask)
+    return {
+        "segmentation": rle_to_coco(rle, (height, width)),
+        "area": int(mask.sum()),
+        "iscrowd": 0,
+        "image_id": image,
+        "bbox": list(rle_to_xywh(rle, (height, width))),
+        "category_id": SHAPES.index(scene.things[thing].shape) + 1,
+        "id": 10 * image + thing,
+    }
+
+
+def _ref(clip: Clip, thing: int, annotation: dict[str, Any], split: str, file_name: str) -> dict[str, Any]:
+    """What the refs file says of one object, with its sentences."""
+    texts = [sentence.text for sentence in clip.sentences if sentence.thing == thing]
+    ids = [10 * annotation["id"] + number for number in range(len(texts))]
+    return {
+        "sent_ids": ids,
+        "file_name": file_name,
+        "ann_id": annotation["id"],
+        "ref_id": annotation["id"],
+        "image_id": annotation["image_id"],
+        "split": split,
+        "sentences": [
+            {"tokens": text.split(), "raw": text, "sent_id": id, "sent": text}
+            for id, text in zip(ids, texts, strict=True)
+        ],
+        "category_id": annotation["category_id"],
+    }
+
+
+def _video(clip: Clip) -> dict[str, Any]:
+    """What `meta_expressions.json` of train says of one video."""
+    expressions = {
+        str(number): {"exp": sentence.text, "obj_id": str(sentence.thing + 1)}
+        for number, sentence in enumerate(clip.sentences)
+    }
+    return {"expressions": expressions, "frames": clip.frame_names}
+
+
+def _without_objects(video: dict[str, Any]) -> dict[str, Any]:
+    return {**video, "expressions": {id: {"exp": said["exp"]} for id, said in video["expressions"].items()}}
+
+
+def _objects(clip: Clip) -> dict[str, Any]:
+    """What `meta.json` says of one video: category and frames of every object."""
+    return {
+        str(index + 1): {
+            "category": thing.shape,
+            "frames": [name for name, mask in zip(clip.frame_names, masks, strict=True) if mask.any()],
+        }
+        for index, (thing, masks) in enumerate(zip(clip.scene.things, clip.scene.masks, strict=True))
+    }
+
+
+def _write_frames(images: Path, annotations: Path, clip: Clip) -> None:
+    images.mkdir(parents=True)
+    annotations.mkdir(parents=True)
+    for t, name in enumerate(clip.frame_names):
+        _write_jpeg(images / f"{name}.jpg", clip.frames[t])
+        _write_ids(annotations / f"{name}.png", clip.scene.masks[:, t])
+
+
+def _write_ids(path: Path, masks: Bool[np.ndarray, "o h w"]) -> None:
+    """A palette PNG in which a pixel holds the number of its object, from 1."""
+    numbers = np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]
+    image = Image.fromarray((masks * numbers).max(axis=0), mode="P")  # No pixel is seen of two things.
+    image.putpalette(_PALETTE)
+    image.save(path)
+
+
+def _write_jpeg(path: Path, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    assert encoded
+    path.write_bytes(data.tobytes())
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))

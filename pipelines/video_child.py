@@ -1,0 +1,207 @@
+"""The process that decodes, and its parent's side of the pipe between them.
+
+A process of its own, not a thread that watches: a decoder that hangs in C cannot be interrupted, and one that crashes
+takes its process along. Here both are one bad video; and the child decodes on while the parent works, no further than
+the pipe holds. They speak JSON and raw pixels, so nothing is unpickled.
+"""
+
+import json
+import logging
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipelines.problems import BadItem
+from pipelines.video_images import images_frames, images_timeline
+from pipelines.video_list import Video
+from pipelines.video_probe import VideoInfo, probe_file
+from pipelines.video_read import Frame, file_frames, file_timeline
+
+_HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from pipelines.video_child import serve; serve()"
+_ROOT = str(Path(__file__).parents[1])
+_NONE = memoryview(b"")
+_SETTLE = 5  # seconds that a killed process gets to be gone
+
+Answer = dict[str, Any]
+
+
+class Child:
+    """A decoding process, started when it is first asked and again after it was lost."""
+
+    def __init__(self, time_limit: float) -> None:
+        self._limit = time_limit
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked: str | None = None
+        self._waited = 0.0
+        self._pixels = 0
+
+    def ask(self, video: Video, question: Answer) -> Iterator[Answer]:
+        """The answers, one by one; after one with `pixels`, call `fill` before going on.
+
+        Only the time the parent waits counts towards the limit: what it does between answers is its own affair.
+
+        Raises:
+            BadItem: what the child says is wrong with the video; it took too long; it crashed.
+            RuntimeError: it is still answering another question.
+        """
+        if self._asked is not None:
+            raise RuntimeError(
+                f"The windows of {self._asked} are still being read. Read them to their end, close them, or use "
+                f"another VideoDecoder."
+            )
+        self._asked = video.path
+        self._waited = 0.0
+        whole = False
+        process = self._running()
+        text = json.dumps({**question, "path": video.path, "images": video.images, "limit": self._limit})
+        try:
+            assert process.stdin
+            process.stdin.write(text.encode() + b"\n")
+            process.stdin.flush()
+            while True:
+                header = bytearray(_HEAD.size)
+                self._read(video, memoryview(header))
+                length, self._pixels = _HEAD.unpack(header)
+                body = bytearray(length)
+                self._read(video, memoryview(body))
+                answer = json.loads(body)
+                if "bad" in answer:
+                    whole = True
+                    raise BadItem(video.path, *answer["bad"])
+                if "end" in answer:
+                    whole = True
+                    yield answer
+                    return
+                yield answer
+        finally:
+            self._asked = None
+            if not whole:
+                self.close()  # It is still talking about this video.
+
+    def fill(self, video: Video, pixels: memoryview) -> None:
+        """Reads the pixels of the last answer to where they belong.
+
+        Raises:
+            BadItem: as `ask`.
+        """
+        assert pixels.nbytes == self._pixels
+        self._read(video, pixels.cast("B"))
+
+    def close(self) -> None:
+        """Ends the process, whatever it is doing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe
+            with suppress(BrokenPipeError):  # a question it will not hear
+                pipe.close()
+        try:
+            process.wait(_SETTLE)
+        except subprocess.TimeoutExpired:  # waiting for a disk or network that does not answer
+            logging.getLogger(__name__).warning("the decoding process %d does not end", process.pid)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._process is None:  # Not multiprocessing: it would import the main module, Ray's worker, once more.
+            words = [sys.executable, "-c", _START, _ROOT]
+            self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return self._process
+
+    def _read(self, video: Video, into: memoryview) -> None:
+        process = self._process
+        assert process
+        assert process.stdout
+        pipe = process.stdout.fileno()
+        ready = select.poll()
+        ready.register(pipe, select.POLLIN)
+        while into.nbytes:
+            began = time.monotonic()
+            answered = ready.poll(max(0.0, self._limit - self._waited) * 1000)
+            self._waited += time.monotonic() - began
+            if not answered:
+                raise BadItem(
+                    video.path, "decode", f"decoding took longer than {self._limit:g} s, the limit set for a video"
+                )
+            count = os.readv(pipe, [into])
+            if not count:
+                raise BadItem(video.path, "decode", f"the decoder crashed on it ({_ending(process)})")
+            into = into[count:]
+
+
+def serve() -> None:
+    """The child: answers the questions on its standard input until that ends."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # What libraries print must not end up among the pixels.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; when that ends, so does the pipe.
+    for line in sys.stdin.buffer:
+        question = json.loads(line)
+        video = Video(question["path"], question["images"])
+        # A parent that was killed cannot end a child that hangs: then the clock does, without Python's help.
+        alone = question["limit"] + _SETTLE
+        signal.setitimer(signal.ITIMER_REAL, alone)
+        try:
+            for answer, pixels in _answers(video, question):
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                _send(answers, answer, pixels)
+                signal.setitimer(signal.ITIMER_REAL, alone)
+        except BadItem as error:
+            _send(answers, {"bad": [error.stage, error.reason]})
+        except BrokenPipeError:
+            return
+        except (ValueError, OSError, MemoryError, ArithmeticError) as error:  # what libraries raise at odd files
+            _send(answers, {"bad": ["decode", f"it cannot be decoded ({type(error).__name__}: {error})"]})
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _answers(video: Video, question: Answer) -> Iterator[tuple[Answer, memoryview]]:
+    if question["ask"] == "probe":
+        info = images_timeline(video).info if video.images else probe_file(video)
+        yield {"info": asdict(info)}, _NONE
+        yield {"end": ""}, _NONE
+        return
+    if question["ask"] == "timeline":
+        timeline = images_timeline(video) if video.images else file_timeline(video, question["shots"])
+        yield asdict(timeline), _NONE
+        yield {"end": ""}, _NONE
+        return
+    info, keys = VideoInfo(**question["info"]), question["keys"]
+    if video.images:
+        found = images_frames(video, info, keys)
+    else:
+        found = file_frames(video, info, keys, question["counted"], question["seek"])
+    damage = ""
+    for frame in found:
+        if isinstance(frame, Frame):
+            yield {"key": frame.key, "damage": frame.damage}, frame.image.data.cast("B")
+        else:
+            damage = frame.reason
+    yield {"end": damage}, _NONE
+
+
+def _send(pipe: Any, answer: Answer, pixels: memoryview = _NONE) -> None:
+    text = json.dumps(answer).encode()
+    for part in (_HEAD.pack(len(text), pixels.nbytes), text, pixels):
+        rest = memoryview(part)
+        while rest.nbytes:
+            rest = rest[pipe.write(rest) :]
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(_SETTLE)
+    except subprocess.TimeoutExpired:
+        return "it closed its pipe"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}, see the log"

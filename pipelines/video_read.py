@@ -1,0 +1,177 @@
+"""Frames of one video file, one after the other from wherever they are asked for; what is damaged is told, not shown.
+
+Runs in the decoder's own process (`pipelines.video_child`).
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from jaxtyping import UInt8
+
+from pipelines.problems import BadItem
+from pipelines.shots import CutDetector
+from pipelines.video_list import Video
+from pipelines.video_pixels import orientation, rgb, turned
+from pipelines.video_probe import Timeline, VideoInfo, opened, packet_times, probe_file
+
+UNTIMED_FPS = 24.0
+"""Frames a second of what carries no times: images, and files that give neither times nor a rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame that was asked for, upright with square pixels, and what was damaged since the one before."""
+
+    key: int | str
+    image: UInt8[np.ndarray, "h w 3"]
+    damage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Frames are missing here, or all that would follow."""
+
+    reason: str
+
+
+def file_timeline(video: Video, shots: bool) -> Timeline:
+    """Every frame of a file, from its packets where they can be trusted, else by decoding all of it, as cuts need too.
+
+    Raises:
+        BadItem: it cannot be opened, or not one frame decoded.
+    """
+    info = probe_file(video)
+    found = packet_times(video)
+    if found and not shots:
+        stamps, unit, note = found
+        return Timeline(info, tuple(stamps), tuple(float(stamp * unit) for stamp in stamps), note=note)
+    seen, cuts, damage = _watched(video, shots)
+    if not seen:
+        raise BadItem(video.path, "decode", f"not one frame can be decoded ({damage or 'it holds none'})")
+    if found:
+        stamps, unit, note = found
+        # A cut may lie in a damaged stretch: the first frame listed from there on begins the shot.
+        places = sorted({bisect_left(stamps, seen[cut] or 0) for cut in cuts})
+        return Timeline(info, tuple(stamps), tuple(float(stamp * unit) for stamp in stamps), False, tuple(places), note)
+    note = f"part of the file is damaged ({damage})" if damage else ""
+    return Timeline(info, tuple(range(len(seen))), _evened(video, seen, info.fps), True, tuple(cuts), note)
+
+
+def file_frames(
+    video: Video, info: VideoInfo, keys: Sequence[int], counted: bool, seek: bool
+) -> Iterator[Frame | Damage]:
+    """The frames of these keys, which rise, whatever frame the decoder has to begin at.
+
+    Args:
+        seek: begin at the key frame before the first key; without, at the start of the file.
+
+    Raises:
+        BadItem: it cannot be opened.
+    """
+    wanted = set(keys)
+    damage = ""
+    last = -1 << 63
+    place = -1
+    for frame in _from(video, keys[0] if seek and not counted else None):
+        if isinstance(frame, Damage):
+            damage = damage or frame.reason
+            continue
+        place += 1
+        key = place if counted else frame.pts
+        if key is None or key <= last:
+            continue
+        last = key
+        if key in wanted:
+            yield Frame(key, _shown(frame, info), damage)
+            damage = ""
+        if key >= keys[-1]:
+            break
+    if damage:
+        yield Damage(damage)
+
+
+def _shown(frame: av.VideoFrame, info: VideoInfo) -> UInt8[np.ndarray, "h w 3"]:
+    size = (info.shown_width, info.shown_height)
+    return np.ascontiguousarray(turned(frame, rgb(frame, (size[1], size[0]) if orientation(frame)[0] else size)))
+
+
+def _from(video: Video, first: int | None) -> Iterator[av.VideoFrame | Damage]:
+    """Frames from one that is shown no later than `first`, or from the start."""
+    if first is not None:
+        with opened(video) as (container, stream):
+            container.seek(first, stream=stream)
+            frames = _decoded(container, stream)
+            begins = next(frames, None)
+            if isinstance(begins, av.VideoFrame) and begins.pts is not None and begins.pts <= first:
+                yield begins
+                yield from frames
+                return
+    # The index led too far, or straight into damage: only the way from the start gives what a player would show.
+    with opened(video) as (container, stream):
+        yield from _decoded(container, stream)
+
+
+def _decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame | Damage]:
+    """All whole frames from here on. After damage nothing counts until the next key frame: it would be guessed."""
+    lost = False
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except FFmpegError as error:
+            yield from _left(stream)
+            yield Damage(f"the file ends early: {error.strerror}")
+            return
+        if packet is None:
+            return
+        if lost and not packet.is_keyframe:
+            continue
+        lost = False
+        try:
+            for frame in packet.decode():
+                yield Damage("the decoder marks it as damaged") if frame.is_corrupt else frame
+        except FFmpegError as error:
+            yield from _left(stream)
+            yield Damage(error.strerror or str(error))
+            lost = True
+
+
+def _left(stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """What the decoder still holds from before the damage; then it is as new."""
+    with suppress(FFmpegError):  # it holds nothing that could be shown; whoever called tells of the damage
+        yield from (frame for frame in stream.codec_context.decode(None) if not frame.is_corrupt)
+    stream.codec_context.flush_buffers()
+
+
+def _watched(video: Video, shots: bool) -> tuple[list[int | None], list[int], str]:
+    """The time stamps of all frames as they are decoded, the places of cuts among them, and the first damage."""
+    detector = CutDetector() if shots else None
+    stamps: list[int | None] = []
+    damage = ""
+    with opened(video) as (container, stream):
+        for frame in _decoded(container, stream):
+            if isinstance(frame, Damage):
+                damage = damage or frame.reason
+                continue
+            stamps.append(frame.pts)
+            if detector:
+                detector.see(frame)
+    return stamps, detector.cuts if detector else [], damage
+
+
+def _evened(video: Video, stamps: Sequence[int | None], fps: float | None) -> tuple[float, ...]:
+    """Seconds of frames. Stamps that do not rise (AVI gives them in coding order) become even steps from the first."""
+    with opened(video) as (_, stream):
+        unit = float(stream.time_base or 0)
+    known = [stamp for stamp in stamps if stamp is not None]
+    if unit and len(known) == len(stamps) and all(a < b for a, b in pairwise(known)):
+        return tuple(stamp * unit for stamp in known)
+    start = min(known, default=0) * unit
+    return tuple(start + place / (fps or UNTIMED_FPS) for place in range(len(stamps)))

@@ -1,0 +1,78 @@
+"""Backbones learned elsewhere, as training starts from them: Kinetics for Video Swin, ImageNet for Swin and ResNet."""
+
+import re
+from os import PathLike
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sgmg.backbones.image import ImageSwin
+from sgmg.backbones.video_swin import VideoSwin
+from sgmg.model import SgMg
+from sgmg.published import DERIVED, load_kinetics, published_names
+from sgmg.weights import Misfit, read_torch_file, shapes_of
+
+_CLASSIFIER = re.compile(r"^(fc|head)\.|^norm\.|attn_mask$|num_batches_tracked$")
+"""What an ImageNet file holds to tell classes apart, or that follows from the rest."""
+_OUTPUT_NORM = re.compile(r"^norm[0-3]\.")
+"""Norms of Swin's outputs, which ImageNet does not know: they start anew (spec 3)."""
+
+
+def load_backbone(model: SgMg, path: str | PathLike[str]) -> None:
+    """Puts pretrained weights into the backbone alone.
+
+    Args:
+        model: Video Swin takes the Kinetics files of its authors (`load_kinetics`), Swin the ImageNet files of its
+            authors, ResNet a file of timm's `resnet50.tv_in1k` or `resnet101.tv_in1k` (.safetensors, or .pth).
+
+    Raises:
+        FileNotFoundError: there is no such file; the message says where to get it.
+        ValueError: the file cannot be trusted or read, or does not fit.
+    """
+    path = Path(path)
+    if isinstance(model.backbone, VideoSwin):
+        load_kinetics(model, path)
+        return
+    given = {name: weight for name, weight in _imagenet(path).items() if not _left_out(name)}
+    names = _imagenet_names(model)
+    wanted = {theirs: model.state_dict()[ours] for ours, theirs in names.items()}
+    if misfit := Misfit.between(shapes_of(given), shapes_of(wanted)):
+        raise ValueError(
+            f"{path} does not fit the backbone of {model.config.name}: {misfit}. Get the file of that backbone, or "
+            f"choose the preset that the file is for."
+        )
+    model.load_state_dict(model.state_dict() | {ours: given[theirs] for ours, theirs in names.items()})
+
+
+def _imagenet(path: Path) -> dict[str, Tensor]:
+    origin = "timm's page on the Hugging Face hub (resnet50.tv_in1k, …) or the release page of Swin's authors"
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or cut short ({error}). Get it again from {origin}.") from error
+    content = read_torch_file(path, origin)
+    weights = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
+        raise ValueError(f"{path} holds no weights by name. Get it from {origin}.")
+    return weights
+
+
+def _imagenet_names(model: SgMg) -> dict[str, str]:
+    """Name of ours → name in an ImageNet file."""
+    if not isinstance(model.backbone, ImageSwin):
+        names = {
+            name: name.removeprefix("backbone.body.") for name in model.state_dict() if name.startswith("backbone.")
+        }
+    else:
+        published = published_names(model).items()
+        names = {
+            ours: name.removeprefix("backbone.0.body.") for ours, name in published if ours.startswith("backbone.")
+        }
+    return {ours: theirs for ours, theirs in names.items() if not _left_out(theirs) and not _OUTPUT_NORM.match(theirs)}
+
+
+def _left_out(name: str) -> bool:
+    return bool(_CLASSIFIER.search(name) or DERIVED.search(name))

@@ -1,0 +1,168 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.exports.meta import Wanted, compare, read_wanted
+from pipelines.exports.reading import Entry, Predictions
+from pipelines.files import Folder
+from pipelines.sources.base import Source
+from pipelines.sources.davis import RefDavis17
+from pipelines.sources.refcoco import RefCoco
+from pipelines.sources.ytvos import RefYouTubeVOS
+
+
+def predicted(source: Source) -> Predictions:
+    """The index of complete predictions of a prepared dataset."""
+    entries = []
+    for item in source.items():
+        record = source.read(item).record
+        size = (record.height, record.width)
+        entries += [
+            Entry(record.video, said.id, said.text, size, record.frame_names, 0, said.external_id, said.annotator, ())
+            for said in record.expressions
+        ]
+    return Predictions(Folder("run"), source.dataset, source.split, "", tuple(entries))
+
+
+def ytvos(kit: Path, split: str = "valid") -> Predictions:
+    return predicted(RefYouTubeVOS(Folder(str(kit / "refytvos")), split))
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+@pytest.mark.parametrize("as_file", [True, False])
+def test_complete_predictions_of_every_split_have_no_fault(data_kit: Path, split: str, as_file: bool) -> None:
+    root = data_kit / "refytvos"
+    meta = root / "meta_expressions" / split / "meta_expressions.json" if as_file else root
+    predictions = ytvos(data_kit, split)
+    wanted = read_wanted(str(meta), "ref-youtube-vos", split)
+    assert not compare(predictions, wanted)
+    assert wanted.frames is not None
+    assert wanted.videos.keys() == {entry.video for entry in predictions.entries}
+
+
+def test_valid_is_its_file_without_the_videos_of_test(data_kit: Path, tmp_path: Path) -> None:
+    kit = data_kit / "refytvos/meta_expressions"
+    listed = {
+        split: json.loads((kit / split / "meta_expressions.json").read_text())["videos"] for split in ("valid", "test")
+    }
+    wanted = read_wanted(str(data_kit / "refytvos"), "ref-youtube-vos", "valid")
+    assert wanted.videos.keys() == listed["valid"].keys() - listed["test"].keys()
+    assert "valid without the videos that" in wanted.rule
+    shutil.copytree(kit / "valid", tmp_path / "meta_expressions/valid")
+    with_all = read_wanted(str(tmp_path), "ref-youtube-vos", "valid")
+    assert with_all.videos.keys() == listed["valid"].keys(), "nothing tells which are of test"
+    (tmp_path / "valid/JPEGImages/b8b4d02d43").mkdir(parents=True)
+    assert read_wanted(str(tmp_path), "ref-youtube-vos", "valid").videos.keys() == {"b8b4d02d43"}
+
+
+def test_what_is_missing_strange_or_of_another_size_is_listed(data_kit: Path) -> None:
+    predictions = ytvos(data_kit)
+    wanted = read_wanted(str(data_kit / "refytvos"), "ref-youtube-vos", "valid")
+    entries = list(predictions.entries)
+    first, video = entries[0], entries[-1].video
+    kept = [entry for entry in entries if entry.video != video]
+    changed = replace(predictions, entries=tuple(kept[1:]))
+    faults = compare(changed, wanted)
+    assert faults.missing == [f"video {first.video}, expression 0", f"video {video}"]
+    fewer = replace(first, frame_names=first.frame_names[1:], size=(1, 1))
+    faults = compare(replace(predictions, entries=(*entries, fewer, replace(first, video="other"))), wanted)
+    assert faults.missing == [f"video {first.video}, expression 0, frame {first.frame_names[0]}"]
+    assert faults.others == ["video other"]
+    assert len(faults.sizes) == 1
+    assert f"video {first.video}: (1, 1) predicted, {first.size} its frames" in str(faults)
+
+
+def test_ten_faults_are_listed_and_all_are_counted(data_kit: Path) -> None:
+    predictions = ytvos(data_kit)
+    wanted = read_wanted(str(data_kit / "refytvos"), "ref-youtube-vos", "valid")
+    entries = tuple(replace(entry, frame_names=entry.frame_names[:1]) for entry in predictions.entries)
+    said = str(compare(replace(predictions, entries=entries), wanted))
+    asked = sum(len(expressions) * (len(frames) - 1) for expressions, frames in wanted.videos.values())
+    assert said.startswith(f"{asked} missing: video ")
+    assert said.count("frame ") == 10
+    assert said.endswith("…")
+
+
+def test_the_file_of_another_dataset_is_refused(data_kit: Path) -> None:
+    wanted = read_wanted(str(data_kit / "refdavis"), "ref-davis17", "valid")
+    with pytest.raises(ValueError, match="which are predictions of ref-youtube-vos valid"):
+        compare(ytvos(data_kit), wanted)
+
+
+@pytest.mark.parametrize("layout", ["refdavis", "refdavis_raw"])
+def test_ref_davis_is_compared_with_either_layout(data_kit: Path, layout: str) -> None:
+    predictions = predicted(RefDavis17(Folder(str(data_kit / layout)), "valid"))
+    wanted = read_wanted(str(data_kit / layout), "ref-davis17", "valid")
+    assert not compare(predictions, wanted)
+    assert wanted.frames is not None
+    faults = compare(replace(predictions, entries=predictions.entries[:-1]), wanted)
+    assert faults.missing == [f"video {predictions.entries[-1].video}, expression {predictions.entries[-1].expression}"]
+
+
+def test_mevis_is_compared_with_the_file_of_its_split(tmp_path: Path) -> None:
+    videos = {"v": {"frames": ["00000", "00001"], "expressions": {"0": {"exp": "the one that turns"}}}}
+    (tmp_path / "valid").mkdir()
+    (tmp_path / "valid/meta_expressions.json").write_text(json.dumps({"videos": videos}))
+    wanted = read_wanted(str(tmp_path), "mevis", "valid")
+    assert wanted.videos == {"v": (("0",), ("00000", "00001"))}
+    assert read_wanted(str(tmp_path / "valid/meta_expressions.json"), "mevis", "valid") == wanted
+
+
+@pytest.mark.parametrize("meta", ["refcoco", "refcoco/refcoco", "refcoco/refcoco/instances_refcoco_val.json"])
+def test_results_are_compared_with_the_images_of_the_ground_truth(data_kit: Path, meta: str) -> None:
+    predictions = predicted(RefCoco(Folder(str(data_kit / "refcoco")), "val"))
+    wanted = read_wanted(str(data_kit / meta), "refcoco", "val")
+    assert not compare(predictions, wanted)
+    first, *others = predictions.entries
+    faults = compare(replace(predictions, entries=(*others[1:], replace(others[0], size=(1, 1)))), wanted)
+    assert faults.missing == [f"image {first.external_id}"]
+    assert faults.sizes == [f"image {others[0].external_id}"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("a2d-sentences", "a2d/a2d_sentences_test_annotations_in_coco_format.json"),
+        ("jhmdb-sentences", "jhmdb/jhmdb_sentences_gt_annotations_in_coco_format.json"),
+    ],
+)
+def test_ground_truths_are_found_in_the_folder_of_their_dataset(data_kit: Path, dataset: str, name: str) -> None:
+    by_file = read_wanted(str(data_kit / name), dataset, "test")
+    assert by_file == read_wanted(str((data_kit / name).parent), dataset, "test")
+    assert {image["id"] for image in json.loads((data_kit / name).read_text())["images"]} == by_file.images.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "is no JSON"),
+        (b"[]", "holds a list, not an object"),
+        (b"{}", 'has no object "videos"'),
+        (b'{"videos": {"v": {}}}', "'frames' should be a list"),
+        (b'{"videos": {"../v": {}}}', "would leave its folder"),
+    ],
+)
+def test_a_damaged_meta_file_is_told(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "meta.json").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        read_wanted(str(tmp_path / "meta.json"), "ref-youtube-vos", "valid")
+
+
+def test_a_file_that_is_not_there_and_a_dataset_without_one_are_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"meta_expressions/valid/meta_expressions\.json does not exist"):
+        read_wanted(str(tmp_path), "ref-youtube-vos", "valid")
+    with pytest.raises(FileNotFoundError, match="Give the ground truth in COCO's format"):
+        read_wanted(str(tmp_path / "none.json"), "refcoco", "val")
+    with pytest.raises(ValueError, match="'own' has no meta file"):
+        read_wanted(str(tmp_path), "own", "all")
+    (tmp_path / "truth.json").write_text(json.dumps({"images": [{"id": 1}]}))
+    with pytest.raises(ValueError, match="no ground truth in COCO's format"):
+        read_wanted(str(tmp_path / "truth.json"), "refcoco", "val")
+
+
+def test_a_file_that_asks_for_nothing_fits_nothing(data_kit: Path) -> None:
+    with pytest.raises(ValueError, match="asks for nothing that"):
+        compare(ytvos(data_kit), Wanted("meta.json", "all its videos"))

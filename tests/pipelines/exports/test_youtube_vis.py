@@ -1,0 +1,129 @@
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from pipelines.exports.reading import Predictions, read_predictions
+from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
+from pipelines.files import Folder
+
+# pycocotools decodes by an array interface that numpy has since changed.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+
+@pytest.fixture
+def masks(blobs: Any) -> dict[tuple[str, str], np.ndarray]:
+    found = {("a", "0"): blobs(3, seed=1), ("a", "1"): blobs(3, seed=2), ("b", "0"): blobs(2, 4, 5, seed=3)}
+    found["a", "1"][1] = False
+    return found
+
+
+@pytest.fixture
+def predictions(predict: Any, save: Any, masks: dict[tuple[str, str], np.ndarray]) -> Predictions:
+    """Two sentences about one video, one of them about another too; the second loses its object in a frame."""
+    return read_predictions(save({"v.parquet": [predict(*key, each, dataset="own") for key, each in masks.items()]}))
+
+
+def test_tracks_have_the_schema_of_youtube_vis(
+    predictions: Predictions, masks: dict[tuple[str, str], np.ndarray], tmp_path: Path
+) -> None:
+    out = Folder(str(tmp_path))
+    assert write_youtube_vis(predictions, out, "a.json") == 3
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["info"] == {"dataset": "own", "split": "valid", "fingerprint": "a checkpoint"}
+    assert content["categories"] == [{"id": 1, "name": "the 0th thing"}, {"id": 2, "name": "the 1th thing"}]
+    assert [(video["id"], video["width"], video["height"], video["length"]) for video in content["videos"]] == [
+        (1, 9, 6, 3),
+        (2, 5, 4, 2),
+    ]
+    assert content["videos"][1]["file_names"] == ["b/00000", "b/00005"]
+    assert [(one["id"], one["video_id"], one["category_id"]) for one in content["annotations"]] == [
+        (1, 1, 1),
+        (2, 1, 2),
+        (3, 2, 1),
+    ]
+    for one in content["annotations"]:
+        expected = masks[one["video"], one["expression"]]
+        assert one["score"] == 0.75
+        assert one["iscrowd"] == 0
+        assert len(one["segmentations"]) == len(one["bboxes"]) == len(one["areas"]) == len(expected)
+        for mask, segmentation, box, area in zip(
+            expected, one["segmentations"], one["bboxes"], one["areas"], strict=True
+        ):
+            if segmentation is None:
+                assert not mask.any()
+                assert box is area is None
+            else:
+                np.testing.assert_array_equal(coco_mask.decode(segmentation), mask)
+                np.testing.assert_allclose(coco_mask.toBbox(segmentation), box)
+                assert area == mask.sum()
+    assert content["annotations"][1]["segmentations"][1] is None
+    assert check_tracks(predictions, out, "a.json").startswith("3 annotations of 3 expressions")
+
+
+def test_segments_of_a_long_video_are_one_track(predict: Any, save: Any, blobs: Any, tmp_path: Path) -> None:
+    masks = blobs(5)
+    rows = [
+        predict("v", "0", masks[:3], frame_names=("0", "1", "2")),
+        predict("v", "0", masks[3:], frame_names=("3", "4"), segment=1, start_frame=3),
+    ]
+    predictions = read_predictions(save({"1.parquet": rows[1:], "2.parquet": rows[:1]}))
+    assert write_youtube_vis(predictions, Folder(str(tmp_path)), "a.json") == 1
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["videos"][0]["file_names"] == [f"v/{number}" for number in range(5)]
+    found = np.stack([coco_mask.decode(mask) for mask in content["annotations"][0]["segmentations"]])
+    np.testing.assert_array_equal(found, masks)
+
+
+def test_expressions_asked_at_different_frames_share_a_time_line(
+    predict: Any, save: Any, blobs: Any, tmp_path: Path
+) -> None:
+    values = {"dataset": "a2d-sentences"}
+    rows = [
+        predict("v", "0", blobs(2), frame_names=("00011", "00033"), **values),
+        predict("v", "1", blobs(1), frame_names=("00022",), **values),
+    ]
+    write_youtube_vis(read_predictions(save({"v.parquet": rows})), Folder(str(tmp_path)), "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["videos"][0]["file_names"] == ["v/00011", "v/00022", "v/00033"]
+    shown = [[mask is not None for mask in one["segmentations"]] for one in content["annotations"]]
+    assert shown == [[True, False, True], [False, True, False]]
+
+
+def test_frames_load_as_a_coco_dataset(
+    predictions: Predictions, masks: dict[tuple[str, str], np.ndarray], tmp_path: Path
+) -> None:
+    out = Folder(str(tmp_path))
+    assert write_coco_frames(predictions, out, "a.json") == 7
+    with contextlib.redirect_stdout(io.StringIO()):
+        content = COCO(str(tmp_path / "a.json"))
+    assert [image["file_name"] for image in content.loadImgs(content.getImgIds())] == [
+        "a/00000",
+        "a/00005",
+        "a/00010",
+        "b/00000",
+        "b/00005",
+    ]
+    (image,) = [image for image in content.imgs.values() if image["file_name"] == "a/00010"]
+    first, second = content.loadAnns(content.getAnnIds(imgIds=[image["id"]]))
+    np.testing.assert_array_equal(content.annToMask(first), masks["a", "0"][2])
+    np.testing.assert_array_equal(content.annToMask(second), masks["a", "1"][2])
+    assert [category["name"] for category in content.loadCats(content.getCatIds())] == [
+        "the 0th thing",
+        "the 1th thing",
+    ]
+    assert check_tracks(predictions, out, "a.json").startswith("7 annotations of 3 expressions")
+
+
+def test_the_check_finds_annotations_of_what_is_not_there(predictions: Predictions, tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    write_youtube_vis(predictions, out, "a.json")
+    out.write("a.json", out.read("a.json").replace(b'"video_id":2', b'"video_id":3'))
+    with pytest.raises(ValueError, match="annotation 3 speaks of what is not there"):
+        check_tracks(predictions, out, "a.json")

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from pipelines.files import Folder
+from pipelines.problems import LayoutError
+from pipelines.sources.catalog import DATASETS, entry_of
+
+SPLITS = {"jhmdb-sentences": "test"}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_dataset_opens_under_its_name(name: str, tmp_path: Path) -> None:
+    split = SPLITS.get(name, "train")
+    source = entry_of(name).open(Folder(str(tmp_path)), split, 90)
+    assert (source.dataset, source.split) == (name, split)
+    assert getattr(source, "quality", 90) == 90
+    with pytest.raises(LayoutError):
+        source.items()
+
+
+def test_images_share_a_file_more_than_videos_do() -> None:
+    assert entry_of("refcocog").rows_per_shard > entry_of("mevis").rows_per_shard
+
+
+def test_a_wrong_name_prints_the_choices() -> None:
+    with pytest.raises(LayoutError, match=r"no dataset 'refcoco-plus'. Choose one of: own, refcoco, refcoco\+,"):
+        entry_of("refcoco-plus")

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import contact_sheet as sheets
+from pipelines.contact_sheet import BOX, HEIGHT, OUTLINE, WIDTH, Tile, contact_sheet, prepared_tiles, record_tile
+from pipelines.files import Folder
+from pipelines.prepare import finish, plan_shards
+from pipelines.prepared import Manifest
+from pipelines.shard import ShardWriter
+from pipelines.sources.a2d import A2DSentences
+from pipelines.sources.base import Source
+from pipelines.sources.refcoco import RefCoco
+from pipelines.sources.ytvos import RefYouTubeVOS
+
+
+def tile(caption: str = "a dog", t: int = 1, width: int = 300, height: int = 200) -> Tile:
+    masks = np.zeros((t, height, width), dtype=np.bool_)
+    masks[:, 50:100, 60:120] = True
+    frames = np.full((t, height, width, 3), 90, dtype=np.uint8)
+    return Tile(frames, masks, [(60.0, 50.0, 119.0, 99.0)] * t, caption)
+
+
+def pixels_of(colour: tuple[int, int, int], *tiles: Tile) -> np.ndarray:
+    return (np.asarray(contact_sheet(tiles)) == colour).all(axis=-1)
+
+
+def prepared(source: Source, out: Path) -> Manifest:
+    folder = Folder(str(out))
+    plans = plan_shards(source, {}, 2)
+    for plan in plans:
+        ShardWriter(source, folder).write(plan)
+    return finish(plans, source, folder, {})
+
+
+def test_the_outline_goes_round_the_object_and_hides_none_of_it() -> None:
+    bare = Tile(tile().frames, tile().masks, [None], "a dog")
+    outline = pixels_of(OUTLINE, bare)
+    rows, columns = np.nonzero(outline)
+    assert (np.ptp(rows), np.ptp(columns)) == (50 + 3, 60 + 3)  # two pixels wide, outside
+    assert outline.sum() == 54 * 64 - 50 * 60
+
+
+def test_boxes_are_drawn_where_there_are_any() -> None:
+    with_box = tile()
+    assert pixels_of(BOX, with_box).any()
+    assert not pixels_of(BOX, Tile(with_box.frames, with_box.masks, [None], "a dog")).any()
+
+
+def test_tiles_stand_side_by_side_as_long_as_they_fit() -> None:
+    one, four, five = (contact_sheet([tile()] * number) for number in (1, 4, 5))
+    assert one.size == four.size
+    assert four.width == five.width == WIDTH
+    assert five.height > four.height > HEIGHT
+
+
+def test_a_wide_tile_makes_the_sheet_wider() -> None:
+    assert contact_sheet([tile(t=8)]).width > WIDTH
+
+
+@pytest.mark.parametrize(
+    "caption", ["", "\n", "one two " * 60, "x" * 500, "naïve Ærø", "中文 \U0001f600", "\u202e\x00"]
+)
+def test_any_caption_is_drawn(caption: str) -> None:
+    assert contact_sheet([tile(caption)]).width == WIDTH
+
+
+def test_letters_that_the_font_lacks_are_spelled_and_not_empty_squares() -> None:
+    lines = sheets._wrapped("die Gänse 中", 1000)
+    assert lines == [r"die Gänse \u4e2d"]
+
+
+def test_a_long_caption_is_broken_and_loses_nothing() -> None:
+    text = "the second small red disc that moves to the left behind a tree " + "y" * 120
+    lines = sheets._wrapped(text, 150)
+    assert len(lines) > 5
+    assert all(sheets._font().getlength(line) <= 150 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_nothing_to_show_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no sample"):
+        contact_sheet([])
+
+
+def test_samples_are_spread_over_the_data(data_kit: Path, tmp_path: Path) -> None:
+    source = RefYouTubeVOS(Folder(str(data_kit / "refytvos")), "train")
+    manifest = prepared(source, tmp_path)
+    texts = [said.text for item in source.items() for said in source.read(item).record.expressions]
+    shown = [one.caption.split("\n")[0] for one in prepared_tiles(Folder(str(tmp_path)), manifest, 2)]
+    assert shown == [texts[len(texts) // 4], texts[3 * len(texts) // 4]]
+    every = prepared_tiles(Folder(str(tmp_path)), manifest, 1000)
+    assert [one.caption.split("\n")[0] for one in every] == texts
+
+
+def test_a_tile_shows_the_annotated_frames_with_the_given_boxes(data_kit: Path) -> None:
+    source = A2DSentences(Folder(str(data_kit / "a2d")), "train")
+    record = source.read(source.items()[0]).record
+    expression = record.expressions[0]
+    assert expression.frames
+    found = record_tile(record, expression)
+    names = [record.frame_names[t] for t in expression.frames[:4]]
+    assert found.caption == f"{expression.text}\n{record.video}  {' '.join(names)}"
+    assert len(found.frames) == len(names) < len(record.frames)
+    track = next(track for track in record.objects if track.id in expression.object_ids)
+    assert track.boxes
+    assert found.boxes == [track.boxes[t] for t in expression.frames[:4]]
+    assert found.masks.any(axis=(1, 2)).all()
+
+
+def test_a_tile_of_an_image_has_one_frame_in_its_true_colours(data_kit: Path) -> None:
+    from PIL import Image
+
+    source = RefCoco(Folder(str(data_kit / "refcoco")), "train")
+    record = source.read(source.items()[0]).record
+    found = record_tile(record, record.expressions[0])
+    with Image.open(data_kit / "refcoco/train2014" / f"{record.video}.jpg") as image:
+        wanted = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(found.frames[0] - wanted).mean() < 1
+
+
+def test_a_tile_without_truth_says_so(data_kit: Path) -> None:
+    source = RefYouTubeVOS(Folder(str(data_kit / "refytvos")), "valid")
+    record = source.read(source.items()[0]).record
+    found = record_tile(record, record.expressions[0])
+    assert found.caption.endswith("(truth withheld)")
+    assert not found.masks.any()
+    assert found.boxes == [None] * 4

@@ -1,0 +1,117 @@
+"""What the workers do, without Ray: it only carries tables between them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.asked import AskedFrames, asked_frames
+from pipelines.benchmarks import protocol_of
+from pipelines.files import Folder
+from pipelines.predict_plan import FAILED, PREDICTIONS, plan
+from pipelines.predict_stages import Decode, Write, _table_bytes, _unpacked
+from pipelines.predictions import Prediction, QueryTrack, predictions_table
+from pipelines.prepared import read_manifest
+from pipelines.records import Record
+from prepared_data import a_record, prepared_folder
+
+
+def decoded(folder: Path, records: list[Record]) -> list[pa.Table]:
+    protocol = protocol_of(records[0].dataset, short_side=80)
+    data = Folder(str(prepared_folder(folder, records)))
+    parts = plan(read_manifest(data), protocol)
+    return list(Decode(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
+
+
+def assert_same(one: AskedFrames, other: AskedFrames) -> None:
+    assert one.record == other.record
+    assert one.numbers == other.numbers
+    np.testing.assert_array_equal(one.frames, other.frames)
+
+
+def test_decoded_frames_arrive_as_they_were_sent(tmp_path: Path) -> None:
+    records = [a_record("dog", t=3), a_record("cat", t=1)]
+    for record, table in zip(records, decoded(tmp_path, records), strict=True):
+        _, (asked,), failures = _unpacked(table, 0)
+        assert not failures
+        assert_same(asked, asked_frames(record, protocol_of("ref-youtube-vos", short_side=80)))
+
+
+def test_images_of_different_size_travel_together(tmp_path: Path) -> None:
+    upright = a_record("cat", t=1, dataset="refcoco")
+    records = [replace(a_record("dog", t=1, dataset="refcoco"), expressions=()), upright]
+    (table,) = decoded(tmp_path, records)
+    _, asked, _ = _unpacked(table, 0)
+    assert [one.frames.shape for one in asked] == [(0, 80, 112, 3), (1, 80, 112, 3)]
+
+
+def test_a_frame_that_cannot_be_decoded_costs_only_its_video(tmp_path: Path) -> None:
+    broken = replace(a_record("dog"), frames=(b"", b"no image"))
+    first, second = decoded(tmp_path, [broken, a_record("cat")])
+    _, asked, (failure,) = _unpacked(first, 0)
+    assert (asked, failure.video, failure.stage) == ([], "dog", "decode")
+    assert "frame 00000" in failure.reason
+    assert len(_unpacked(second, 0)[1]) == 1
+
+
+def test_a_shard_that_cannot_be_read_costs_its_row_group(tmp_path: Path) -> None:
+    records = [a_record(name) for name in ("dog", "cat", "cow")]
+    folder = prepared_folder(tmp_path, records)
+    data, protocol = Folder(str(folder)), protocol_of("own")
+    parts = plan(read_manifest(data), protocol)
+    (shard,) = folder.glob("*.parquet")
+    for content in (b"PAR1 and no more", None):
+        shard.write_bytes(content) if content else shard.unlink()
+        tables = list(Decode(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
+        failures = [failure for table in tables for failure in _unpacked(table, 0)[2]]
+        assert [(one.video, one.stage) for one in failures] == [("dog", "read"), ("cat", "read")]
+        assert all(str(shard) in one.reason for one in failures)
+
+
+def test_a_shard_that_is_not_the_one_of_the_manifest_is_said(tmp_path: Path) -> None:
+    parts = plan(read_manifest(Folder(str(prepared_folder(tmp_path, [a_record("dog")])))), protocol_of("own"))
+    prepared_folder(tmp_path, [a_record("cat")])
+    (table,) = Decode(Folder(str(tmp_path)), protocol_of("own"))(pa.table({"part": [parts[0].to_json()]}))
+    (failure,) = _unpacked(table, 0)[2]
+    assert (failure.video, failure.stage) == ("dog", "read")
+    assert "not what the manifest says" in failure.reason
+
+
+def a_prediction(video: str) -> Prediction:
+    track = QueryTrack(("4",), ((0.0, 0.0, 1.0, 1.0),), (0.5,))
+    return Prediction("own", "train", video, "0", "a dog", 2, 2, ("00000",), (track,), 0.5, "f", "made up", "s")
+
+
+def written(out: Path, predictions: list[Prediction], failures: list[dict[str, str]]) -> tuple[bool, bool]:
+    """Whether the unit's file, and the note that something failed, are there afterwards."""
+    row = {
+        "unit": ["u"],
+        "failures": [json.dumps(failures)],
+        "table": pa.array([_table_bytes(predictions_table(predictions))], pa.large_binary()),
+        "count": ["{}"],
+    }
+    assert Write(Folder(str(out)))(pa.table(row)).column_names == ["unit", "failures", "count"]
+    return (out / PREDICTIONS / "u.parquet").is_file(), (out / FAILED / "u.json").is_file()
+
+
+FAILURE = {"video": "cat", "stage": "decode", "reason": "no image"}
+
+
+def test_a_unit_is_written_whole(tmp_path: Path) -> None:
+    assert written(tmp_path, [a_prediction("dog")], []) == (True, False)
+    table = pq.read_table(tmp_path / PREDICTIONS / "u.parquet")
+    assert table.equals(predictions_table([a_prediction("dog")]))
+
+
+def test_what_failed_is_noted_beside_what_did_not_and_forgotten_when_it_is_mended(tmp_path: Path) -> None:
+    assert written(tmp_path, [], [FAILURE]) == (False, True)
+    assert written(tmp_path, [a_prediction("dog")], [FAILURE]) == (True, True)
+    assert written(tmp_path, [a_prediction("dog"), a_prediction("cat")], []) == (True, False)
+    assert pq.read_table(tmp_path / PREDICTIONS / "u.parquet").num_rows == 2
+
+
+def test_a_video_without_sentences_is_done_all_the_same(tmp_path: Path) -> None:
+    assert written(tmp_path, [], []) == (True, False)

@@ -1,0 +1,67 @@
+"""A video of hours takes the memory of one of minutes, in the parent and in the process that decodes."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FPS = 25
+MINUTES = 2
+HOURS = 2
+
+READ = """
+    import json, resource, sys
+    from pipelines.video import VideoDecoder
+    from pipelines.video_list import Video
+    from pipelines.video_plan import segments
+
+    video = Video(sys.argv[1])
+    with VideoDecoder() as decoder:
+        timeline = decoder.timeline(video, shots=sys.argv[2] == "shots")
+        frames = windows = 0
+        for segment in segments(video, timeline, overlap=0, windows_each=None if sys.argv[2] == "whole" else 25):
+            for window in decoder.windows(segment):
+                frames, windows = frames + len(window.frames), windows + 1
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    print(json.dumps([frames, windows, *(resource.getrusage(one).ru_maxrss // 1024 for one in who)]))
+"""
+
+
+def _moving(count: int) -> Iterator[np.ndarray]:
+    base = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    return (np.roll(base, place, axis=1) for place in range(count))
+
+
+def _peaks(path: Path, how: str) -> tuple[int, int, int]:
+    """Frames that were read, and the most MiB the reading process and its child ever held."""
+    words = [sys.executable, "-c", textwrap.dedent(READ), str(path), how]
+    frames, windows, parent, child = json.loads(
+        subprocess.run(words, check=True, capture_output=True, timeout=240).stdout
+    )
+    assert windows == -(-frames // 36)
+    return frames, parent, child
+
+
+@pytest.mark.slow
+def test_two_hours_peak_like_two_minutes(make_video: Callable[..., Path]) -> None:
+    short = make_video("short.mp4", _moving(MINUTES * 60 * FPS), codec="mpeg4")
+    long = make_video("long.mp4", _moving(HOURS * 3600 * FPS), codec="mpeg4")
+    all_pixels = HOURS * 3600 * FPS * 48 * 64 * 3 // 2**20
+    for how in ("whole", "parts"):
+        _, *few = _peaks(short, how)
+        frames, *many = _peaks(long, how)
+        print(few, many)
+        assert frames == HOURS * 3600 * FPS
+        assert all(grown - base < all_pixels / 15 for grown, base in zip(many, few, strict=True)), (few, many)
+
+
+@pytest.mark.slow
+def test_looking_for_cuts_peaks_no_higher(make_video: Callable[..., Path]) -> None:
+    _, *few = _peaks(make_video("short.mp4", _moving(1000), codec="mpeg4"), "shots")
+    _, *many = _peaks(make_video("long.mp4", _moving(20000), codec="mpeg4"), "shots")
+    assert all(grown - base < 20 for grown, base in zip(many, few, strict=True)), (few, many)
