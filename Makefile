@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 CODE := sgmg pipelines jobs tests
 
-.PHONY: help setup demo test check bench ui
+.PHONY: help setup demo learn test check bench ui
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -41,8 +41,16 @@ check: $(STAMP) ## lint, formatting, types, and which package may import which
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
+learn: $(STAMP) ## a quarter of an hour of learning, and a check that the model needs the words
+	$(BIN)/python jobs/demo.py --storage $(STORAGE)/learn --images 1200 --videos 200 --valid-videos 24 \
+		--pretrain-steps 700 --finetune-steps 400 --shuffled
+
 bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python tests/benchmarks/clips.py
+	$(BIN)/python tests/benchmarks/predict.py
+	$(BIN)/python tests/benchmarks/exports.py
+	$(BIN)/python tests/benchmarks/scoring.py
 
 ui: $(STAMP) ## MLflow over the runs in STORAGE, on http://127.0.0.1:PORT
 	@mkdir -p $(STORAGE)

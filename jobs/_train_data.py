@@ -88,6 +88,7 @@ def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> Clip
 
 def _changed(recipe: ClipRecipe, config: TrainConfig) -> ClipRecipe:
     """The recipe with what the config wants otherwise."""
+    recipe = replace(recipe, resize=config.resize)
     if config.short_sides:
         recipe = replace(recipe, geometry=geometry_of(config.short_sides))
     if not config.flip:

@@ -1,212 +1,229 @@
-"""Teaches the `tiny` model, from nothing and on a CPU, to find what a sentence speaks of in small made-up clips.
+"""The whole story on a small made-up dataset: prepare, pre-train, fine-tune, predict, zip, score. On a CPU, in minutes.
 
-It learns for a few minutes, is asked about clips it has never seen, and is scored against two baselines. It leaves a
-checkpoint, a picture and an MLflow run behind; `make ui` shows the run. Nothing is downloaded.
+The data are drawn in the official layouts of RefCOCO and Ref-YouTube-VOS; every step is a Ray job, tracked in MLflow.
+Again, it goes on where it was stopped and reuses what is done. --data DIR takes a real Ref-YouTube-VOS folder instead.
 """
 
-import argparse
-import itertools
 import json
-import logging
+import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
-import numpy as np
-import torch
-from PIL import Image, ImageDraw
+import ray
+from ray.job_submission import JobStatus, JobSubmissionClient
 
-from sgmg.batch import ClipBatch, ClipTargets
-from sgmg.boxes import unit_from_pixels, xyxy_to_cxcywh
-from sgmg.checkpoints import save
-from sgmg.config import SgMgConfig
-from sgmg.losses import check_finite
-from sgmg.masks import mask_to_xyxy
-from sgmg.metrics import score_track, total_scores
-from sgmg.model import SgMg
-from sgmg.objective import Objective
-from sgmg.optim import LearningRates, optimizer_for
-from sgmg.preprocess import normalize, pad_clips
-from sgmg.segmenter import Segmenter
-from sgmg.tokenizer import Tokenizer
+from jobs.runtime import Exit, JobError, durable_folder, run, write_config
+from pipelines.files import Folder
+from pipelines.score import figures, score_video
+from pipelines.scoring.baselines import box_everywhere, mean_box, whole_frame
+from pipelines.shuffled import write_shuffled
+from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
+from pipelines.truth_parts import read_truths
 
-COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (235, 210, 40)}
-SHAPES = ("disc", "square", "triangle")
-SENTENCES = [f"the {colour} {shape}" for colour, shape in itertools.product(COLOURS, SHAPES)]
-SIDE, FRAMES, OBJECTS = 160, 2, 3
-TRAIN_SEED, VALID_SEED = 0, 1
+JOBS = Path(__file__).resolve().parent
+_ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
+SIDE = 160
+"""Pixels a side of the made-up frames: the fewest the model takes."""
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What the demo is asked to do."""
+    """How much to draw and to learn. The defaults take a few minutes on two cores."""
 
-    storage: Path = Path("runs")
-    steps: int = 250
-    clips_per_step: int = 4
-    valid_clips: int = 12
-    rate: float = 1e-3
+    storage: str = "runs"
+    """Folder for everything: data, runs, MLflow's database, results."""
+    data: str = ""
+    """A Ref-YouTube-VOS folder as its owners distribute it, instead of made-up data."""
+    images: int = 500
+    """Made-up images to pre-train on."""
+    videos: int = 80
+    """Made-up videos to fine-tune on."""
+    valid_videos: int = 12
+    """Made-up videos to be asked about, none of which was learned from."""
+    pretrain_steps: int = 250
+    """Optimiser steps of 8 images."""
+    finetune_steps: int = 120
+    """Optimiser steps of 4 clips."""
+    workers: int = 2
+    """Training processes."""
+    shuffled: bool = False
+    """Also ask with the sentences of a video shuffled: how much the model needs their words."""
+    seed: int = 0
+    """Of the drawing and of the training."""
 
 
 @dataclass(frozen=True)
-class Clip:
-    """Frames, and the mask of what each sentence speaks of."""
+class Results:
+    """J&F of the model and of what it should beat, and where to look. `shuffled` is None where it was not asked."""
 
-    frames: np.ndarray  # t h w 3, uint8
-    sentences: list[str]
-    masks: np.ndarray  # e t h w, bool
-
-
-def draw_clip(rng: np.random.Generator) -> Clip:
-    """Objects of different colour and shape that cross a noisy background; later ones hide earlier ones."""
-    kinds = [SENTENCES[index] for index in rng.permutation(len(SENTENCES))[:OBJECTS]]
-    starts, speeds = rng.uniform(25, SIDE - 25, (OBJECTS, 2)), rng.uniform(-12, 12, (OBJECTS, 2))
-    radii = rng.uniform(14, 28, OBJECTS)
-    frames, masks = [], np.zeros((OBJECTS, FRAMES, SIDE, SIDE), dtype=bool)
-    texture = rng.integers(60, 190, (SIDE // 8, SIDE // 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
-    for t in range(FRAMES):
-        frame = np.clip(texture + rng.integers(-15, 16, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
-        for index, kind in enumerate(kinds):
-            _, colour, shape = kind.split()
-            mask = _shape(shape, starts[index] + t * speeds[index], radii[index])
-            masks[:, t, mask] = False
-            masks[index, t] = mask
-            frame[mask] = COLOURS[colour]
-        frames.append(frame)
-    return Clip(np.stack(frames), kinds, masks)
+    model: float
+    whole_frame: float
+    mean_box: float
+    shuffled: float | None
+    submission: Path
+    pictures: Path
 
 
-def _shape(shape: str, centre: np.ndarray, radius: float) -> np.ndarray:
-    x, y = centre
-    image = Image.new("1", (SIDE, SIDE))
-    draw = ImageDraw.Draw(image)
-    box = (x - radius, y - radius, x + radius, y + radius)
-    match shape:
-        case "disc":
-            draw.ellipse(box, fill=1)
-        case "square":
-            draw.rectangle(box, fill=1)
-        case _:
-            draw.polygon([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], fill=1)
-    return np.asarray(image)
+def main(config: DemoConfig) -> Exit:
+    """Runs every step that is not done yet, prints the scores and where everything lies.
 
-
-def batch_of(clips: list[Clip], tokenizer: Tokenizer) -> tuple[ClipBatch, ClipTargets]:
-    """Clips as the model sees them, and what it should answer."""
-    frames, padding, sizes = pad_clips([normalize(clip.frames) for clip in clips], multiple=32)
-    words, word_padding = tokenizer([sentence for clip in clips for sentence in clip.sentences])
-    masks = np.concatenate([clip.masks for clip in clips])
-    boxes = torch.from_numpy(mask_to_xyxy(masks)).float()
-    clip_of = torch.arange(len(clips)).repeat_interleave(OBJECTS)
-    valid = torch.from_numpy(masks.any(axis=(2, 3)))
-    targets = ClipTargets(
-        masks=torch.from_numpy(masks),
-        boxes=xyxy_to_cxcywh(unit_from_pixels(boxes, sizes[clip_of][:, None])) * valid[..., None],
-        valid=valid,
-        weight=valid.any(dim=1).float(),
-    )
-    return ClipBatch(frames, padding, sizes, words, word_padding, clip_of), targets
-
-
-def train(config: DemoConfig, tokenizer: Tokenizer) -> SgMg:
-    """The model after `steps` of fresh clips."""
-    torch.manual_seed(TRAIN_SEED)
-    rng = np.random.default_rng(TRAIN_SEED)
-    model = SgMg(SgMgConfig.preset("tiny"))
-    objective = Objective(model).train()
-    rate = config.rate
-    optimizer = optimizer_for(model, LearningRates(rate, rate, rate, rate))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, config.steps, pct_start=0.1)
-    started = time.monotonic()
-    for step in range(config.steps):
-        batch, targets = batch_of([draw_clip(rng) for _ in range(config.clips_per_step)], tokenizer)
-        losses = objective(batch, targets)
-        check_finite(losses, step)
-        optimizer.zero_grad()
-        losses["total"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 10 == 0 or step == config.steps - 1:
-            logged = {name: loss.item() for name, loss in losses.items()} | {"gradient_norm": norm.item()}
-            mlflow.log_metrics(logged, step=step)
-            speed = config.clips_per_step * (step + 1) / (time.monotonic() - started)
-            print(f"step {step:4} of {config.steps}  loss {logged['total']:7.3f}  {speed:5.1f} clips/s", flush=True)
-    return model
-
-
-def evaluate(clips: list[Clip], segmenter: Segmenter) -> dict[str, float]:
-    """J&F of the model, of the whole frame, and of a box in the middle, over clips it has not seen."""
-    answers = {"model": [segmenter(clip.frames, clip.sentences).masks for clip in clips]}
-    answers["whole frame"] = [np.ones_like(clip.masks) for clip in clips]
-    middle = np.zeros((SIDE, SIDE), dtype=bool)
-    middle[SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4] = True
-    answers["middle box"] = [np.broadcast_to(middle, clip.masks.shape) for clip in clips]
-    return {
-        name: total_scores(
-            score_track(f"{index}: {sentence}", masks[e], clip.masks[e])
-            for index, (clip, masks) in enumerate(zip(clips, answer, strict=True))
-            for e, sentence in enumerate(clip.sentences)
-        ).jf_mean
-        for name, answer in answers.items()
-    }
-
-
-def picture(clip: Clip, masks: np.ndarray) -> Image.Image:
-    """A row a sentence: the frames, with what was found tinted white and outlined in black."""
-    rows = []
-    for found in masks:
-        tinted = np.where(found[..., None], clip.frames // 3 + 170, clip.frames)
-        edge = found & ~(np.roll(found, 2, 1) & np.roll(found, -2, 1) & np.roll(found, 2, 2) & np.roll(found, -2, 2))
-        rows.append(np.concatenate([*clip.frames[:1], *np.where(edge[..., None], 0, tinted)], axis=1))
-    image = Image.fromarray(np.concatenate(rows).astype(np.uint8)).resize((2 * SIDE * (FRAMES + 1), 2 * SIDE * OBJECTS))
-    draw = ImageDraw.Draw(image)
-    for row, sentence in enumerate(clip.sentences):
-        draw.text((8, 2 * SIDE * row + 6), sentence, fill="white", stroke_width=2, stroke_fill="black", font_size=22)
-    return image
-
-
-def main(config: DemoConfig) -> dict[str, float]:
-    """Trains, saves, asks, scores; the J&F of the model and of the baselines."""
-    storage = config.storage.resolve()
-    out = storage / "demo"
-    out.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(f"sqlite:///{storage / 'mlflow.db'}")
-    experiment = mlflow.get_experiment_by_name("demo")
-    experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(
-        "demo", artifact_location=(storage / "artifacts").as_uri()
-    )  # fmt: skip
-    settings = {name: str(value) for name, value in asdict(config).items()}
-    (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    with mlflow.start_run(experiment_id=experiment_id, log_system_metrics=True):
-        mlflow.log_params(settings)
-        tokenizer = Tokenizer.train(SENTENCES)
-        model = train(config, tokenizer)
-        save(out / "checkpoint", model, tokenizer=tokenizer, notes={"data": "made-up clips", "steps": config.steps})
-        segmenter = Segmenter.from_checkpoint(out / "checkpoint", short_side=SIDE)
-        rng = np.random.default_rng(VALID_SEED)
-        clips = [draw_clip(rng) for _ in range(config.valid_clips)]
-        scores = evaluate(clips, segmenter)
-        mlflow.log_metrics({f"jf {name}": score for name, score in scores.items()})
-        picture(clips[0], segmenter(clips[0].frames, clips[0].sentences).masks).save(out / "overlay.png")
-        mlflow.log_artifact(str(out / "overlay.png"))
+    Raises:
+        JobError: a step failed; its log is printed.
+    """
+    results = demo(config)
+    lines = [("SgMg tiny", results.model), ("a box at the mean position", results.mean_box),
+             ("the whole frame", results.whole_frame)]  # fmt: skip
+    if results.shuffled is not None:
+        lines.insert(1, ("the same, sentences shuffled", results.shuffled))
     print()
-    for name, score in scores.items():
-        print(f"{name:12} J&F {100 * score:5.1f}")
-    print(
-        f"checkpoint   {out / 'checkpoint'}\npicture      {out / 'overlay.png'}\nruns         make ui STORAGE={storage}"
+    for name, score in lines:
+        print(f"{name:30} J&F {100 * score:5.1f}")
+    named = {"J&F": results.model, "mean_box": results.mean_box, "whole_frame": results.whole_frame}
+    if results.shuffled is not None:
+        named["shuffled"] = results.shuffled
+    print("\nRESULT", *(f"{name}={value:.4f}" for name, value in named.items()))
+    print(f"submission   {results.submission}\npictures     {results.pictures}")
+    print(f"runs         make ui STORAGE={durable_folder(config.storage, '--storage').path()}")
+    return Exit.CLEAN
+
+
+def demo(config: DemoConfig) -> Results:
+    """The steps, in order; each is skipped by its own job where it is done."""
+    storage = durable_folder(config.storage, "--storage")
+    root = Path(storage.path())
+    out = root / "demo"
+    write_config(Folder(str(out)), config)
+    with _Submitter() as jobs:
+        if config.data:
+            return _on_real_data(config, Path(config.data).expanduser().resolve(), root, out, jobs)
+        return _on_made_up_data(config, root, out, jobs)
+
+
+def _on_made_up_data(config: DemoConfig, root: Path, out: Path, jobs: "_Submitter") -> Results:
+    drawn = SyntheticConfig(
+        seed=config.seed, train_images=config.images, train_videos=config.videos, valid_videos=config.valid_videos,
+        width=SIDE, height=SIDE,
+    )  # fmt: skip
+    with _said("draw the dataset"):
+        raw = write_synthetic(out / "raw", drawn)
+    images, train, valid = (out / "prepared" / name for name in ("images", "train", "valid"))
+    jobs.run("prepare", f"--dataset refcoco --raw {raw.refcoco} --split train --out {images} --show 8")
+    jobs.run("prepare", f"--dataset ref-youtube-vos --raw {raw.ytvos} --split train --out {train} --show 8")
+    jobs.run("prepare", f"--dataset ref-youtube-vos --raw {raw.ytvos} --split valid --out {valid}")
+    # A core each, so that two of them do not get into each other's way.
+    common = f"--recipe tiny --storage {root} --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
+    learn = f"{common} --seed {config.seed} --epochs 100"
+    jobs.run("pretrain_refcoco", f"{learn} --data {images} --max-steps {config.pretrain_steps}")
+    pretrained = root / "pretrain" / "demo"
+    jobs.run("finetune_ytvos", f"{learn} --data {train} --init {pretrained} --max-steps {config.finetune_steps}")
+    truth = raw.valid_truth
+    checkpoint = root / "finetune" / "demo"
+    score = _asked(jobs, valid, checkpoint, truth, root, out / "valid")
+    submission = out / "ref-youtube-vos.zip"
+    meta = raw.ytvos
+    jobs.run("submit", f"--predictions {out / 'valid'} --format ref-youtube-vos --meta {meta} --out {submission}")
+    shuffled = None
+    if config.shuffled:
+        write_shuffled(Folder(str(valid)), Folder(str(out / "prepared" / "shuffled")), str(truth))
+        shuffled = _asked(jobs, out / "prepared" / "shuffled", checkpoint, truth, root, out / "shuffled")
+    whole, box = _baselines(truth, train)
+    return Results(score, whole, box, shuffled, submission, out / "valid" / "scores" / "pictures")
+
+
+def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: "_Submitter") -> Results:
+    """Truth of valid is withheld: scored is what was learned from, so the figure says only that learning works."""
+    train, valid = (out / "prepared" / name for name in ("train", "valid"))
+    for split, folder in (("train", train), ("valid", valid)):
+        jobs.run("prepare", f"--dataset ref-youtube-vos --raw {raw} --split {split} --out {folder} --short-side {SIDE}")
+    common = f"--recipe tiny --storage {root} --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
+    learn = f"{common} --seed {config.seed} --epochs 100 --data {train}"
+    jobs.run("pretrain_refcoco", f"{learn} --max-steps {config.pretrain_steps}")
+    jobs.run("finetune_ytvos", f"{learn} --init {root / 'pretrain' / 'demo'} --max-steps {config.finetune_steps}")
+    checkpoint = root / "finetune" / "demo"
+    jobs.run(
+        "predict",
+        f"--data {valid} --checkpoint {checkpoint} --storage {root} --out {out / 'valid'} --short-side {SIDE}",
     )
-    return scores
+    submission = out / "ref-youtube-vos.zip"
+    jobs.run("submit", f"--predictions {out / 'valid'} --format ref-youtube-vos --meta {raw} --out {submission}")
+    score = _asked(jobs, train, checkpoint, train, root, out / "train")
+    whole, box = _baselines(train, train)
+    return Results(score, whole, box, None, submission, out / "train" / "scores" / "pictures")
+
+
+def _asked(jobs: "_Submitter", data: Path, checkpoint: Path, truth: Path, root: Path, out: Path) -> float:
+    """J&F of a checkpoint on prepared data."""
+    jobs.run("predict", f"--data {data} --checkpoint {checkpoint} --storage {root} --out {out} --short-side {SIDE}")
+    scores = out / "scores"
+    jobs.run(
+        "evaluate",
+        f"--predictions {out} --truth {truth} --out {scores} --pictures 3 --frames {data} --storage {root}",
+    )
+    return _read_figure(scores / "scores.json", "J&F")
+
+
+def _read_figure(file: Path, name: str) -> float:
+    return float(json.loads(file.read_text(encoding="utf-8"))["figures"][name])
+
+
+def _baselines(truth: Path, train: Path) -> tuple[float, float]:
+    """J&F of the whole frame, and of a box where objects were on average in what was learned from."""
+    truths = list(read_truths(str(truth)))
+    box = mean_box(read_truths(str(train)))
+    whole = [row for one in truths for row in score_video(one, whole_frame(one))]
+    boxes = [row for one in truths for row in score_video(one, box_everywhere(one, box, "mean box"))]
+    return figures(whole)["J&F"], figures(boxes)["J&F"]
+
+
+class _Submitter:
+    """A local Ray with its job server, for as long as the block lasts; or the cluster this job was submitted to."""
+
+    def __enter__(self) -> "_Submitter":
+        context = ray.init(address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1")
+        self.client = JobSubmissionClient(f"http://{context.dashboard_url}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ray.shutdown()
+
+    def run(self, job: str, words: str) -> None:
+        """One job to its end.
+
+        Raises:
+            JobError: it failed; its log is printed.
+        """
+        command = shlex.join([sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words)])
+        with _said(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
+            number = self.client.submit_job(entrypoint=command)
+            shown = 0
+            while (status := self.client.get_job_status(number)) not in _ENDED:
+                shown = self._show(number, shown)
+                time.sleep(1)
+        if status != JobStatus.SUCCEEDED:
+            print(self.client.get_job_logs(number)[-6000:], file=sys.stderr)
+            raise JobError(f"{job} failed; its log is above. The command was: {command}")
+
+    def _show(self, number: str, shown: int) -> int:
+        """Prints what the job says of its steps since the last look."""
+        lines = self.client.get_job_logs(number).splitlines()
+        for line in lines[shown:]:
+            if "jobs._progress" in line:
+                print(f"    {line.partition(': ')[2]}", flush=True)
+        return len(lines)
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Says what begins, and how long it took."""
+    print(f"== {what}", flush=True)
+    started = time.monotonic()
+    yield
+    print(f"   {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", type=Path, default=DemoConfig.storage, help="folder for the results (%(default)s)")
-    parser.add_argument("--steps", type=int, default=DemoConfig.steps, help="optimiser steps (%(default)s)")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
-    found = main(DemoConfig(storage=arguments.storage, steps=arguments.steps))
-    if found["model"] <= max(score for name, score in found.items() if name != "model"):
-        sys.exit("The model is no better than a baseline: it has not learned.")
+    run(DemoConfig, main)

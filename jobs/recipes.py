@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pipelines.geometry import ResizeFilter
 from sgmg.config import PRESETS
 from sgmg.train_step import Precision
 
@@ -61,6 +62,9 @@ class TrainConfig:
     """Let some clips run backwards, where the published recipe does."""
     colour: bool = True
     """Change colours, where the published recipe does."""
+    resize: ResizeFilter = "torch"
+    """How clips are resized: `pillow` exactly as published, or `torch`, off by 1 of 255 in a value of a thousand and
+    three times as fast. Inference always uses Pillow."""
     global_batch: int = 8
     """Clips an optimiser step, over all workers; smaller hardware takes several passes for it."""
     clips_per_pass: int = 1
@@ -167,7 +171,7 @@ class TrainConfig:
 _FINETUNE = TrainConfig(data=())
 _SMALL = {
     "model": "tiny",
-    "short_sides": (128, 144, 160),
+    "short_sides": (160,),
     "rate": 1e-3,
     "backbone_rate": 1e-3,
     "text_rate": 1e-3,

@@ -118,7 +118,7 @@ def train(
     blocks: Any = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
     for table in blocks:
         for place in range(table.num_rows):
-            step.append(_slot(table, place))
+            step.append(slot_of(table, place))
             if len(step) == len(lanes):
                 yield tuple(step)
                 step = []
@@ -168,7 +168,7 @@ def _row(step: int, lane: int) -> dict[str, Any]:
 
 
 def decode_row(row: dict[str, Any]) -> dict[str, Any]:
-    """One row of `read_window` as a clip of plain bytes; `_slot` reads it back without a copy.
+    """One row of `read_window` as a clip of plain bytes; `slot_of` reads it back without a copy.
 
     Raises:
         ValueError: a frame is damaged; the message names the sample.
@@ -191,7 +191,7 @@ def decode_row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _slot(table: pa.Table, place: int) -> Slot:
+def slot_of(table: pa.Table, place: int) -> Slot:
     """A row of `decode_row`; the frames share the memory of the table."""
     row = {name: table[name][place] for name in table.column_names}
     head = (row["step"].as_py(), row["lane"].as_py(), row["sample"].as_py())

@@ -8,9 +8,11 @@ import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.files import Folder
-from pipelines.predict_plan import Part
+from pipelines.predict_actor import Predict
+from pipelines.predict_decode import Decode
+from pipelines.predict_plan import Attempts, Part
 from pipelines.predict_recipe import Recipe
-from pipelines.predict_stages import Attempts, Decode, Predict, Write
+from pipelines.predict_write import Write
 
 _MOST_BLOCKS = 1000
 """Of row groups; more would only cost the scheduler."""

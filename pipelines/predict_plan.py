@@ -1,6 +1,7 @@
 """The work of bulk inference: units, each of which becomes one Parquet file, and which of them are left to do."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -51,6 +52,22 @@ class Failure:
     video: str
     stage: str  # read, decode or predict
     reason: str
+
+
+class Attempts:
+    """How often each unit was begun and not ended: its predictor died. One actor for all of a run."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def begin(self, unit: str) -> int:
+        """How many predictors died of it so far."""
+        self._begun[unit] += 1
+        return self._begun[unit] - 1
+
+    def end(self, unit: str) -> None:
+        """It is well: done again for another reason, it counts from 0."""
+        del self._begun[unit]
 
 
 def plan(manifest: Manifest, protocol: Protocol) -> list[Part]:

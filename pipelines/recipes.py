@@ -38,7 +38,9 @@ class ClipRecipe:
     asks_anchor: bool = False  # only the anchor frame has a target
     annotated_boxes: bool = False  # boxes are the source's own, where it gives them, else those of the masks
     redraws: int = 10  # further draws for a sample without a valid frame, before it is dropped
-    resize: ResizeFilter = "pillow"
+    resize: ResizeFilter = (
+        "torch"  # Ours: the published code uses Pillow; off by 1 of 255 in a value of 1 000, 3x as fast
+    )
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.length == 2:

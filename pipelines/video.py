@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pipelines.problems import BadItem
-from pipelines.video_child import Answer, Child
+from pipelines.video_child import Child
 from pipelines.video_list import Video
 from pipelines.video_plan import LENGTH, OVERLAP, Segment, segments
 from pipelines.video_probe import Timeline, VideoInfo
@@ -69,7 +69,8 @@ class VideoDecoder:
         Raises:
             BadItem: it is gone, unreadable, no video, holds no frame, or took too long.
         """
-        return VideoInfo(**self._answer(video, {"ask": "probe"})["info"])
+        answer, _ = self._child.ask(video, {"ask": "probe"})
+        return VideoInfo(**answer["info"])
 
     def timeline(self, video: Video, shots: bool = False) -> Timeline:
         """When each frame is shown. Reads the whole file; decodes it for cuts, and where packets do not tell (AVI).
@@ -77,9 +78,15 @@ class VideoDecoder:
         Raises:
             BadItem: as `probe`.
         """
-        answer = self._answer(video, {"ask": "timeline", "shots": shots})
-        lists = {name: tuple(answer[name]) for name in ("keys", "times", "cuts")}
-        return Timeline(**{**answer, **lists, "info": VideoInfo(**answer["info"])})
+        answers = self._child.ask(video, {"ask": "timeline", "shots": shots})
+        answer = next(answers)
+        data = np.empty(answer["bytes"], np.uint8)
+        self._child.fill(video, data.data)
+        next(answers)
+        names, times = answer["names"], data[-8 * answer["frames"] :].view(np.float64)
+        keys = data[: 8 * answer["frames"]].view(np.int64) if names is None else tuple(names)
+        info, cuts = VideoInfo(**answer["info"]), tuple(answer["cuts"])
+        return Timeline(info, keys, times, answer["counted"], cuts, answer["note"])
 
     def windows(self, segment: Segment) -> Iterator[Window]:
         """The windows of a segment that have a frame; frames that are damaged are missing, and the note says so.
@@ -88,10 +95,6 @@ class VideoDecoder:
             BadItem: the file cannot be opened, not one frame of the segment decoded, or it took too long.
         """
         return _windows(self._child, segment)
-
-    def _answer(self, video: Video, question: Answer) -> Answer:
-        answers = list(self._child.ask(video, question))
-        return answers[0]
 
 
 def windows(
@@ -122,16 +125,10 @@ class _Reading:
 
     def __init__(self, child: Child, segment: Segment) -> None:
         self.child, self.segment = child, segment
-        self.answers = child.ask(
-            segment.video,
-            {
-                "ask": "frames",
-                "info": asdict(segment.info),
-                "keys": segment.keys,
-                "counted": segment.counted,
-                "seek": segment.seek,
-            },
-        )
+        names = segment.keys if isinstance(segment.keys, tuple) else ()
+        data = b"" if isinstance(segment.keys, tuple) else segment.keys.astype(np.int64).tobytes()
+        how = {"names": names, "counted": segment.counted, "seek": segment.seek}
+        self.answers = child.ask(segment.video, {"ask": "frames", "info": asdict(segment.info), **how}, data)
         self.reason = ""
         self.missing: set[int] = set()
         self.told: set[int] = set()
@@ -196,17 +193,16 @@ def _windows(child: Child, segment: Segment) -> Iterator[Window]:
 def _window(
     segment: Segment, number: int, shot: int, frames: UInt8[np.ndarray, "t h w 3"], got: list[int], note: str
 ) -> Window:
-    indices = [segment.indices[place] for place in got]
-    keys = [segment.keys[place] for place in got]
+    indices = segment.indices[got]
+    keys = segment.keys
     return Window(
         number=segment.first_window + number,
         shot=shot,
         frames=frames,
-        timestamps=np.array([segment.times[place] for place in got]),
-        indices=np.array(indices),
-        names=tuple(
-            PurePosixPath(key).stem if isinstance(key, str) else f"{index:05d}"
-            for key, index in zip(keys, indices, strict=True)
-        ),
+        timestamps=segment.times[got],
+        indices=indices,
+        names=tuple(PurePosixPath(keys[place]).stem for place in got)
+        if isinstance(keys, tuple)
+        else tuple(f"{index:05d}" for index in indices),
         note=note,
     )

@@ -5,6 +5,7 @@ takes its process along. Here both are one bad video; and the child decodes on w
 the pipe holds. They speak JSON and raw pixels, so nothing is unpickled.
 """
 
+import ctypes
 import json
 import logging
 import os
@@ -19,6 +20,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipelines.problems import BadItem
 from pipelines.video_images import images_frames, images_timeline
@@ -45,8 +48,8 @@ class Child:
         self._waited = 0.0
         self._pixels = 0
 
-    def ask(self, video: Video, question: Answer) -> Iterator[Answer]:
-        """The answers, one by one; after one with `pixels`, call `fill` before going on.
+    def ask(self, video: Video, question: Answer, data: bytes = b"") -> Iterator[Answer]:
+        """The answers, one by one; where one comes with `bytes`, call `fill` before going on.
 
         Only the time the parent waits counts towards the limit: what it does between answers is its own affair.
 
@@ -63,10 +66,11 @@ class Child:
         self._waited = 0.0
         whole = False
         process = self._running()
-        text = json.dumps({**question, "path": video.path, "images": video.images, "limit": self._limit})
+        about = {"path": video.path, "images": video.images, "limit": self._limit, "bytes": len(data)}
+        text = json.dumps({**question, **about})
         try:
             assert process.stdin
-            process.stdin.write(text.encode() + b"\n")
+            process.stdin.write(text.encode() + b"\n" + data)
             process.stdin.flush()
             while True:
                 header = bytearray(_HEAD.size)
@@ -74,22 +78,21 @@ class Child:
                 length, self._pixels = _HEAD.unpack(header)
                 body = bytearray(length)
                 self._read(video, memoryview(body))
-                answer = json.loads(body)
+                answer = {**json.loads(body), "bytes": self._pixels}
+                if whole := "bad" in answer or "end" in answer:
+                    self._asked = None
                 if "bad" in answer:
-                    whole = True
                     raise BadItem(video.path, *answer["bad"])
-                if "end" in answer:
-                    whole = True
-                    yield answer
-                    return
                 yield answer
+                if whole:
+                    return
         finally:
-            self._asked = None
-            if not whole:
-                self.close()  # It is still talking about this video.
+            if not whole:  # It is still talking about this video.
+                self._asked = None
+                self.close()
 
     def fill(self, video: Video, pixels: memoryview) -> None:
-        """Reads the pixels of the last answer to where they belong.
+        """Reads the bytes of the last answer to where they belong.
 
         Raises:
             BadItem: as `ask`.
@@ -148,12 +151,13 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; when that ends, so does the pipe.
     for line in sys.stdin.buffer:
         question = json.loads(line)
+        data = sys.stdin.buffer.read(question["bytes"])
         video = Video(question["path"], question["images"])
         # A parent that was killed cannot end a child that hangs: then the clock does, without Python's help.
         alone = question["limit"] + _SETTLE
         signal.setitimer(signal.ITIMER_REAL, alone)
         try:
-            for answer, pixels in _answers(video, question):
+            for answer, pixels in _answers(video, question, data):
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 _send(answers, answer, pixels)
                 signal.setitimer(signal.ITIMER_REAL, alone)
@@ -164,9 +168,10 @@ def serve() -> None:
         except (ValueError, OSError, MemoryError, ArithmeticError) as error:  # what libraries raise at odd files
             _send(answers, {"bad": ["decode", f"it cannot be decoded ({type(error).__name__}: {error})"]})
         signal.setitimer(signal.ITIMER_REAL, 0)
+        _trim()
 
 
-def _answers(video: Video, question: Answer) -> Iterator[tuple[Answer, memoryview]]:
+def _answers(video: Video, question: Answer, data: bytes) -> Iterator[tuple[Answer, memoryview]]:
     if question["ask"] == "probe":
         info = images_timeline(video).info if video.images else probe_file(video)
         yield {"info": asdict(info)}, _NONE
@@ -174,14 +179,21 @@ def _answers(video: Video, question: Answer) -> Iterator[tuple[Answer, memoryvie
         return
     if question["ask"] == "timeline":
         timeline = images_timeline(video) if video.images else file_timeline(video, question["shots"])
-        yield asdict(timeline), _NONE
+        keys, times = timeline.keys, timeline.times
+        names = keys if isinstance(keys, tuple) else None
+        numbers = np.empty(0, np.int64) if isinstance(keys, tuple) else keys
+        rest = {"counted": timeline.counted, "cuts": timeline.cuts, "note": timeline.note}
+        yield (
+            {"info": asdict(timeline.info), "names": names, "frames": len(times), **rest},
+            memoryview(numbers.astype(np.int64).tobytes() + times.astype(np.float64).tobytes()),
+        )
         yield {"end": ""}, _NONE
         return
-    info, keys = VideoInfo(**question["info"]), question["keys"]
+    info = VideoInfo(**question["info"])
     if video.images:
-        found = images_frames(video, info, keys)
+        found = images_frames(video, info, question["names"])
     else:
-        found = file_frames(video, info, keys, question["counted"], question["seek"])
+        found = file_frames(video, info, np.frombuffer(data, np.int64), question["counted"], question["seek"])
     damage = ""
     for frame in found:
         if isinstance(frame, Frame):
@@ -205,3 +217,10 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
     except subprocess.TimeoutExpired:
         return "it closed its pipe"
     return signal.Signals(-code).name if code < 0 else f"exit code {code}, see the log"
+
+
+def _trim() -> None:
+    """Gives freed memory back: opening a long file many times leaves its index in holes of the heap (glibc only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -44,7 +44,7 @@ def images_timeline(video: Video) -> Timeline:
     names = sorted(sizes, key=counted_order)
     fingerprint = hashlib.sha256(repr([(name, sizes[name]) for name in names]).encode()).hexdigest()[:32]
     info = _info(video, names, fingerprint)
-    return Timeline(info, tuple(names), tuple(place / UNTIMED_FPS for place in range(len(names))))
+    return Timeline(info, tuple(names), np.arange(len(names)) / UNTIMED_FPS)
 
 
 def images_frames(video: Video, info: VideoInfo, names: Sequence[str]) -> Iterator[Frame | Damage]:

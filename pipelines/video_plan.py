@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from pipelines.video_list import Video
 from pipelines.video_probe import Timeline, VideoInfo
@@ -16,7 +16,7 @@ GRACE = 0.001
 """Seconds that a frame may be early: Matroska rounds times to a millisecond."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Segment:
     """Consecutive windows of one video: a unit of work, planned once and decoded anywhere, with the same result.
 
@@ -33,9 +33,9 @@ class Segment:
     info: VideoInfo
     number: int
     first_window: int
-    keys: tuple[int, ...] | tuple[str, ...]
-    times: tuple[float, ...]
-    indices: tuple[int, ...]
+    keys: Int[np.ndarray, " n"] | tuple[str, ...]
+    times: Float[np.ndarray, " n"]
+    indices: Int[np.ndarray, " n"]
     windows: tuple[tuple[int, int, int], ...]
     counted: bool = False
     seek: bool = False
@@ -88,7 +88,7 @@ def segments(
 
 def _sampled(timeline: Timeline, fps: float | None, start: float | None, stop: float | None) -> Int[np.ndarray, " n"]:
     """Places of the frames that are asked for."""
-    times = np.asarray(timeline.times)
+    times = timeline.times
     asked = np.ones(len(times), bool)
     if fps is not None:
         if not fps > 0:
@@ -123,17 +123,18 @@ def _segment(
     last: bool,
 ) -> Segment:
     begin, end = spans[0][0], spans[-1][1]
-    asked = places[begin:end].tolist()
+    asked = places[begin:end]
+    keys = timeline.keys
     return Segment(
         video=video,
         info=timeline.info,
         number=number,
         first_window=first_window,
-        keys=tuple(timeline.keys[place] for place in asked),  # pyright: ignore[reportArgumentType] (of one type)
-        times=tuple(timeline.times[place] for place in asked),
-        indices=tuple(asked),
+        keys=tuple(keys[place] for place in asked) if isinstance(keys, tuple) else keys[asked],
+        times=timeline.times[asked],
+        indices=asked,
         windows=tuple((first - begin, past - begin, shot) for first, past, shot in spans),
         counted=timeline.counted,
-        seek=asked[0] > 0,
+        seek=bool(asked[0] > 0),
         note=timeline.note if last else "",
     )

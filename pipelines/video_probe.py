@@ -4,16 +4,19 @@ Runs in the decoder's own process (`pipelines.video_child`): a broken file may h
 """
 
 import hashlib
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+import numpy as np
 import pyarrow as pa
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
+from jaxtyping import Float, Int
 
 from pipelines.problems import BadItem
 from pipelines.video_list import Video, located
@@ -60,9 +63,9 @@ class VideoInfo:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Timeline:
-    """Every frame of a video in the order they are shown.
+    """Every frame of a video in the order they are shown; 16 bytes a frame, so that hours of them are little.
 
     Args:
         keys: what finds a frame again: its time stamp, its place, or the name of the image.
@@ -73,8 +76,8 @@ class Timeline:
     """
 
     info: VideoInfo
-    keys: tuple[int, ...] | tuple[str, ...]
-    times: tuple[float, ...]
+    keys: Int[np.ndarray, " n"] | tuple[str, ...]
+    times: Float[np.ndarray, " n"]
     counted: bool = False
     cuts: tuple[int, ...] = ()
     note: str = ""
@@ -153,7 +156,7 @@ def probe_file(video: Video) -> VideoInfo:
         )
 
 
-def packet_times(video: Video) -> tuple[list[int], Fraction, str] | None:
+def packet_times(video: Video) -> tuple[Int[np.ndarray, " n"], Fraction, str] | None:
     """Time stamps of all frames in the order they are shown, their unit in seconds, and a note, from packets alone.
 
     None where packets do not tell: only decoding will.
@@ -164,23 +167,33 @@ def packet_times(video: Video) -> tuple[list[int], Fraction, str] | None:
     with opened(video) as (container, stream):
         if not set(TRUSTED) & set(container.format.name.split(",")) or stream.time_base is None:
             return None
-        stamps: list[int | None] = []
+        stamps = array("q")
         hidden = 0
         note = ""
         try:
             for packet in container.demux(stream):
-                if packet.size and packet.is_discard:  # an edit list leaves it out
+                stamp = packet.pts
+                if not packet.size:
+                    continue
+                if packet.is_discard:  # an edit list leaves it out
                     hidden += 1
-                elif packet.size:
-                    stamps.append(packet.pts)
+                elif stamp is None:
+                    return None
+                else:
+                    stamps.append(stamp)
         except FFmpegError as error:
             note = f"the file ends early ({error.strerror})"
-        known = sorted(stamp for stamp in stamps if stamp is not None)
-        if len(set(known)) < len(stamps):
+        known = np.unique(np.asarray(stamps, dtype=np.int64))  # sorted
+        if len(known) < len(stamps):
             return None
         if not note and stream.frames > len(known) + hidden:
             note = f"the file ends after {len(known) + hidden} of {stream.frames} frames"
         return known, stream.time_base, note
+
+
+def seconds(stamps: Int[np.ndarray, " n"], unit: Fraction) -> Float[np.ndarray, " n"]:
+    """Time stamps in seconds, each rounded once."""
+    return stamps * unit.numerator / unit.denominator
 
 
 def _duration(container: InputContainer, stream: av.VideoStream) -> float | None:

@@ -3,26 +3,27 @@
 Runs in the decoder's own process (`pipelines.video_child`).
 """
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 
 from pipelines.problems import BadItem
 from pipelines.shots import CutDetector
 from pipelines.video_list import Video
 from pipelines.video_pixels import orientation, rgb, turned
-from pipelines.video_probe import Timeline, VideoInfo, opened, packet_times, probe_file
+from pipelines.video_probe import Timeline, VideoInfo, opened, packet_times, probe_file, seconds
 
 UNTIMED_FPS = 24.0
 """Frames a second of what carries no times: images, and files that give neither times nor a rate."""
+
+_UNTIMED = -1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +52,21 @@ def file_timeline(video: Video, shots: bool) -> Timeline:
     found = packet_times(video)
     if found and not shots:
         stamps, unit, note = found
-        return Timeline(info, tuple(stamps), tuple(float(stamp * unit) for stamp in stamps), note=note)
+        return Timeline(info, stamps, seconds(stamps, unit), note=note)
     seen, cuts, damage = _watched(video, shots)
-    if not seen:
+    if not len(seen):
         raise BadItem(video.path, "decode", f"not one frame can be decoded ({damage or 'it holds none'})")
     if found:
         stamps, unit, note = found
         # A cut may lie in a damaged stretch: the first frame listed from there on begins the shot.
-        places = sorted({bisect_left(stamps, seen[cut] or 0) for cut in cuts})
-        return Timeline(info, tuple(stamps), tuple(float(stamp * unit) for stamp in stamps), False, tuple(places), note)
+        places = np.unique(np.searchsorted(stamps, seen[cuts])).tolist()
+        return Timeline(info, stamps, seconds(stamps, unit), cuts=tuple(places), note=note)
     note = f"part of the file is damaged ({damage})" if damage else ""
-    return Timeline(info, tuple(range(len(seen))), _evened(video, seen, info.fps), True, tuple(cuts), note)
+    return Timeline(info, np.arange(len(seen)), _evened(video, seen, info.fps), True, tuple(cuts), note)
 
 
 def file_frames(
-    video: Video, info: VideoInfo, keys: Sequence[int], counted: bool, seek: bool
+    video: Video, info: VideoInfo, keys: Int[np.ndarray, " n"], counted: bool, seek: bool
 ) -> Iterator[Frame | Damage]:
     """The frames of these keys, which rise, whatever frame the decoder has to begin at.
 
@@ -75,11 +76,10 @@ def file_frames(
     Raises:
         BadItem: it cannot be opened.
     """
-    wanted = set(keys)
     damage = ""
-    last = -1 << 63
-    place = -1
-    for frame in _from(video, keys[0] if seek and not counted else None):
+    last = _UNTIMED
+    place, at = -1, 0
+    for frame in _from(video, int(keys[0]) if seek and not counted else None):
         if isinstance(frame, Damage):
             damage = damage or frame.reason
             continue
@@ -88,7 +88,8 @@ def file_frames(
         if key is None or key <= last:
             continue
         last = key
-        if key in wanted:
+        at += int(np.searchsorted(keys[at:], key))
+        if at < len(keys) and keys[at] == key:
             yield Frame(key, _shown(frame, info), damage)
             damage = ""
         if key >= keys[-1]:
@@ -150,28 +151,28 @@ def _left(stream: av.VideoStream) -> Iterator[av.VideoFrame]:
     stream.codec_context.flush_buffers()
 
 
-def _watched(video: Video, shots: bool) -> tuple[list[int | None], list[int], str]:
+def _watched(video: Video, shots: bool) -> tuple[Int[np.ndarray, " n"], list[int], str]:
     """The time stamps of all frames as they are decoded, the places of cuts among them, and the first damage."""
     detector = CutDetector() if shots else None
-    stamps: list[int | None] = []
+    stamps = array("q")
     damage = ""
     with opened(video) as (container, stream):
         for frame in _decoded(container, stream):
             if isinstance(frame, Damage):
                 damage = damage or frame.reason
                 continue
-            stamps.append(frame.pts)
+            stamps.append(_UNTIMED if frame.pts is None else frame.pts)
             if detector:
                 detector.see(frame)
-    return stamps, detector.cuts if detector else [], damage
+    return np.asarray(stamps, dtype=np.int64), detector.cuts if detector else [], damage
 
 
-def _evened(video: Video, stamps: Sequence[int | None], fps: float | None) -> tuple[float, ...]:
+def _evened(video: Video, stamps: Int[np.ndarray, " n"], fps: float | None) -> Float[np.ndarray, " n"]:
     """Seconds of frames. Stamps that do not rise (AVI gives them in coding order) become even steps from the first."""
     with opened(video) as (_, stream):
-        unit = float(stream.time_base or 0)
-    known = [stamp for stamp in stamps if stamp is not None]
-    if unit and len(known) == len(stamps) and all(a < b for a, b in pairwise(known)):
-        return tuple(stamp * unit for stamp in known)
-    start = min(known, default=0) * unit
-    return tuple(start + place / (fps or UNTIMED_FPS) for place in range(len(stamps)))
+        unit = stream.time_base
+    known = stamps[stamps > _UNTIMED]
+    if unit and len(known) == len(stamps) and (np.diff(stamps) > 0).all():
+        return seconds(stamps, unit)
+    start = float(known.min() * unit) if unit and len(known) else 0.0
+    return start + np.arange(len(stamps)) / (fps or UNTIMED_FPS)

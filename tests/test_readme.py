@@ -1,11 +1,30 @@
-"""README's Python runs as it is printed."""
+"""README: its Python runs as it is printed, its commands are understood by the jobs they name."""
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+
+from jobs import runtime
+from jobs.evaluate import EvaluateConfig
+from jobs.predict import PredictConfig
+from jobs.prepare import PrepareConfig
+from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
+from jobs.submit import SubmitConfig
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+CONFIGS: dict[str, tuple[Any, Any]] = {
+    "prepare": (PrepareConfig, None),
+    "pretrain_refcoco": (TrainConfig, PRETRAIN),
+    "finetune_ytvos": (TrainConfig, FINETUNE),
+    "finetune_a2d": (TrainConfig, A2D),
+    "predict": (PredictConfig, None),
+    "submit": (SubmitConfig, None),
+    "evaluate": (EvaluateConfig, None),
+}
 
 
 def test_the_examples_run_in_the_order_they_are_read() -> None:
@@ -18,6 +37,19 @@ def test_the_examples_run_in_the_order_they_are_read() -> None:
     # The second example is what the Segmenter of the first does inside, but for the resizing.
     assert isinstance(names["scores"], np.ndarray)
     assert masks.shape[:2] == found.shape[:2] == (2, 4)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+COMMANDS = re.findall(r"^python (jobs/\w+\.py) ((?:.*\\\n)*.*)$", README, flags=re.MULTILINE)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize(("job", "words"), COMMANDS, ids=[f"{job} {words[:40]}" for job, words in COMMANDS])
+def test_every_command_is_understood_by_its_job(job: str, words: str) -> None:
+    config, recipes = CONFIGS[Path(job).stem]
+    runtime.parse(config, shlex.split(words.replace("\\\n", " ")), recipes=recipes)
 
 
 def test_every_make_target_it_names_exists() -> None:

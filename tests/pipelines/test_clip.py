@@ -59,7 +59,7 @@ def made(drawn: DrawnClip, of: ClipSample) -> Clip:
 
 
 def with_flip(recipe: ClipRecipe, flip: bool = True) -> ClipRecipe:
-    return replace(recipe, flip=float(flip))
+    return replace(recipe, flip=float(flip), resize="pillow")  # as published
 
 
 def test_a_clip_of_a_video_is_resized_then_mirrored_then_coloured() -> None:
@@ -89,9 +89,7 @@ def test_an_image_is_mirrored_then_resized_and_keeps_its_colours() -> None:
     drawn = drawn_clip(with_flip(SMALL_IMAGE), of)
     clip = made(drawn, of)
     assert drawn.colours == ()
-    np.testing.assert_array_equal(
-        clip.frames[0], transform_image(cv2.flip(PICTURES[0], 1), drawn.geometry, "pillow")
-    )
+    np.testing.assert_array_equal(clip.frames[0], transform_image(cv2.flip(PICTURES[0], 1), drawn.geometry, "pillow"))
 
 
 def test_the_annotated_box_is_the_target_of_an_image_and_of_nothing_else() -> None:
@@ -108,12 +106,10 @@ def test_the_annotated_box_is_the_target_of_an_image_and_of_nothing_else() -> No
 
 
 def test_without_annotated_boxes_those_of_the_masks_are_taken() -> None:
-    drawn = drawn_clip(with_flip(SMALL_IMAGE, False), sample(0, MASKS[:1]))
-    assert drawn.valid == (True,)
-    assert drawn.geometry == drawn_clip(with_flip(SMALL_VIDEO_OF_ONE, False), sample(0, MASKS[:1])).geometry
-
-
-SMALL_VIDEO_OF_ONE = replace(SMALL_IMAGE, annotated_boxes=False)
+    of = sample(0, MASKS[:1])
+    from_masks = replace(SMALL_IMAGE, annotated_boxes=False)
+    assert drawn_clip(SMALL_IMAGE, of) == drawn_clip(from_masks, replace(of, boxes=[(4.0, 8.0, 16.0, 24.0)]))
+    assert drawn_clip(SMALL_IMAGE, of) == drawn_clip(SMALL_IMAGE, replace(of, boxes=[None]))
 
 
 @pytest.mark.parametrize("recipe", [SMALL_VIDEO, SMALL_ASKED])
@@ -122,8 +118,8 @@ def test_boxes_lie_round_the_masks(recipe: ClipRecipe, flip: bool) -> None:
     for seed in range(30):
         clip = made(drawn_clip(with_flip(recipe, flip), sample(), seed), sample())
         found = mask_to_xyxy(clip.masks).astype(float)
-        # A box that ends on the last pixel falls short of the resized object's last one by up to a pixel of the source.
-        np.testing.assert_allclose(clip.boxes[clip.valid], found[clip.valid], atol=4.5)
+        # A box ends on the object's last pixel, which is 3 to 4 pixels wide after resizing.
+        np.testing.assert_allclose(clip.boxes[clip.valid], found[clip.valid], atol=6)
         assert clip.boxes.dtype == np.float32
 
 
@@ -152,28 +148,26 @@ def test_an_object_cropped_away_is_not_valid() -> None:
 
 
 def test_a_flip_changes_the_sentence_and_no_flip_does_not() -> None:
-    flips = []
-    for seed in range(400):
-        drawn = drawn_clip(SMALL_VIDEO, sample(), seed)
+    draws = [drawn_clip(SMALL_VIDEO, sample(), seed) for seed in range(200)]
+    for drawn in draws:
         assert drawn.text == ("the right one" if drawn.flip else "the left one")
-        flips.append(drawn.flip)
-    assert np.mean(flips) == pytest.approx(0.5, abs=0.07)
-    assert made(drawn, sample()).text == drawn.text
+    assert np.mean([drawn.flip for drawn in draws]) == pytest.approx(0.5, abs=0.09)
+    assert made(draws[0], sample()).text == draws[0].text
 
 
 def test_only_clips_of_videos_run_backwards_three_in_ten() -> None:
     def backwards(recipe: ClipRecipe) -> float:
-        clips = [drawn_clip(recipe, sample(), seed).frames for seed in range(400)]
+        clips = [drawn_clip(recipe, sample(), seed).frames for seed in range(200)]
         assert all(list(clip) in (sorted(clip), sorted(clip)[::-1]) for clip in clips)
         return np.mean([list(clip) != sorted(clip) for clip in clips]).item()
 
-    assert backwards(SMALL_VIDEO) == pytest.approx(0.3, abs=0.07)
+    assert backwards(SMALL_VIDEO) == pytest.approx(0.3, abs=0.09)
     assert backwards(SMALL_ASKED) == 0
 
 
 def test_the_asked_frame_is_at_the_first_of_its_places() -> None:
     for anchor in (0, 5, 11):
-        for seed in range(30):
+        for seed in range(10):
             drawn = drawn_clip(SMALL_ASKED, sample(anchor), seed)
             assert drawn.asked == drawn.frames.index(anchor)
             assert drawn.targets == (drawn.asked,)
@@ -222,7 +216,7 @@ def test_a_redraw_goes_on_with_the_next_random_numbers() -> None:
     # Only frame 0 holds the object, which few clips round frame 3 contain.
     masks = [MASKS[0]] + [np.zeros(SIZE, dtype=np.bool_)] * 11
     redraws = Counter()
-    for seed in range(60):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         if (drawn := draw_clip(SMALL_VIDEO, sample(6, masks), rng)) is None:
             redraws["dropped"] += 1

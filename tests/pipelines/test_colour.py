@@ -20,17 +20,15 @@ def by_the_letter(image: np.ndarray, colour: Colour, contrast_first: bool) -> np
         pixels = pixels * np.float32(colour.contrast)
     if colour.saturation is not None:
         hue, saturation, value = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV))
-        pixels = cv2.cvtColor(
-            cv2.merge([hue, saturation * np.float32(colour.saturation), value]), cv2.COLOR_HSV2RGB
-        )
+        pixels = cv2.cvtColor(cv2.merge([hue, saturation * np.float32(colour.saturation), value]), cv2.COLOR_HSV2RGB)
     if not contrast_first and colour.contrast is not None:
         pixels = pixels * np.float32(colour.contrast)
     return pixels[..., list(colour.channels)]
 
 
 @pytest.mark.parametrize("contrast_first", [True, False])
-@pytest.mark.parametrize("saturation", [0.8, 0.93, 1.2])
-@pytest.mark.parametrize("contrast", [None, 0.8, 1.17])
+@pytest.mark.parametrize("saturation", [0.803, 0.93, 1.187])
+@pytest.mark.parametrize("contrast", [None, 0.811, 1.17])
 @pytest.mark.parametrize("brightness", [None, -31.3, 17.9])
 def test_saturation_is_that_of_a_way_through_hsv_on_either_side_of_contrast(
     brightness: float | None, contrast: float | None, saturation: float, contrast_first: bool
@@ -40,7 +38,7 @@ def test_saturation_is_that_of_a_way_through_hsv_on_either_side_of_contrast(
     # HSV in 32 bits is itself off by some 1e-3: where the exact number is whole, it may be cut either way.
     result = apply_colour(noise(), colour)
     assert np.all((result >= np.floor(exact - 4e-3)) & (result <= np.floor(exact + 4e-3)))
-    assert (result == np.floor(exact)).mean() > 0.97
+    assert (result == np.floor(exact)).mean() > 0.98
 
 
 @pytest.mark.parametrize("contrast", [None, 0.83, 1.2])

@@ -39,7 +39,7 @@ def torch_nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return F.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest")[0, 0].bool().numpy()
 
 
-def drawn(recipe: GeometryRecipe, size: tuple[int, int], draws: int = 3000) -> list[Geometry]:
+def drawn(recipe: GeometryRecipe, size: tuple[int, int], draws: int = 1500) -> list[Geometry]:
     rng = np.random.default_rng(0)
     return [draw_geometry(recipe, size, rng) for _ in range(draws)]
 
@@ -58,7 +58,7 @@ def test_half_of_the_clips_are_resized_and_half_enlarged_cropped_and_resized(
     geometries = drawn(recipe, size)
     cap = 640 if recipe is STANDARD else 800
     plain = [geometry for geometry in geometries if geometry.crop is None]
-    assert len(plain) / len(geometries) == pytest.approx(0.5, abs=0.03)
+    assert len(plain) / len(geometries) == pytest.approx(0.5, abs=0.04)
     assert {geometry.size for geometry in plain} == {resized_size(*size, side, cap) for side in at_once}
     crops = [(geometry, geometry.crop) for geometry in geometries if geometry.crop is not None]
     assert {crop.enlarged for _, crop in crops} == {resized_size(*size, side) for side in (400, 500, 600)}
@@ -102,7 +102,7 @@ def test_a_crop_that_does_not_fit_is_refused_at_birth() -> None:
 @pytest.mark.parametrize("size", [(45, 80), (131, 240)])
 def test_frames_are_resized_as_pillow_does_it(size: tuple[int, int]) -> None:
     image = noise(90, 160)
-    expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    expected = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(resize_image(image, size, "pillow"), expected)
 
 

@@ -1,6 +1,7 @@
 """The published recipes, word by word, and what a recipe refuses."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def test_the_published_orders_and_odds() -> None:
     assert [recipe.geometry for recipe in recipes] == [STANDARD, STANDARD, IMAGE, STANDARD]
     assert {recipe.flip for recipe in recipes} == {0.5}
     assert {recipe.redraws for recipe in recipes} == {10}
-    assert {recipe.resize for recipe in recipes} == {"pillow"}
+    assert {recipe.resize for recipe in recipes} == {"torch"}
 
 
 def test_the_published_sizes() -> None:
@@ -53,8 +54,7 @@ def test_any_recipe_takes_small_sizes() -> None:
         ({"resize": "opencv"}, "pillow, torch"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused_at_birth(
-    change: dict[str, object], said: str, as_users_run_it: None
-) -> None:
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_recipe_that_cannot_be_is_refused_at_birth(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         replace(ClipRecipe.video(), **change)

@@ -33,8 +33,10 @@ def test_no_window_crosses_a_cut_on_any_worker(make_video: Callable[..., Path], 
     with VideoDecoder() as one, VideoDecoder() as other:
         timeline = one.timeline(video, shots=True)
         assert list(timeline.cuts) == CUTS
-        assert other.timeline(video, shots=True) == timeline
-        assert one.timeline(video).keys == timeline.keys
+        again = other.timeline(video, shots=True)
+        assert again.cuts == timeline.cuts
+        assert np.array_equal(again.times, timeline.times)
+        assert list(one.timeline(video).keys) == list(timeline.keys)
         (whole,) = segments(video, timeline, length=16, overlap=4)
         for window in one.windows(whole):
             edges = [0, *CUTS, 90]

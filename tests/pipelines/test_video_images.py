@@ -46,7 +46,8 @@ def test_damaged_missing_and_odd_sized_images_are_left_out_and_named(tmp_path: P
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
     (tmp_path / "3.png").unlink()
     Image.fromarray(images[0][:4]).save(tmp_path / "5.png")
-    found = list(images_frames(video, timeline.info, timeline.keys))  # pyright: ignore[reportArgumentType] (names)
+    assert isinstance(timeline.keys, tuple)
+    found = list(images_frames(video, timeline.info, timeline.keys))
     assert [frame.key for frame in found if isinstance(frame, Frame)] == ["0.png", "2.png", "4.png"]
     assert isinstance(found[-1], Damage)
     assert "5.png is 8 x 4, the first image 8 x 6" in found[-1].reason

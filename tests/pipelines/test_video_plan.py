@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipelines.video_list import Video
@@ -13,7 +14,7 @@ INFO = VideoInfo(8, 6, 8, 6, 0, "1", 25.0, None, None, "mov", "h264", "yuv420p",
 
 
 def _timeline(times: list[float], cuts: tuple[int, ...] = (), counted: bool = False, note: str = "") -> Timeline:
-    return Timeline(INFO, tuple(range(100, 100 + len(times))), tuple(times), counted, cuts, note)
+    return Timeline(INFO, np.arange(100, 100 + len(times)), np.array(times), counted, cuts, note)
 
 
 def _every(seconds: float, count: int) -> list[float]:
@@ -21,7 +22,7 @@ def _every(seconds: float, count: int) -> list[float]:
 
 
 def _windows(parts: tuple[Segment, ...]) -> list[tuple[int, ...]]:
-    return [part.indices[first:past] for part in parts for first, past, _ in part.windows]
+    return [tuple(part.indices[first:past].tolist()) for part in parts for first, past, _ in part.windows]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_windows_overlap_and_cover_every_frame(
 ) -> None:
     (one,) = segments(VIDEO, _timeline(_every(0.04, count)), length=length, overlap=overlap)
     assert _windows((one,)) == [tuple(range(first, past)) for first, past in expected]
-    assert one.keys == tuple(range(100, 100 + count))
+    assert list(one.keys) == list(range(100, 100 + count))
 
 
 def test_segments_hold_the_windows_of_the_whole_and_the_overlap_between_them() -> None:
@@ -84,14 +85,14 @@ def test_sampling_takes_the_first_frame_of_every_step_of_time(
 ) -> None:
     (one,) = segments(VIDEO, _timeline(times), fps=fps, length=100)
     assert list(one.indices) == expected
-    assert list(one.times) == [times[place] for place in expected]
+    assert one.times.tolist() == [times[place] for place in expected]
 
 
 def test_a_part_of_the_time_has_the_sampled_frames_of_the_whole() -> None:
     timeline = _timeline(_every(1 / 25, 200))
     (whole,) = segments(VIDEO, timeline, fps=6, length=100)
     (part,) = segments(VIDEO, timeline, fps=6, length=100, start=2.0, stop=4.0)
-    assert part.indices == tuple(place for place in whole.indices if 2 <= place / 25 < 4)
+    assert part.indices.tolist() == [place for place in whole.indices.tolist() if 2 <= place / 25 < 4]
     assert part.seek
 
 

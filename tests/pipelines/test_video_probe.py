@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.problems import BadItem
 from pipelines.video_list import Video, list_videos
-from pipelines.video_probe import packet_times, probe_file
+from pipelines.video_probe import packet_times, probe_file, seconds
 
 RNG = np.random.default_rng(0)
 
@@ -71,7 +71,7 @@ def test_packets_tell_times_in_the_order_of_display(make_video: Callable[..., Pa
     found = packet_times(Video(str(path)))
     assert found is not None
     times, unit, note = found
-    assert [float(time * unit) for time in times] == pytest.approx([stamp / 1000 for stamp in stamps])
+    assert seconds(times, unit).tolist() == pytest.approx([stamp / 1000 for stamp in stamps])
     assert not note
 
 

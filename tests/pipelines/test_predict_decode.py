@@ -1,19 +1,17 @@
-"""What the workers do, without Ray: it only carries tables between them."""
+"""Prepared rows become units of decoded frames, in tables of one row."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.asked import AskedFrames, asked_frames
 from pipelines.benchmarks import protocol_of
 from pipelines.files import Folder
-from pipelines.predict_plan import FAILED, PREDICTIONS, plan
-from pipelines.predict_stages import Decode, Write, _table_bytes, _unpacked
-from pipelines.predictions import Prediction, QueryTrack, predictions_table
+from pipelines.predict_decode import Decode
+from pipelines.predict_parcels import open_decoded
+from pipelines.predict_plan import plan
 from pipelines.prepared import read_manifest
 from pipelines.records import Record
 from prepared_data import a_record, prepared_folder
@@ -35,7 +33,7 @@ def assert_same(one: AskedFrames, other: AskedFrames) -> None:
 def test_decoded_frames_arrive_as_they_were_sent(tmp_path: Path) -> None:
     records = [a_record("dog", t=3), a_record("cat", t=1)]
     for record, table in zip(records, decoded(tmp_path, records), strict=True):
-        _, (asked,), failures = _unpacked(table, 0)
+        _, (asked,), failures = open_decoded(table, 0)
         assert not failures
         assert_same(asked, asked_frames(record, protocol_of("ref-youtube-vos", short_side=80)))
 
@@ -44,17 +42,17 @@ def test_images_of_different_size_travel_together(tmp_path: Path) -> None:
     upright = a_record("cat", t=1, dataset="refcoco")
     records = [replace(a_record("dog", t=1, dataset="refcoco"), expressions=()), upright]
     (table,) = decoded(tmp_path, records)
-    _, asked, _ = _unpacked(table, 0)
+    _, asked, _ = open_decoded(table, 0)
     assert [one.frames.shape for one in asked] == [(0, 80, 112, 3), (1, 80, 112, 3)]
 
 
 def test_a_frame_that_cannot_be_decoded_costs_only_its_video(tmp_path: Path) -> None:
     broken = replace(a_record("dog"), frames=(b"", b"no image"))
     first, second = decoded(tmp_path, [broken, a_record("cat")])
-    _, asked, (failure,) = _unpacked(first, 0)
+    _, asked, (failure,) = open_decoded(first, 0)
     assert (asked, failure.video, failure.stage) == ([], "dog", "decode")
     assert "frame 00000" in failure.reason
-    assert len(_unpacked(second, 0)[1]) == 1
+    assert len(open_decoded(second, 0)[1]) == 1
 
 
 def test_a_shard_that_cannot_be_read_costs_its_row_group(tmp_path: Path) -> None:
@@ -66,7 +64,7 @@ def test_a_shard_that_cannot_be_read_costs_its_row_group(tmp_path: Path) -> None
     for content in (b"PAR1 and no more", None):
         shard.write_bytes(content) if content else shard.unlink()
         tables = list(Decode(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
-        failures = [failure for table in tables for failure in _unpacked(table, 0)[2]]
+        failures = [failure for table in tables for failure in open_decoded(table, 0)[2]]
         assert [(one.video, one.stage) for one in failures] == [("dog", "read"), ("cat", "read")]
         assert all(str(shard) in one.reason for one in failures)
 
@@ -75,43 +73,6 @@ def test_a_shard_that_is_not_the_one_of_the_manifest_is_said(tmp_path: Path) -> 
     parts = plan(read_manifest(Folder(str(prepared_folder(tmp_path, [a_record("dog")])))), protocol_of("own"))
     prepared_folder(tmp_path, [a_record("cat")])
     (table,) = Decode(Folder(str(tmp_path)), protocol_of("own"))(pa.table({"part": [parts[0].to_json()]}))
-    (failure,) = _unpacked(table, 0)[2]
+    (failure,) = open_decoded(table, 0)[2]
     assert (failure.video, failure.stage) == ("dog", "read")
     assert "not what the manifest says" in failure.reason
-
-
-def a_prediction(video: str) -> Prediction:
-    track = QueryTrack(("4",), ((0.0, 0.0, 1.0, 1.0),), (0.5,))
-    return Prediction("own", "train", video, "0", "a dog", 2, 2, ("00000",), (track,), 0.5, "f", "made up", "s")
-
-
-def written(out: Path, predictions: list[Prediction], failures: list[dict[str, str]]) -> tuple[bool, bool]:
-    """Whether the unit's file, and the note that something failed, are there afterwards."""
-    row = {
-        "unit": ["u"],
-        "failures": [json.dumps(failures)],
-        "table": pa.array([_table_bytes(predictions_table(predictions))], pa.large_binary()),
-        "count": ["{}"],
-    }
-    assert Write(Folder(str(out)))(pa.table(row)).column_names == ["unit", "failures", "count"]
-    return (out / PREDICTIONS / "u.parquet").is_file(), (out / FAILED / "u.json").is_file()
-
-
-FAILURE = {"video": "cat", "stage": "decode", "reason": "no image"}
-
-
-def test_a_unit_is_written_whole(tmp_path: Path) -> None:
-    assert written(tmp_path, [a_prediction("dog")], []) == (True, False)
-    table = pq.read_table(tmp_path / PREDICTIONS / "u.parquet")
-    assert table.equals(predictions_table([a_prediction("dog")]))
-
-
-def test_what_failed_is_noted_beside_what_did_not_and_forgotten_when_it_is_mended(tmp_path: Path) -> None:
-    assert written(tmp_path, [], [FAILURE]) == (False, True)
-    assert written(tmp_path, [a_prediction("dog")], [FAILURE]) == (True, True)
-    assert written(tmp_path, [a_prediction("dog"), a_prediction("cat")], []) == (True, False)
-    assert pq.read_table(tmp_path / PREDICTIONS / "u.parquet").num_rows == 2
-
-
-def test_a_video_without_sentences_is_done_all_the_same(tmp_path: Path) -> None:
-    assert written(tmp_path, [], []) == (True, False)

@@ -1,0 +1,52 @@
+"""The first stage of bulk inference: reads row groups of prepared Parquet, and decodes and resizes their frames."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.asked import asked_frames
+from pipelines.benchmarks import Protocol
+from pipelines.files import Folder
+from pipelines.predict_parcels import decoded_parcel
+from pipelines.predict_plan import Failure, Part, Unit
+from pipelines.prepared import read_rows
+from pipelines.problems import BadItem
+from pipelines.records import record_of
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Row groups of prepared Parquet → units of decoded frames."""
+
+    data: Folder
+    protocol: Protocol
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """One table of one row a unit, so that a predictor takes them one at a time."""
+        for text in batch["part"].to_pylist():
+            part = Part.from_json(text)
+            try:
+                rows = read_rows(self.data, part.file, part.row_group)
+            except (OSError, ValueError, pa.ArrowException) as error:
+                reason = f"{self.data.path(part.file)}, row group {part.row_group}: {error}. Prepare the data again."
+                for unit in part.units:
+                    yield decoded_parcel(unit, [], [Failure(video, "read", reason) for video in unit.videos])
+                continue
+            for unit in part.units:
+                yield self._decoded(part, unit, rows)
+
+    def _decoded(self, part: Part, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        asked, failures = [], []
+        for place, video in zip(unit.rows, unit.videos, strict=True):
+            try:
+                if place >= len(rows) or rows[place]["video"] != video:
+                    where = f"{self.data.path(part.file)}, row group {part.row_group}, row {place}"
+                    raise BadItem(video, "read", f"{where} is not what the manifest says. Prepare the data again.")
+                asked.append(asked_frames(record_of(rows[place]), self.protocol))
+            except BadItem as error:
+                failures.append(Failure(video, error.stage, error.reason))
+            except ValueError as error:
+                failures.append(Failure(video, "read", str(error)))
+        return decoded_parcel(unit, asked, failures)
