@@ -39,20 +39,21 @@ def _tiles(forward: Forward) -> list[Tile]:
     batch, targets = forward.batch, forward.targets
     deviation, mean = torch.tensor(STD)[:, None, None], torch.tensor(MEAN)[:, None, None]
     tiles = []
-    for number, (height, width) in enumerate(batch.sizes.tolist()):
+    for expression, number in enumerate(batch.clip_of.tolist()):
+        height, width = batch.sizes[number].tolist()
         frames = batch.frames[number, :, :, :height, :width] * deviation + mean
         pixels = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
         if batch.asked_frame is not None:
             place = int(batch.asked_frame[number])
             pixels = pixels[place : place + 1]
-        boxes = pixels_from_unit(cxcywh_to_xyxy(targets.boxes[number]), batch.sizes[number]).tolist()
-        valid = targets.valid[number].tolist()
+        boxes = pixels_from_unit(cxcywh_to_xyxy(targets.boxes[expression]), batch.sizes[number]).tolist()
+        valid = targets.valid[expression].tolist()
         tiles.append(
             Tile(
                 frames=pixels,
-                masks=targets.masks[number, :, :height, :width].numpy().astype(np.bool_),
+                masks=targets.masks[expression, :, :height, :width].numpy().astype(np.bool_),
                 boxes=[tuple(box) if there else None for box, there in zip(boxes, valid, strict=True)],
-                caption=f"clip {number}, {height}x{width}" if targets.weight[number] else "left out",
+                caption=f"clip {number}, {height}x{width}" if targets.weight[expression] else "left out",
             )
         )
     return tiles

@@ -30,7 +30,9 @@ def train_data(config: TrainConfig, kind: ClipKind) -> TrainData:
         )
         for folder, manifest in _opened(config.data)
     )
-    data = TrainData(parts, config.seed, config.global_batch, config.clips_per_pass, config.shuffle_window)
+    data = TrainData(
+        parts, config.seed, config.global_batch, config.clips_per_pass, config.shuffle_window, config.sentences
+    )
     data.plan(0)  # says so now where there is nothing to learn from
     return data
 

@@ -85,17 +85,24 @@ def main(config: DemoConfig) -> Exit:
     named = {"J&F": results.model, "mean_box": results.mean_box, "whole_frame": results.whole_frame}
     if results.shuffled is not None:
         named["shuffled"] = results.shuffled
+    (out_folder(config) / "results.json").write_text(json.dumps(named) + "\n", encoding="utf-8")
     print("\nRESULT", *(f"{name}={value:.4f}" for name, value in named.items()))
     print(f"submission   {results.submission}\npictures     {results.pictures}")
     print(f"runs         make ui STORAGE={durable_folder(config.storage, '--storage').path()}")
+    if results.model <= max(results.whole_frame, results.mean_box):
+        raise JobError("The model is no better than a baseline: it has not learned. Give it more steps.")
     return Exit.CLEAN
+
+
+def out_folder(config: DemoConfig) -> Path:
+    """Where everything but runs and MLflow lies."""
+    return Path(durable_folder(config.storage, "--storage").path()) / "demo"
 
 
 def demo(config: DemoConfig) -> Results:
     """The steps, in order; each is skipped by its own job where it is done."""
-    storage = durable_folder(config.storage, "--storage")
-    root = Path(storage.path())
-    out = root / "demo"
+    out = out_folder(config)
+    root = out.parent
     write_config(Folder(str(out)), config)
     with _Submitter() as jobs:
         if config.data:

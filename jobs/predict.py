@@ -107,7 +107,9 @@ def main(config: PredictConfig) -> Exit:
     data, out = durable_folder(config.data, "--data"), durable_folder(config.out, "--out")
     manifest = read_manifest(data)
     start_ray(config.num_cpus)
-    recipe, resources = _recipe(config, manifest), _resources(config)
+    gpus = _gpus_per_actor(config)
+    recipe = _recipe(config, manifest, gpu=gpus > 0)
+    resources = Resources(config.actor_range, gpus, config.cpus_per_actor, config.cpus_per_decode)
     made_by = _made_by(manifest, recipe)
     _claim(out, made_by)
     write_config(out, replace(config, made_by=made_by))
@@ -129,7 +131,7 @@ def main(config: PredictConfig) -> Exit:
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
-def _recipe(config: PredictConfig, manifest: Manifest) -> Recipe:
+def _recipe(config: PredictConfig, manifest: Manifest, gpu: bool) -> Recipe:
     path = local_checkpoint(config.checkpoint, config.storage)
     elsewhere = "://" in config.checkpoint or config.checkpoint.startswith(("mlflow:", "models:"))
     if elsewhere:
@@ -137,7 +139,6 @@ def _recipe(config: PredictConfig, manifest: Manifest) -> Recipe:
         checkpoint = partial(local_checkpoint, config.checkpoint, storage)
     else:
         checkpoint = partial(Path, path)
-    gpu = _gpus_per_actor(config) > 0
     return Recipe(
         checkpoint=checkpoint,
         checkpoint_sha256=checkpoint_sha256(path),
@@ -154,10 +155,6 @@ def _tokenizer(config: PredictConfig, checkpoint: Path) -> Tokenizer:
     if config.tokenizer is None and (checkpoint / TOKENIZER).is_file():
         return Tokenizer.from_folder(checkpoint)
     return Tokenizer.from_pretrained(config.tokenizer or ROBERTA)
-
-
-def _resources(config: PredictConfig) -> Resources:
-    return Resources(config.actor_range, _gpus_per_actor(config), config.cpus_per_actor, config.cpus_per_decode)
 
 
 def _gpus_per_actor(config: PredictConfig) -> float:

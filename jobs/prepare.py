@@ -21,6 +21,7 @@ from pipelines.contact_sheet import contact_sheet, prepared_tiles
 from pipelines.files import Folder
 from pipelines.prepare import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepared import QUARANTINE, Manifest, read_manifest
+from pipelines.recipes import ClipRecipe
 from pipelines.shard import ShardWriter
 from pipelines.sources.catalog import entry_of
 
@@ -50,7 +51,8 @@ class PrepareConfig:
     rows_per_shard: int | None = None
     """Videos or images in a file. By default 16 videos, 256 images."""
     show: int = 0
-    """Samples, spread over the data, to draw into contact-sheet.png with outline, box and sentence."""
+    """Samples, spread over the data, to draw into contact-sheet.png with outline, box and sentence; below each, what
+    training makes of it by the published recipe."""
     allow_failures: bool = False
     """Exit code 0 also where something is in quarantine."""
     retry_quarantined: bool = False
@@ -178,8 +180,16 @@ def _show(manifest: Manifest, out: Folder, count: int) -> None:
         print("nothing to show: no expression was prepared")
         return
     with out.output(SHEET) as stream:
-        contact_sheet(prepared_tiles(out, manifest, count)).save(stream, "PNG")
+        contact_sheet(prepared_tiles(out, manifest, count, _published(manifest))).save(stream, "PNG")
     print(f"{min(count, manifest.counts['expressions'])} samples drawn: {out.path(SHEET)}")
+
+
+def _published(manifest: Manifest) -> ClipRecipe:
+    """The recipe by which this kind of data is learned from."""
+    rows = [row for shard in manifest.shards for group in shard.row_groups for row in group]
+    if any(row.asked is not None for row in rows):
+        return ClipRecipe.one_frame_asked()
+    return ClipRecipe.image() if all(row.frames == 1 for row in rows) else ClipRecipe.video()
 
 
 def _speakable(text: str) -> str:

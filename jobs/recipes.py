@@ -54,6 +54,8 @@ class TrainConfig:
 
     frames: int = 5
     """Frames a clip."""
+    sentences: int = 1
+    """Sentences asked of each clip: others of its video share its frames and their cost. Published: 1."""
     short_sides: tuple[int, ...] = ()
     """Pixels of the shorter side, one of which is drawn; empty: as published."""
     flip: bool = True
@@ -129,7 +131,7 @@ class TrainConfig:
         if self.model not in PRESETS:
             raise ValueError(f"--model {self.model!r} is no preset. Choose one of: {', '.join(PRESETS)}.")
         for name in ("frames", "global_batch", "clips_per_pass", "epochs", "rate_batch", "shuffle_window", "prefetch",
-                     "checkpoint_every", "keep", "log_every", "valid_every"):  # fmt: skip
+                     "checkpoint_every", "keep", "log_every", "valid_every", "sentences"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least 1.")
         if self.global_batch % self.clips_per_pass:
@@ -178,6 +180,8 @@ _SMALL = {
     "schedule": "one-cycle",
     "freeze_text": False,
     "max_norm": 1.0,
+    # Asked of the same frames, sentences differ in their words alone: it learns to listen long before it would else.
+    "sentences": 4,
     # Its sentences are about colours and directions: they must stay true.
     "reverse": False,
     "colour": False,

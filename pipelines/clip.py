@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -75,6 +75,16 @@ class DrawnClip:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """What one sentence should find in k frames of a clip."""
+
+    text: str
+    masks: Bool[np.ndarray, "k h w"]
+    boxes: Float[np.ndarray, "k 4"]  # xyxy in pixels; zeros where not valid
+    valid: Bool[np.ndarray, " k"]
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One augmented clip: t frames, and targets for k of them (k = t, or 1 where one frame is asked)."""
 
@@ -84,6 +94,12 @@ class Clip:
     valid: Bool[np.ndarray, " k"]
     text: str
     asked: int | None
+    beside: tuple[Target, ...] = ()  # other sentences asked of the same frames
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Of all its sentences, its own first."""
+        return (Target(self.text, self.masks, self.boxes, self.valid), *self.beside)
 
 
 def draw_clip(recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator) -> DrawnClip | None:
@@ -101,32 +117,49 @@ def draw_clip(recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator) 
 
 def _draw_once(recipe: ClipRecipe, sample: ClipSample, redraws: int, rng: np.random.Generator) -> DrawnClip:
     frames, copies = _draw_frames(recipe, sample, rng)
-    asked = frames.index(sample.anchor) if recipe.asks_anchor else None
-    flip = rng.random() < recipe.flip
-    geometry = draw_geometry(recipe.geometry, sample.size, rng)
-    colours = tuple(draw_colour(rng) for _ in frames) if "colour" in recipe.steps else ()
-    boxes = _boxes(recipe, sample, frames if asked is None else (sample.anchor,), copies)
-    width = sample.size[1]
-    for step in recipe.steps:
-        if step == "flip" and flip:
-            boxes = mirror_boxes(boxes, width)
-        elif step == "geometry":
-            boxes, width = transform_boxes(boxes, geometry), geometry.size[1]
-    valid = have_area(boxes)
-    return DrawnClip(
+    drawn = DrawnClip(
         steps=recipe.steps,
         resize=recipe.resize,
         frames=frames,
-        asked=asked,
-        flip=flip,
-        geometry=geometry,
-        colours=colours,
+        asked=frames.index(sample.anchor) if recipe.asks_anchor else None,
+        flip=rng.random() < recipe.flip,
+        geometry=draw_geometry(recipe.geometry, sample.size, rng),
+        colours=tuple(draw_colour(rng) for _ in frames) if "colour" in recipe.steps else (),
         copies=copies,
-        text=mirror_text(sample.text) if flip else sample.text,
-        boxes=tuple(map(tuple, np.where(valid[:, None], boxes, 0).tolist())),
-        valid=tuple(valid.tolist()),
+        text="",
+        boxes=(),
+        valid=(),
         redraws=redraws,
     )
+    return _with_target(drawn, recipe, sample)
+
+
+def _with_target(drawn: DrawnClip, recipe: ClipRecipe, sample: ClipSample) -> DrawnClip:
+    """The draw with the sentence of the sample, and with the boxes of its object after all steps."""
+    boxes = _boxes(recipe, sample, tuple(drawn.frames[place] for place in drawn.targets), drawn.copies)
+    width = sample.size[1]
+    for step in recipe.steps:
+        if step == "flip" and drawn.flip:
+            boxes = mirror_boxes(boxes, width)
+        elif step == "geometry":
+            boxes, width = transform_boxes(boxes, drawn.geometry), drawn.geometry.size[1]
+    valid = have_area(boxes)
+    return replace(
+        drawn,
+        text=mirror_text(sample.text) if drawn.flip else sample.text,
+        boxes=tuple(map(tuple, np.where(valid[:, None], boxes, 0).tolist())),
+        valid=tuple(valid.tolist()),
+    )
+
+
+def ask_beside(drawn: DrawnClip, recipe: ClipRecipe, sample: ClipSample) -> DrawnClip | None:
+    """The same frames, cut and mirrored as drawn, asked another sentence; None where its object is in none of them.
+
+    Raises:
+        ValueError: a frame that needs a target is not annotated.
+    """
+    asked = _with_target(drawn, recipe, sample)
+    return asked if any(asked.valid) else None
 
 
 def _draw_frames(
@@ -165,8 +198,15 @@ def _annotation(sample: ClipSample, frame: int) -> str:
     return rle
 
 
-def make_clip(drawn: DrawnClip, frames: Sequence[bytes], rles: Sequence[str | None]) -> Clip:
+def make_clip(
+    drawn: DrawnClip,
+    frames: Sequence[bytes],
+    rles: Sequence[str | None],
+    beside: Sequence[tuple[DrawnClip, Sequence[str | None]]] = (),
+) -> Clip:
     """The clip, from the encoded frames `drawn.distinct` and the object's RLE in each of them.
+
+    `beside` holds what `ask_beside` gave for other sentences, with the RLEs of their objects.
 
     Raises:
         ValueError: more or fewer frames or RLEs were given, or one is damaged or of another size.
@@ -183,11 +223,20 @@ def make_clip(drawn: DrawnClip, frames: Sequence[bytes], rles: Sequence[str | No
         shared = _image(drawn, drawn.steps[:own], 0, decode_image(data, size))
         for place in (place for place, at in enumerate(drawn.frames) if at == frame):
             images[place] = _image(drawn, drawn.steps[own:], place, shared)
+    own_target = make_target(drawn, rles)
+    return Clip(
+        images, own_target.masks, own_target.boxes, own_target.valid, own_target.text, drawn.asked,
+        tuple(make_target(one, track) for one, track in beside),
+    )  # fmt: skip
+
+
+def make_target(drawn: DrawnClip, rles: Sequence[str | None]) -> Target:
+    """What the sentence of a draw should find, from the object's RLE in each of the frames `drawn.distinct`."""
     masks = np.empty((len(drawn.targets), *drawn.geometry.size), dtype=np.bool_)
     track = dict(zip(drawn.distinct, rles, strict=True))
     for mask, place in zip(masks, drawn.targets, strict=True):
         mask[:] = _mask(drawn, place, track[drawn.frames[place]])
-    return Clip(images, masks, np.array(drawn.boxes, dtype=np.float32), np.array(drawn.valid), drawn.text, drawn.asked)
+    return Target(drawn.text, masks, np.array(drawn.boxes, dtype=np.float32), np.array(drawn.valid))
 
 
 def _image(

@@ -5,7 +5,7 @@ track, everything random already decided; decode tasks make the clips. The posit
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,12 +16,12 @@ import ray
 import ray.data
 from ray.data import DataContext, ExecutionResources
 
-from pipelines.clip import Clip, draw_clip, make_clip
+from pipelines.clip import Clip, DrawnClip, Target, ask_beside, draw_clip, make_clip
 from pipelines.files import Folder
 from pipelines.plan import Plan, SampleRef, lanes_of
 from pipelines.prepared import Manifest
 from pipelines.recipes import ClipRecipe
-from pipelines.sample_reader import RowGroup, sample_of
+from pipelines.sample_reader import FoundSample, RowGroup, beside, sample_of
 from pipelines.sampling import clip_rng
 
 _BLOCK_BYTES = 8 * 2**20
@@ -38,6 +38,11 @@ class TrainPart:
     manifest: Manifest
     recipe: ClipRecipe
 
+    def untrainable(self, sample: SampleRef) -> Collection[int]:
+        """Sentences of the sample's video that nobody can learn from."""
+        shard = next(shard for shard in self.manifest.shards if shard.file == sample.file)
+        return shard.row_groups[sample.row_group][sample.row].untrainable or ()
+
 
 @dataclass(frozen=True, slots=True)
 class TrainData:
@@ -49,6 +54,7 @@ class TrainData:
         lanes: clips an optimiser step, the global batch.
         together: neighbouring lanes that share a forward pass.
         window: steps over which a lane is shuffled.
+        sentences: asked of each clip: others of its video share its frames. The published recipes ask one.
 
     Raises:
         ValueError: clips of different length, which cannot share a batch.
@@ -59,6 +65,7 @@ class TrainData:
     lanes: int
     together: int = 1
     window: int = 128
+    sentences: int = 1
 
     def __post_init__(self) -> None:
         if len(lengths := {part.recipe.length for part in self.parts}) != 1:
@@ -146,12 +153,14 @@ def read_window(
 
 def _drawn(group: RowGroup, sample: SampleRef, data: TrainData, epoch: int) -> dict[str, Any]:
     """The compressed frames of one clip, or why there is none."""
-    recipe = data.parts[sample.part].recipe
+    part = data.parts[sample.part]
+    recipe = part.recipe
     found = sample_of(group, sample, recipe)
     name = found.name
     if found.unfit:
         return {"sample": name, "dropped": found.unfit}
-    drawn = draw_clip(recipe, found.clip, clip_rng(data.seed, epoch, name))
+    rng = clip_rng(data.seed, epoch, name)
+    drawn = draw_clip(recipe, found.clip, rng)
     if drawn is None:
         return {"sample": name, "dropped": f"object in no frame after {recipe.redraws} draws"}
     numbers = [found.frames[place] for place in drawn.distinct]
@@ -160,11 +169,39 @@ def _drawn(group: RowGroup, sample: SampleRef, data: TrainData, epoch: int) -> d
         "drawn": drawn,
         "frames": [group.frame(sample.row, number) for number in numbers],
         "rles": [found.clip.rles[place] for place in drawn.distinct],
+        "beside": _beside(drawn, group, sample, found, part, data.sentences, rng),
     }
 
 
+def _beside(
+    drawn: DrawnClip,
+    group: RowGroup,
+    sample: SampleRef,
+    found: FoundSample,
+    part: TrainPart,
+    sentences: int,
+    rng: np.random.Generator,
+) -> list[tuple[DrawnClip, list[str | None]]]:
+    """Other sentences of the video, asked of the same frames, with the tracks of their objects."""
+    if sentences == 1:
+        return []
+    untrainable = part.untrainable(sample)
+    others = beside(group, sample, found, untrainable, sentences - 1, rng)
+    asked = [(ask_beside(drawn, part.recipe, other), other) for other in others]
+    return [(one, [other.rles[place] for place in drawn.distinct]) for one, other in asked if one is not None]
+
+
 def _row(step: int, lane: int) -> dict[str, Any]:
-    return {"step": step, "lane": lane, "sample": "", "dropped": "", "drawn": None, "frames": [], "rles": []}
+    return {
+        "step": step,
+        "lane": lane,
+        "sample": "",
+        "dropped": "",
+        "drawn": None,
+        "frames": [],
+        "rles": [],
+        "beside": [],
+    }
 
 
 def decode_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -175,18 +212,18 @@ def decode_row(row: dict[str, Any]) -> dict[str, Any]:
     """
     head = {name: row[name] for name in ("step", "lane", "sample", "dropped")}
     if row["drawn"] is None:
-        return head | {"shape": [], "frames": b"", "masks": b"", "boxes": [], "valid": [], "text": "", "asked": -1}
+        return head | {"shape": [], "frames": b"", "masks": b"", "boxes": [], "valid": [], "texts": [], "asked": -1}
     try:
-        clip = make_clip(row["drawn"], row["frames"], row["rles"])
+        clip = make_clip(row["drawn"], row["frames"], row["rles"], row["beside"])
     except ValueError as error:
         raise ValueError(f"{row['sample']}: {error}") from error
     return head | {
         "shape": [*clip.frames.shape[:3], len(clip.masks)],
         "frames": clip.frames.tobytes(),
-        "masks": np.packbits(clip.masks).tobytes(),
-        "boxes": clip.boxes.ravel().tolist(),
-        "valid": clip.valid.tolist(),
-        "text": clip.text,
+        "masks": np.packbits(np.stack([target.masks for target in clip.targets])).tobytes(),
+        "boxes": np.stack([target.boxes for target in clip.targets]).ravel().tolist(),
+        "valid": np.stack([target.valid for target in clip.targets]).ravel().tolist(),
+        "texts": [target.text for target in clip.targets],
         "asked": -1 if clip.asked is None else clip.asked,
     }
 
@@ -200,11 +237,15 @@ def slot_of(table: pa.Table, place: int) -> Slot:
         return Slot(*head, None, row["dropped"].as_py())
     t, height, width, n = shape
     frames = np.frombuffer(row["frames"].as_buffer(), dtype=np.uint8).reshape(t, height, width, 3)
+    texts = row["texts"].as_py()
+    e = len(texts)
     bits = np.frombuffer(row["masks"].as_buffer(), dtype=np.uint8)
-    masks = np.unpackbits(bits, count=n * height * width).view(np.bool_).reshape(n, height, width)
-    boxes = np.array(row["boxes"].as_py(), dtype=np.float32).reshape(n, 4)
+    masks = np.unpackbits(bits, count=e * n * height * width).view(np.bool_).reshape(e, n, height, width)
+    boxes = np.array(row["boxes"].as_py(), dtype=np.float32).reshape(e, n, 4)
+    valid = np.array(row["valid"].as_py()).reshape(e, n)
+    first, *others = [Target(*one) for one in zip(texts, masks, boxes, valid, strict=True)]
     asked = row["asked"].as_py()
-    clip = Clip(frames, masks, boxes, np.array(row["valid"].as_py()), row["text"].as_py(), None if asked < 0 else asked)
+    clip = Clip(frames, first.masks, first.boxes, first.valid, first.text, None if asked < 0 else asked, tuple(others))
     return Slot(*head, clip)
 
 

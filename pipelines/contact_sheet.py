@@ -1,29 +1,32 @@
-"""A picture to check data by: frames with the outline of the object, its box and the sentence."""
+"""A picture to check data by: frames with the outline of the object, its box and the sentence; augmented, too."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from pipelines.clip import Clip, DrawnClip, draw_clip, make_clip
 from pipelines.decode import decode_image
 from pipelines.files import Folder
-from pipelines.prepared import Manifest, read_rows
+from pipelines.lettering import broken_lines, font_of
+from pipelines.plan import SampleRef, anchor_count
+from pipelines.prepared import Manifest, RowInfo, read_rows
+from pipelines.recipes import ClipRecipe
 from pipelines.records import Expression, ObjectTrack, Record, record_of
 from pipelines.resize_record import nearest
 from pipelines.row_info import WITHHELD
+from pipelines.sample_reader import FoundSample, RowGroup, sample_of
+from pipelines.sampling import clip_rng
 from sgmg.masks import mask_to_xyxy, rle_to_mask
 
 Box = tuple[float, float, float, float]
 
 WIDTH = 1460  # pixels of the sheet; a tile that is wider makes it wider
 HEIGHT = 200  # of every frame
-GAP, TEXT = 10, 14
+GAP, TEXT, LINE = 10, 14, 18
 FRAMES = 4  # of a video, at most
 OUTLINE, BOX, PAPER, INK = (255, 60, 160), (0, 230, 255), (24, 24, 28), (240, 240, 240)
 
@@ -32,13 +35,15 @@ OUTLINE, BOX, PAPER, INK = (255, 60, 160), (0, 230, 255), (24, 24, 28), (240, 24
 class Tile:
     """One sample as it is shown: its frames side by side, under its caption.
 
-    `boxes` are xyxy in pixels of the frames, None where there is none.
+    `boxes` are xyxy in pixels of the frames, None where there is none. `below` is shown under it: the same sample,
+    augmented.
     """
 
     frames: UInt8[np.ndarray, "t h w 3"]  # RGB
     masks: Bool[np.ndarray, "t h w"]
     boxes: Sequence[Box | None]
     caption: str
+    below: "Tile | None" = None
 
 
 def contact_sheet(tiles: Sequence[Tile]) -> Image.Image:
@@ -64,25 +69,66 @@ def contact_sheet(tiles: Sequence[Tile]) -> Image.Image:
     return sheet
 
 
-def prepared_tiles(folder: Folder, manifest: Manifest, count: int) -> list[Tile]:
+def prepared_tiles(folder: Folder, manifest: Manifest, count: int, recipe: ClipRecipe | None = None) -> list[Tile]:
     """`count` samples of a prepared folder, evenly spread over its expressions; all where there are fewer.
 
     Holds one row group at a time.
+
+    Args:
+        recipe: what is done to the clip that is shown below each sample.
     """
     total = manifest.counts["expressions"]
     count = min(count, total)
     wanted = [(2 * place + 1) * total // (2 * count) for place in range(count)]
     tiles: list[Tile] = []
     first = 0
-    for shard in manifest.shards:
+    for part, shard in enumerate(manifest.shards):
         for number, group in enumerate(shard.row_groups):
-            after = first + sum(row.expressions for row in group)
-            if here := [index - first for index in wanted if first <= index < after]:
-                records = [record_of(row) for row in read_rows(folder, shard.file, number)]
-                samples = [(record, said) for record in records for said in record.expressions]
-                tiles += [record_tile(*samples[index]) for index in here]
-            first = after
+            asked = [(row, expression) for row in range(len(group)) for expression in range(group[row].expressions)]
+            if here := [asked[index - first] for index in wanted if first <= index < first + len(asked)]:
+                rows = [record_of(row) for row in read_rows(folder, shard.file, number)]
+                frames = RowGroup(folder, shard.file, number)
+                for row, expression in here:
+                    tile = record_tile(rows[row], rows[row].expressions[expression])
+                    if recipe is not None:
+                        sample = SampleRef(part, shard.file, number, row, expression, anchor=0)
+                        tile = replace(tile, below=augmented_tile(frames, sample, group[row], recipe))
+                    tiles.append(tile)
+            first += len(asked)
     return tiles
+
+
+def augmented_tile(group: RowGroup, sample: SampleRef, row: RowInfo, recipe: ClipRecipe) -> Tile:
+    """The clip of the middle anchor of an expression, as the first epoch of seed 0 draws it; or why there is none."""
+    reason = (row.untrainable or {}).get(sample.expression)
+    anchors = anchor_count(row, sample.expression, recipe.length)
+    if reason or not anchors:
+        return _nothing(f"not learned from: {reason or 'no frame is annotated'}")
+    found = sample_of(group, replace(sample, anchor=anchors // 2), recipe)
+    drawn = None if found.unfit else draw_clip(recipe, found.clip, clip_rng(0, 0, found.name))
+    if drawn is None:
+        return _nothing(f"dropped: {found.unfit or f'object in no frame after {recipe.redraws} draws'}")
+    frames = [group.frame(sample.row, found.frames[place]) for place in drawn.distinct]
+    clip = make_clip(drawn, frames, [found.clip.rles[place] for place in drawn.distinct])
+    return _clip_tile(clip, drawn, found)
+
+
+def _clip_tile(clip: Clip, drawn: DrawnClip, found: FoundSample) -> Tile:
+    masks = np.zeros(clip.frames.shape[:3], dtype=np.bool_)
+    boxes: list[Box | None] = [None] * len(masks)
+    for place, mask, box, valid in zip(drawn.targets, clip.masks, clip.boxes.tolist(), clip.valid, strict=True):
+        masks[place] = mask
+        boxes[place] = (box[0], box[1], box[2], box[3]) if valid else None
+    height, width = drawn.geometry.size
+    done = [f"{width}x{height}", *["cropped"] * (drawn.geometry.crop is not None), *["mirrored"] * drawn.flip]
+    numbers = " ".join(str(found.frames[place]) for place in drawn.frames)
+    where = f", frames {numbers}" if len(drawn.frames) > 1 else ""
+    return Tile(clip.frames, masks, boxes, f"{clip.text}\naugmented: {', '.join(done)}{where}")
+
+
+def _nothing(reason: str) -> Tile:
+    empty = np.zeros((0, 1, 1, 3), dtype=np.uint8)
+    return Tile(empty, empty[..., 0].view(np.bool_), [], reason)
 
 
 def record_tile(record: Record, expression: Expression) -> Tile:
@@ -139,80 +185,51 @@ def _lines(pictures: Sequence[Image.Image], width: int) -> Iterator[list[Image.I
 
 
 def _picture(tile: Tile) -> Image.Image:
-    shown = [_frame(*one) for one in zip(tile.frames, tile.masks, tile.boxes, strict=True)]
-    width = sum(frame.width for frame in shown) + 2 * (len(shown) - 1)
-    text = _wrapped(tile.caption, width)
-    line = TEXT + 4
-    picture = Image.new("RGB", (width, line * len(text) + HEIGHT), PAPER)
+    """A tile with what is below it; rows of frames that would not fit onto the sheet are smaller."""
+    rows = [_row(one) for one in (tile, tile.below) if one is not None]
+    width = max(sum(frame.width + 2 for frame in frames) - 2 for frames, _ in rows)
+    texts = [
+        [line for part in caption.splitlines() for line in broken_lines(part, font_of(TEXT), width)]
+        for _, caption in rows
+    ]
+    heights = [max((frame.height for frame in frames), default=0) for frames, _ in rows]
+    between = GAP * (len(rows) - 1)
+    picture = Image.new("RGB", (width, sum(map(len, texts)) * LINE + sum(heights) + between), PAPER)
     draw = ImageDraw.Draw(picture)
-    for place, words in enumerate(text):
-        draw.text((0, place * line), words, INK, _font())
-    x = 0
-    for frame in shown:
-        picture.paste(frame, (x, line * len(text)))
-        x += frame.width + 2
+    y = 0
+    for (frames, _), text, height in zip(rows, texts, heights, strict=True):
+        for words in text:
+            draw.text((0, y), words, INK, font_of(TEXT))
+            y += LINE
+        x = 0
+        for frame in frames:
+            picture.paste(frame, (x, y))
+            x += frame.width + 2
+        y += height + GAP
     return picture
 
 
-def _frame(frame: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"], box: Box | None) -> Image.Image:
-    """A frame as large as it is shown, the outline of its object and the box drawn at that size."""
-    scale = HEIGHT / frame.shape[0]
+def _row(tile: Tile) -> tuple[list[Image.Image], str]:
+    """Frames as large as they are shown, and their caption."""
+    if not len(tile.frames):
+        return [], tile.caption
+    t, height, width = tile.frames.shape[:3]
+    room = WIDTH - 2 * GAP - 2 * (t - 1)
+    shown = min(HEIGHT, room * height // (t * width)) if t > FRAMES else HEIGHT
+    frames = [_frame(*one, shown) for one in zip(tile.frames, tile.masks, tile.boxes, strict=True)]
+    return frames, tile.caption
+
+
+def _frame(
+    frame: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"], box: Box | None, height: int
+) -> Image.Image:
+    """A frame at that height, the outline of its object and the box drawn at that size."""
+    scale = height / frame.shape[0]
     width = max(1, round(frame.shape[1] * scale))
-    image = np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, HEIGHT))).copy()
-    small = nearest(mask, HEIGHT, width).astype(np.uint8)
+    image = np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, height))).copy()
+    small = nearest(mask, height, width).astype(np.uint8)
     image[cv2.dilate(small, np.ones((5, 5), np.uint8)) > small] = OUTLINE  # outside: nothing of the object is hidden
     picture = Image.fromarray(image)
     if box is not None:
         ImageDraw.Draw(picture).rectangle([round(side * scale) for side in box], outline=BOX)
     return picture
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """The text in lines of at most so many pixels; a longer word is cut."""
-    lines: list[str] = []
-    for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split(" "):
-            for part in _cut(_drawable(word), width):
-                wider = f"{line} {part}" if line else part
-                if line and _font().getlength(wider) > width:
-                    lines.append(line)
-                    wider = part
-                line = wider
-        lines.append(line)
-    return lines
-
-
-def _cut(word: str, width: int) -> Iterator[str]:
-    while len(word) > 1 and _font().getlength(word) > width:
-        fits = max(1, max(n for n in range(len(word)) if _font().getlength(word[:n]) <= width))
-        yield word[:fits]
-        word = word[fits:]
-    yield word
-
-
-def _drawable(word: str) -> str:
-    r"""Letters that the font lacks as their number: \u4e2d can be looked up, an empty square cannot."""
-    return "".join(letter if _known(letter) else letter.encode("unicode_escape").decode() for letter in word)
-
-
-@lru_cache(maxsize=4096)
-def _known(letter: str) -> bool:
-    return letter.isascii() or _drawn(letter) != _drawn("\uffff")
-
-
-def _drawn(letter: str) -> bytes:
-    image = Image.new("1", (2 * TEXT, 2 * TEXT))
-    ImageDraw.Draw(image).text((0, 0), letter, fill=1, font=_font())
-    return image.tobytes()
-
-
-@lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans out of matplotlib, which MLflow brings; Pillow's own font knows no letter beyond ASCII."""
-    matplotlib = find_spec("matplotlib")
-    for folder in (matplotlib and matplotlib.submodule_search_locations) or []:
-        font = Path(folder) / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-        if font.is_file():
-            return ImageFont.truetype(str(font), TEXT)
-    return ImageFont.load_default(TEXT)

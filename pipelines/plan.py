@@ -56,7 +56,7 @@ class _Group:
     @cached_property
     def _ends(self) -> Int[np.ndarray, " n"]:
         """Where the samples of each of them end."""
-        counts = [_anchors(self.rows[row], expression, self.length) for row, expression in self._asked]
+        counts = [anchor_count(self.rows[row], expression, self.length) for row, expression in self._asked]
         return np.cumsum(counts, dtype=np.int64)
 
 
@@ -182,6 +182,6 @@ def lanes_of(rank: int, world: int, lanes: int, together: int = 1) -> tuple[int,
     )
 
 
-def _anchors(row: RowInfo, expression: int, length: int) -> int:
+def anchor_count(row: RowInfo, expression: int, length: int) -> int:
     """At how many anchors an expression of a row is asked."""
     return row.asked[expression] if row.asked is not None else -(-row.frames // length)

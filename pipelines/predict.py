@@ -82,6 +82,8 @@ def predicted(parts: Sequence[Part], data: Folder, out: Folder, recipe: Recipe, 
     dataset.context.enable_progress_bars = False
     dataset.context.target_max_block_size = _BLOCK_BYTES
     dataset.context.raise_original_map_exception = True
+    # It advises every half minute to reserve memory that workers share in the object store.
+    dataset.context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
     attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
     decoded = dataset.map_batches(
         Decode(data, recipe.protocol).__call__,

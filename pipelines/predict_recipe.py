@@ -53,9 +53,15 @@ class Recipe:
         """The model, loaded.
 
         Raises:
-            ValueError: the checkpoint here is another than where the run was started.
+            FileNotFoundError: the checkpoint is not on this machine.
+            ValueError: it is another than where the run was started.
         """
         path = self.checkpoint()
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is not on this machine. Put the checkpoint where every node sees it: a shared disk, s3://…, "
+                f"gs://…, or MLflow."
+            )
         if (found := checkpoint_sha256(path)) != self.checkpoint_sha256:
             raise ValueError(
                 f"{path} on this machine has sha256 {found}, where the run was started it had "

@@ -1,21 +1,22 @@
 """One sample out of a row group of prepared Parquet: its sentence, the track of its object, and single frames."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.clip import Box, ClipSample
+from pipelines.copies import suits_copies
 from pipelines.files import Folder
 from pipelines.plan import SampleRef
 from pipelines.recipes import ClipRecipe
 from pipelines.row_info import annotated_frames
 from sgmg.masks import Size, rle_union
 
-_NARROWEST = 200 / 640
-"""Shorter over longer side of an image, below which no clip of copies is made of it (spec data.md §3)."""
 _COLUMNS = ("dataset", "split", "video", "width", "height", "objects", "expressions", "schema_version")
 
 
@@ -51,6 +52,7 @@ class FoundSample:
     name: str
     clip: ClipSample
     frames: tuple[int, ...]
+    anchor: int
     unfit: str = ""  # why no clip is made of it
 
 
@@ -62,26 +64,53 @@ def sample_of(group: RowGroup, sample: SampleRef, recipe: ClipRecipe) -> FoundSa
     """
     row = group.row(sample.row)
     expression = row["expressions"][sample.expression]
-    size = (row["height"], row["width"])
-    tracks = [track for track in row["objects"] if track["id"] in set(expression["object_ids"])]
-    rles = [_union([track["rle"][t] for track in tracks], size) for t in range(len(tracks[0]["rle"]))]
-    boxes = tracks[0]["boxes"] if len(tracks) == 1 else None
     annotated = annotated_frames([track["rle"] for track in row["objects"]])
     if expression["frames"] is not None:
         anchor = expression["frames"][sample.anchor]
     else:
         anchor = annotated[sample.anchor * recipe.length]
-    frames = list(range(len(rles))) if recipe.asks_anchor else annotated
-    clip = ClipSample(
+    frames = list(range(len(row["objects"][0]["rle"]))) if recipe.asks_anchor else annotated
+    clip = _clip_sample(row, sample.expression, anchor, frames)
+    name = f"{row['dataset']}/{row['split']}/{row['video']}/{expression['id']}/{anchor}"
+    narrow = "copy" in recipe.steps and not suits_copies(clip.size)
+    unfit = "image too narrow for a clip of copies" if narrow else ""
+    return FoundSample(name, clip, tuple(frames), anchor, unfit)
+
+
+def beside(
+    group: RowGroup,
+    sample: SampleRef,
+    found: FoundSample,
+    untrainable: Collection[int],
+    count: int,
+    rng: np.random.Generator,
+) -> list[ClipSample]:
+    """So many other sentences of the video, or as many as there are, about the same frames; those drawn come first."""
+    row = group.row(sample.row)
+    others = [
+        number
+        for number, expression in enumerate(row["expressions"])
+        if number != sample.expression
+        and number not in untrainable
+        and (expression["frames"] is None or found.anchor in expression["frames"])
+    ]
+    drawn = rng.permutation(len(others))[:count]
+    return [_clip_sample(row, others[place], found.anchor, found.frames) for place in drawn]
+
+
+def _clip_sample(row: Mapping[str, Any], number: int, anchor: int, frames: Sequence[int]) -> ClipSample:
+    expression = row["expressions"][number]
+    size = (row["height"], row["width"])
+    tracks = [track for track in row["objects"] if track["id"] in set(expression["object_ids"])]
+    rles = [_union([track["rle"][t] for track in tracks], size) for t in range(len(tracks[0]["rle"]))]
+    boxes = tracks[0]["boxes"] if len(tracks) == 1 else None
+    return ClipSample(
         text=expression["text"],
-        anchor=frames.index(anchor),
+        anchor=list(frames).index(anchor),
         size=size,
         rles=[rles[t] for t in frames],
         boxes=None if boxes is None else [_box(boxes[t]) for t in frames],
     )
-    name = f"{row['dataset']}/{row['split']}/{row['video']}/{expression['id']}/{anchor}"
-    narrow = "copy" in recipe.steps and min(size) < _NARROWEST * max(size)
-    return FoundSample(name, clip, tuple(frames), "image too narrow for a clip of copies" if narrow else "")
 
 
 def _union(rles: list[str | None], size: Size) -> str | None:

@@ -90,7 +90,7 @@ def _info(video: Video, names: Sequence[str], fingerprint: str) -> VideoInfo:
             continue
         seconds = len(names) / UNTIMED_FPS
         size = (width, height, width, height)
-        return VideoInfo(*size, 0, "1", None, seconds, len(names), "images", kind, mode, 1, 0, fingerprint)
+        return VideoInfo(*size, "", "1", None, seconds, len(names), "images", kind, mode, 1, 0, fingerprint)
     raise BadItem(video.path, "decode", reason)
 
 

@@ -12,31 +12,29 @@ MAX_STRETCH = 8
 """Pixels this much wider than high, or higher than wide, are a mistake in the file."""
 
 
-def turned(frame: av.VideoFrame, image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h2 w2 c"]:
-    """The image turned and mirrored as its file asks.
+def turned(image: UInt8[np.ndarray, "h w c"], orientation: str) -> UInt8[np.ndarray, "h2 w2 c"]:
+    """The image turned and mirrored as `orientation_of` says."""
+    image = image.swapaxes(0, 1) if "t" in orientation else image
+    return image[:: -1 if "y" in orientation else 1, :: -1 if "x" in orientation else 1]
+
+
+def orientation_of(frame: av.VideoFrame) -> str:
+    """How a file wants its frames turned: `t` if x and y change places, then `x`, `y` if mirrored in x, in y.
+
+    To be asked of one frame of a video: PyAV ties a frame whose side data was looked at into a cycle, and many such
+    frames, each of megabytes, wait for the garbage collector.
 
     Raises:
         ValueError: it asks for something else than quarter turns and mirror images.
     """
-    swapped, flipped_x, flipped_y = orientation(frame)
-    image = image.swapaxes(0, 1) if swapped else image
-    return image[:: -1 if flipped_y else 1, :: -1 if flipped_x else 1]
-
-
-def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """Whether x and y change places, and whether the result is then mirrored in x and in y.
-
-    Raises:
-        ValueError: as `turned`.
-    """
     if "DISPLAYMATRIX" not in frame.side_data:
-        return False, False, False
+        return ""
     matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32).reshape(3, 3)
     (a, b), (c, d) = matrix[:2, :2].tolist()  # x' = a x + c y, y' = b x + d y
     if not b and not c:  # an all-zero matrix, which some writers leave, says nothing
-        return False, a < 0, d < 0
+        return "x" * (a < 0) + "y" * (d < 0)
     if not a and not d:
-        return True, c < 0, b < 0
+        return "t" + "x" * (c < 0) + "y" * (b < 0)
     raise ValueError(f"its frames are turned by {frame.rotation} degrees. Encode it again without rotation.")
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from pipelines.problems import BadItem
 from pipelines.video_list import Video, located
-from pipelines.video_pixels import orientation, square_size
+from pipelines.video_pixels import orientation_of, square_size
 
 TRUSTED = ("mov", "matroska")
 """Containers that time every packet as its frame is shown, so that frames can be listed and sought undecoded."""
@@ -38,7 +38,7 @@ class VideoInfo:
         width, height: of the frames upright, in the file's own pixels: what OpenCV and FFmpeg give, and what masks of
             it are made for.
         shown_width, shown_height: with square pixels: the frames of a `Window`.
-        rotation: degrees counter-clockwise by which frames were turned to stand upright.
+        orientation: how frames are turned to stand upright: `t` if x and y change places, then `x`, `y` if mirrored.
         aspect: width by height of one stored pixel, as "16/11".
         fps: average frames a second; None where the file does not say.
         duration: seconds; None where the file does not say.
@@ -50,7 +50,7 @@ class VideoInfo:
     height: int
     shown_width: int
     shown_height: int
-    rotation: int
+    orientation: str
     aspect: str
     fps: float | None
     duration: float | None
@@ -134,15 +134,15 @@ def probe_file(video: Video) -> VideoInfo:
             raise BadItem(video.path, "decode", "the file holds no frame")
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
         try:
-            swapped = orientation(frame)[0]
+            orientation = orientation_of(frame)
             shown = square_size(frame.width, frame.height, aspect)
         except ValueError as error:
             raise BadItem(video.path, "decode", str(error)) from error
         stored = (frame.width, frame.height)
         return VideoInfo(
-            *(reversed(stored) if swapped else stored),
-            *(reversed(shown) if swapped else shown),
-            rotation=frame.rotation,
+            *(reversed(stored) if "t" in orientation else stored),
+            *(reversed(shown) if "t" in orientation else shown),
+            orientation=orientation,
             aspect=str(aspect),
             fps=float(stream.average_rate) if stream.average_rate else None,
             duration=_duration(container, stream),

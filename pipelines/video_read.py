@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from pipelines.problems import BadItem
 from pipelines.shots import CutDetector
 from pipelines.video_list import Video
-from pipelines.video_pixels import orientation, rgb, turned
+from pipelines.video_pixels import rgb, turned
 from pipelines.video_probe import Timeline, VideoInfo, opened, packet_times, probe_file, seconds
 
 UNTIMED_FPS = 24.0
@@ -99,8 +99,9 @@ def file_frames(
 
 
 def _shown(frame: av.VideoFrame, info: VideoInfo) -> UInt8[np.ndarray, "h w 3"]:
-    size = (info.shown_width, info.shown_height)
-    return np.ascontiguousarray(turned(frame, rgb(frame, (size[1], size[0]) if orientation(frame)[0] else size)))
+    width, height = info.shown_width, info.shown_height
+    image = rgb(frame, (height, width) if "t" in info.orientation else (width, height))
+    return np.ascontiguousarray(turned(image, info.orientation))
 
 
 def _from(video: Video, first: int | None) -> Iterator[av.VideoFrame | Damage]:

@@ -9,7 +9,7 @@ import numpy as np
 from av.error import FFmpegError
 from jaxtyping import UInt8
 
-from pipelines.video_pixels import turned
+from pipelines.video_pixels import orientation_of, turned
 
 QUALITY = 95
 
@@ -41,6 +41,7 @@ def decode_video(data: bytes, quality: int = QUALITY) -> DecodedVideo:
     frames: list[bytes] = []
     times: list[float] = []
     sizes: set[tuple[int, int]] = set()
+    orientation = ""
     try:
         with av.open(io.BytesIO(data), mode="r") as container:
             stream = container.streams.best("video")
@@ -50,7 +51,8 @@ def decode_video(data: bytes, quality: int = QUALITY) -> DecodedVideo:
             for frame in container.decode(stream):
                 if frame.is_corrupt:
                     raise ValueError(f"frame {len(frames)} is damaged")
-                image = turned(frame, frame.to_ndarray(format="bgr24"))
+                orientation = orientation if frames else orientation_of(frame)
+                image = turned(frame.to_ndarray(format="bgr24"), orientation)
                 sizes.add((image.shape[1], image.shape[0]))
                 frames.append(_jpeg(image, quality))
                 times += [] if frame.time is None else [frame.time]

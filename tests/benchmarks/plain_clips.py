@@ -3,15 +3,17 @@
 It is given for nothing what our reader has to find out: which frames, which object, and every random draw.
 """
 
+import sgmg  # noqa: F401  # isort: skip  # first: it makes torchvision importable beside a CPU build of torch
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-import sgmg  # makes torchvision importable beside a CPU build of torch  # noqa: F401, I001
 import torch
-import torchvision.transforms.functional as TF  # noqa: N812
+import torchvision.transforms.functional
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -21,6 +23,8 @@ from pipelines.clip import DrawnClip
 from pipelines.colour import Colour
 from sgmg.preprocess import MEAN, STD
 from sgmg.tokenizer import Tokenizer
+
+TF: Any = torchvision.transforms.functional  # its type hints know no PIL images
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 

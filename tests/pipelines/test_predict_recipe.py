@@ -68,9 +68,14 @@ def test_another_checkpoint_on_a_node_is_an_error(checkpoint: Path, tmp_path: Pa
     other = tiny_checkpoint(tmp_path / "other", seed=1)
     with pytest.raises(ValueError, match="same checkpoint on every node"):
         recipe_of(checkpoint, partial(Path, other)).predictor()
+    with pytest.raises(FileNotFoundError, match="not on this machine"):
+        recipe_of(checkpoint, partial(Path, tmp_path / "nowhere")).predictor()
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_users_run_it")  # shape checks cannot be compiled
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler imports what torch deprecates
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ast")
 def test_a_compiled_model_finds_the_same(checkpoint: Path) -> None:
     record = a_record("dog", t=2)
     plain = recipe_of(checkpoint).predictor().predict(record)

@@ -142,6 +142,7 @@ def test_the_decodable_part_of_a_damaged_video_is_kept_and_marked(
     assert np.array_equal(every[0].frames[0], first)
 
 
+@pytest.mark.usefixtures("data_kit")
 def test_every_video_of_the_kit_is_in_one_of_these_lists() -> None:
     assert {*GOOD, *BAD, *PARTIAL} == set(PROBES)
 

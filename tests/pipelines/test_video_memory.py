@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FPS = 10
+FPS = 5
 MINUTES = 2
 HOURS = 2
 
@@ -43,7 +43,7 @@ def _peaks(path: Path, how: str) -> tuple[int, int, int]:
     """Frames that were read, and the most MiB the reading process and its child ever held."""
     words = [sys.executable, "-c", textwrap.dedent(READ), str(path), how]
     frames, windows, parent, child = json.loads(
-        subprocess.run(words, check=True, capture_output=True, timeout=240).stdout
+        subprocess.run(words, check=True, capture_output=True, timeout=500).stdout
     )
     assert windows == -(-frames // 36)
     return frames, parent, child
@@ -56,7 +56,6 @@ def test_two_hours_peak_like_two_minutes(make_video: Callable[..., Path]) -> Non
     for how in ("whole", "parts"):
         _, *few = _peaks(short, how)
         frames, *many = _peaks(long, how)
-        print(few, many)
         assert frames == HOURS * 3600 * FPS
         assert all(grown - base < 25 for grown, base in zip(many, few, strict=True)), (few, many)
 

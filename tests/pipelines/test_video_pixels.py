@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import UInt8
 
-from pipelines.video_pixels import orientation, over_black, square_size, turned
+from pipelines.video_pixels import orientation_of, over_black, square_size, turned
 
 RNG = np.random.default_rng(0)
 MATRICES: dict[str, tuple[tuple[int, int, int, int], Callable[[np.ndarray], np.ndarray]]] = {
@@ -40,13 +40,13 @@ def test_a_frame_is_turned_and_mirrored_as_its_file_asks(name: str, make_video: 
     numbers, expected = MATRICES[name]
     image = RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8)
     frame = _tagged(make_video("a.mp4", [image]), numbers)
-    assert np.array_equal(turned(frame, image), expected(image))
+    assert np.array_equal(turned(image, orientation_of(frame)), expected(image))
 
 
 def test_a_slanted_frame_is_refused(make_video: Callable[..., Path]) -> None:
     frame = _tagged(make_video("a.mp4", [np.zeros((24, 32, 3), np.uint8)]), (1, 1, -1, 1))
     with pytest.raises(ValueError, match="turned by"):
-        orientation(frame)
+        orientation_of(frame)
 
 
 def test_square_pixels_widen_or_heighten_but_never_shrink() -> None:

@@ -10,7 +10,7 @@ from pipelines.video_plan import Segment, segments
 from pipelines.video_probe import Timeline, VideoInfo
 
 VIDEO = Video("/v.mp4")
-INFO = VideoInfo(8, 6, 8, 6, 0, "1", 25.0, None, None, "mov", "h264", "yuv420p", 1, 0, "f")
+INFO = VideoInfo(8, 6, 8, 6, "", "1", 25.0, None, None, "mov", "h264", "yuv420p", 1, 0, "f")
 
 
 def _timeline(times: list[float], cuts: tuple[int, ...] = (), counted: bool = False, note: str = "") -> Timeline:

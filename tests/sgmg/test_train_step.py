@@ -1,0 +1,253 @@
+"""The step that trains: passes and ranks add up to one global batch, and what must not teach does not."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
+
+from sgmg.batch import ClipBatch, ClipTargets
+from sgmg.config import SgMgConfig
+from sgmg.model import SgMg
+from sgmg.objective import Objective
+from sgmg.optim import LearningRates, optimizer_for
+from sgmg.train_step import Forward, Precision, StepReport, TrainStep
+
+SIDE, CLIPS, T = 160, 3, 2
+CPU = torch.device("cpu")
+TINY = SgMgConfig.preset("tiny")
+
+
+def an_objective(config: SgMgConfig = TINY) -> Objective:
+    """Of a model off its initial values, whose mute heads would keep gradients from what lies below them."""
+    torch.manual_seed(0)
+    objective = Objective(SgMg(config))
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    return objective.train()
+
+
+def clips(*chosen: int, weight: float = 1.0) -> Forward:
+    """Some of three clips with a sentence each; in the first frame of the last, its object is missing."""
+    random = torch.Generator().manual_seed(1)
+    frames = torch.randn(CLIPS, T, 3, SIDE, SIDE, generator=random)
+    words = torch.randint(4, 2000, (CLIPS, 5), generator=random)
+    valid = torch.ones(CLIPS, T, dtype=torch.bool)
+    valid[-1, 0] = False
+    masks = torch.zeros(CLIPS, T, SIDE, SIDE, dtype=torch.bool)
+    for number in range(CLIPS):
+        masks[number, :, 32:96, 48 + 16 * number : 80 + 16 * number] = valid[number, :, None, None]
+    boxes = torch.tensor([0.4, 0.4, 0.2, 0.4]) * valid[..., None]
+    rows, count = list(chosen), len(chosen)
+    batch = ClipBatch(
+        frames=frames[rows],
+        padding=torch.zeros(count, SIDE, SIDE, dtype=torch.bool),
+        sizes=torch.tensor([[SIDE, SIDE]] * count),
+        words=words[rows],
+        word_padding=torch.zeros(count, 5, dtype=torch.bool),
+        clip_of=torch.arange(count),
+    )
+    targets = ClipTargets(masks[rows], boxes[rows], valid[rows], weight=torch.full((count,), weight))
+    return Forward(batch, targets, seed=chosen[0])
+
+
+def a_step(objective: torch.nn.Module, rate: float = 0.1, precision: Precision = "float32") -> TrainStep:
+    """Plain descent, so that weights differ as gradients do: Adam would blow up what is nearly nothing."""
+    learning = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    return TrainStep(objective, SGD(learning, rate), device=CPU, precision=precision, max_norm=1.0)
+
+
+def weights_of(objective: torch.nn.Module) -> dict[str, Tensor]:
+    return {name.removeprefix("module."): weight.detach().clone() for name, weight in objective.named_parameters()}
+
+
+def learned(*forwards: Forward) -> tuple[StepReport, dict[str, Tensor]]:
+    """What one step over the passes tells, and the weights after it."""
+    objective = an_objective()
+    report = a_step(objective)(forwards, step=0)
+    return report, weights_of(objective)
+
+
+def assert_same(
+    found: tuple[StepReport, dict[str, Tensor]], wanted: tuple[StepReport, dict[str, Tensor]], tolerance: float
+) -> None:
+    assert dict(found[0].losses) == pytest.approx(dict(wanted[0].losses), rel=20 * tolerance)
+    assert found[0].gradient_norm == pytest.approx(wanted[0].gradient_norm, rel=20 * tolerance)
+    torch.testing.assert_close(found[1], wanted[1], atol=tolerance, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def together() -> tuple[StepReport, dict[str, Tensor]]:
+    """Learned of all three clips in one pass."""
+    return learned(clips(0, 1, 2))
+
+
+def test_several_passes_teach_what_one_with_all_clips_teaches(
+    together: tuple[StepReport, dict[str, Tensor]],
+) -> None:
+    assert_same(learned(clips(0), clips(1), clips(2)), together, 1e-6)
+    assert_same(learned(clips(0, 1), clips(2)), together, 1e-6)
+    before = weights_of(an_objective())
+    assert max((together[1][name] - weight).abs().max() for name, weight in before.items()) > 1e-3
+
+
+def test_clips_of_weight_zero_teach_nothing(together: tuple[StepReport, dict[str, Tensor]]) -> None:
+    nothing = clips(1, weight=0.0)
+    assert_same(learned(nothing, clips(0, 1, 2), nothing), together, 1e-6)
+    alone = an_objective()
+    report = a_step(alone)([nothing], step=0)
+    assert (report.losses["total"], report.gradient_norm) == (0, 0)
+    torch.testing.assert_close(weights_of(alone), weights_of(an_objective()), atol=0, rtol=0)
+
+
+def test_the_seed_of_a_pass_decides_its_dropout_whatever_was_drawn_before() -> None:
+    config = replace(TINY, dropout=0.3)
+
+    def weights(drawn_before: int, seed: int) -> dict[str, Tensor]:
+        objective = an_objective(config)
+        torch.rand(drawn_before)
+        a_step(objective)([replace(clips(0), seed=seed)], step=0)
+        return weights_of(objective)
+
+    torch.testing.assert_close(weights(0, seed=3), weights(7, seed=3), atol=0, rtol=0)
+    assert any(not torch.equal(*pair) for pair in zip(weights(0, 3).values(), weights(0, 4).values(), strict=True))
+
+
+@pytest.mark.parametrize("passes", [([(0,), (1,)], [(2,)]), ([(0, 1)], [(2,)])])
+def test_two_processes_learn_what_one_learns_of_all_passes(
+    passes: tuple[list[tuple[int, ...]], list[tuple[int, ...]]],
+    together: tuple[StepReport, dict[str, Tensor]],
+    tmp_path: Path,
+) -> None:
+    words = [",".join(map(str, one)) for one in passes[1]]
+    other = subprocess.Popen(
+        [sys.executable, __file__, str(tmp_path), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        found = learned_as_rank(0, tmp_path, [clips(*one) for one in passes[0]])
+        output, _ = other.communicate(timeout=120)
+    finally:
+        other.kill()
+    assert other.returncode == 0, output
+    assert_same(found, together, 1e-5)
+
+
+def learned_as_rank(rank: int, folder: Path, forwards: Sequence[Forward]) -> tuple[StepReport, dict[str, Tensor]]:
+    """As `learned`, of one of two processes with passes of its own."""
+    wait = timedelta(seconds=120)
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", wait, world_size=2, rank=rank)
+    try:
+        objective = DistributedDataParallel(an_objective(), forward_sync_buffers=False)
+        report = a_step(objective)(forwards, step=0)
+        return report, weights_of(objective)
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":  # the other process of the test above
+    torch.set_num_threads(1)
+    learned_as_rank(1, Path(sys.argv[1]), [clips(*map(int, word.split(","))) for word in sys.argv[2:]])
+
+
+def test_a_loss_that_is_no_number_stops_the_step_and_no_weight_changes() -> None:
+    objective = an_objective()
+    before = weights_of(objective)
+    bad = clips(1)
+    frames = bad.batch.frames.clone()
+    frames[0, 0, 0, 0, 0] = float("inf")
+    step = a_step(objective)
+    with pytest.raises(FloatingPointError, match=r"At step 12 .*dice=nan"):
+        step([clips(0), replace(bad, batch=replace(bad.batch, frames=frames))], step=12)
+    torch.testing.assert_close(weights_of(objective), before, atol=0, rtol=0)
+    step([clips(0)], step=13)  # and what was left of its gradients is gone
+    other = an_objective()
+    a_step(other)([clips(0)], step=13)
+    torch.testing.assert_close(weights_of(objective), weights_of(other), atol=0, rtol=0)
+
+
+def test_a_gradient_that_is_no_number_stops_the_step_too() -> None:
+    objective = an_objective()
+    before = weights_of(objective)
+    weight = objective.model.class_heads[-1].weight
+    assert isinstance(weight, Tensor)
+    weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FloatingPointError, match="At step 3 .*gradient norm=nan"):
+        a_step(objective)([clips(0)], step=3)
+    torch.testing.assert_close(weights_of(objective), before, atol=0, rtol=0)
+
+
+def test_float16_skips_a_step_whose_gradient_overflows_and_halves_the_scale() -> None:
+    objective = an_objective()
+    before = weights_of(objective)
+    step = a_step(objective, precision="float16")
+    scale = step.scaler.get_scale()
+    parameter = next(objective.parameters())
+    hook = parameter.register_hook(lambda gradient: gradient * float("inf"))
+    assert step([clips(0)], step=0).skipped
+    assert step.scaler.get_scale() == scale / 2
+    torch.testing.assert_close(weights_of(objective), before, atol=0, rtol=0)
+    hook.remove()
+    kept = step.state_dict()
+    other = a_step(objective, precision="float16")
+    other.load_state_dict(kept)
+    assert other.scaler.get_scale() == scale / 2
+
+
+def test_bfloat16_comes_close() -> None:
+    full = a_step(an_objective())([clips(0)], step=0)
+    mixed = a_step(an_objective(), precision="bfloat16")([clips(0)], step=0)
+    assert mixed.losses["total"] == pytest.approx(full.losses["total"], rel=0.05)
+    assert mixed.losses["total"] != full.losses["total"]
+
+
+def test_the_seconds_of_every_phase_are_told_where_they_are_wanted() -> None:
+    objective = an_objective()
+    step = TrainStep(objective, SGD(objective.parameters(), 0.1), device=CPU, measure=True)
+    seconds = step([clips(0), clips(1)], step=0).seconds
+    assert set(seconds) == {"forward", "backward", "optimiser"}
+    assert all(spent > 0 for spent in seconds.values())
+    assert not a_step(objective)([clips(0)], step=1).seconds
+
+
+def test_a_frozen_text_encoder_that_remembers_gives_the_same_and_reads_each_sentence_once() -> None:
+    reads: list[int] = []
+
+    def weights(keep: int) -> dict[str, Tensor]:
+        objective = an_objective()
+        objective.model.text.freeze(keep)
+        objective.model.text.roberta.register_forward_pre_hook(
+            lambda _module, _given, named: reads.append(len(named["input_ids"])), with_kwargs=True
+        )
+        step = a_step(objective)
+        for number in range(3):
+            step([clips(0), clips(1, 2)], step=number)
+        return weights_of(objective)
+
+    remembered = weights(keep=8)
+    assert reads == [1, 1, 1]
+    reads.clear()
+    anew = weights(keep=0)
+    assert reads == [1, 2] * 3
+    torch.testing.assert_close(remembered, anew, atol=1e-6, rtol=0)
+
+
+def test_the_state_of_a_step_goes_on_as_if_it_had_never_stopped() -> None:
+    objective = an_objective()
+    step = TrainStep(objective, optimizer_for(objective.model, LearningRates()), device=CPU)
+    step([clips(0)], step=0)
+    other = Objective(SgMg(TINY)).train()
+    other.load_state_dict(objective.state_dict())
+    again = TrainStep(other, optimizer_for(other.model, LearningRates()), device=CPU)
+    again.load_state_dict(step.state_dict())
+    step([clips(1)], step=1)
+    again([clips(1)], step=1)
+    torch.testing.assert_close(weights_of(other), weights_of(objective), atol=0, rtol=0)
