@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from PIL import Image
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs.runtime import Exit, JobError, durable_folder, run, write_config
@@ -22,6 +23,7 @@ from pipelines.score import figures, score_video
 from pipelines.scoring.baselines import box_everywhere, mean_box, whole_frame
 from pipelines.shuffled import write_shuffled
 from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
+from pipelines.sources.synthetic_scene import EASY
 from pipelines.truth_parts import read_truths
 
 JOBS = Path(__file__).resolve().parent
@@ -87,6 +89,9 @@ def main(config: DemoConfig) -> Exit:
         named["shuffled"] = results.shuffled
     (out_folder(config) / "results.json").write_text(json.dumps(named) + "\n", encoding="utf-8")
     print("\nRESULT", *(f"{name}={value:.4f}" for name, value in named.items()))
+    picture = out_folder(config) / "demo.png"
+    _best_cases(results.pictures).save(picture)
+    print(f"picture      {picture}")
     print(f"submission   {results.submission}\npictures     {results.pictures}")
     print(f"runs         make ui STORAGE={durable_folder(config.storage, '--storage').path()}")
     if results.model <= max(results.whole_frame, results.mean_box):
@@ -113,7 +118,7 @@ def demo(config: DemoConfig) -> Results:
 def _on_made_up_data(config: DemoConfig, root: Path, out: Path, jobs: "_Submitter") -> Results:
     drawn = SyntheticConfig(
         seed=config.seed, train_images=config.images, train_videos=config.videos, valid_videos=config.valid_videos,
-        width=SIDE, height=SIDE,
+        width=SIDE, height=SIDE, variety=EASY,
     )  # fmt: skip
     with _said("draw the dataset"):
         raw = write_synthetic(out / "raw", drawn)
@@ -171,6 +176,17 @@ def _asked(jobs: "_Submitter", data: Path, checkpoint: Path, truth: Path, root: 
         f"--predictions {out} --truth {truth} --out {scores} --pictures 3 --frames {data} --storage {root}",
     )
     return _read_figure(scores / "scores.json", "J&F")
+
+
+def _best_cases(pictures: Path) -> Image.Image:
+    """The three best expressions, one below the other."""
+    shown = [Image.open(file) for file in sorted(pictures.glob("best-*.png"))[:3]]
+    sheet = Image.new("RGB", (max(one.width for one in shown), sum(one.height for one in shown)))
+    top = 0
+    for one in shown:
+        sheet.paste(one, (0, top))
+        top += one.height
+    return sheet
 
 
 def _read_figure(file: Path, name: str) -> float:

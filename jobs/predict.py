@@ -63,7 +63,7 @@ class PredictConfig:
     precision: Precision | None = None
     """Of the matrix products. By default bfloat16 on a GPU, float32 on a CPU."""
     compile: bool = False
-    """Compile backbone and transformer first: minutes at the start, faster after that."""
+    """Compile the transformer first: minutes at the start of every predictor, for long runs on a GPU."""
     short_side: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
     """Pixels of the shorter side that the model sees. By default as published; small models learn from less."""
     window: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None

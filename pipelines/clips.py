@@ -2,6 +2,7 @@
 
 Two stages: a read task for each window of the plan passes on only each sample's own compressed frames and its one
 track, everything random already decided; decode tasks make the clips. The position is one integer, the optimiser step.
+Whole videos, for inference, come from `predict_decode`.
 """
 
 from collections import Counter

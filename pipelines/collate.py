@@ -70,11 +70,13 @@ def _normalized_and_padded(
     where it will stay, while it is in the processor's cache."""
     sizes = torch.tensor([clip.frames.shape[1:3] for clip in clips])
     height, width = (-(-max(side, MIN_SIDE) // MULTIPLE) * MULTIPLE for side in sizes.amax(dim=0).tolist())
-    frames = torch.zeros(len(clips), len(clips[0].frames), 3, height, width)
+    frames = torch.empty(len(clips), len(clips[0].frames), 3, height, width)
     padding = torch.ones(len(clips), height, width, dtype=torch.bool)
     for place, clip in enumerate(clips):
         h, w = clip.frames.shape[1:3]
         padding[place, :h, :w] = False
+        frames[place, :, :, h:] = 0
+        frames[place, :, :, :h, w:] = 0
         for frame, image in zip(frames[place], clip.frames, strict=True):
             for plane, pixels, mean, std in zip(frame, cv2.split(image), MEAN, STD, strict=True):
                 plane[:h, :w].copy_(torch.from_numpy(pixels)).div_(255).sub_(mean).div_(std)

@@ -69,8 +69,8 @@ class Recipe:
             )
         model = load(path).model
         if self.compile:
-            # In place, so that names of weights stay; dynamic, as every video may have another size.
-            model.backbone.compile(dynamic=True)
+            # In place, so that names of weights stay; dynamic, as every video may have another size. Not the backbone:
+            # its windows, by number of frames and size, take the compiler longer than they save.
             model.transformer.compile(dynamic=True)
         return Predictor(
             model,

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.sources.synthetic_layouts import Clip, write_refcoco, write_ytvos
-from pipelines.sources.synthetic_scene import TRIES, draw_scene, paint
+from pipelines.sources.synthetic_scene import RICH, TRIES, Variety, draw_scene, paint
 from pipelines.sources.synthetic_sentences import describe
 
-VERSION = 1
+VERSION = 2
 """Of what the same configuration draws: a folder of another version is not taken for this one."""
 
 _MADE_BY = "synthetic.json"
@@ -42,6 +42,7 @@ class SyntheticConfig:
     most_frames: int = 12
     width: int = 256  # pixels, of images and videos
     height: int = 160
+    variety: Variety = RICH
 
     def __post_init__(self) -> None:
         for name in ("train_images", "val_images", "train_videos", "valid_videos", "test_videos"):
@@ -83,7 +84,7 @@ def write_synthetic(folder: Path, config: SyntheticConfig) -> SyntheticPaths:
         ValueError: the folder holds something else, or what another configuration made; the message names what.
     """
     folder = folder.resolve()
-    made_by = {"version": VERSION, **asdict(config)}
+    made_by = json.loads(json.dumps({"version": VERSION, **asdict(config)}))  # as it is read back
     if not _is_there(folder, made_by):
         aside = folder.with_name(f".{folder.name}.partial")
         if aside.exists():
@@ -131,8 +132,8 @@ def _draw_clip(config: SyntheticConfig, name: str, image: bool) -> Clip:
     rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
     frames = 1 if image else int(rng.integers(config.fewest_frames, config.most_frames + 1))
     for _ in range(TRIES):
-        scene = draw_scene(rng, frames, (config.height, config.width))
-        sentences = describe(rng, scene)
+        scene = draw_scene(rng, frames, (config.height, config.width), config.variety)
+        sentences = describe(rng, scene, config.variety.kinds)
         if {sentence.thing for sentence in sentences} == set(range(len(scene.things))):
             return Clip(name, scene, paint(rng, scene), sentences)
     raise ValueError(f"Clip {name} of {config}: in none of {TRIES} scenes can all be told apart. Choose another seed.")

@@ -26,8 +26,45 @@ SIZES = {"small": (0.082, 0.096), "large": (0.150, 0.174)}
 """The radius of the disc of the same area, over √(height·width): 2 to 3 and 7 to 9.5 % of the frame."""
 TRIES = 2000
 
-_SHARED = ("all but the colour", "all but the shape", "all but the size", "all", "nothing")
-_SHARED_ODDS = (0.3, 0.3, 0.15, 0.1, 0.15)
+
+@dataclass(frozen=True, slots=True)
+class Variety:
+    """How many kinds of things there are, and how hard they are to tell apart.
+
+    Attributes:
+        colours, shapes: how many of `COLOURS` and `SHAPES` occur, the first ones.
+        things: fewest and most in a scene.
+        alike: share of things that have two of size, colour and shape in common with another; the rest have a colour
+            of their own.
+        kinds: odds of sentences that tell a thing by its looks, its place, its motion, its order of coming and going.
+
+    Raises:
+        ValueError: fewer kinds than there may be things, or a share that is none.
+    """
+
+    colours: int = 8
+    shapes: int = 4
+    things: tuple[int, int] = (3, 4)
+    alike: float = 0.85
+    kinds: tuple[float, float, float, float] = (0.35, 0.2, 0.2, 0.4)  # order rarely can
+
+    def __post_init__(self) -> None:
+        fewest, most = self.things
+        if not 2 <= fewest <= most <= self.colours <= len(COLOURS) or not 2 <= self.shapes <= len(SHAPES):
+            raise ValueError(
+                f"{self}: give 2 things or more, as many colours (of {len(COLOURS)}), and 2 shapes or more."
+            )
+        if not 0 <= self.alike <= 1 or min(self.kinds) < 0 or not max(self.kinds):
+            raise ValueError(f"{self}: alike is a share from 0 to 1, kinds are odds of which one is above 0.")
+
+
+RICH = Variety()
+"""Everything there is: words of looks rarely do alone."""
+EASY = Variety(colours=4, shapes=3, things=(2, 3), alike=0.25, kinds=(0.6, 0.2, 0.15, 0.05))
+"""What a small model can learn in minutes."""
+
+_SHARED = ("all but the colour", "all but the shape", "all but the size", "all")
+_SHARED_ODDS = (0.35, 0.35, 0.18, 0.12)
 _PATHS = ("still", "left", "right", "up", "down", "enter", "leave")
 _PATH_ODDS = (0.22, 0.13, 0.13, 0.1, 0.1, 0.18, 0.14)
 
@@ -53,14 +90,14 @@ class Scene:
     masks: Bool[np.ndarray, "o t h w"]
 
 
-def draw_scene(rng: np.random.Generator, frames: int, size: Size) -> Scene:
-    """Three or four things of which every one can be seen well; one frame is an image, where nothing moves.
+def draw_scene(rng: np.random.Generator, frames: int, size: Size, variety: Variety) -> Scene:
+    """Some things of which every one can be seen well; one frame is an image, where nothing moves.
 
     Raises:
         ValueError: no such scene was found, as in a very flat frame.
     """
     for _ in range(TRIES):
-        looks = _draw_looks(rng, int(rng.integers(3, 5)))
+        looks = _draw_looks(rng, variety)
         things = tuple(_draw_thing(rng, look, frames, size) for look in looks)
         whole = np.stack([[_local(thing, t, size)[2] for t in range(frames)] for thing in things])
         masks = _without_hidden(whole)
@@ -82,24 +119,27 @@ def paint(rng: np.random.Generator, scene: Scene) -> UInt8[np.ndarray, "t h w 3"
     return np.stack(painted)
 
 
-def _draw_looks(rng: np.random.Generator, count: int) -> list[tuple[str, str, str]]:
-    """Size, colour, shape of each thing. Most share two of them with another, so one word rarely tells them apart."""
+def _draw_looks(rng: np.random.Generator, variety: Variety) -> list[tuple[str, str, str]]:
+    """Size, colour, shape of each thing. Those that are alike share two of them with another, or all three."""
+    sizes, colours, shapes = [*SIZES], [*COLOURS][: variety.colours], SHAPES[: variety.shapes]
 
-    def other(choices: Sequence[str], than: str | None = None) -> str:
-        return str(rng.choice([choice for choice in choices if choice != than]))
+    def other(choices: Sequence[str], than: Sequence[str] = ()) -> str:
+        return str(rng.choice([choice for choice in choices if choice not in than]))
 
-    looks = [(other([*SIZES]), other([*COLOURS]), other(SHAPES))]
+    count = int(rng.integers(variety.things[0], variety.things[1], endpoint=True))
+    looks = [(other(sizes), other(colours), other(shapes))]
     while len(looks) < count:
         size, colour, shape = looks[int(rng.integers(len(looks)))]
-        match str(rng.choice(_SHARED, p=_SHARED_ODDS)):
+        kind = str(rng.choice(_SHARED, p=_SHARED_ODDS)) if rng.random() < variety.alike else "nothing"
+        match kind:
             case "all but the colour":
-                colour = other([*COLOURS], colour)
+                colour = other(colours, [colour])
             case "all but the shape":
-                shape = other(SHAPES, shape)
+                shape = other(shapes, [shape])
             case "all but the size":
-                size = other([*SIZES], size)
+                size = other(sizes, [size])
             case "nothing":
-                size, colour, shape = other([*SIZES]), other([*COLOURS], colour), other(SHAPES, shape)
+                size, colour, shape = other(sizes), other(colours, [look[1] for look in looks]), other(shapes)
         looks.append((size, colour, shape))
     return looks
 

@@ -12,8 +12,7 @@ from pipelines.sources.synthetic_scene import SHAPES, Scene
 YES, UNCLEAR, NO = 1, 0, -1
 """How a word fits a thing; a sentence fits as well as the worst of its words."""
 
-# The odds of each kind where a thing can be told so; order rarely does.
-_KINDS = {"looks": 0.35, "place": 0.2, "motion": 0.2, "order": 0.4}
+_KINDS = ("looks", "place", "motion", "order")
 _BARE = 0.3  # the share of sentences without "the", as people type them
 
 
@@ -53,15 +52,22 @@ class _Part(NamedTuple):
     fits: tuple[int, ...]
 
 
-def describe(rng: np.random.Generator, scene: Scene, each: int = 2) -> tuple[Sentence, ...]:
-    """Up to `each` different sentences a thing; none for a thing that cannot be told from the others."""
+def describe(
+    rng: np.random.Generator, scene: Scene, kinds: tuple[float, float, float, float], each: int = 2
+) -> tuple[Sentence, ...]:
+    """Up to `each` different sentences a thing; none for a thing that cannot be told from the others.
+
+    Args:
+        kinds: odds of looks, place, motion and order, where a thing can be told so.
+    """
+    odds_of: dict[str, float] = dict(zip(_KINDS, kinds, strict=True))
     looks, clauses = _looks(scene), _clauses(scene)
     sentences = []
     for thing in range(len(scene.things)):
         groups = _candidates(thing, looks, clauses)
         texts: list[str] = []
         while len(texts) < each and groups:
-            odds = np.array([_KINDS[kind] for kind in groups])
+            odds = np.array([odds_of[kind] for kind in groups]) + 1e-9  # what is never wanted is better than nothing
             kind = str(rng.choice(list(groups), p=odds / odds.sum()))
             needs = np.array([3.0 if _every_part_is_needed(parts, thing) else 1.0 for parts in groups[kind]])
             parts = groups[kind].pop(int(rng.choice(len(needs), p=needs / needs.sum())))

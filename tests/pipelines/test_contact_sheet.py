@@ -1,18 +1,33 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines import contact_sheet as sheets
-from pipelines.contact_sheet import BOX, HEIGHT, OUTLINE, WIDTH, Tile, contact_sheet, prepared_tiles, record_tile
+from pipelines.contact_sheet import (
+    BOX,
+    GAP,
+    HEIGHT,
+    LINE,
+    OUTLINE,
+    WIDTH,
+    Tile,
+    contact_sheet,
+    prepared_tiles,
+    record_tile,
+)
 from pipelines.files import Folder
 from pipelines.prepare import finish, plan_shards
-from pipelines.prepared import Manifest
+from pipelines.prepared import Manifest, read_manifest
+from pipelines.recipes import ClipRecipe
+from pipelines.records import ObjectTrack
 from pipelines.shard import ShardWriter
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.ytvos import RefYouTubeVOS
+from prepared_data import a_record, prepared_folder
+from sgmg.masks import mask_to_rle
 
 
 def tile(caption: str = "a dog", t: int = 1, width: int = 300, height: int = 200) -> Tile:
@@ -56,7 +71,13 @@ def test_tiles_stand_side_by_side_as_long_as_they_fit() -> None:
 
 
 def test_a_wide_tile_makes_the_sheet_wider() -> None:
-    assert contact_sheet([tile(t=8)]).width > WIDTH
+    assert contact_sheet([tile(t=4, width=600)]).width > WIDTH
+
+
+def test_many_frames_are_smaller_and_fit_onto_the_sheet() -> None:
+    sheet = contact_sheet([tile(t=8)])
+    assert sheet.width == WIDTH
+    assert sheet.height < 2 * GAP + LINE + HEIGHT
 
 
 @pytest.mark.parametrize(
@@ -66,17 +87,18 @@ def test_any_caption_is_drawn(caption: str) -> None:
     assert contact_sheet([tile(caption)]).width == WIDTH
 
 
-def test_letters_that_the_font_lacks_are_spelled_and_not_empty_squares() -> None:
-    lines = sheets._wrapped("die Gänse 中", 1000)
-    assert lines == [r"die Gänse \u4e2d"]
+def test_what_is_below_a_tile_stands_under_it_in_the_same_column() -> None:
+    plain = contact_sheet([tile()])
+    both = contact_sheet([replace(tile(), below=tile(width=200))] * 2)
+    assert both.height == plain.height + GAP + LINE + HEIGHT
+    boxes = (np.asarray(both) == BOX).all(axis=-1)
+    upper, lower = boxes[: plain.height], boxes[plain.height :]
+    assert upper.sum() == lower.sum() == boxes.sum() / 2
+    assert upper.any(axis=0).nonzero()[0].tolist() == lower.any(axis=0).nonzero()[0].tolist()
 
 
-def test_a_long_caption_is_broken_and_loses_nothing() -> None:
-    text = "the second small red disc that moves to the left behind a tree " + "y" * 120
-    lines = sheets._wrapped(text, 150)
-    assert len(lines) > 5
-    assert all(sheets._font().getlength(line) <= 150 for line in lines)
-    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+def test_a_long_row_below_is_smaller_and_fits_onto_the_sheet() -> None:
+    assert contact_sheet([replace(tile(), below=tile(t=5, width=640, height=360))]).width == WIDTH
 
 
 def test_nothing_to_show_is_an_error() -> None:
@@ -127,3 +149,48 @@ def test_a_tile_without_truth_says_so(data_kit: Path) -> None:
     assert found.caption.endswith("(truth withheld)")
     assert not found.masks.any()
     assert found.boxes == [None] * 4
+
+
+def test_below_each_sample_is_its_clip_as_the_first_epoch_draws_it(data_kit: Path, tmp_path: Path) -> None:
+    manifest = prepared(RefYouTubeVOS(Folder(str(data_kit / "refytvos")), "train"), tmp_path)
+    tiles = prepared_tiles(Folder(str(tmp_path)), manifest, 6, ClipRecipe.video())
+    again = prepared_tiles(Folder(str(tmp_path)), manifest, 6, ClipRecipe.video())
+    captions = set()
+    for one, same in zip(tiles, again, strict=True):
+        below = one.below
+        assert below is not None
+        assert same.below is not None
+        np.testing.assert_array_equal(below.frames, same.below.frames)
+        text, what = below.caption.split("\n")
+        captions.add(what.partition(", frames")[0].partition(", ")[2])
+        height, width = below.frames.shape[1:3]
+        assert what.startswith(f"augmented: {width}x{height}")
+        plain = one.caption.split("\n")[0]
+        assert (text == plain) == ("mirrored" not in what or not {"left", "right"} & set(plain.split()))
+        assert below.masks.any()
+        assert all(mask.any() for mask, box in zip(below.masks, below.boxes, strict=True) if box)
+    assert len(captions) > 2, "several kinds of augmentation were to be seen"
+
+
+def test_below_a_sample_of_a2d_only_the_asked_frame_has_a_target(data_kit: Path, tmp_path: Path) -> None:
+    manifest = prepared(A2DSentences(Folder(str(data_kit / "a2d")), "train"), tmp_path)
+    for one in prepared_tiles(Folder(str(tmp_path)), manifest, 3, ClipRecipe.one_frame_asked()):
+        assert one.below is not None
+        assert len(one.below.frames) == 5
+        assert sum(mask.any() for mask in one.below.masks) == sum(box is not None for box in one.below.boxes) == 1
+
+
+def test_below_what_is_not_learned_from_the_reason_is_given(data_kit: Path, tmp_path: Path) -> None:
+    valid = prepared(RefYouTubeVOS(Folder(str(data_kit / "refytvos")), "valid"), tmp_path / "valid")
+    (one,) = prepared_tiles(Folder(str(tmp_path / "valid")), valid, 1, ClipRecipe.video())
+    narrow = np.zeros((40, 56), dtype=np.bool_)
+    narrow[5:20, 7] = True
+    record = replace(a_record("a", 2), objects=(ObjectTrack(1, (mask_to_rle(narrow),) * 2),))
+    record = replace(record, expressions=(replace(record.expressions[0], object_ids=(1,)),))
+    folder = Folder(str(prepared_folder(tmp_path / "narrow", [record])))
+    manifest = replace(read_manifest(folder), counts={"expressions": 1})
+    (other,) = prepared_tiles(folder, manifest, 1, ClipRecipe.video())
+    for shown, reason in ((one, "not learned from: truth withheld"), (other, "dropped: object in no frame after 10")):
+        assert shown.below is not None
+        assert shown.below.caption.startswith(reason)
+        assert contact_sheet([shown]).height > contact_sheet([replace(shown, below=None)]).height

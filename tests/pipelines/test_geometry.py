@@ -127,6 +127,24 @@ def test_a_crop_is_resized_cropped_and_resized() -> None:
     np.testing.assert_array_equal(transform_image(noise(90, 160), CROPPED, "pillow"), np.asarray(expected))
 
 
+@pytest.mark.parametrize("source", [(480, 854), (854, 480), (1048, 314)])
+def test_rows_are_resized_before_columns_whatever_the_version_of_pillow(source: tuple[int, int]) -> None:
+    """As the published numbers were made; Pillow 13 begins with the columns where a tall image shrinks most."""
+
+    def as_published(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        rows = image.resize((size[1], image.height), Image.Resampling.BILINEAR)
+        return rows.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+
+    image = noise(*source)
+    for geometry in drawn(STANDARD, source, 6):
+        expected = Image.fromarray(image)
+        if (crop := geometry.crop) is not None:
+            enlarged = as_published(expected, crop.enlarged)
+            expected = enlarged.crop((crop.left, crop.top, crop.left + crop.size[1], crop.top + crop.size[0]))
+        expected = as_published(expected, geometry.size)
+        np.testing.assert_array_equal(transform_image(image, geometry, "pillow"), np.asarray(expected))
+
+
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     image = noise(9, 16)
     assert transform_image(image, Geometry((9, 16), None, (9, 16)), "pillow") is image

@@ -72,13 +72,8 @@ def test_another_checkpoint_on_a_node_is_an_error(checkpoint: Path, tmp_path: Pa
         recipe_of(checkpoint, partial(Path, tmp_path / "nowhere")).predictor()
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("as_users_run_it")  # shape checks cannot be compiled
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler imports what torch deprecates
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ast")
-def test_a_compiled_model_finds_the_same(checkpoint: Path) -> None:
-    record = a_record("dog", t=2)
-    plain = recipe_of(checkpoint).predictor().predict(record)
-    compiled = replace(recipe_of(checkpoint), compile=True).predictor().predict(record)
-    for one, other in zip(plain, compiled, strict=True):
-        assert one.queries[0].scores == pytest.approx(other.queries[0].scores, abs=1e-3)
+def test_the_transformer_is_compiled_where_that_is_asked_for(checkpoint: Path) -> None:
+    # Compiling itself takes minutes on a CPU; here only that it will be done at the first call.
+    for wanted in (False, True):
+        model = replace(recipe_of(checkpoint), compile=wanted).predictor().model
+        assert (model.transformer._compiled_call_impl is not None) == wanted

@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.prepared import RowInfo
 from pipelines.records import Expression, ObjectTrack, Record
-from pipelines.row_info import CROWD, NO_AREA, NO_PIXELS, WITHHELD, row_info
+from pipelines.row_info import CROWD, NO_AREA, NO_PIXELS, WITHHELD, annotated_frames, row_info
 from sgmg.masks import mask_to_rle
 
 EMPTY, FULL = mask_to_rle(np.zeros((2, 3), dtype=bool)), mask_to_rle(np.ones((2, 3), dtype=bool))
@@ -30,9 +30,19 @@ def record(*tracks: ObjectTrack, expressions: tuple[Expression, ...], frames: in
 
 
 def test_a_sentence_along_the_whole_video_needs_no_more_than_a_number() -> None:
-    track = ObjectTrack(1, (None, FULL, EMPTY))
+    track = ObjectTrack(1, (FULL, FULL, EMPTY))
     found = row_info(record(track, expressions=(Expression("0", "it", (1,)), Expression("1", "it", (1,))), frames=3))
     assert found == RowInfo("a", frames=3, expressions=2)
+
+
+def test_only_frames_in_which_every_object_is_annotated_are_counted() -> None:
+    tracks = (ObjectTrack(1, (None, FULL, EMPTY, FULL)), ObjectTrack(2, (FULL, None, FULL, FULL)))
+    assert annotated_frames([track.rle for track in tracks]) == [2, 3]
+    assert row_info(record(*tracks, expressions=(Expression("0", "it", (1,)),), frames=4)).frames == 2
+
+
+def test_without_truth_every_frame_is_counted() -> None:
+    assert row_info(record(expressions=(Expression("0", "it"),), frames=4)).frames == 4
 
 
 def test_asked_frames_are_counted_by_expression() -> None:

@@ -1,8 +1,11 @@
 """The step that trains: passes and ranks add up to one global batch, and what must not teach does not."""
 
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,11 +17,15 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
+from loss_cases import padded_targets
+from model_cases import batch_of, config_of, published_model
+from pack import GOLDEN, ROOT, Case, cases, full_pack
 from sgmg.batch import ClipBatch, ClipTargets
-from sgmg.config import SgMgConfig
+from sgmg.config import SgMgConfig, SwinConfig
 from sgmg.model import SgMg
 from sgmg.objective import Objective
-from sgmg.optim import LearningRates, optimizer_for
+from sgmg.optim import MAX_GRADIENT_NORM, LearningRates, group_of, optimizer_for
+from sgmg.published import published_names
 from sgmg.train_step import Forward, Precision, StepReport, TrainStep
 
 SIDE, CLIPS, T = 160, 3, 2
@@ -85,6 +92,15 @@ def assert_same(
     torch.testing.assert_close(found[1], wanted[1], atol=tolerance, rtol=0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from two, and on a busy machine threads that wait for each other lose much."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def together() -> tuple[StepReport, dict[str, Tensor]]:
     """Learned of all three clips in one pass."""
@@ -130,7 +146,11 @@ def test_two_processes_learn_what_one_learns_of_all_passes(
 ) -> None:
     words = [",".join(map(str, one)) for one in passes[1]]
     other = subprocess.Popen(
-        [sys.executable, __file__, str(tmp_path), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, __file__, str(tmp_path), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "parity")},
     )
     try:
         found = learned_as_rank(0, tmp_path, [clips(*one) for one in passes[0]])
@@ -161,14 +181,18 @@ if __name__ == "__main__":  # the other process of the test above
 def test_a_loss_that_is_no_number_stops_the_step_and_no_weight_changes() -> None:
     objective = an_objective()
     before = weights_of(objective)
-    bad = clips(1)
-    frames = bad.batch.frames.clone()
-    frames[0, 0, 0, 0, 0] = float("inf")
+    calls: list[int] = []
+
+    def spoil_the_second(_module: torch.nn.Module, _given: object, found: Tensor) -> Tensor:
+        calls.append(1)
+        return found * float("nan") if len(calls) == 2 else found
+
+    objective.model.class_heads[-1].register_forward_hook(spoil_the_second)
     step = a_step(objective)
-    with pytest.raises(FloatingPointError, match=r"At step 12 .*dice=nan"):
-        step([clips(0), replace(bad, batch=replace(bad.batch, frames=frames))], step=12)
+    with pytest.raises(FloatingPointError, match=r"At step 12 .*total=nan, ce=nan"):
+        step([clips(0), clips(1)], step=12)
     torch.testing.assert_close(weights_of(objective), before, atol=0, rtol=0)
-    step([clips(0)], step=13)  # and what was left of its gradients is gone
+    step([clips(0)], step=13)  # nothing is left of the gradients of the step before
     other = an_objective()
     a_step(other)([clips(0)], step=13)
     torch.testing.assert_close(weights_of(objective), weights_of(other), atol=0, rtol=0)
@@ -247,7 +271,71 @@ def test_the_state_of_a_step_goes_on_as_if_it_had_never_stopped() -> None:
     other = Objective(SgMg(TINY)).train()
     other.load_state_dict(objective.state_dict())
     again = TrainStep(other, optimizer_for(other.model, LearningRates()), device=CPU)
-    again.load_state_dict(step.state_dict())
+    again.load_state_dict(deepcopy(step.state_dict()))  # AdamW takes tensors as they are
     step([clips(1)], step=1)
     again([clips(1)], step=1)
     torch.testing.assert_close(weights_of(other), weights_of(objective), atol=0, rtol=0)
+
+
+def training_cases() -> dict[str, Callable[[], Case]]:
+    """Those of the full pack, or the one that every clone has."""
+    found = full_pack()
+    folder = GOLDEN if isinstance(found, str) else found
+    kinds = json.loads((folder / "manifest.json").read_text())["cases"]
+    return cases(folder, [name for name, told in kinds.items() if told["kind"] == "train"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("model")
+@pytest.mark.parametrize("name", training_cases())
+def test_a_step_of_the_published_recipe_is_adamw_on_the_published_gradient(name: str) -> None:
+    case = training_cases()[name]()
+    published = config_of(case)
+    assert isinstance(published.backbone, SwinConfig)
+    quiet = replace(
+        published,
+        dropout=0.0,
+        text=replace(published.text, dropout=0.0),
+        backbone=replace(published.backbone, drop_path=0.0),
+    )
+    model = published_model.__wrapped__(quiet, case.salt).train()  # one of its own: the others must not learn
+    model.text.freeze()
+    batch = batch_of(case)
+    forward = Forward(batch, padded_targets(case, *batch.frames.shape[-2:]), seed=0)
+    before = weights_of(model)
+    optimizer = optimizer_for(model)
+    report = TrainStep(Objective(model), optimizer, device=CPU)([forward], step=0)
+
+    def assert_golden(output: str, value: Tensor | float) -> None:
+        allowed = case.meta["outputs"][output]["atol"]
+        torch.testing.assert_close(
+            torch.as_tensor(value, dtype=torch.float64).reshape(-1),
+            torch.from_numpy(case.expected[output]).double().reshape(-1),
+            atol=allowed,
+            rtol=0,
+        )
+
+    losses = dict(report.losses)
+    assert_golden("total", losses.pop("total"))
+    assert {f"loss/loss_{loss}" for loss in losses} == {name for name in case.expected if name.startswith("loss/")}
+    for loss, value in losses.items():
+        assert_golden(f"loss/loss_{loss}", value)
+    assert_golden("grad_total_norm", report.gradient_norm)
+
+    clipped = MAX_GRADIENT_NORM / (report.gradient_norm + 1e-6)
+    assert clipped < 1
+    theirs, ours = published_names(model), dict(model.named_parameters())
+    norms = {theirs[name]: weight.grad.norm() / clipped for name, weight in ours.items() if weight.grad is not None}
+    assert_golden("grad_norms", torch.stack([norms[name] for name in case.meta["notes"]["grad_names"]]))
+
+    rates = {"backbone": 5e-5, "text": 1e-5, "main": 1e-4, "sampling": 1e-4}
+    for name, weight in ours.items():
+        if weight.grad is None:
+            assert torch.equal(weight, before[name]), name
+            continue
+        # The first step of AdamW: both means, freed of their bias, are the gradient and its square.
+        rate, gradient = rates[group_of(name)], weight.grad
+        wanted = before[name] * (1 - rate * 5e-4) - rate * gradient / (gradient.abs() + 1e-8)
+        torch.testing.assert_close(
+            weight.detach(), wanted, atol=1e-7, rtol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
+        )

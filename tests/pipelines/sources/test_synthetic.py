@@ -28,7 +28,7 @@ from pipelines.sources.synthetic_scene import COLOURS, SHAPES
 from pipelines.sources.ytvos import RefYouTubeVOS
 from sgmg.masks import rle_to_xywh, rles_to_masks
 
-FEW = SyntheticConfig(train_images=16, val_images=4, train_videos=12, valid_videos=3, test_videos=2)
+FEW = SyntheticConfig(train_images=16, val_images=4, train_videos=24, valid_videos=3, test_videos=2)
 FEWEST = SyntheticConfig(
     train_images=2, val_images=1, train_videos=2, valid_videos=1, test_videos=1, width=96, height=64
 )
@@ -209,8 +209,8 @@ def test_the_refs_file_has_the_official_keys_in_protocol_2(paths: SyntheticPaths
 def test_every_video_is_read_by_the_source_of_ref_youtube_vos(paths: SyntheticPaths, videos: list[Record]) -> None:
     root = Folder(str(paths.ytvos))
     read = {"train": videos} | {split: records_of(RefYouTubeVOS(root, split)) for split in ("valid", "test")}
-    assert {split: len(records) for split, records in read.items()} == {"train": 12, "valid": 3, "test": 2}
-    assert len({record.video for records in read.values() for record in records}) == 17
+    assert {split: len(records) for split, records in read.items()} == {"train": 24, "valid": 3, "test": 2}
+    assert len({record.video for records in read.values() for record in records}) == 29
     for record in [*read["train"], *read["valid"], *read["test"]]:
         assert len(record.video) == 10
         assert set(record.video) <= set("0123456789abcdef")

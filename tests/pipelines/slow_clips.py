@@ -1,0 +1,59 @@
+"""Streams an epoch of training clips and kills the workers that decode meanwhile. A script of test_clips.py.
+
+Usage: slow_clips.py FOLDER OUT. Writes what came of every slot, how many workers were killed, and how many steps were
+left when the first one was.
+"""
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import ray
+
+from pipelines.clips import Streaming, TrainData, TrainPart, train
+from pipelines.files import Folder
+from pipelines.prepared import read_manifest
+from pipelines.recipes import ClipRecipe
+
+KILLS = 2
+
+
+def kill_a_decoder(seconds: float) -> bool:
+    """Ends one process of this Ray that is decoding now, as running out of memory would; False if there was none."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if "decode_row" in " ".join(process.cmdline()):
+                    process.kill()
+                    return True
+            except psutil.NoSuchProcess:
+                continue
+    return False
+
+
+def main(prepared: str, out: str) -> None:
+    spec = importlib.util.spec_from_file_location("test_clips", Path(__file__).with_name("test_clips.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    tests = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tests)
+    ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=200 * 2**20)
+    folder = Folder(prepared)
+    part = TrainPart(folder, read_manifest(folder), ClipRecipe.video(tests.LENGTH))
+    data = TrainData((part,), seed=1, lanes=4, window=8)
+    slots, killed, left = [], 0, 0
+    for step in train(data, 0, 0, 1, streaming=Streaming()):
+        slots += [tests.shown(slot) for slot in step]
+        if killed < KILLS and kill_a_decoder(seconds=1):
+            left = left or data.plan(0).steps - 1 - step[0].step
+            killed += 1
+    Path(out).write_text(json.dumps({"slots": slots, "killed": killed, "left": left}))
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
