@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
+import ray.train
 from pyarrow import fs
 from ray.train import Checkpoint
 from torch import Tensor
@@ -66,9 +68,29 @@ class Snapshot:
         return Checkpoint(path, filesystem)
 
 
+def upload_beside(snapshot: Snapshot, ear: Any, _: Checkpoint, name: str) -> Checkpoint:
+    """Writes a snapshot where Ray Train keeps the run's checkpoints; in a thread of a worker, beside the training.
+
+    Raises:
+        OSError: it cannot be written. Where trying again is no use, the progress actor `ear` has been told why.
+    """
+    storage: Any = ray.train.get_context().get_storage()
+    try:
+        return snapshot.upload(storage.storage_filesystem, f"{storage.experiment_fs_path}/{name}")
+    except OSError as error:
+        if isinstance(storage.storage_filesystem, fs.LocalFileSystem):  # a network gets better, a full disk does not
+            ray.get(ear.stop.remote(str(error)))
+        raise
+
+
 def step_name(step: int) -> str:
     """The folder of the checkpoint after so many steps; sorts as the steps do."""
     return f"{PREFIX}{step:08d}"
+
+
+def step_of(name: str) -> int:
+    """The steps that `step_name` was given."""
+    return int(name.removeprefix(PREFIX))
 
 
 def newest_checkpoint(run: Folder) -> str | None:
@@ -102,9 +124,14 @@ def mend_ray_state(run: Folder) -> None:
 
 
 def prune(run: Folder, keep: int) -> None:
-    """Removes the oldest checkpoints of a run, also those that Ray does not know of because it was killed."""
-    found = sorted(name for name in run.names() if name.startswith(PREFIX))
-    for name in found[: max(0, len(found) - keep)]:
+    """Removes what a killed run left behind: half-written checkpoints, and whole ones beyond the newest `keep`.
+
+    Ray removes those it knows of; of one that was written just before a kill it does not. Nobody else may be writing.
+    """
+    half = [name for name in run.names() if name.startswith(f".{PREFIX}")]
+    named = [name for name in run.names() if name.startswith(PREFIX)]
+    whole = sorted(name for name in named if _is_whole(run, name))
+    for name in [*half, *(set(named) - set(whole)), *whole[: max(0, len(whole) - keep)]]:
         filesystem, path = (
             fs.FileSystem.from_uri(run.folder(name).uri) if "://" in run.uri else (fs.LocalFileSystem(), run.path(name))
         )

@@ -51,7 +51,7 @@ def wait_for_resources(wanted: Resources, what: str, timeout: float, now: Callab
 
 
 def check_storage(folder: Folder) -> None:
-    """Writes on one node and reads on all others.
+    """Makes the folder, writes there on this node and reads on all others.
 
     Raises:
         JobError: the folder cannot be written, or some node sees another one.
@@ -60,7 +60,7 @@ def check_storage(folder: Folder) -> None:
     name = f".probe-{uuid.uuid4().hex}"
     here = ray.get_runtime_context().get_node_id()
     try:
-        folder.write(name, b"x")
+        folder.make().write(name, b"x")
     except OSError as error:
         raise JobError(
             f"--storage: {folder.path()} cannot be written ({error}). Make room, or choose another folder."

@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ class StepClips:
     step: int  # of the run
     forwards: tuple[Forward, ...]
     slots: tuple[Slot, ...]  # without their clips, for logs
+    sentences: tuple[tuple[str, ...], ...]  # of each forward
 
     @property
     def clips(self) -> int:
@@ -80,13 +81,23 @@ class Loading:
             step = before + slots[0].step
             passes = [slots[place : place + self.data.together] for place in range(0, len(slots), self.data.together)]
             forwards = tuple(self._forward(step, one) for one in passes)
-            yield StepClips(step, forwards, tuple(Slot(s.step, s.lane, s.sample, None, s.dropped) for s in slots))
+            said = tuple(tuple(_sentences(one)) for one in passes)
+            # Without their clips: the steps that wait would hold every frame twice.
+            bare = tuple(replace(slot, clip=None) for slot in slots)
+            yield StepClips(step, forwards, bare, said)
 
     def _forward(self, step: int, slots: tuple[Slot, ...]) -> Forward:
         length = self.data.parts[0].recipe.length
         batch, targets = collate([slot.clip for slot in slots], self.tokenizer, length, pin=self.pin)
         seed = np.random.SeedSequence([self.data.seed, step, slots[0].lane]).generate_state(1)[0]
         return Forward(batch, targets, int(seed))
+
+
+def _sentences(slots: tuple[Slot, ...]) -> Iterator[str]:
+    """Everything that is asked in one forward pass, in its order."""
+    for slot in slots:
+        if slot.clip is not None:
+            yield from (target.text for target in slot.clip.targets)
 
 
 class Ahead(Generic[T]):
@@ -144,6 +155,10 @@ class Stopwatch:
         found = next(steps, None)
         self.waited += time.perf_counter() - started
         return found
+
+    def leave_out(self, since: float) -> None:
+        """Counts no time from `since`, a `perf_counter`, until now: what was done then was no training."""
+        self.since += time.perf_counter() - since
 
     def look(self) -> tuple[float, float]:
         """Seconds since the last look, and those waited."""

@@ -1,45 +1,37 @@
 """What the three training jobs share: check everything, open the MLflow run, train on Ray, keep the best."""
 
-import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from mlflow.exceptions import MlflowException
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from jobs._checkpoints import BEST, fetched, mend_ray_state, newest_checkpoint
+from jobs._checkpoints import fetched, mend_ray_state, newest_checkpoint, prune
 from jobs._cluster import check_storage, wait_for_resources
 from jobs._progress import Watch, new_ear
-from jobs._start import check_start, model_config
-from jobs._train_data import own_tokenizer, train_data
-from jobs._validation import validation_of
-from jobs._worker import Task, work
+from jobs._ray_train import quiet, ray_train_environment, worker_environment
+from jobs._standing import check_same_run, is_finished, is_trained, mark_finished, steps_of, tokenizer_of
+from jobs._start import check_start
+from jobs._task import Task
+from jobs._train_data import train_data
+from jobs._validation import Validation, validation_of
+from jobs._worker import work
 from jobs.checkpoint_source import local_checkpoint
 from jobs.recipes import ClipKind, TrainConfig
-from jobs.runtime import CONFIG, Exit, JobError, durable_folder, from_plain, start_ray, write_config
-from jobs.tracking import open_run, run_folder
+from jobs.runtime import Exit, JobError, durable_folder, start_ray, write_config
+from jobs.tracking import RunHandle, open_run, run_folder
 from jobs.tracking_log import MetricLog, catch_up, spool_folder
 from jobs.tracking_models import register
+from pipelines.clips import TrainData
 from pipelines.files import Folder
-from sgmg.checkpoints import load
-from sgmg.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
-
-DRIVEN = frozenset(
-    {"storage", "name", "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "start_timeout",
-     "max_failures", "prefetch", "checkpoint_every", "keep", "log_every", "log_samples", "max_steps", "model_name",
-     "valid_every"}
-)  # fmt: skip
-"""What may change when a run goes on: how it is run, not what it computes."""
-_ATTEMPT_SECONDS = 60
-"""Of one of Ray Train's tries to place the workers; our own limit counts over all of them."""
 
 
 def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
@@ -54,30 +46,24 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
     run = run_folder(config.storage, experiment, config.run_name)
     data = train_data(config, kind)
     validation = validation_of(config)
-    _check_same_run(run, config)
-    steps = _steps(config, data.plan(0).steps)
-    if _finished(run, steps):
-        log.info("%s is finished: %d steps. Give --name for a new run, or more --epochs.", run.path(), steps)
+    check_same_run(run, config)
+    steps = steps_of(config, data.plan(0).steps)
+    if is_finished(run, steps):
+        log.info("%s is finished: %d steps. Give another --name for a new run.", run.path(), steps)
         return Exit.CLEAN
-    init = "" if newest_checkpoint(run) else _local(config)
-    tokenizer, own = _tokenizer(config, run, init)
-    check_start(config, init)
+    under_way = newest_checkpoint(run) is not None
+    init = str(local_checkpoint(config.init, config.storage)) if config.init and not under_way else ""
+    tokenizer, own = tokenizer_of(config, run, init)
+    if not under_way:
+        check_start(config, init)
     start_ray()
-    workers = config.worker_range
+    quiet()
     wait_for_resources(_wanted(config), f"--workers {config.workers}", config.start_timeout)
-    check_storage(run.make())
+    check_storage(run)
+    prune(run, config.keep)
     mend_ray_state(run)
     write_config(run, config)
-    tracking = open_run(
-        experiment,
-        config.run_name,
-        config.storage,
-        config,
-        {"kind": kind},
-        nodes=sum(node["Alive"] for node in ray.nodes()),
-    )
-    tracking.log_config(config)
-    tracking.log_datasets([part.folder for part in data.parts], "training")
+    tracking = _tracked(config, kind, experiment, data, validation)
     log.info(
         "%d samples, %d steps of %d clips; lr %g x %d/%d", data.plan(0).samples, steps, config.global_batch,
         config.rate, config.global_batch, config.rate_batch,
@@ -87,8 +73,9 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
     task = Task(config, data, tokenizer.to_json(), own, init, run, tracking, spool, ear, validation)
     status = "FAILED"
     try:
-        _fit(task, workers)
-        _keep(task, spool)
+        _fit(task)
+        if _keep(task, spool):
+            mark_finished(run, steps)
         status = "FINISHED"
     finally:
         catch_up(tracking, spool, 60)
@@ -96,15 +83,36 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
     return Exit.CLEAN
 
 
-def _fit(task: Task, workers: tuple[int, int]) -> None:
+def _tracked(
+    config: TrainConfig, kind: ClipKind, experiment: str, data: TrainData, validation: Validation | None
+) -> RunHandle:
+    """The MLflow run, with what is known of it before the first step.
+
+    Raises:
+        JobError: MLflow cannot be used.
+    """
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    tracking = open_run(experiment, config.run_name, config.storage, config, {"kind": kind}, nodes=nodes)
+    try:
+        tracking.log_config(config)
+        tracking.log_datasets([part.folder for part in data.parts], "training")
+        if validation is not None:
+            tracking.log_datasets([Folder(path) for path in config.valid], "validation")
+    except (MlflowException, OSError) as error:
+        raise JobError(
+            f"MLflow at {tracking.uri} took the run, but not its config and data: {error}. See that its artifacts can "
+            f"be written, then give the same command again."
+        ) from error
+    return tracking
+
+
+def _trainer(task: Task) -> TorchTrainer:
     config = task.config
-    least, most = workers
-    # Ray Train asks for workers again and again; how long it may, the watch says.
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(_ATTEMPT_SECONDS)
+    least, most = config.worker_range
     resources = {"CPU": config.cpus_per_worker} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
     parent, _, name = task.run.path().rpartition("/")
     scheme = task.run.uri.partition("://")[0] + "://" if "://" in task.run.uri else ""
-    trainer = TorchTrainer(
+    return TorchTrainer(
         work,
         train_loop_config={"task": task},
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
@@ -118,85 +126,65 @@ def _fit(task: Task, workers: tuple[int, int]) -> None:
             storage_path=f"{scheme}{parent}",
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=config.keep),
-            worker_runtime_env={"env_vars": _worker_environment()},
+            worker_runtime_env={"env_vars": worker_environment()},
+            logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    with Watch(task.ear, _wanted(config), config.start_timeout) as watch:
+
+
+def _fit(task: Task) -> None:
+    """Trains to the last step, while the watch shows how far it is.
+
+    Raises:
+        JobError: it ended before; the message says why, and that the same command goes on.
+    """
+    run = task.run
+    ended, cause = "", None
+    with Watch(task.ear, _wanted(task.config), task.config.start_timeout) as watch, ray_train_environment():
         try:
-            trainer.fit()
+            _trainer(task).fit()
         except TrainingFailedError as error:
-            reason = watch.gave_up or _innermost(error)
-            raise JobError(
-                f"Training ended early: {reason}. The last checkpoint is {newest_checkpoint(task.run) or 'none'} in "
-                f"{task.run.path()}; the same command goes on from it."
-            ) from error
-        if watch.gave_up:
-            raise JobError(f"Training ended early: {watch.gave_up}")
+            ended, cause = _innermost(error), error
+        except (SystemExit, KeyboardInterrupt) as error:  # Ray Train's answer to an interrupt, ours or the user's
+            ended, cause = "it was interrupted", error
     _, stopped = ray.get(task.ear.heard.remote())
-    if stopped:
-        raise JobError(f"Training stopped: {stopped}")
-    if not _finished(task.run, task.steps):
+    if not ended and not stopped and not watch.gave_up and not is_trained(run, task.steps):
+        ended = f"its workers ended before step {task.steps}"
+    if reason := watch.gave_up or stopped or ended:
         raise JobError(
-            f"Training ended after {newest_checkpoint(task.run) or 'no checkpoint'}, before its {task.steps} steps. "
-            f"The same command goes on from there."
-        )
+            f"Training ended early: {reason.rstrip('.')}. The last checkpoint is {newest_checkpoint(run) or 'none'} in "
+            f"{run.path()}; the same command goes on from it."
+        ) from cause
 
 
-def _keep(task: Task, spool: Path) -> None:
-    """The last checkpoint, and the best where there are scores, as artifacts; the better one as a model version."""
+def _keep(task: Task, spool: Path) -> bool:
+    """The last checkpoint, and the best where there are scores, as artifacts; the better one as a model version.
+
+    Whether MLflow has them; where it is away, a start of the finished run tries again.
+    """
     name = newest_checkpoint(task.run)
     assert name is not None
     last = fetched(task.run, name, spool)
-    best = Path(task.run.path()) / BEST
     with MetricLog(task.tracking, spool, system_seconds=None) as metrics:
         metrics.log_checkpoint("last", task.steps, last)
         if task.validation is None:
             metrics.log_checkpoint("best", task.steps, last)
-        metrics.flush(120)
-    held = task.tracking.client().get_run(task.tracking.run_id).data.tags.get("checkpoint.best")
-    if held is None:
-        log.warning("the best checkpoint did not reach MLflow: it is not registered, but lies in %s", best)
-        return
-    version = register(task.tracking, held, task.config.model_name)
+        arrived = metrics.flush(120)
+    try:
+        held = task.tracking.client().get_run(task.tracking.run_id).data.tags.get("checkpoint.best")
+        if not arrived or held is None:
+            raise JobError("the checkpoints did not arrive")
+        version = register(task.tracking, held, task.config.model_name)
+    except (MlflowException, JobError) as error:
+        log.warning(
+            "Training is done, but MLflow at %s cannot keep its result: %s. It lies in %s; the same command tries "
+            "again.", task.tracking.uri, error, task.run.path(),
+        )  # fmt: skip
+        return False
     log.info(
         "models:/%s/%s is the best of this run; mlflow:%s too", task.config.model_name, version, task.tracking.run_id
     )
-
-
-def _tokenizer(config: TrainConfig, run: Folder, init: str) -> tuple[Tokenizer, bool]:
-    """The tokenizer, and whether it is to be saved with the model: not where it is roberta-base's."""
-    newest = newest_checkpoint(run)
-    if newest or init:
-        carried = load(
-            run.folder(newest).path() if newest and "://" not in run.uri else init or config.tokenizer
-        ).tokenizer
-        if carried is not None:
-            return carried, True
-    if config.model == "tiny":
-        return own_tokenizer(config.data, model_config(config).text.vocabulary), True
-    return Tokenizer.from_pretrained(config.tokenizer), False
-
-
-def _check_same_run(run: Folder, config: TrainConfig) -> None:
-    """A name goes on only with what it was started with.
-
-    Raises:
-        JobError: another value of anything that decides what is computed.
-    """
-    if not run.has(CONFIG):
-        return
-    before = from_plain(TrainConfig, json.loads(run.read(CONFIG)))
-    changed = {
-        field: (getattr(before, field), getattr(config, field))
-        for field in TrainConfig.__slots__
-        if field not in DRIVEN and getattr(before, field) != getattr(config, field)
-    }
-    if changed and newest_checkpoint(run):
-        said = ", ".join(f"--{name.replace('_', '-')} {old} → {new}" for name, (old, new) in changed.items())
-        raise JobError(
-            f"The run {config.run_name!r} in {run.path()} was started with other settings: {said}. Give the old ones "
-            f"to go on, or another --name to start anew."
-        )
+    return True
 
 
 def _wanted(config: TrainConfig) -> Mapping[str, float]:
@@ -204,27 +192,6 @@ def _wanted(config: TrainConfig) -> Mapping[str, float]:
     least = config.worker_range[0]
     gpus = {"GPU": least * config.gpus_per_worker} if config.gpus_per_worker else {}
     return {"CPU": least * config.cpus_per_worker + config.cpus_per_decode, **gpus}
-
-
-def _worker_environment() -> dict[str, str]:
-    """What workers on other nodes need to know of this one's environment."""
-    passed = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
-              "MLFLOW_S3_ENDPOINT_URL", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "HF_HOME")  # fmt: skip
-    return {name: os.environ[name] for name in passed if name in os.environ}
-
-
-def _local(config: TrainConfig) -> str:
-    return str(local_checkpoint(config.init, config.storage)) if config.init else ""
-
-
-def _steps(config: TrainConfig, per_epoch: int) -> int:
-    whole = config.epochs * per_epoch
-    return min(whole, config.max_steps) if config.max_steps else whole
-
-
-def _finished(run: Folder, steps: int) -> bool:
-    newest = newest_checkpoint(run)
-    return newest is not None and int(newest.rpartition("_")[2]) >= steps
 
 
 def _absolute(path: str) -> str:

@@ -47,12 +47,9 @@ def check_start(config: TrainConfig, init: str) -> None:
         JobError: `--init` holds another preset than `--model`.
         FileNotFoundError, ValueError: as `start_model`.
     """
-    if init:
-        found = load(init).model.config
-        if found.name != config.model:
-            raise JobError(
-                f"--init {config.init} is a {found.name}, but --model says {config.model}. Give --model {found.name}, "
-                f"or another checkpoint."
-            )
-        return
+    if init and (found := load(init).model.config.name) != config.model:
+        raise JobError(
+            f"--init {config.init} is a {found}, but --model says {config.model}. Give --model {found}, or another "
+            f"checkpoint."
+        )
     start_model(config, init)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ MOST = 8
 
 def picture_of(clips: StepClips, most: int = MOST) -> bytes:
     """A PNG of the clips as the model sees them: after all augmentation, with target masks and boxes."""
-    tiles = [tile for forward in clips.forwards for tile in _tiles(forward)][: max(1, min(most, MOST))]
+    pairs = zip(clips.forwards, clips.sentences, strict=True)
+    tiles = [tile for forward, said in pairs for tile in _tiles(forward, said)][:most]
     png = io.BytesIO()
     contact_sheet(tiles).save(png, "PNG")
     return png.getvalue()
@@ -35,7 +37,7 @@ def save_step(run: Folder, clips: StepClips, reason: str, rank: int) -> str:
     return run.path(f"{name}.json")
 
 
-def _tiles(forward: Forward) -> list[Tile]:
+def _tiles(forward: Forward, sentences: Sequence[str]) -> list[Tile]:
     batch, targets = forward.batch, forward.targets
     deviation, mean = torch.tensor(STD)[:, None, None], torch.tensor(MEAN)[:, None, None]
     tiles = []
@@ -53,7 +55,7 @@ def _tiles(forward: Forward) -> list[Tile]:
                 frames=pixels,
                 masks=targets.masks[expression, :, :height, :width].numpy().astype(np.bool_),
                 boxes=[tuple(box) if there else None for box, there in zip(boxes, valid, strict=True)],
-                caption=f"clip {number}, {height}x{width}" if targets.weight[expression] else "left out",
+                caption=sentences[expression] if sentences else "a place without a clip",
             )
         )
     return tiles

@@ -1,15 +1,16 @@
 """What every training worker does: build the model, walk the steps, log, checkpoint, validate."""
 
+import errno
 import json
 import logging
-import math
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray.train
 import torch
@@ -18,17 +19,17 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from ray.train.torch import get_device
 from torch.nn.parallel import DistributedDataParallel
 
-from jobs._checkpoints import BEST, Snapshot, copy_as, fetched, newest_checkpoint, step_name
+from jobs._checkpoints import BEST, Snapshot, copy_as, fetched, newest_checkpoint, step_name, upload_beside
 from jobs._loader import Loading, StepClips, Stopwatch
 from jobs._progress import Beat
+from jobs._ray_train import quiet
+from jobs._scores import scores_of, write_score
 from jobs._start import start_model
 from jobs._step_files import picture_of, save_step
-from jobs._validation import Validation
-from jobs.recipes import TrainConfig
-from jobs.tracking import RunHandle
+from jobs._task import Task, rate_factor
+from jobs._validation import Scored
 from jobs.tracking_log import MetricLog
-from pipelines.clips import Streaming, TrainData
-from pipelines.files import Folder
+from pipelines.clips import Streaming
 from sgmg.checkpoints import load
 from sgmg.model import SgMg
 from sgmg.objective import Objective
@@ -38,46 +39,26 @@ from sgmg.train_step import StepReport, TrainStep
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """All a worker is told. The same for all of them, and after every restart."""
-
-    config: TrainConfig
-    data: TrainData
-    tokenizer: str  # its JSON
-    own_tokenizer: bool  # it is saved with the model
-    init: str  # local path of the checkpoint to start from; empty: none
-    run: Folder  # the run's folder in the storage
-    tracking: RunHandle
-    spool: Path  # where metrics wait for MLflow
-    ear: Any  # the progress actor
-    validation: Validation | None
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        whole = self.config.epochs * self.data.plan(0).steps
-        return min(whole, self.config.max_steps) if self.config.max_steps else whole
-
-
-def rate_factor(config: TrainConfig, step: int, steps: int, per_epoch: int) -> float:
-    """What the rates are multiplied by at an optimiser step, besides the factor of the batch."""
-    if config.schedule == "drops":
-        return 0.1 ** sum(step // per_epoch >= drop for drop in config.drops)
-    warm = max(1, steps // 10)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+T = TypeVar("T")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def work(told: dict[str, Any]) -> None:
     """The function Ray Train runs in every worker."""
     task: Task = told["task"]
     logging.basicConfig(level=logging.INFO)
+    quiet()
     if task.config.threads:
         torch.set_num_threads(task.config.threads)
-    _Worker(task).run()
+    _, stopped = ray.get(task.ear.heard.remote())
+    if stopped:  # Ray Train starts the workers again after any error, also after one that would only come back.
+        return
+    try:
+        _Worker(task).run()
+    except OSError as error:
+        if error.errno in _FULL:
+            ray.get(task.ear.stop.remote(f"{task.run.path()} takes no more files ({error}): make room there"))
+        raise
 
 
 @dataclass
@@ -96,7 +77,7 @@ class _Worker:
         self.device = get_device()
         self.tokenizer = Tokenizer.from_json(task.tokenizer)
         self.per_epoch = task.data.plan(0).steps
-        self.done, self.best, state = 0, -1.0, None
+        self.done, state = 0, None
         with tempfile.TemporaryDirectory(prefix="sgmg-resume-") as aside:
             found = self._agreed(newest_checkpoint(task.run))
             if found is None:
@@ -104,7 +85,7 @@ class _Worker:
             else:
                 checkpoint = load(fetched(task.run, found, Path(aside)), preset=None)
                 model, state = checkpoint.model.train(), checkpoint.training()
-                self.done, self.best = state["step"], state["best"]
+                self.done = state["step"]
                 log.info("rank %d of %d goes on after step %d (%s)", self.rank, self.world, self.done, found)
         self.model = self._prepared(model)
         self.optimizer = optimizer_for(self.model, self._rates())
@@ -117,10 +98,10 @@ class _Worker:
         )
         if state is not None:
             self.step.load_state_dict(state)
+        self.scores: dict[int, float] = self._agreed(scores_of(task.run))
         self.since, self.watch = _Since(), Stopwatch()
         self.samples: list[dict[str, Any]] = []
         self.metrics: MetricLog | None = None
-        self.logged = 0
 
     def run(self) -> None:
         if self.rank == 0:
@@ -132,6 +113,8 @@ class _Worker:
                 self.metrics.close()
 
     def _train(self) -> None:
+        if self._score_is_due() and self.done not in self.scores:  # it was killed while it scored
+            self._validate()
         # Every worker keeps a core's share for itself; pipelines take what is left.
         streaming = Streaming(self.config.cpus_per_decode, self.world, self.world * self.config.cpus_per_worker)
         loading = Loading(
@@ -143,7 +126,7 @@ class _Worker:
             if clips.step != self.done:
                 raise AssertionError(f"step {clips.step} came where {self.done} was due")
             if clips.step == 0 and self.metrics is not None:
-                self.metrics.log_picture("first_batch.png", picture_of(clips, self.config.log_every))
+                self.metrics.log_picture("first_batch.png", picture_of(clips))
             self._set_rates()
             try:
                 report = self.step(clips.forwards, clips.step)
@@ -159,21 +142,24 @@ class _Worker:
 
     def _after_step(self, report: StepReport) -> None:
         ended = self.done == self.task.steps
-        epoch_ended = self.done % self.per_epoch == 0
         if self.done % self.config.log_every == 0 or ended:
             self._log(report)
-        epoch = -(-self.done // self.per_epoch)
-        if self.task.validation is not None and (ended or (epoch_ended and epoch % self.config.valid_every == 0)):
+        if ended or self.done % self.per_epoch == 0 or self.done % self.config.checkpoint_every == 0:
             self._checkpoint()
-            self._validate(epoch)
-        elif ended or epoch_ended or self.done % self.config.checkpoint_every == 0:
-            self._checkpoint()
+        if self._score_is_due():  # after the checkpoint, which is written meanwhile
+            self._validate()
+
+    def _score_is_due(self) -> bool:
+        if self.task.validation is None or not self.done:
+            return False
+        epoch, rest = divmod(self.done, self.per_epoch)
+        return self.done == self.task.steps or (not rest and epoch % self.config.valid_every == 0)
 
     def _checkpoint(self) -> None:
         self._write_samples()
         snapshot = None
         if self.rank == 0:
-            training = {"step": self.done, "best": self.best, **self.step.state_dict()}
+            training = {"step": self.done, **self.step.state_dict()}
             snapshot = Snapshot.of(self.model, training, self._kept_tokenizer(), self._notes())
         ray.train.report(
             {"step": self.done},
@@ -181,30 +167,35 @@ class _Worker:
             checkpoint=Checkpoint.from_directory(tempfile.mkdtemp(prefix="sgmg-")) if snapshot else None,
             checkpoint_dir_name=step_name(self.done),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-            checkpoint_upload_fn=partial(_upload, snapshot) if snapshot else None,
+            checkpoint_upload_fn=partial(upload_beside, snapshot, self.task.ear) if snapshot else None,
         )
 
-    def _validate(self, epoch: int) -> None:
+    def _validate(self) -> None:
         assert self.task.validation is not None
+        started = time.perf_counter()
         found = self.task.validation.score(self.model, self.tokenizer, self.device, self.rank, self.world)
         self.model.train()
-        self.watch.look()  # validation is no waiting for data
-        if self.metrics is None or found is None:
-            return
-        self.metrics.log(self.done, {f"valid/{name}": value for name, value in found.figures.items()})
+        if self.metrics is not None and found is not None:
+            self._keep_scores(self.metrics, found)
+        self.watch.leave_out(started)
+
+    def _keep_scores(self, metrics: MetricLog, found: Scored) -> None:
+        epoch, score = -(-self.done // self.per_epoch), found.figures[found.main]
+        metrics.log(self.done, {f"valid/{name}": value for name, value in found.figures.items()})
         for name, png in found.pictures.items():
-            self.metrics.log_picture(f"valid/epoch_{epoch:03d}/{name}.png", png)
-        log.info("after epoch %d: %s %.4f", epoch, found.main, found.figures[found.main])
-        if found.figures[found.main] > self.best:
-            self.best = found.figures[found.main]
-            snapshot = Snapshot.of(
-                self.model, {"step": self.done, "best": self.best}, self._kept_tokenizer(), self._notes()
-            )
+            metrics.log_picture(f"valid/epoch_{epoch:03d}/{name}.png", png)
+        log.info("after epoch %d: %s %.4f", epoch, found.main, score)
+        # Scores of steps after this one are of a stretch that is gone over again.
+        if score > max((one for step, one in self.scores.items() if step < self.done), default=-1.0):
+            snapshot = Snapshot.of(self.model, {"step": self.done}, self._kept_tokenizer(), self._notes())
             with tempfile.TemporaryDirectory(prefix="sgmg-best-") as aside:
                 snapshot.write(Path(aside) / BEST)
-                self.metrics.log_checkpoint("best", self.done, Path(aside) / BEST)
+                metrics.log_checkpoint("best", self.done, Path(aside) / BEST)
                 if "://" not in self.task.run.uri:
                     copy_as(Path(aside) / BEST, Path(self.task.run.path()) / BEST)
+        # Last, so that a kill before it means to score again.
+        self.scores[self.done] = score
+        write_score(self.task.run, self.done, found)
 
     def _log(self, report: StepReport) -> None:
         seconds, waited = self.watch.look()
@@ -275,7 +266,7 @@ class _Worker:
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(objective, device_ids=devices, forward_sync_buffers=False)
 
-    def _agreed(self, found: str | None) -> str | None:
+    def _agreed(self, found: T) -> T:
         """What rank 0 found: all start from the same checkpoint, even where one would still see another."""
         if self.world == 1:
             return found
@@ -290,9 +281,3 @@ class _Worker:
         datasets = [f"{part.manifest.dataset}/{part.manifest.split}" for part in self.task.data.parts]
         return {"run": self.config.run_name, "recipe": self.config.recipe, "step": self.done, "data": datasets,
                 "mlflow_run": self.task.tracking.run_id}  # fmt: skip
-
-
-def _upload(snapshot: Snapshot, _: Checkpoint, name: str) -> Checkpoint:
-    """Writes a snapshot where Ray Train keeps the run's checkpoints; in a thread beside the training."""
-    storage: Any = ray.train.get_context().get_storage()
-    return snapshot.upload(storage.storage_filesystem, f"{storage.experiment_fs_path}/{name}")

@@ -5,6 +5,7 @@ track, everything random already decided; decode tasks make the clips. The posit
 Whole videos, for inference, come from `predict_decode`.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -136,6 +137,8 @@ def read_window(
     item: dict[str, Any], *, data: TrainData, plan: Plan, lanes: Sequence[int], start_step: int
 ) -> Iterator[dict[str, Any]]:
     """The samples of one window of the plan, step by step, compressed: a row for `decode_row` each."""
+    # Draws are objects of ours, which Ray pickles as it does everything else; it would warn of that in every task.
+    logging.getLogger("ray.data._internal.tensor_extensions.arrow").setLevel(logging.ERROR)
     slots = [slot for slot in plan.read_window(lanes, int(item["window"])) if slot[0] >= start_step]
     left = Counter(_home(sample) for _, _, sample in slots if sample)
     groups: dict[tuple[int, str, int], RowGroup] = {}

@@ -70,7 +70,7 @@ class Recipe:
         model = load(path).model
         if self.compile:
             # In place, so that names of weights stay; dynamic, as every video may have another size. Not the backbone:
-            # its windows, by number of frames and size, take the compiler longer than they save.
+            # the compiler did not get through its windows of changing size in nine minutes.
             model.transformer.compile(dynamic=True)
         return Predictor(
             model,

@@ -38,8 +38,14 @@ def resize_frames(frames: UInt8[np.ndarray, "t h w 3"], height: int, width: int)
     """Frames resized with Pillow's antialiased bilinear filter, as the published preprocessing does."""
     if frames.shape[1:3] == (height, width):
         return frames
-    resized = [Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR) for frame in frames]
-    return np.stack([np.asarray(frame) for frame in resized])
+    return np.stack([np.asarray(pillow_resized(Image.fromarray(frame), height, width)) for frame in frames])
+
+
+def pillow_resized(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Every row first, then every column, rounded between: the order of Pillow before version 13, which begins with the
+    columns of some tall images and so is off by a rounding from the published numbers."""
+    rows = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    return rows.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def normalize(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "t 3 h w"]:

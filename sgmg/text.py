@@ -153,6 +153,7 @@ def _roberta_config(config: TextConfig) -> RobertaConfig:
         attention_probs_dropout_prob=config.dropout,
         max_position_embeddings=config.max_tokens + PAD_ID + 1,  # RoBERTa counts positions from its pad id on
         type_vocab_size=1,
+        initializer_range=config.initial_std,
         pad_token_id=PAD_ID,
         layer_norm_eps=1e-5,
         attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  # every config takes it, none declares it

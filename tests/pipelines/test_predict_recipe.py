@@ -72,6 +72,7 @@ def test_another_checkpoint_on_a_node_is_an_error(checkpoint: Path, tmp_path: Pa
         recipe_of(checkpoint, partial(Path, tmp_path / "nowhere")).predictor()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's compiler uses it itself
 def test_the_transformer_is_compiled_where_that_is_asked_for(checkpoint: Path) -> None:
     # Compiling itself takes minutes on a CPU; here only that it will be done at the first call.
     for wanted in (False, True):

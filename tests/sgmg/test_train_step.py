@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
@@ -138,44 +138,48 @@ def test_the_seed_of_a_pass_decides_its_dropout_whatever_was_drawn_before() -> N
     assert any(not torch.equal(*pair) for pair in zip(weights(0, 3).values(), weights(0, 4).values(), strict=True))
 
 
-@pytest.mark.parametrize("passes", [([(0,), (1,)], [(2,)]), ([(0, 1)], [(2,)])])
+DEALS = ([[(0,), (1,)], [(2,)]], [[(0, 1)], [(2,)]])
+"""Passes of each of two ranks, by the clips in them."""
+
+
 def test_two_processes_learn_what_one_learns_of_all_passes(
-    passes: tuple[list[tuple[int, ...]], list[tuple[int, ...]]],
-    together: tuple[StepReport, dict[str, Tensor]],
-    tmp_path: Path,
+    together: tuple[StepReport, dict[str, Tensor]], tmp_path: Path
 ) -> None:
-    words = [",".join(map(str, one)) for one in passes[1]]
     other = subprocess.Popen(
-        [sys.executable, __file__, str(tmp_path), *words],
+        [sys.executable, __file__, str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "parity")},
     )
     try:
-        found = learned_as_rank(0, tmp_path, [clips(*one) for one in passes[0]])
+        found = learned_as_rank(0, tmp_path)
         output, _ = other.communicate(timeout=120)
     finally:
         other.kill()
     assert other.returncode == 0, output
-    assert_same(found, together, 1e-5)
+    for one in found:
+        assert_same(one, together, 1e-5)
 
 
-def learned_as_rank(rank: int, folder: Path, forwards: Sequence[Forward]) -> tuple[StepReport, dict[str, Tensor]]:
-    """As `learned`, of one of two processes with passes of its own."""
+def learned_as_rank(rank: int, folder: Path) -> list[tuple[StepReport, dict[str, Tensor]]]:
+    """As `learned`, of one of two processes, for each of the deals."""
     wait = timedelta(seconds=120)
     dist.init_process_group("gloo", f"file://{folder}/rendezvous", wait, world_size=2, rank=rank)
+    found = []
     try:
-        objective = DistributedDataParallel(an_objective(), forward_sync_buffers=False)
-        report = a_step(objective)(forwards, step=0)
-        return report, weights_of(objective)
+        for deal in DEALS:
+            objective = DistributedDataParallel(an_objective(), forward_sync_buffers=False)
+            report = a_step(objective)([clips(*one) for one in deal[rank]], step=0)
+            found.append((report, weights_of(objective)))
     finally:
         dist.destroy_process_group()
+    return found
 
 
 if __name__ == "__main__":  # the other process of the test above
     torch.set_num_threads(1)
-    learned_as_rank(1, Path(sys.argv[1]), [clips(*map(int, word.split(","))) for word in sys.argv[2:]])
+    learned_as_rank(1, Path(sys.argv[1]))
 
 
 def test_a_loss_that_is_no_number_stops_the_step_and_no_weight_changes() -> None:
@@ -204,7 +208,7 @@ def test_a_gradient_that_is_no_number_stops_the_step_too() -> None:
     weight = objective.model.class_heads[-1].weight
     assert isinstance(weight, Tensor)
     weight.register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(FloatingPointError, match="At step 3 .*gradient norm=nan"):
+    with pytest.raises(FloatingPointError, match=r"At step 3 .*gradient norm=nan"):
         a_step(objective)([clips(0)], step=3)
     torch.testing.assert_close(weights_of(objective), before, atol=0, rtol=0)
 

@@ -1,0 +1,89 @@
+"""Where the run of a name stands: with what it was started, how far it came, and whether its results are kept."""
+
+import json
+from typing import Any
+
+from jobs._checkpoints import newest_checkpoint, step_of
+from jobs._start import model_config
+from jobs._train_data import own_tokenizer
+from jobs.recipes import TrainConfig
+from jobs.runtime import CONFIG, JobError, from_plain
+from pipelines.files import Folder
+from sgmg.checkpoints import TOKENIZER
+from sgmg.tokenizer import Tokenizer
+
+FINISHED = "finished.json"
+
+DRIVEN = frozenset(
+    {"storage", "name", "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "start_timeout",
+     "max_failures", "prefetch", "checkpoint_every", "keep", "log_every", "log_samples", "model_name", "valid_every"}
+)  # fmt: skip
+"""What may change when a run goes on: how it is run, not what it computes."""
+LENGTH = frozenset({"epochs", "max_steps"})
+"""May change, too, where the rates do not depend on the end of the run."""
+
+
+def check_same_run(run: Folder, config: TrainConfig) -> None:
+    """A name goes on only with what it was started with.
+
+    Raises:
+        JobError: another value of anything that decides what is computed.
+    """
+    if not run.has(CONFIG) or not newest_checkpoint(run):
+        return
+    try:
+        before = from_plain(TrainConfig, json.loads(run.read(CONFIG)))
+    except (ValueError, TypeError) as error:
+        raise JobError(
+            f"{run.path(CONFIG)} cannot be read ({error}), so nobody knows with what the run was started. Give another "
+            f"--name to start anew."
+        ) from error
+    free = DRIVEN | (LENGTH if config.schedule == "drops" else frozenset())
+    changed = {
+        field: (getattr(before, field), getattr(config, field))
+        for field in TrainConfig.__slots__
+        if field not in free and getattr(before, field) != getattr(config, field)
+    }
+    if changed:
+        said = ", ".join(f"--{name.replace('_', '-')} {old} → {new}" for name, (old, new) in changed.items())
+        raise JobError(
+            f"The run {config.run_name!r} in {run.path()} was started with other settings: {said}. Give the old ones "
+            f"to go on, or another --name to start anew."
+        )
+
+
+def steps_of(config: TrainConfig, per_epoch: int) -> int:
+    """Optimiser steps of the whole run."""
+    whole = config.epochs * per_epoch
+    return min(whole, config.max_steps) if config.max_steps else whole
+
+
+def is_trained(run: Folder, steps: int) -> bool:
+    """Whether the checkpoint of the last step is there."""
+    newest = newest_checkpoint(run)
+    return newest is not None and step_of(newest) >= steps
+
+
+def is_finished(run: Folder, steps: int) -> bool:
+    """Whether it is trained and its results were kept, so that nothing is left to do."""
+    return is_trained(run, steps) and run.has(FINISHED) and json.loads(run.read(FINISHED))["steps"] >= steps
+
+
+def mark_finished(run: Folder, steps: int) -> None:
+    """Says so to the next start; after everything else."""
+    run.write(FINISHED, (json.dumps({"steps": steps}) + "\n").encode())
+
+
+def tokenizer_of(config: TrainConfig, run: Folder, init: str) -> tuple[Tokenizer, bool]:
+    """The tokenizer, and whether it is to be saved with the model: not where it is roberta-base's.
+
+    Args:
+        init: local path of the checkpoint the run starts from; empty: none, or it is under way.
+    """
+    newest = newest_checkpoint(run)
+    carried: Any = run.folder(newest) if newest else Folder(init) if init else None
+    if carried is not None and carried.has(TOKENIZER):
+        return Tokenizer.from_json(carried.read(TOKENIZER).decode()), True
+    if config.model == "tiny":
+        return own_tokenizer(config.data, model_config(config).text.vocabulary), True
+    return Tokenizer.from_pretrained(config.tokenizer), False

@@ -1,0 +1,188 @@
+"""Whatever is killed, a training goes on from its last checkpoint, and comes to what an undisturbed one comes to."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from training_runs import (
+    LAST,
+    PRETRAIN,
+    Job,
+    MadeUp,
+    checkpoints,
+    farthest,
+    flags_of,
+    made_up,
+    moments,
+    run_job,
+    run_of,
+    samples,
+    weights,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
+
+LANES = 4
+CUT_SHORT = 4
+"""The step after whose checkpoint the runs are disturbed."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
+    return made_up(tmp_path_factory.mktemp("made-up"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: MadeUp, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that all others are held against."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    code, log = run_job(PRETRAIN, flags_of(data.images, storage, "run"), storage / "log")
+    assert code == 0, log
+    run = run_of(PRETRAIN, storage, "run")
+    assert checkpoints(run) == [4, 8, 12, LAST]
+    assert set(samples(run)) == {(step, lane) for step in range(LAST) for lane in range(LANES)}
+    return run
+
+
+def assert_same_end(run: Path, undisturbed: Path, tolerance: float = 1e-6, first: int = 0) -> None:
+    """The same samples from a step on, and the same weights and state of AdamW in the end."""
+    assert samples(run, first) == samples(undisturbed, first)
+    assert farthest(weights(run), weights(undisturbed)) <= tolerance
+    pairs = zip(moments(run), moments(undisturbed), strict=True)
+    assert max(float((one - other).abs().max()) for one, other in pairs) <= tolerance
+
+
+def test_a_killed_worker_is_started_again_from_the_last_checkpoint(
+    data: MadeUp, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = run_of(PRETRAIN, tmp_path, "run")
+    with Job(PRETRAIN, flags_of(data.images, tmp_path, "run"), tmp_path / "log") as job:
+        job.wait_until(lambda: CUT_SHORT in checkpoints(run))
+        first, _ = job.workers()
+        first.kill()
+        assert job.end() == 0
+        assert "of 2 goes on after step" in job.text
+    assert_same_end(run, undisturbed)
+
+
+def test_a_checkpoint_that_is_cut_short_is_none_and_the_one_before_stays_whole(
+    data: MadeUp, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = run_of(PRETRAIN, tmp_path, "run")
+    with Job(PRETRAIN, flags_of(data.images, tmp_path, "run"), tmp_path / "log") as job:
+        job.wait_until(lambda: CUT_SHORT in checkpoints(run))
+        workers = job.workers()
+        job.wait_until(lambda: any(run.glob(".step_*.unfinished/model.safetensors")), pause=0.001)
+        for worker in workers:
+            worker.kill()
+        (half,) = run.glob(".step_*.unfinished")
+        assert not (run / half.name.removeprefix(".").removesuffix(".unfinished")).exists()
+        whole = max(checkpoints(run))
+        weights(run, whole)
+        assert job.end() == 0
+        assert f"goes on after step {whole} " in job.text
+    assert_same_end(run, undisturbed)
+    assert not any(run.glob(".step_*"))
+
+
+def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
+    data: MadeUp, undisturbed: Path, tmp_path: Path
+) -> None:
+    storage, fewer = tmp_path / "storage", tmp_path / "fewer"
+    run, log = run_of(PRETRAIN, storage, "run"), tmp_path / "log"
+    with Job(PRETRAIN, flags_of(data.images, storage, "run"), log) as job:
+        job.wait_until(lambda: CUT_SHORT in checkpoints(run))
+        job.kill_driver()
+    stopped = max(checkpoints(run))
+    assert stopped < LAST
+    (run / ".step_00000099.unfinished").mkdir()  # what a kill in the middle of a checkpoint leaves
+    shutil.copytree(storage, fewer)
+
+    code, text = run_job(PRETRAIN, flags_of(data.images, storage, "run"), log)
+    assert code == 0, text
+    assert f"goes on after step {stopped} " in text
+    assert_same_end(run, undisturbed)
+    assert not any(run.glob(".step_*"))
+
+    # Again from the same place, with one worker, and a list of checkpoints that a kill has left half written.
+    snapshot = run_of(PRETRAIN, fewer, "run") / "checkpoint_manager_snapshot.json"
+    snapshot.write_text(snapshot.read_text()[:100] if snapshot.exists() else "{")
+    flags = flags_of(data.images, fewer, "run", "--workers", "1")
+    code, text = run_job(PRETRAIN, flags, tmp_path / "log of fewer")
+    assert code == 0, text
+    assert "checkpoint_manager_snapshot.json is damaged" in text
+    assert "rank 0 of 1 goes on after step" in text
+    assert_same_end(run_of(PRETRAIN, fewer, "run"), undisturbed, tolerance=1e-4, first=stopped)
+
+    the_same_mlflow_run_went_on(storage, stopped)
+    a_finished_run_says_so(data, storage)
+    another_setting_is_refused(data, storage)
+
+
+def the_same_mlflow_run_went_on(storage: Path, stopped: int) -> None:
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("pretrain").experiment_id])  # pyright: ignore
+    assert run.info.status == "FINISHED"
+    steps = {metric.step for metric in client.get_metric_history(run.info.run_id, "loss/total")}
+    assert steps == set(range(2, LAST + 1, 2))
+    assert stopped in steps
+    version = client.get_model_version("sgmg", "1")
+    assert version.run_id == run.info.run_id
+
+
+def a_finished_run_says_so(data: MadeUp, storage: Path) -> None:
+    code, text = run_job(PRETRAIN, flags_of(data.images, storage, "run"), storage / "log of nothing")
+    assert code == 0, text
+    assert f"is finished: {LAST} steps" in text
+    assert "Started a local Ray" not in text
+
+
+def another_setting_is_refused(data: MadeUp, storage: Path) -> None:
+    flags = flags_of(data.images, storage, "run", "--rate", "0.5", "--seed", "3", "--workers", "1")
+    code, text = run_job(PRETRAIN, flags, storage / "log of another")
+    assert code == 1, text
+    (said,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert "was started with other settings: --rate 0.001 → 0.5, --seed 0 → 3. Give the old ones" in said
+
+
+def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on(
+    data: MadeUp, undisturbed: Path, tmp_path: Path
+) -> None:
+    run, saved = run_of(PRETRAIN, tmp_path, "run"), tmp_path / "saved"
+    run.mkdir(parents=True)
+    flags = " ".join(flags_of(data.images, tmp_path, "run"))
+    script = tmp_path / "script"
+    # The disk is seen by this script alone, and goes with it.
+    script.write_text(
+        f"mount -t tmpfs -o size=110m tmpfs {run} || exit 77\n"
+        f'python=$1; job=$2\n$python $job {flags}\necho "ended with $?"\nls -A {run}\n'
+        f"mount -o remount,size=1g {run}\n$python $job {flags} || exit 1\ncp -r {run} {saved}\n"
+    )
+    mapped = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    program = ["unshare", "--mount", *mapped, "sh", str(script)]
+    with Job(PRETRAIN, [], tmp_path / "log", [*program, *a_job()]) as job:
+        code, text = job.end(), job.text
+        if code == 77:
+            pytest.skip("no disk of limited size can be mounted here")
+        assert code == 0
+    first, _, second = text.partition("ended with 1\n")
+    (said,) = [line for line in first.splitlines() if line.startswith("error: ")]
+    assert "Training ended early: The checkpoint " in said
+    assert "could not be written" in said
+    assert "The last checkpoint is step_00000008 in" in said
+    assert "step_00000008\n" in second.partition("jobs.tracking")[0]
+    assert "goes on after step 8 " in second
+    assert_same_end(saved, undisturbed)
+    assert json.loads((saved / "finished.json").read_text()) == {"steps": LAST}
+
+
+def a_job() -> list[str]:
+    import sys
+
+    from pack import ROOT
+
+    return [sys.executable, str(ROOT / "jobs" / f"{PRETRAIN}.py")]
