@@ -221,7 +221,7 @@ class _Submitter:
         """
         command = shlex.join([sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words)])
         with _said(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
-            number = self.client.submit_job(entrypoint=command)
+            number = self._submitted(command)
             shown = 0
             while (status := self.client.get_job_status(number)) not in _ENDED:
                 shown = self._show(number, shown)
@@ -229,6 +229,17 @@ class _Submitter:
         if status != JobStatus.SUCCEEDED:
             print(self.client.get_job_logs(number)[-6000:], file=sys.stderr)
             raise JobError(f"{job} failed; its log is above. The command was: {command}")
+
+    def _submitted(self, command: str) -> str:
+        """The job's number; the server that takes jobs comes up a little later than Ray itself."""
+        for _ in range(60):
+            try:
+                return self.client.submit_job(entrypoint=command)
+            except RuntimeError as error:
+                if "No available agent" not in str(error):
+                    raise
+                time.sleep(1)
+        raise JobError("Ray's job server did not come up within a minute. Start the demo again.")
 
     def _show(self, number: str, shown: int) -> int:
         """Prints what the job says of its steps since the last look."""

@@ -102,7 +102,7 @@ class Job:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        _, alive = psutil.wait_procs(list(self._seen.values()), timeout=10)
+        alive = psutil.wait_procs(list(self._seen.values()), timeout=10)[1]
         for process in alive:
             process.kill()
         if error is not None:
