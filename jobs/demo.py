@@ -5,7 +5,9 @@ Again, it goes on where it was stopped and reuses what is done. --data DIR takes
 """
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -208,6 +210,8 @@ class _Submitter:
     def __enter__(self) -> "_Submitter":
         context = ray.init(address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1")
         self.client = JobSubmissionClient(f"http://{context.dashboard_url}")
+        self.address = ray.get_runtime_context().gcs_address
+        self.submits = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -219,35 +223,60 @@ class _Submitter:
         Raises:
             JobError: it failed; its log is printed.
         """
-        command = shlex.join([sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words)])
+        command = [sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words)]
         with _said(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
-            number = self._submitted(command)
-            shown = 0
-            while (status := self.client.get_job_status(number)) not in _ENDED:
-                shown = self._show(number, shown)
-                time.sleep(1)
-        if status != JobStatus.SUCCEEDED:
-            print(self.client.get_job_logs(number)[-6000:], file=sys.stderr)
-            raise JobError(f"{job} failed; its log is above. The command was: {command}")
+            number = self._submitted(shlex.join(command))
+            failed_with = self._followed(number) if number else self._driven(command)
+        if failed_with is not None:
+            print(failed_with[-6000:], file=sys.stderr)
+            raise JobError(f"{job} failed; its log is above. The command was: {shlex.join(command)}")
 
-    def _submitted(self, command: str) -> str:
-        """The job's number; the server that takes jobs comes up a little later than Ray itself."""
-        for _ in range(60):
+    def _submitted(self, command: str) -> str | None:
+        """The number of the submitted job; None where Ray's job server does not come up.
+
+        It does not beside another Ray on the same machine: both want one port for it.
+        """
+        for _ in range(30 if self.submits else 0):
             try:
                 return self.client.submit_job(entrypoint=command)
             except RuntimeError as error:
                 if "No available agent" not in str(error):
                     raise
                 time.sleep(1)
-        raise JobError("Ray's job server did not come up within a minute. Start the demo again.")
+        if self.submits:
+            print("   Ray takes no submitted jobs here: they are started beside it", flush=True)
+        self.submits = False
+        return None
 
-    def _show(self, number: str, shown: int) -> int:
-        """Prints what the job says of its steps since the last look."""
-        lines = self.client.get_job_logs(number).splitlines()
-        for line in lines[shown:]:
-            if "jobs._progress" in line:
-                print(f"    {line.partition(': ')[2]}", flush=True)
-        return len(lines)
+    def _followed(self, number: str) -> str | None:
+        """Waits for a submitted job and shows its steps; its log where it failed."""
+        shown = 0
+        while (status := self.client.get_job_status(number)) not in _ENDED:
+            lines = self.client.get_job_logs(number).splitlines()
+            for line in lines[shown:]:
+                _show(line)
+            shown = len(lines)
+            time.sleep(1)
+        return None if status == JobStatus.SUCCEEDED else self.client.get_job_logs(number)
+
+    def _driven(self, command: list[str]) -> str | None:
+        """Runs a job as a process of its own that joins this Ray; its log where it failed."""
+        environment = os.environ | {"RAY_ADDRESS": self.address}
+        process = subprocess.Popen(
+            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert process.stdout is not None
+        said: list[str] = []
+        for line in process.stdout:
+            _show(line.rstrip())
+            said.append(line)
+        return None if process.wait() == 0 else "".join(said)
+
+
+def _show(line: str) -> None:
+    """Prints what a job says of its steps."""
+    if "jobs._progress" in line:
+        print(f"    {line.partition(': ')[2]}", flush=True)
 
 
 @contextmanager
