@@ -236,7 +236,8 @@ class _Submitter:
 
         It does not beside another Ray on the same machine: both want one port for it.
         """
-        for _ in range(30 if self.submits else 0):
+        end = time.monotonic() + 45
+        while self.submits and time.monotonic() < end:
             try:
                 return self.client.submit_job(entrypoint=command)
             except RuntimeError as error:
