@@ -41,7 +41,7 @@ check: $(STAMP) ## lint, formatting, types, and which package may import which
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
-learn: $(STAMP) ## a quarter of an hour of learning, and a check that the model needs the words
+learn: $(STAMP) ## the demo with more to learn from, and a second score with shuffled sentences
 	$(BIN)/python jobs/demo.py --storage $(STORAGE)/learn --images 1200 --videos 200 --valid-videos 24 \
 		--pretrain-steps 700 --finetune-steps 400 --shuffled
 

@@ -239,7 +239,9 @@ class _Submitter:
         end = time.monotonic() + 45
         while self.submits and time.monotonic() < end:
             try:
-                return self.client.submit_job(entrypoint=command)
+                # Named, lest the job joins another Ray on this machine.
+                where = {"env_vars": {"RAY_ADDRESS": self.address}}
+                return self.client.submit_job(entrypoint=command, runtime_env=where)
             except RuntimeError as error:
                 if "No available agent" not in str(error):
                     raise

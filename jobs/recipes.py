@@ -203,13 +203,13 @@ FINETUNE: dict[str, TrainConfig] = {
     "finetune": _FINETUNE,
     "scratch": replace(_FINETUNE, recipe="scratch", rate_batch=4, global_batch=4, epochs=10, drops=(6, 8)),
     "joint": replace(_FINETUNE, recipe="joint", epochs=12, drops=(8, 10)),
-    "tiny": replace(_FINETUNE, recipe="tiny", frames=3, global_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
+    "tiny": replace(_FINETUNE, recipe="tiny", frames=3, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
 }
 """Recipes of jobs/finetune_ytvos.py. Published runs used 2 GPUs: --global-batch 2."""
 
 A2D: dict[str, TrainConfig] = {
     "a2d": replace(_FINETUNE, recipe="a2d", global_batch=16, rate_batch=16, clips_per_pass=2,
                    activation_checkpointing=True),
-    "tiny": replace(_FINETUNE, recipe="tiny", frames=5, global_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
+    "tiny": replace(_FINETUNE, recipe="tiny", frames=5, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
 }  # fmt: skip
 """Recipes of jobs/finetune_a2d.py. Published runs used 2 GPUs: --global-batch 4."""
