@@ -203,7 +203,9 @@ FINETUNE: dict[str, TrainConfig] = {
     "finetune": _FINETUNE,
     "scratch": replace(_FINETUNE, recipe="scratch", rate_batch=4, global_batch=4, epochs=10, drops=(6, 8)),
     "joint": replace(_FINETUNE, recipe="joint", epochs=12, drops=(8, 10)),
-    "tiny": replace(_FINETUNE, recipe="tiny", frames=3, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
+    "tiny": replace(
+        _FINETUNE, recipe="tiny", frames=3, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4, **_SMALL
+    ),
 }
 """Recipes of jobs/finetune_ytvos.py. Published runs used 2 GPUs: --global-batch 2."""
 

@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -85,12 +84,19 @@ def environment() -> dict[str, str]:
 class Job:
     """A job in a process of its own; whatever is left of it and its Ray when the block ends is killed."""
 
-    def __init__(self, job: str, flags: list[str], log: Path, program: list[str] | None = None) -> None:
+    def __init__(
+        self, job: str, flags: list[str], log: Path, program: list[str] | None = None, **variables: str
+    ) -> None:
+        """`program` stands in for `python jobs/<job>.py`; `variables` are added to its environment."""
         self.log = log
         command = program or [sys.executable, str(ROOT / "jobs" / f"{job}.py")]
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [*command, *flags], stdout=stream, stderr=stream, start_new_session=True, env=environment()
+                [*command, *flags],
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+                env=environment() | variables,
             )
         self._seen: dict[int, psutil.Process] = {}
 
@@ -190,17 +196,6 @@ def moments(run: Path, step: int = LAST) -> list[Tensor]:
     """What AdamW remembers after a step."""
     state = torch.load(run / f"step_{step:08d}" / "training.pt")["optimizer"]["state"]
     return [state[number][name] for number in sorted(state) for name in ("exp_avg", "exp_avg_sq")]
-
-
-@contextmanager
-def within(folder: Path) -> Iterator[None]:
-    """In another working directory."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _title(process: psutil.Process) -> str:
