@@ -61,6 +61,7 @@ class Snapshot:
         else:
             with tempfile.TemporaryDirectory(prefix="sgmg-checkpoint-") as aside:
                 self.write(Path(aside) / "checkpoint")
+                filesystem.create_dir(path, recursive=True)  # object storage needs none, others do
                 # config.json last: without it a folder is no checkpoint.
                 names = sorted((Path(aside) / "checkpoint").iterdir(), key=lambda file: file.name == CONFIG)
                 for file in names:
@@ -105,6 +106,7 @@ def fetched(run: Folder, name: str, aside: Path) -> Path:
     if "://" not in run.uri:
         return Path(folder.path())
     filesystem, path = fs.FileSystem.from_uri(folder.uri)
+    (aside / name).mkdir(parents=True, exist_ok=True)
     fs.copy_files(path, str(aside / name), source_filesystem=filesystem)
     return aside / name
 
@@ -116,7 +118,7 @@ def mend_ray_state(run: Folder) -> None:
     try:
         listed = json.loads(run.read(RAY_STATE))
         names = [entry["checkpoint_dir_name"] for entry in listed.get("checkpoint_results", [])]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         names = [""]
     if not all(name and _is_whole(run, name) for name in names):
         log.warning("%s is damaged or out of date: made anew from here on", run.path(RAY_STATE))

@@ -1,6 +1,7 @@
 """What the three training jobs share: check everything, open the MLflow run, train on Ray, keep the best."""
 
 import logging
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -164,8 +165,11 @@ def _keep(task: Task, spool: Path) -> bool:
     """
     name = newest_checkpoint(task.run)
     assert name is not None
-    last = fetched(task.run, name, spool)
-    with MetricLog(task.tracking, spool, system_seconds=None) as metrics:
+    with (
+        tempfile.TemporaryDirectory(prefix="sgmg-last-") as aside,
+        MetricLog(task.tracking, spool, system_seconds=None) as metrics,
+    ):
+        last = fetched(task.run, name, Path(aside))
         metrics.log_checkpoint("last", task.steps, last)
         if task.validation is None:
             metrics.log_checkpoint("best", task.steps, last)
