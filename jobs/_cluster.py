@@ -36,17 +36,16 @@ def wait_for_resources(wanted: Resources, what: str, timeout: float, now: Callab
         )
     end, said = now() + 60 * timeout, -1e9
     while missing := lacking(wanted, ray.cluster_resources()):
-        if now() > end:
+        at = now()
+        if at > end:
             raise JobError(
                 f"{what} need {resources_text(wanted)}; after {timeout:g} minutes "
                 f"{resources_text(missing)} are still missing. Start more nodes, ask for fewer workers, or wait longer "
                 f"with --start-timeout."
             )
-        if now() - said > 30:
-            log.info(
-                "waiting for nodes: %s missing, up to %.0f more minutes", resources_text(missing), (end - now()) / 60
-            )
-            said = now()
+        if at - said > 30:
+            log.info("waiting for nodes: %s missing, up to %.0f more minutes", resources_text(missing), (end - at) / 60)
+            said = at
         time.sleep(1)
 
 

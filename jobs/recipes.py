@@ -212,6 +212,6 @@ FINETUNE: dict[str, TrainConfig] = {
 A2D: dict[str, TrainConfig] = {
     "a2d": replace(_FINETUNE, recipe="a2d", global_batch=16, rate_batch=16, clips_per_pass=2,
                    activation_checkpointing=True),
-    "tiny": replace(_FINETUNE, recipe="tiny", frames=5, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
+    "tiny": replace(_FINETUNE, recipe="tiny", global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
 }  # fmt: skip
 """Recipes of jobs/finetune_a2d.py. Published runs used 2 GPUs: --global-batch 4."""
