@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from jobs._cluster import lacking, resources_text
@@ -52,8 +53,9 @@ class _Ear:
 
 
 def new_ear() -> Any:
-    """The actor's handle, to be sent to the workers."""
-    return ray.remote(_Ear).options(num_cpus=0, max_restarts=0).remote()
+    """The actor's handle, to be sent to the workers. It lives where this process does: no other node takes it along."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(_Ear).options(num_cpus=0, max_restarts=0, scheduling_strategy=here).remote()
 
 
 class Watch:

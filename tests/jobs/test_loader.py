@@ -102,6 +102,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainData, Tokenize
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # Ray's logs
 def test_a_run_that_goes_on_sees_what_the_rest_of_the_whole_run_saw_by_any_number_of_ranks(
     found: tuple[TrainData, Tokenizer],
 ) -> None:
