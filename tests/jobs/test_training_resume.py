@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from pack import ROOT
 from training_runs import (
     LAST,
     PRETRAIN,
@@ -164,7 +166,7 @@ def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on
     )
     mapped = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     program = ["unshare", "--mount", *mapped, "sh", str(script)]
-    with Job(PRETRAIN, [], tmp_path / "log", [*program, *a_job()]) as job:
+    with Job(PRETRAIN, [], tmp_path / "log", [*program, sys.executable, str(ROOT / "jobs" / f"{PRETRAIN}.py")]) as job:
         code, text = job.end(), job.text
         if code == 77:
             pytest.skip("no disk of limited size can be mounted here")
@@ -178,11 +180,3 @@ def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on
     assert "goes on after step 8 " in second
     assert_same_end(saved, undisturbed)
     assert json.loads((saved / "finished.json").read_text()) == {"steps": LAST}
-
-
-def a_job() -> list[str]:
-    import sys
-
-    from pack import ROOT
-
-    return [sys.executable, str(ROOT / "jobs" / f"{PRETRAIN}.py")]

@@ -108,7 +108,7 @@ class Job:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        alive = psutil.wait_procs(list(self._seen.values()), timeout=10)[1]
+        alive = psutil.wait_procs(list(self._seen.values()), timeout=3)[1]
         for process in alive:
             process.kill()
         if error is not None:
@@ -144,11 +144,12 @@ class Job:
         return self.process.wait(SECONDS)
 
     def kill_driver(self) -> None:
-        """SIGKILL, as the kernel sends it when memory is short; its Ray goes with it."""
-        self.children()
+        """SIGKILL, as the kernel sends it when memory is short; its Ray goes with it, two agents linger."""
+        working = [process for process in self.children() if "Agent" not in _title(process)]
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        psutil.wait_procs(list(self._seen.values()), timeout=60)
+        _, alive = psutil.wait_procs(working, timeout=60)
+        assert not alive, alive
 
 
 def run_job(job: str, flags: list[str], log: Path) -> tuple[int, str]:

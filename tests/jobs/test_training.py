@@ -1,0 +1,200 @@
+"""The three training jobs on real data, submitted to a Ray of their own as people submit them."""
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pack import ROOT
+from sgmg.checkpoints import load
+from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, environment, prepared, run_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
+
+BIN = Path(sys.executable).parent
+SECONDS = 300
+SMALL = shlex.split(
+    "--recipe tiny --workers 2 --cpus-per-worker 0.5 --threads 1 --short-sides 96 --sentences 1 --global-batch 2 "
+    "--clips-per-pass 1 --max-steps 2 --log-every 1"
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A head node that takes jobs."""
+
+    address: str
+
+    def submit(self, *words: str) -> tuple[int, str]:
+        """`ray job submit`: its exit code and what it printed."""
+        command = [str(BIN / "ray"), "job", "submit", "--address", self.address, "--working-dir", str(ROOT), "--"]
+        ran = subprocess.run(
+            [*command, *words], env=submitter(), capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        return ran.returncode, ran.stdout + ran.stderr
+
+
+def submitter() -> dict[str, str]:
+    """The environment of whoever starts the head and submits: the same way to prove who they are, and our python."""
+    found = environment()
+    found.pop("PYTHONPATH")  # --working-dir brings the code
+    return found | {"RAY_AUTH_MODE": "disabled", "PATH": f"{BIN}:{found['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(5)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        ports = [one.getsockname()[1] for one in sockets]
+    flags = ("--port", "--dashboard-port", "--ray-client-server-port", "--dashboard-agent-listen-port",
+             "--metrics-export-port")  # fmt: skip
+    named = [f"{flag}={port}" for flag, port in zip(flags, ports, strict=True)]
+    store = f"--object-store-memory={300 * 2**20}"
+    head = subprocess.Popen(
+        [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4", "--disable-usage-stats", store, *named],
+        env=submitter(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{ports[1]}"
+    try:
+        end = time.monotonic() + 120
+        while not answers(f"{address}/api/version"):
+            assert head.poll() is None, "ray start ended"
+            assert time.monotonic() < end, "no dashboard came up"
+            time.sleep(0.5)
+        yield Cluster(address)
+    finally:
+        processes = psutil.Process(head.pid).children(recursive=True)
+        head.terminate()
+        head.wait(60)
+        _, alive = psutil.wait_procs(processes, timeout=20)
+        for process in alive:
+            process.kill()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("storage")
+
+
+def mlflow_run(storage: Path, job: str) -> tuple[MlflowClient, Run]:
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    experiment = client.get_experiment_by_name(EXPERIMENTS[job])
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return client, run
+
+
+def artifacts(client: MlflowClient, run: Run, folder: str = "") -> set[str]:
+    """All files, with their folders."""
+    found: set[str] = set()
+    for one in client.list_artifacts(run.info.run_id, folder):
+        found |= artifacts(client, run, one.path) if one.is_dir else {one.path}
+    return found
+
+
+def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
+    cluster: Cluster, data_kit: Path, storage: Path, tmp_path: Path
+) -> None:
+    prepared("refcoco", data_kit / "refcoco", "train", tmp_path / "refcoco")
+    prepared("refcoco", data_kit / "refcoco", "val", tmp_path / "val")
+    prepared("ref-youtube-vos", data_kit / "refytvos", "train", tmp_path / "ytvos")
+    prepared("a2d-sentences", data_kit / "a2d", "train", tmp_path / "a2d")
+    common = ["--storage", str(storage), *SMALL]
+
+    valid = ["--valid", str(tmp_path / "val"), "--valid-short-side", "96"]
+    pretrain = ["python", "jobs/pretrain_refcoco.py", "--data", str(tmp_path / "refcoco"), *valid, *common]
+    code, text = cluster.submit(*pretrain)
+    assert code == 0, text
+    pretrained = assert_all_is_in_mlflow(storage, PRETRAIN, tmp_path / "refcoco")
+    assert_scores_are_there(storage, pretrained)
+
+    start = ["--init", f"mlflow:{pretrained.info.run_id}", "--frames", "3"]
+    code, text = cluster.submit("python", "jobs/finetune_ytvos.py", "--data", str(tmp_path / "ytvos"), *start, *common)
+    assert code == 0, text
+    finetuned = assert_all_is_in_mlflow(storage, FINETUNE, tmp_path / "ytvos")
+    assert finetuned.data.params["init"] == f"mlflow:{pretrained.info.run_id}"
+
+    start = ["--init", "models:/sgmg/2"]
+    code, text = cluster.submit("python", "jobs/finetune_a2d.py", "--data", str(tmp_path / "a2d"), *start, *common)
+    assert code == 0, text
+    assert_all_is_in_mlflow(storage, A2D, tmp_path / "a2d")
+
+    # Killed while it scored for the last time: the same command scores, and keeps what came of it.
+    run = run_of(PRETRAIN, storage, "tiny-tiny")
+    (run / "finished.json").unlink()
+    (score,) = (run / "scores").glob("step_00000002.json")
+    before = json.loads(score.read_text())
+    score.unlink()
+    code, text = cluster.submit(*pretrain)
+    assert code == 0, text
+    assert json.loads(score.read_text())["figures"] == pytest.approx(before["figures"], abs=1e-6)
+    assert "goes on after step 2 " in text
+    assert re.search(r"models:/sgmg/1 is the best of this run", text)
+    code, text = cluster.submit(*pretrain)
+    assert code == 0, text
+    assert "is finished: 2 steps" in text
+
+
+def assert_all_is_in_mlflow(storage: Path, job: str, data: Path) -> Run:
+    """Everything two runs are compared by."""
+    client, run = mlflow_run(storage, job)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["recipe"] == "tiny"
+    assert str(data) in run.data.params["data"]
+    wanted = {"loss/total", "loss/dice", "loss/ce_0", "rate/main", "rate/backbone", "gradient_norm", "clips_per_second"}
+    assert wanted | {"data_wait", "epoch", "workers"} <= set(run.data.metrics)
+    assert any(name.startswith("system/") for name in run.data.metrics)
+    assert [one.step for one in client.get_metric_history(run.info.run_id, "loss/total")] == [1, 2]
+    assert run.data.metrics["workers"] == 2
+    assert run.inputs is not None
+    (dataset,) = [one for one in run.inputs.dataset_inputs if one.tags[0].value == "training"]
+    manifest = json.loads((data / "manifest.json").read_text())
+    assert manifest["source_fingerprint"].startswith(dataset.dataset.digest)
+    found = artifacts(client, run)
+    assert {"config.json", "first_batch.png", f"data/{dataset.dataset.name}/manifest.json"} <= found
+    assert {"checkpoint.best", "checkpoint.last"} <= set(run.data.tags)
+    last = run.data.tags["checkpoint.last"]
+    assert {f"{last}/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json")} <= found
+    (version,) = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+    source = Path(str(version.source).removeprefix("file://"))
+    assert load(source).model.config.name == "tiny"
+    return run
+
+
+def assert_scores_are_there(storage: Path, run: Run) -> None:
+    client, _ = mlflow_run(storage, PRETRAIN)
+    assert 0 <= run.data.metrics["valid/overall_iou"] <= 1
+    assert run.data.metrics["valid/videos_lost"] == 0
+    assert any(path.startswith("valid/epoch_") and path.endswith(".png") for path in artifacts(client, run))
+    assert (run_of(PRETRAIN, storage, "tiny-tiny") / "best" / "model.safetensors").is_file()
+
+
+def test_a_relative_storage_is_refused_as_it_would_vanish_with_the_job(cluster: Cluster, data_kit: Path) -> None:
+    words = ["python", "jobs/pretrain_refcoco.py", "--data", str(data_kit), "--storage", "runs"]
+    code, text = cluster.submit(*words)
+    assert code == 1, text
+    assert "error: --storage 'runs' is a relative path, but a submitted job runs in a temporary copy" in text
