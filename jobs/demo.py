@@ -152,7 +152,7 @@ def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: "_
     """Truth of valid is withheld: scored is what was learned from, so the figure says only that learning works."""
     train, valid = (out / "prepared" / name for name in ("train", "valid"))
     for split, folder in (("train", train), ("valid", valid)):
-        jobs.run("prepare", f"--dataset ref-youtube-vos --raw {raw} --split {split} --out {folder} --short-side {SIDE}")
+        jobs.run("prepare", f"--dataset ref-youtube-vos --raw {raw} --split {split} --out {folder}")
     common = f"--recipe tiny --storage {root} --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
     learn = f"{common} --seed {config.seed} --epochs 100 --data {train}"
     jobs.run("pretrain_refcoco", f"{learn} --max-steps {config.pretrain_steps}")
@@ -205,7 +205,7 @@ def _baselines(truth: Path, train: Path) -> tuple[float, float]:
 
 
 class _Submitter:
-    """A local Ray with its job server, for as long as the block lasts; or the cluster this job was submitted to."""
+    """A local Ray with its job server, for as long as the block lasts."""
 
     def __enter__(self) -> "_Submitter":
         context = ray.init(address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1")
