@@ -48,9 +48,9 @@ class DemoConfig:
     """Made-up videos to fine-tune on."""
     valid_videos: int = 12
     """Made-up videos to be asked about, none of which was learned from."""
-    pretrain_steps: int = 250
+    pretrain_steps: int = 120
     """Optimiser steps of 8 images."""
-    finetune_steps: int = 120
+    finetune_steps: int = 60
     """Optimiser steps of 4 clips."""
     workers: int = 2
     """Training processes."""
