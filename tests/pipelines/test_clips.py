@@ -306,19 +306,18 @@ def test_a_damaged_frame_is_an_error_that_names_the_sample(tmp_path: Path) -> No
 def test_memory_of_a_read_task_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
     """Row groups are let go when the last of their samples was passed on; the window bounds how many there are."""
 
-    def most_bytes(videos: int) -> int:
-        records = []
-        for number in range(videos):
-            frames = tuple(np.random.default_rng([number, t]).bytes(50_000) for t in range(6))
-            track = ObjectTrack(1, (rectangle(20, 40),) * 6)
-            records.append(replace(annotated(f"{number:03d}", 6, track, sentences=3), frames=frames))
-        data = TrainData((made_up(tmp_path / str(videos), *records),), seed=0, lanes=1, window=12)
-        before = pa.total_allocated_bytes()
-        return max(pa.total_allocated_bytes() - before for _ in rows_of(data))
-
-    few = most_bytes(4)
-    assert few > 300_000
-    assert most_bytes(32) <= 1.2 * few
+    video, videos, window = 300_000, 32, 12  # bytes of a video
+    records = []
+    for number in range(videos):
+        frames = tuple(np.random.default_rng([number, t]).bytes(video // 6) for t in range(6))
+        track = ObjectTrack(1, (rectangle(20, 40),) * 6)
+        records.append(replace(annotated(f"{number:03d}", 6, track, sentences=3), frames=frames))
+    data = TrainData((made_up(tmp_path, *records),), seed=0, lanes=1, window=window)
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in rows_of(data)]
+    # A window touches two videos at most; Arrow's threads may hand back one or two more a moment later.
+    assert video <= max(held) <= 4.5 * video
+    assert len(held) == videos * 6
 
 
 def test_held_out_videos_are_in_no_step(synthetic: TrainData) -> None:
