@@ -93,6 +93,8 @@ def _changed(recipe: ClipRecipe, config: TrainConfig) -> ClipRecipe:
     recipe = replace(recipe, resize=config.resize)
     if config.short_sides:
         recipe = replace(recipe, geometry=geometry_of(config.short_sides))
+    if not config.crop:
+        recipe = replace(recipe, geometry=replace(recipe.geometry, crop=0.0))
     if not config.flip:
         recipe = replace(recipe, flip=0.0)
     if not config.reverse:

@@ -25,7 +25,7 @@ from pipelines.score import figures, score_video
 from pipelines.scoring.baselines import box_everywhere, mean_box, whole_frame
 from pipelines.shuffled import write_shuffled
 from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
-from pipelines.sources.synthetic_scene import EASY
+from pipelines.sources.synthetic_scene import EASY, PLAIN
 from pipelines.truth_parts import read_truths
 
 JOBS = Path(__file__).resolve().parent
@@ -120,26 +120,25 @@ def demo(config: DemoConfig) -> Results:
 def _on_made_up_data(config: DemoConfig, root: Path, out: Path, jobs: "_Submitter") -> Results:
     drawn = SyntheticConfig(
         seed=config.seed, train_images=config.images, train_videos=config.videos, valid_videos=config.valid_videos,
-        width=SIDE, height=SIDE, variety=EASY,
+        width=SIDE, height=SIDE, variety=EASY, image_variety=PLAIN,
     )  # fmt: skip
     with _said("draw the dataset"):
         raw = write_synthetic(out / "raw", drawn)
     images, train, valid = (out / "prepared" / name for name in ("images", "train", "valid"))
-    jobs.run("prepare", f"--dataset refcoco --raw {raw.refcoco} --split train --out {images} --show 8")
-    jobs.run("prepare", f"--dataset ref-youtube-vos --raw {raw.ytvos} --split train --out {train} --show 8")
-    jobs.run("prepare", f"--dataset ref-youtube-vos --raw {raw.ytvos} --split valid --out {valid}")
+    jobs.run("prepare", "--dataset refcoco --split train --show 8", raw=raw.refcoco, out=images)
+    jobs.run("prepare", "--dataset ref-youtube-vos --split train --show 8", raw=raw.ytvos, out=train)
+    jobs.run("prepare", "--dataset ref-youtube-vos --split valid", raw=raw.ytvos, out=valid)
     # A core each, so that two of them do not get into each other's way.
-    common = f"--recipe tiny --storage {root} --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
+    common = f"--recipe tiny --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
     learn = f"{common} --seed {config.seed} --epochs 100"
-    jobs.run("pretrain_refcoco", f"{learn} --data {images} --max-steps {config.pretrain_steps}")
-    pretrained = root / "pretrain" / "demo"
-    jobs.run("finetune_ytvos", f"{learn} --data {train} --init {pretrained} --max-steps {config.finetune_steps}")
+    jobs.run("pretrain_refcoco", f"{learn} --max-steps {config.pretrain_steps}", storage=root, data=images)
+    start = root / "pretrain" / "demo"
+    jobs.run("finetune_ytvos", f"{learn} --max-steps {config.finetune_steps}", storage=root, data=train, init=start)
     truth = raw.valid_truth
     checkpoint = root / "finetune" / "demo"
     score = _asked(jobs, valid, checkpoint, truth, root, out / "valid")
     submission = out / "ref-youtube-vos.zip"
-    meta = raw.ytvos
-    jobs.run("submit", f"--predictions {out / 'valid'} --format ref-youtube-vos --meta {meta} --out {submission}")
+    jobs.run("submit", "--format ref-youtube-vos", predictions=out / "valid", meta=raw.ytvos, out=submission)
     shuffled = None
     if config.shuffled:
         write_shuffled(Folder(str(valid)), Folder(str(out / "prepared" / "shuffled")), str(truth))
@@ -152,18 +151,16 @@ def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: "_
     """Truth of valid is withheld: scored is what was learned from, so the figure says only that learning works."""
     train, valid = (out / "prepared" / name for name in ("train", "valid"))
     for split, folder in (("train", train), ("valid", valid)):
-        jobs.run("prepare", f"--dataset ref-youtube-vos --raw {raw} --split {split} --out {folder}")
-    common = f"--recipe tiny --storage {root} --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
-    learn = f"{common} --seed {config.seed} --epochs 100 --data {train}"
-    jobs.run("pretrain_refcoco", f"{learn} --max-steps {config.pretrain_steps}")
-    jobs.run("finetune_ytvos", f"{learn} --init {root / 'pretrain' / 'demo'} --max-steps {config.finetune_steps}")
+        jobs.run("prepare", f"--dataset ref-youtube-vos --split {split}", raw=raw, out=folder)
+    common = f"--recipe tiny --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
+    learn = f"{common} --seed {config.seed} --epochs 100"
+    jobs.run("pretrain_refcoco", f"{learn} --max-steps {config.pretrain_steps}", storage=root, data=train)
+    start = root / "pretrain" / "demo"
+    jobs.run("finetune_ytvos", f"{learn} --max-steps {config.finetune_steps}", storage=root, data=train, init=start)
     checkpoint = root / "finetune" / "demo"
-    jobs.run(
-        "predict",
-        f"--data {valid} --checkpoint {checkpoint} --storage {root} --out {out / 'valid'} --short-side {SIDE}",
-    )
+    jobs.run("predict", f"--short-side {SIDE}", data=valid, checkpoint=checkpoint, storage=root, out=out / "valid")
     submission = out / "ref-youtube-vos.zip"
-    jobs.run("submit", f"--predictions {out / 'valid'} --format ref-youtube-vos --meta {raw} --out {submission}")
+    jobs.run("submit", "--format ref-youtube-vos", predictions=out / "valid", meta=raw, out=submission)
     score = _asked(jobs, train, checkpoint, train, root, out / "train")
     whole, box = _baselines(train, train)
     return Results(score, whole, box, None, submission, out / "train" / "scores" / "pictures")
@@ -171,12 +168,9 @@ def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: "_
 
 def _asked(jobs: "_Submitter", data: Path, checkpoint: Path, truth: Path, root: Path, out: Path) -> float:
     """J&F of a checkpoint on prepared data."""
-    jobs.run("predict", f"--data {data} --checkpoint {checkpoint} --storage {root} --out {out} --short-side {SIDE}")
+    jobs.run("predict", f"--short-side {SIDE}", data=data, checkpoint=checkpoint, storage=root, out=out)
     scores = out / "scores"
-    jobs.run(
-        "evaluate",
-        f"--predictions {out} --truth {truth} --out {scores} --pictures 3 --frames {data} --storage {root}",
-    )
+    jobs.run("evaluate", "--pictures 3", predictions=out, truth=truth, out=scores, frames=data, storage=root)
     return _read_figure(scores / "scores.json", "J&F")
 
 
@@ -217,13 +211,14 @@ class _Submitter:
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
 
-    def run(self, job: str, words: str) -> None:
-        """One job to its end.
+    def run(self, job: str, words: str, **paths: Path) -> None:
+        """One job to its end; flags that name paths come apart from the other words, as there may be blanks in them.
 
         Raises:
             JobError: it failed; its log is printed.
         """
-        command = [sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words)]
+        named = [word for flag, path in paths.items() for word in (f"--{flag}", str(path))]
+        command = [sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words), *named]
         with _said(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
             number = self._submitted(shlex.join(command))
             failed_with = self._followed(number) if number else self._driven(command)

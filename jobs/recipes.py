@@ -58,6 +58,8 @@ class TrainConfig:
     """Sentences asked of each clip: others of its video share its frames and their cost. Published: 1."""
     short_sides: tuple[int, ...] = ()
     """Pixels of the shorter side, one of which is drawn; empty: as published."""
+    crop: bool = True
+    """Enlarge half of the clips and crop them."""
     flip: bool = True
     """Mirror half of the clips, the words left and right with them."""
     reverse: bool = True
@@ -176,13 +178,14 @@ _SMALL = {
     "short_sides": (160,),
     "rate": 1e-3,
     "backbone_rate": 1e-3,
-    "text_rate": 1e-4,  # faster, the text encoder forgets its words before anything listens to them
+    "text_rate": 1e-3,
     "schedule": "one-cycle",
     "freeze_text": False,
     "max_norm": 1.0,
     # Asked of the same frames, sentences differ in their words alone: it learns to listen long before it would else.
     "sentences": 4,
-    # Its sentences are about colours and directions: they must stay true.
+    # Its sentences are about colours, places and directions: they must stay true.
+    "crop": False,
     "reverse": False,
     "colour": False,
     "valid_short_side": 160,

@@ -37,14 +37,17 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class GeometryRecipe:
-    """Resizes at once, or enlarges, crops and resizes; a fair coin decides."""
+    """Resizes at once, or, for the share `crop` of clips, enlarges, crops and resizes."""
 
     at_once: Sizes
     enlarged: Sizes
     cropped: Sizes
     crop_side: tuple[int, int] = (384, 600)  # fewest and most pixels of a crop's width and height
+    crop: float = 0.5
 
     def __post_init__(self) -> None:
+        if not 0 <= self.crop <= 1:
+            raise ValueError(f"crop={self.crop} is a probability, from 0 to 1.")
         fewest, most = self.crop_side
         if not 0 < fewest <= min(most, *self.enlarged.short_sides) or self.enlarged.cap is not None:
             raise ValueError(
@@ -74,7 +77,7 @@ class Geometry:
 
 def draw_geometry(recipe: GeometryRecipe, source: Size, rng: np.random.Generator) -> Geometry:
     """One geometry, for all frames of a clip."""
-    if rng.random() < 0.5:
+    if rng.random() < 1 - recipe.crop:
         return Geometry(source, None, recipe.at_once.draw(source, rng))
     enlarged = recipe.enlarged.draw(source, rng)
     fewest, most = recipe.crop_side

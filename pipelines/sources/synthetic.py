@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.sources.synthetic_layouts import Clip, write_refcoco, write_ytvos
 from pipelines.sources.synthetic_scene import RICH, TRIES, Variety, draw_scene, paint
-from pipelines.sources.synthetic_sentences import describe
+from pipelines.sources.synthetic_sentences import describe, describe_plainly
 
 VERSION = 2
 """Of what the same configuration draws: a folder of another version is not taken for this one."""
@@ -43,6 +43,7 @@ class SyntheticConfig:
     width: int = 256  # pixels, of images and videos
     height: int = 160
     variety: Variety = RICH
+    image_variety: Variety | None = None  # of images, where it is another
 
     def __post_init__(self) -> None:
         for name in ("train_images", "val_images", "train_videos", "valid_videos", "test_videos"):
@@ -131,9 +132,10 @@ def _draw_clip(config: SyntheticConfig, name: str, image: bool) -> Clip:
     """The clip of that name: the first scene in which something can be said of every thing."""
     rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
     frames = 1 if image else int(rng.integers(config.fewest_frames, config.most_frames + 1))
+    variety = (image and config.image_variety) or config.variety
     for _ in range(TRIES):
-        scene = draw_scene(rng, frames, (config.height, config.width), config.variety)
-        sentences = describe(rng, scene, config.variety.kinds)
+        scene = draw_scene(rng, frames, (config.height, config.width), variety)
+        sentences = describe_plainly(scene) if variety.plain else describe(rng, scene, variety.kinds)
         if {sentence.thing for sentence in sentences} == set(range(len(scene.things))):
             return Clip(name, scene, paint(rng, scene), sentences)
     raise ValueError(f"Clip {name} of {config}: in none of {TRIES} scenes can all be told apart. Choose another seed.")

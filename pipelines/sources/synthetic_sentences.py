@@ -78,6 +78,12 @@ def describe(
     return tuple(sentences)
 
 
+def describe_plainly(scene: Scene) -> tuple[Sentence, ...]:
+    """A sentence of colour and shape for every thing; none for those that share both with another."""
+    texts = [f"the {thing.colour} {thing.shape}" for thing in scene.things]
+    return tuple(Sentence(index, text) for index, text in enumerate(texts) if texts.count(text) == 1)
+
+
 def _candidates(thing: int, looks: tuple[list[_Part], ...], clauses: list[_Part]) -> dict[str, list[list[_Part]]]:
     """Everything that can be said of the thing and of no other, by kind."""
     groups: dict[str, list[list[_Part]]] = {}

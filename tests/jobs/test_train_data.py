@@ -73,10 +73,11 @@ def test_data_that_do_not_fit_a_job_are_sent_to_another(
 
 
 def test_what_the_config_wants_otherwise_is_changed_and_nothing_else() -> None:
-    config = replace(FINETUNE["finetune"], flip=False, reverse=False, colour=False)
+    config = replace(FINETUNE["finetune"], crop=False, flip=False, reverse=False, colour=False)
     found, published = clip_recipe(VIDEOS, config, "clips"), ClipRecipe.video(5)
     steps = tuple(step for step in published.steps if step != "colour")
-    assert found == replace(published, flip=0.0, reverse=0.0, steps=steps)
+    geometry = replace(published.geometry, crop=0.0)
+    assert found == replace(published, flip=0.0, reverse=0.0, steps=steps, geometry=geometry)
 
 
 def test_other_sizes_keep_the_proportions_of_the_published_geometry() -> None:

@@ -1,5 +1,7 @@
 """Sizes, crops and flips (spec data.md §3, "Geometry")."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,17 @@ def test_half_of_the_clips_are_resized_and_half_enlarged_cropped_and_resized(
     assert {crop.enlarged for _, crop in crops} == {resized_size(*size, side) for side in (400, 500, 600)}
     for geometry, crop in crops:
         assert geometry.size in {resized_size(*crop.size, side, 640) for side in cropped}
+
+
+@pytest.mark.parametrize(("share", "crops"), [(0.0, 0), (1.0, 50)])
+def test_the_share_of_crops_is_what_the_recipe_says(share: float, crops: int) -> None:
+    geometries = [draw_geometry(replace(STANDARD, crop=share), (480, 640), np.random.default_rng(n)) for n in range(50)]
+    assert sum(geometry.crop is not None for geometry in geometries) == crops
+
+
+def test_a_share_of_crops_beyond_all_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"crop=1.5 is a probability"):
+        replace(STANDARD, crop=1.5)
 
 
 @pytest.mark.parametrize("size", [(480, 854), (720, 405)])

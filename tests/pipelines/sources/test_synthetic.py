@@ -24,7 +24,7 @@ from pipelines.records import Record
 from pipelines.sources.base import Source
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.synthetic import SyntheticConfig, SyntheticPaths, write_synthetic
-from pipelines.sources.synthetic_scene import COLOURS, SHAPES
+from pipelines.sources.synthetic_scene import COLOURS, PLAIN, SHAPES
 from pipelines.sources.ytvos import RefYouTubeVOS
 from sgmg.masks import rle_to_xywh, rles_to_masks
 
@@ -310,6 +310,23 @@ def test_it_stays_true_when_the_clip_is_mirrored_and_left_and_right_trade_places
             assert [ids[index] for index in meant(text, mirrored)] == list(said.object_ids)
             sides += text != said.text
     assert sides > 20
+
+
+def test_plain_images_are_told_by_colour_and_shape_and_videos_stay_as_they_are(
+    tmp_path: Path, videos: list[Record]
+) -> None:
+    paths = write_synthetic(tmp_path / "plain", replace(FEW, image_variety=PLAIN))
+    assert [one.expressions for one in records_of(RefYouTubeVOS(Folder(str(paths.ytvos)), "train"))] == [
+        one.expressions for one in videos
+    ]
+    for record in records_of(RefCoco(Folder(str(paths.refcoco)), "train")):
+        objects = objects_of(record, masks_of(record), [track.category for track in record.objects])
+        ids = [track.id for track in record.objects]
+        assert [said.object_ids for said in record.expressions] == [(one,) for one in ids]
+        for said in record.expressions:
+            index = ids.index(said.object_ids[0])
+            assert said.text == f"the {objects[index].colour} {objects[index].shape}"
+            assert meant(said.text, objects) == [index]
 
 
 def test_every_object_has_sentences_and_no_two_of_a_clip_are_the_same(told: list[tuple[Record, list[Seen]]]) -> None:
