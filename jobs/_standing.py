@@ -85,5 +85,5 @@ def tokenizer_of(config: TrainConfig, run: Folder, init: str) -> tuple[Tokenizer
     if carried is not None and carried.has(TOKENIZER):
         return Tokenizer.from_json(carried.read(TOKENIZER).decode()), True
     if config.model == "tiny":
-        return own_tokenizer(config.data, model_config(config).text.vocabulary), True
+        return own_tokenizer((*config.data, *config.tokenizer_data), model_config(config).text.vocabulary), True
     return Tokenizer.from_pretrained(config.tokenizer), False

@@ -48,9 +48,9 @@ class DemoConfig:
     """Made-up videos to fine-tune on."""
     valid_videos: int = 12
     """Made-up videos to be asked about, none of which was learned from."""
-    pretrain_steps: int = 120
-    """Optimiser steps of 8 images."""
-    finetune_steps: int = 60
+    pretrain_steps: int = 200
+    """Optimiser steps of 4 images."""
+    finetune_steps: int = 80
     """Optimiser steps of 4 clips."""
     workers: int = 2
     """Training processes."""
@@ -131,7 +131,8 @@ def _on_made_up_data(config: DemoConfig, root: Path, out: Path, jobs: "_Submitte
     # A core each, so that two of them do not get into each other's way.
     common = f"--recipe tiny --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
     learn = f"{common} --seed {config.seed} --epochs 100"
-    jobs.run("pretrain_refcoco", f"{learn} --max-steps {config.pretrain_steps}", storage=root, data=images)
+    asked = f"{learn} --max-steps {config.pretrain_steps}"
+    jobs.run("pretrain_refcoco", asked, storage=root, data=images, tokenizer_data=train)
     start = root / "pretrain" / "demo"
     jobs.run("finetune_ytvos", f"{learn} --max-steps {config.finetune_steps}", storage=root, data=train, init=start)
     truth = raw.valid_truth
@@ -217,7 +218,7 @@ class _Submitter:
         Raises:
             JobError: it failed; its log is printed.
         """
-        named = [word for flag, path in paths.items() for word in (f"--{flag}", str(path))]
+        named = [word for flag, path in paths.items() for word in (f"--{flag.replace('_', '-')}", str(path))]
         command = [sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words), *named]
         with _said(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
             number = self._submitted(shlex.join(command))

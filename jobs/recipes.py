@@ -49,6 +49,8 @@ class TrainConfig:
     """Folder with RoBERTa's weights, or a name in the Hugging Face cache; unused with --init and by `tiny`."""
     tokenizer: str = "roberta-base"
     """Folder with the tokenizer, or a name in the Hugging Face cache; `tiny` trains its own."""
+    tokenizer_data: tuple[str, ...] = ()
+    """Prepared folders whose sentences that of `tiny` is trained on too: those of a later fine-tuning."""
     freeze_text: bool = True
     """Leave the text encoder as it is; its features are then computed once a sentence."""
 
@@ -198,7 +200,9 @@ PRETRAIN: dict[str, TrainConfig] = {
         _FINETUNE, recipe="pretrain", frames=1, global_batch=16, rate_batch=16, clips_per_pass=2, epochs=11,
         drops=(8, 10), freeze_text=False,
     ),
-    "tiny": replace(_FINETUNE, recipe="tiny", frames=1, global_batch=8, clips_per_pass=4, epochs=6, **_SMALL),
+    "tiny": replace(
+        _FINETUNE, recipe="tiny", frames=1, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=6, **_SMALL
+    ),
 }  # fmt: skip
 """Recipes of jobs/pretrain_refcoco.py; the first is the default. Published runs used 2 GPUs: --global-batch 4."""
 

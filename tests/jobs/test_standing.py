@@ -95,6 +95,11 @@ def test_the_tokenizer_is_the_one_of_the_run_else_of_its_start_else_a_new_one(tm
     assert saved
     assert own.to_json() != Tokenizer.train(SENTENCES).to_json()  # it knows the words that mirroring brings in
 
+    later = prepared_folder(tmp_path / "later", [a_record("b", sentences=("a zebra asleep", "the zebra"))])
+    more, _ = tokenizer_of(replace(config, tokenizer_data=(str(later),)), run, "")
+    assert "zebra" in more.to_json()
+    assert "zebra" not in own.to_json()
+
     init = tiny_checkpoint(tmp_path / "init")
     carried, saved = tokenizer_of(config, run, str(init))
     assert saved
