@@ -1,8 +1,9 @@
 """Scores predictions against the truth, video by video on Ray, and prints them beside the paper's figures.
 
 Which scores: J and F of every expression (Ref-YouTube-VOS, MeViS, own data), DAVIS's two protocols per annotator
-(Ref-DAVIS17), COCO mAP, P@K and IoU of masks (A2D, JHMDB) and of boxes too (RefCOCO). Into --out go scores.json,
-summary.csv, and every scored expression in expressions.csv and expressions.parquet.
+(Ref-DAVIS17), COCO mAP, P@K and IoU of masks (A2D, JHMDB) and of boxes too (RefCOCO). Into --out go summary.csv, every
+scored expression in expressions.csv and expressions.parquet, and scores.json, which is there when all else is. Killed,
+it is simply run again.
 """
 
 import json
@@ -12,18 +13,28 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from ray.exceptions import RayError
 
 from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
 from jobs.tracking import open_run, tracking_uri
 from pipelines.files import Folder
-from pipelines.score import Row, figures, metric_name
+from pipelines.prepared import read_manifest
+from pipelines.score import metric_name
 from pipelines.scoring.cases import draw_cases, worst_and_best
 from pipelines.scoring.coco_files import coco_rows, read_json
-from pipelines.scoring.distributed import RunScores, score_run
+from pipelines.scoring.distributed import RunScores, check_same_data, score_run
 from pipelines.scoring.found import Found, find_predictions, find_submission
 from pipelines.scoring.paper import beside_paper, summary_csv, summary_text
 from pipelines.scoring.rows import csv_bytes, rows_table, write_parquet
+from pipelines.scoring.summary import summary_of, title_of
 from pipelines.truth_parts import TruthPart, truth_parts
+
+SCORES = "scores.json"
+
+
+Drawing = tuple[Sequence[TruthPart], Sequence[TruthPart], Found]
+"""Truth, frames and predictions, to draw cases of."""
 
 
 @dataclass(frozen=True)
@@ -89,34 +100,81 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         ValueError: predictions and truth do not fit together, something is missing, or damaged.
     """
     out = durable_folder(config.out, "--out")
-    drawn: list[str] = []
+    try:
+        out.make()
+    except OSError as error:
+        raise JobError(f"--out {out.path()} cannot be made ({error}). Choose another folder.") from error
+    _check_mlflow_run(config)
     if config.submission and config.submission.endswith(".json"):
-        dataset, scores = "coco", _score_json(config, config.submission)
-    else:
-        start_ray()
-        parts = _parts(config.truth, "--truth")
-        dataset = parts[0].dataset if parts else ""
-        found = _found(config, dataset)
+        return _written(config, out, "coco", _score_json(config, config.submission))
+    # Whatever is wrong with what was given is said before a Ray is started and anything is scored.
+    parts = _parts(config.truth, "--truth")
+    found = _found(config, parts[0].dataset if parts else "")
+    check_same_data(parts, found)
+    frames = _frames(config) or parts
+    start_ray()
+    try:
         scores = score_run(parts, found, missing_as_empty=config.missing_as_empty)
-        drawn = _draw(config, scores.rows, parts, found, out)
-    summary = _summary(config, dataset, scores)
-    summary["pictures"] = drawn
-    table = rows_table(scores.rows)
-    write_config(out, config)
-    write_parquet(out, "expressions.parquet", table)
-    out.write("expressions.csv", csv_bytes(table))
-    out.write("summary.csv", summary_csv(beside_paper(dataset, summary["figures"])))
-    out.write("scores.json", (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
-    title = _title(dataset, summary)
-    return summary | {
-        "text": summary_text(title, dataset, beside_paper(dataset, summary["figures"])),
-        "out": out.path(),
-    }
+        return _written(config, out, parts[0].dataset, scores, (parts, frames, found))
+    except RayError as error:
+        cause = getattr(error, "cause", None) or error  # without the worker's traceback
+        raise JobError(f"Scoring ended early: {cause}\nMend that, and run the same command again.") from error
+
+
+def _written(
+    config: EvaluateConfig, out: Folder, dataset: str, scores: RunScores, drawing: Drawing | None = None
+) -> dict[str, Any]:
+    """Writes all files, scores.json last; what it says, the table, and where it lies."""
+    summary, table = summary_of(dataset, scores), rows_table(scores.rows)
+    summary |= {"predictions": config.predictions or config.submission, "truth": list(config.truth), "pictures": []}
+    lines = beside_paper(dataset, summary["figures"])
+    try:
+        _begin(out)
+        write_config(out, config)
+        write_parquet(out, "expressions.parquet", table)
+        out.write("expressions.csv", csv_bytes(table))
+        out.write("summary.csv", summary_csv(lines))
+        if config.pictures and drawing:
+            cases, pictures = worst_and_best(scores.rows, config.pictures), out.folder("pictures").make()
+            summary["pictures"] = draw_cases(cases, *drawing, pictures)
+        out.write(SCORES, (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+    except RayError:  # of a worker that draws, and then an OSError, too, where it met one
+        raise
+    except OSError as error:
+        raise JobError(f"{out.path()} cannot be written ({error}). Make room, or choose another --out.") from error
+    return summary | {"text": summary_text(title_of(summary), dataset, lines), "out": out.path()}
+
+
+def _begin(out: Folder) -> None:
+    """Until the new scores are whole there are none: neither those of an earlier run nor what a killed one left."""
+    if out.has(SCORES):
+        drawn = json.loads(out.read(SCORES))["pictures"]
+        out.remove(SCORES)
+        for name in drawn:
+            out.remove(f"pictures/{name}")
+    for name in ("", "pictures"):
+        out.remove_unfinished(name)
 
 
 def _parts(paths: Sequence[str], flag: str) -> list[TruthPart]:
+    if single := next((path for path in paths if path.endswith(".json")), None):
+        raise JobError(
+            f"{flag} {single} is a single file: it is the truth of --submission FILE.json, COCO's results. Give the "
+            f"prepared data, or the folder of masks."
+        )
     # Absolute: workers have working directories of their own.
     return [part for path in paths for part in truth_parts(durable_folder(path, flag).uri)]
+
+
+def _frames(config: EvaluateConfig) -> list[TruthPart]:
+    """Where there are frames to draw on.
+
+    Raises:
+        FileNotFoundError: it is no prepared data.
+    """
+    for path in config.frames:
+        read_manifest(durable_folder(path, "--frames"))
+    return _parts(config.frames, "--frames") if config.pictures else []
 
 
 def _found(config: EvaluateConfig, dataset: str) -> Found:
@@ -137,7 +195,11 @@ def _score_json(config: EvaluateConfig, submission: str) -> RunScores:
         raise JobError(f"{submission} holds COCO results: give --truth the one annotation file (.json) they belong to.")
     if config.pictures:
         raise JobError("COCO files hold no frames: leave --pictures out.")
-    rows, missing = coco_rows(read_json(config.truth[0]), read_json(submission))
+    truth, results = read_json(config.truth[0]), read_json(submission)
+    try:
+        rows, missing = coco_rows(truth, results)
+    except ValueError as error:
+        raise JobError(f"{submission} by {config.truth[0]}: {error}") from error
     if missing and not config.missing_as_empty:
         raise JobError(
             f"{len(missing)} images of the truth have no result: {'; '.join(missing[:10])}. Predict them, or score "
@@ -146,58 +208,44 @@ def _score_json(config: EvaluateConfig, submission: str) -> RunScores:
     return RunScores(tuple(rows), 0, tuple(missing))
 
 
-def _draw(
-    config: EvaluateConfig, rows: Sequence[Row], parts: Sequence[TruthPart], found: Found, out: Folder
-) -> list[str]:
-    if not config.pictures:
-        return []
-    frames = _parts(config.frames, "--frames") or parts
-    folder = out.folder("pictures").make()
-    return draw_cases(worst_and_best(rows, config.pictures), parts, frames, found, folder)
+def _check_mlflow_run(config: EvaluateConfig) -> None:
+    """A wrong id is said before anything is scored.
 
-
-def _summary(config: EvaluateConfig, dataset: str, scores: RunScores) -> dict[str, Any]:
-    rows = scores.rows
-    return {
-        "dataset": dataset,
-        "splits": sorted({row.split for row in rows}),
-        "predictions": config.predictions or config.submission,
-        "truth": list(config.truth),
-        "videos": len({row.video for row in rows}),
-        "rows": len(rows),
-        "figures": figures(rows),
-        "paper": {name: theirs for name, _, *theirs in beside_paper(dataset, figures(rows)) if any(theirs)},
-        "withheld": scores.withheld,
-        "missing": list(scores.missing),
-        "unasked": list(scores.unasked),
-    }
-
-
-def _title(dataset: str, summary: dict[str, Any]) -> str:
-    title = f"{dataset} {', '.join(filter(None, summary['splits']))}: {summary['rows']} scores of "
-    title += f"{summary['videos']} videos"
-    for key, what in (
-        ("missing", "missing, scored as empty"),
-        ("unasked", "videos predicted that the truth does not know"),
-    ):
-        title += f"; {len(summary[key])} {what}" if summary[key] else ""
-    return title + (f"; {summary['withheld']} expressions without truth left out" if summary["withheld"] else "")
+    Raises:
+        JobError: MLflow has no such run, or cannot be asked.
+    """
+    if config.mlflow_run and config.storage:
+        uri = tracking_uri(config.storage)
+        try:
+            MlflowClient(uri).get_run(config.mlflow_run)
+        except (MlflowException, OSError) as error:
+            raise JobError(f"--mlflow-run {config.mlflow_run} is not to be had of {uri}: {error}") from error
 
 
 def _track(config: EvaluateConfig, storage: str, summary: dict[str, Any]) -> str:
-    """Keeps the figures in MLflow; the id of the run."""
+    """Keeps the figures in MLflow; the id of the run.
+
+    Raises:
+        JobError: MLflow does not take them; they are written all the same.
+    """
     prefix = f"{summary['dataset']}_{'_'.join(summary['splits'])}"
     metrics = [Metric(f"{prefix}/{metric_name(name)}", value, 0, 0) for name, value in summary["figures"].items()]
     handle = None
-    if config.mlflow_run:
-        client, run_id = MlflowClient(tracking_uri(storage)), config.mlflow_run
-    else:
-        handle = open_run("evaluate", prefix, storage, config)
-        client, run_id = handle.client(), handle.run_id
-    client.log_batch(run_id, metrics=metrics)
-    client.log_text(run_id, summary["text"] + "\n", f"scores/{prefix}.txt")
-    if handle:
-        handle.finish()
+    try:
+        if config.mlflow_run:
+            client, run_id = MlflowClient(tracking_uri(storage)), config.mlflow_run
+        else:
+            handle = open_run("evaluate", prefix, storage, config)
+            client, run_id = handle.client(), handle.run_id
+        client.log_batch(run_id, metrics=metrics)
+        client.log_text(run_id, summary["text"] + "\n", f"scores/{prefix}.txt")
+        if handle:
+            handle.finish()
+    except (MlflowException, OSError) as error:
+        raise JobError(
+            f"The scores are in {summary['out']}, but MLflow in --storage {storage} does not take them: {error}. Mend "
+            f"that and run the same command again, or leave --storage out."
+        ) from error
     return run_id
 
 

@@ -9,6 +9,7 @@ all is there; 3: finished, but something is in quarantine; 1: failed.
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +29,7 @@ from pipelines.predict import Resources, predicted
 from pipelines.predict_plan import Failure, Part, left_to_do, plan, write_quarantine
 from pipelines.predict_recipe import Recipe, checkpoint_sha256
 from pipelines.prepared import QUARANTINE, Manifest, read_manifest
-from sgmg.checkpoints import TOKENIZER
+from sgmg.checkpoints import TOKENIZER, load
 from sgmg.pretrained import ROBERTA
 from sgmg.segmenter import Precision
 from sgmg.tokenizer import Tokenizer
@@ -106,13 +107,19 @@ def main(config: PredictConfig) -> Exit:
     """Predicts what is not there yet, and says what came of it."""
     data, out = durable_folder(config.data, "--data"), durable_folder(config.out, "--out")
     manifest = read_manifest(data)
+    checkpoint = local_checkpoint(config.checkpoint, config.storage)
+    # A damaged one is said in a sentence here; in every predictor it would be a traceback of Ray's.
+    load(checkpoint)
     start_ray(config.num_cpus)
     gpus = _gpus_per_actor(config)
-    recipe = _recipe(config, manifest, gpu=gpus > 0)
+    recipe = _recipe(config, manifest, checkpoint, gpu=gpus > 0)
     resources = Resources(config.actor_range, gpus, config.cpus_per_actor, config.cpus_per_decode)
     made_by = _made_by(manifest, recipe)
     _claim(out, made_by)
-    write_config(out, replace(config, made_by=made_by))
+    try:
+        write_config(out, replace(config, made_by=made_by))
+    except OSError as error:
+        raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
     parts = plan(manifest, recipe.protocol)
     todo = left_to_do(parts, out)
     units, left = _units(parts), _units(todo)
@@ -124,15 +131,15 @@ def main(config: PredictConfig) -> Exit:
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
         raise JobError(
-            f"{progress.units} of {left} units are done and stay, then: {error}\nRun the same command again to go on."
+            f"{progress.units} of {left} units are done and stay, then: {_innermost(error)}\n"
+            f"Run the same command again to go on."
         ) from error
     failures = write_quarantine(out)
     _report(progress, failures, out)
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
-def _recipe(config: PredictConfig, manifest: Manifest, gpu: bool) -> Recipe:
-    path = local_checkpoint(config.checkpoint, config.storage)
+def _recipe(config: PredictConfig, manifest: Manifest, path: Path, gpu: bool) -> Recipe:
     elsewhere = "://" in config.checkpoint or config.checkpoint.startswith(("mlflow:", "models:"))
     if elsewhere:
         storage = durable_folder(config.storage, "--storage").uri
@@ -203,6 +210,14 @@ def _claim(out: Folder, made_by: Mapping[str, Any]) -> None:
             f"{out.path()} holds predictions made otherwise: {'; '.join(differences)}. Choose another --out, or give "
             f"the same."
         )
+
+
+def _innermost(error: RayError) -> str:
+    """What went wrong in a worker, without the way Ray's message took to say it."""
+    text = str(error).strip()
+    # Behind the last traceback, the error itself stands at the beginning of a line.
+    found = re.search(r'  File ".*^(?:[\w.]*\.)?(\w+: .*)', text, flags=re.MULTILINE | re.DOTALL)
+    return found[1] if found else text
 
 
 def _units(parts: Iterable[Part]) -> int:

@@ -46,6 +46,7 @@ class Format(NamedTuple):
     """A format: what may be written so, how, and how it is read back."""
 
     datasets: tuple[str, ...] | None  # None: any
+    suffix: str  # of the file; empty: any, as a folder will do
     things: str  # what `write` counts
     write: Callable[[Predictions, Folder, str], int]
     check: Callable[[Predictions, Folder, str], str]
@@ -54,19 +55,20 @@ class Format(NamedTuple):
 FORMATS: dict[FormatName, Format] = {
     "ref-youtube-vos": Format(
         ("ref-youtube-vos",),
+        ".zip",
         "PNGs",
         partial(write_mask_zip, root=YTVOS_ROOT),
         partial(check_mask_zip, root=YTVOS_ROOT),
     ),
     "mevis": Format(
-        ("mevis",), "PNGs", partial(write_mask_zip, root=MEVIS_ROOT), partial(check_mask_zip, root=MEVIS_ROOT)
+        ("mevis",), ".zip", "PNGs", partial(write_mask_zip, root=MEVIS_ROOT), partial(check_mask_zip, root=MEVIS_ROOT)
     ),
-    "ref-davis17": Format(("ref-davis17",), "PNGs", write_object_maps, check_object_maps),
+    "ref-davis17": Format(("ref-davis17",), "", "PNGs", write_object_maps, check_object_maps),
     "coco": Format(
-        ("a2d-sentences", "jhmdb-sentences", *IMAGE_SETS), "results", write_coco_results, check_coco_results
+        ("a2d-sentences", "jhmdb-sentences", *IMAGE_SETS), ".json", "results", write_coco_results, check_coco_results
     ),
-    "youtube-vis": Format(None, "tracks", write_youtube_vis, check_tracks),
-    "coco-frames": Format(None, "annotations", write_coco_frames, check_tracks),
+    "youtube-vis": Format(None, ".json", "tracks", write_youtube_vis, check_tracks),
+    "coco-frames": Format(None, ".json", "annotations", write_coco_frames, check_tracks),
 }
 
 
@@ -74,7 +76,8 @@ def main(config: SubmitConfig) -> Exit:
     """Checks the predictions, writes the file, reads it back; says what was checked.
 
     Raises:
-        JobError: the predictions are of another dataset than the format, or lack what --meta asks for.
+        JobError: the predictions are of another dataset than the format, or lack what --meta asks for; --out has
+            another ending than the format's files, or cannot be written.
     """
     chosen = FORMATS[config.format]
     predictions = read_predictions(Folder(config.predictions))
@@ -84,6 +87,8 @@ def main(config: SubmitConfig) -> Exit:
             f"{config.predictions} holds predictions of {predictions.dataset}, but --format {config.format} is for "
             f"{', '.join(chosen.datasets)}. Choose one of: {', '.join(fitting)}."
         )
+    if not config.out.endswith(chosen.suffix):
+        raise JobError(f"--format {config.format} is a {chosen.suffix} file, but --out is {config.out}. Rename it.")
     videos = {entry.video for entry in predictions.entries}
     print(
         f"{config.predictions}: {predictions.dataset} {predictions.split}, {len(videos)} videos, "
@@ -93,7 +98,14 @@ def main(config: SubmitConfig) -> Exit:
     parent, name = parent_and_name(config.out)
     out = durable_folder(parent, "--out")
     started = time.perf_counter()
-    count = chosen.write(predictions, out, name)
+    try:
+        count = chosen.write(predictions, out, name)
+    except FileNotFoundError:  # of the predictions
+        raise
+    except OSError as error:
+        raise JobError(
+            f"--out {config.out} cannot be written ({error}). Nothing of it is left. Make room, or name another file."
+        ) from error
     seconds = time.perf_counter() - started
     print(f"wrote {config.out}: {count} {chosen.things} in {seconds:.1f} s, {count / seconds:.0f}/s")
     print(f"read back: {chosen.check(predictions, out, name)}")
@@ -104,12 +116,19 @@ def _compared(config: SubmitConfig, predictions: Predictions) -> bool:
     """Whether the predictions are all that --meta asks for, which is said.
 
     Raises:
-        JobError: something of it is missing, not asked for, or of another size.
+        JobError: something of it is missing, not asked for, or of another size; or it cannot be read.
     """
     if config.meta is None:
         print("not checked for completeness: give --meta, the dataset's folder or its file of expressions")
         return True
-    wanted = read_wanted(config.meta, predictions.dataset, predictions.split)
+    try:
+        wanted = read_wanted(config.meta, predictions.dataset, predictions.split)
+    except OSError as error:
+        why = str(error).rstrip(".")
+        raise JobError(
+            f"--meta {config.meta} is not what {predictions.dataset} {predictions.split} can be compared with: {why}. "
+            f"Give the folder of that dataset as its owners distribute it, or the file itself."
+        ) from error
     faults = compare(predictions, wanted)
     if not faults:
         what = f"{len(wanted.images)} images" if wanted.images else f"{len(wanted.videos)} videos, every expression"

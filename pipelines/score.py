@@ -63,9 +63,15 @@ class MissingPredictions(ValueError):
 
     def __init__(self, missing: Sequence[str]) -> None:
         more = f"; and {len(missing) - 10} more" if len(missing) > 10 else ""
+        things = (
+            "1 thing that the truth asks for is"
+            if len(missing) == 1
+            else (f"{len(missing)} things that the truth asks for are")
+        )
         super().__init__(
-            f"{len(missing)} things that the truth asks for are not predicted: {'; '.join(missing[:10])}{more}. "
-            f"Predict them, or score them as empty masks (--missing-as-empty)."
+            f"{things} not predicted: {'; '.join(missing[:10])}{more}. Run jobs/predict.py again: it makes what is "
+            f"missing, and its quarantine.jsonl tells what could not be read; or score it as empty masks "
+            f"(--missing-as-empty)."
         )
         self.missing = tuple(missing)
 

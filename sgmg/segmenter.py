@@ -1,9 +1,9 @@
 """Frames and sentences in, masks out: the whole way, for people who have a video."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 from sgmg.checkpoints import load
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
+from sgmg.hub import SETTINGS, Shared
 from sgmg.model import SgMg
 from sgmg.preprocess import normalize, pad_clips, resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer
@@ -36,8 +37,8 @@ class Segmentation(NamedTuple):
     boxes: Float[np.ndarray, "e t 4"]  # xyxy in pixels of the frames
 
 
-class Segmenter:
-    """A model with its tokenizer, ready for raw frames.
+class Segmenter(Shared):
+    """A model with its tokenizer, ready for raw frames; saved for others and loaded as `sgmg.hub` says.
 
     Args:
         model: in any mode; it is put into eval mode, on `device`.
@@ -49,6 +50,7 @@ class Segmenter:
             as the published Ref-DAVIS17 inference does.
         rows: most pairs of frame and expression segmented at once; bounds memory, changes no result. None takes what
             suits the device.
+        notes: on data, metrics and licence, as JSON holds them; saved with it, and told by its model card.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Segmenter:
         short_side: int = 360,
         window: int = 36,
         rows: int | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         self.device = best_device(device)
         rows = rows if rows is not None else CPU_ROWS if self.device.type == "cpu" else GPU_ROWS
@@ -78,6 +81,7 @@ class Segmenter:
         self.tokenizer = tokenizer
         self.precision: Precision = precision
         self.short_side, self.window, self.rows = short_side, window, rows
+        self.notes = dict(notes or {})
 
     @classmethod
     def from_checkpoint(
@@ -87,8 +91,8 @@ class Segmenter:
         tokenizer: Tokenizer | str | PathLike[str] | None = None,
         device: torch.device | str | None = None,
         precision: Precision = "float32",
-        short_side: int = 360,
-        window: int = 36,
+        short_side: int | None = None,
+        window: int | None = None,
         rows: int | None = None,
     ) -> "Segmenter":
         """A segmenter from a checkpoint folder of ours or a published `.pth` file.
@@ -97,7 +101,8 @@ class Segmenter:
             path: of the checkpoint.
             tokenizer: where the checkpoint carries none: a tokenizer, a folder, or a name in the Hugging Face cache;
                 by default roberta-base, as the published models use.
-            device, precision, short_side, window, rows: as `Segmenter` takes them.
+            device, precision, rows: as `Segmenter` takes them.
+            short_side, window: as `Segmenter` takes them; None takes what the checkpoint was saved with, if it says so.
 
         Raises:
             FileNotFoundError: a file is missing; the message says where to get it.
@@ -107,14 +112,17 @@ class Segmenter:
         if not isinstance(tokenizer, Tokenizer):
             carried = checkpoint.tokenizer if tokenizer is None else None
             tokenizer = carried or Tokenizer.from_pretrained(tokenizer or "roberta-base")
+        asked = {"short_side": short_side, "window": window}
+        given = {name: value for name, value in asked.items() if value is not None}
+        settings = {**checkpoint.notes.get(SETTINGS, {}), **given}
         return cls(
             checkpoint.model,
             tokenizer,
             device=device,
             precision=precision,
-            short_side=short_side,
-            window=window,
             rows=rows,
+            notes=checkpoint.notes,
+            **settings,
         )
 
     @torch.inference_mode()

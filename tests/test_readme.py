@@ -1,14 +1,18 @@
-"""README: its Python runs as it is printed, its commands are understood by the jobs they name."""
+"""README: its Python runs as printed, its commands run, in their order, on small data and with the small model."""
 
+import importlib
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jobs import runtime
+from jobs.annotate import AnnotateConfig
 from jobs.evaluate import EvaluateConfig
 from jobs.predict import PredictConfig
 from jobs.prepare import PrepareConfig
@@ -24,6 +28,21 @@ CONFIGS: dict[str, tuple[Any, Any]] = {
     "predict": (PredictConfig, None),
     "submit": (SubmitConfig, None),
     "evaluate": (EvaluateConfig, None),
+    "annotate": (AnnotateConfig, None),
+}
+KIT = {"coco": "refcoco", "rvos": "refytvos", "refdavis": "refdavis", "a2d": "a2d"}
+"""Where the samples of README's raw folders lie in the data kit."""
+SMALL = ((r"--backbone-weights \S+", ""), (r"--workers \S+ --gpus-per-worker \S+", "--workers 1"),
+         (r"--precision bfloat16", ""))  # fmt: skip
+"""What a README for GPUs says and a test without one cannot."""
+TRAINING = "--recipe tiny --global-batch 1 --clips-per-pass 1 --max-steps 1"
+MORE = {
+    "pretrain_refcoco": f"{TRAINING} --name pretrain-video-swin-t",
+    "finetune_ytvos": TRAINING,
+    "finetune_a2d": TRAINING,
+    "prepare": "--allow-failures",  # the kit holds broken images on purpose
+    "predict": "--short-side 130",
+    "annotate": "--short-side 130 --actors 1",
 }
 
 
@@ -61,3 +80,46 @@ def test_every_make_target_it_names_exists() -> None:
 def test_every_file_it_names_exists() -> None:
     for path in re.findall(r"\]\(([\w./]+)\)", README):
         assert (Path(__file__).resolve().parents[1] / path).exists(), path
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_every_command_does_what_it_says_in_the_order_they_are_read(
+    data_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos" / "zoo").mkdir(parents=True)
+    shutil.copy(min(data_kit.glob("videos/*.mp4"), key=_bytes_of_a_video), tmp_path / "videos" / "zoo")
+    _write_mine(tmp_path / "mine")
+    for job, words in COMMANDS:
+        name = Path(job).stem
+        line = words.replace("\\\n", " ")
+        for pattern, small in SMALL:
+            line = re.sub(pattern, small, line)
+        for raw, folder in KIT.items():
+            line = re.sub(rf"/data/{raw}\b", str(data_kit / folder), line)
+        config, recipes = CONFIGS[name]
+        parsed = runtime.parse(config, [*shlex.split(line), *shlex.split(MORE.get(name, ""))], recipes=recipes)
+        assert importlib.import_module(f"jobs.{name}").main(parsed) is runtime.Exit.CLEAN, f"{job} {line}"
+    assert (tmp_path / "out" / "ytvos.zip").is_file()
+    assert (tmp_path / "out" / "corpus" / "report" / "index.html").is_file()
+
+
+def _bytes_of_a_video(file: Path) -> tuple[bool, int]:
+    """Small ones first, broken and odd ones last."""
+    return file.name.startswith("constructed"), file.stat().st_size
+
+
+def _write_mine(folder: Path) -> None:
+    """README's own data in ten lines."""
+    (folder / "JPEGImages" / "dog").mkdir(parents=True)
+    (folder / "Annotations" / "dog").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), dtype=np.uint8)
+    objects = np.zeros((96, 128), np.uint8)
+    objects[20:60, 20:60], objects[70:80, 90:100] = 1, 2
+    for t, frame in enumerate(pixels):
+        Image.fromarray(frame).save(folder / "JPEGImages" / "dog" / f"{t:05d}.jpg")
+        Image.fromarray(objects).save(folder / "Annotations" / "dog" / f"{t:05d}.png")
+    (folder / "expressions.csv").write_text(
+        'video,object_id,text\ndog,1,the dog on the left\ndog,2,"the ball, thrown from the right"\n'
+    )

@@ -89,15 +89,18 @@ def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], fr
     """The PNG of one row. `frames` are encoded pictures by frame name.
 
     Raises:
-        ValueError: a frame is missing, or is not of the size of its mask.
+        ValueError: a frame is missing.
     """
+    height, width = truth.size
     pictures: list[UInt8[np.ndarray, "h w 3"]] = []
     for frame in _shown(row, truth):
         name = truth.frame_names[frame]
         if name not in frames:
             raise ValueError(f"{truth.video} has no frame {name} to draw on. Give --frames data of the same split.")
         with Image.open(io.BytesIO(frames[name])) as image:
-            picture = np.asarray(image.convert("RGB"))
+            coloured = image.convert("RGB")
+        # Frames may have been prepared smaller than they were.
+        picture = np.asarray(coloured if coloured.size == (width, height) else coloured.resize((width, height)))
         found, wanted = _masks(row, truth, predictions, frame)
         pictures.append(draw_masks(picture, [found], [wanted]))
     what = "J&F" if isinstance(row, TrackRow) else "IoU"

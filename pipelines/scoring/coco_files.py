@@ -9,6 +9,7 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pipelines.exports.writing import parent_and_name
 from pipelines.files import Folder
 from pipelines.scoring.pictures import Box, hit_ranks, match_boxes, match_masks
 from pipelines.scoring.rows import PictureRow
@@ -50,8 +51,9 @@ def coco_rows(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[lis
         The rows, and the images that have no result: they count as one empty candidate.
 
     Raises:
-        ValueError: an image has not one annotation, or a result is of an unknown image.
+        ValueError: an image has not one annotation, a result is of an unknown image, or something is no COCO.
     """
+    _check_form(truth, results)
     _check_images(truth, results)
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for one in results:
@@ -67,7 +69,11 @@ def coco_rows(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[lis
                 f"Image {image['id']} has {len(annotations[image['id']])} annotations; an expression has one. Give the "
                 f"annotations of A2D, JHMDB or RefCOCO in COCO's form."
             )
-        rows.append(_row(image, annotations[image["id"]][0], by_image[image["id"]], boxed))
+        try:
+            rows.append(_row(image, annotations[image["id"]][0], by_image[image["id"]], boxed))
+        except ValueError as error:
+            what = str(error).rstrip(".")
+            raise ValueError(f"Image {image['id']}: {what}. Make its results again for these annotations.") from error
     missing = [f"image {image['id']}" for image in truth["images"] if not by_image[image["id"]]]
     return rows, missing
 
@@ -79,9 +85,9 @@ def read_json(path: str) -> Any:
         FileNotFoundError: there is none.
         ValueError: it is no JSON.
     """
-    parent, _, name = path.rpartition("/")
+    parent, name = parent_and_name(path)
     try:
-        return json.loads(Folder(parent or ".").read(name))
+        return json.loads(Folder(parent).read(name))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no whole JSON ({error}). Make it or download it again.") from error
 
@@ -105,6 +111,35 @@ def _row(image: dict[str, Any], truth: dict[str, Any], results: list[dict[str, A
 def _xyxy(bbox: list[float]) -> Box:
     x, y, width, height = bbox
     return x, y, x + width, y + height
+
+
+_NEEDED = {
+    "images": ("id", "height", "width"),
+    "annotations": ("image_id", "segmentation"),
+    "results": ("image_id", "score", "segmentation"),
+}
+
+
+def _check_form(truth: Any, results: Any) -> None:
+    """What is read of COCO's files is there.
+
+    Raises:
+        ValueError: it is not; the message tells the first.
+    """
+    held = truth if isinstance(truth, dict) else {}
+    for what, found in {
+        "images": held.get("images"),
+        "annotations": held.get("annotations"),
+        "results": results,
+    }.items():
+        if not isinstance(found, list):
+            raise ValueError(
+                f"There is no list of {what}. COCO's annotations are an object with the lists images and annotations, "
+                f"its results are a list: give such files."
+            )
+        for number, one in enumerate(found):
+            if absent := [key for key in _NEEDED[what] if not isinstance(one, dict) or key not in one]:
+                raise ValueError(f"Number {number} of the {what} has no {', '.join(absent)}. Write it as COCO does.")
 
 
 def _check_images(truth: dict[str, Any], results: list[dict[str, Any]]) -> None:

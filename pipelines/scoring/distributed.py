@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
 import ray
 
 from pipelines.predictions import Prediction
 from pipelines.score import MissingPredictions, Row, protocol_of, score_video
 from pipelines.scoring.found import Found, FoundParquet
-from pipelines.truth_parts import DavisPart, TruthPart
+from pipelines.truth import VideoTruth
+from pipelines.truth_parts import DavisPart, PreparedPart, TruthPart
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +146,7 @@ def score_parts(
     rows: list[Row] = []
     missing: list[str] = []
     try:
-        truths = [truth for part in parts for truth in part.read()]
+        truths = [truth for part in parts for truth in _read(part)]
         predictions: dict[str, list[Prediction]] = {}
         for one in found.read(truths):
             predictions.setdefault(one.video, []).append(one)
@@ -158,3 +160,16 @@ def score_parts(
         return PartScores(problem=str(error))
     withheld = sum(len(truth.expressions) - len(truth.told) for truth in truths)
     return PartScores(tuple(rows), withheld, tuple(missing))
+
+
+def _read(part: TruthPart) -> list[VideoTruth]:
+    """The truths of a piece.
+
+    Raises:
+        ValueError: a file is damaged or gone; the message names it.
+    """
+    try:
+        return part.read()
+    except (OSError, pa.ArrowException) as error:
+        where = part.folder.path(part.file) if isinstance(part, PreparedPart) else f"The truth of {part.videos[0]}"
+        raise ValueError(f"{where} cannot be read ({error}). Prepare the data, or unpack the truth, again.") from error

@@ -53,7 +53,11 @@ def score_pictures(
     for expression in truth.told:
         for frame in truth.asked(expression):
             found = places.get((expression.id, truth.frame_names[frame]))
-            rows.append(_row(truth, expression, frame, found, with_boxes))
+            try:
+                rows.append(_row(truth, expression, frame, found, with_boxes))
+            except ValueError as error:
+                name = truth.frame_names[frame]
+                raise ValueError(f"{truth.video}, expression {expression.id}, frame {name}: {error}") from error
     return rows
 
 
@@ -116,7 +120,7 @@ def _row(
     name = truth.frame_names[frame]
     box = alone.boxes[frame] if alone is not None and alone.boxes is not None else None
     if with_boxes and box is None:
-        raise ValueError(f"{truth.video}, expression {expression.id}: the truth has no box. Prepare the data again.")
+        raise ValueError("the truth has no box. Prepare the data again.")
     return PictureRow(
         truth.dataset,
         truth.split,

@@ -1,8 +1,9 @@
 """J and F of every expression along its video: Ref-YouTube-VOS, MeViS, one's own data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from pipelines.predictions import Prediction, QueryTrack
 from pipelines.records import Expression
@@ -52,10 +53,15 @@ def score_tracks(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[T
             if frame in asked[expression.id]:
                 by_objects.setdefault(expression.object_ids, []).append(expression)
         for expressions in by_objects.values():
-            rles = [results.get(one.id, {}).get(name) for one in expressions]
-            scores = _frame_scores(truth.rle(expressions[0], frame), rles, truth.size)
-            for expression, score in zip(expressions, scores, strict=True):
-                values[expression.id].append(score)
+            wanted = truth.rle(expressions[0], frame)
+            assert wanted is not None  # asked only where it is annotated
+            found = {one.id: results.get(one.id, {}).get(name) for one in expressions}
+            try:
+                scores = _frame_scores(wanted, found, truth.size)
+            except ValueError as error:
+                raise ValueError(f"{truth.video}, frame {name}, {error}") from error
+            for expression, score in scores.items():
+                values[expression].append(score)
     return [_row(truth, expression, np.array(values[expression.id])) for expression in truth.told]
 
 
@@ -92,21 +98,32 @@ def check_size(truth: VideoTruth, prediction: Prediction) -> None:
     if (prediction.height, prediction.width) != truth.size:
         raise ValueError(
             f"{truth.video}: predictions are of height, width {(prediction.height, prediction.width)}, the truth of "
-            f"{truth.size}. Score by data prepared at the original size, and check that it is the same video."
+            f"{truth.size}. Score by data prepared at the original size (jobs/prepare.py without --short-side, into "
+            f"another --out; predict nothing again), and check that it is the same video."
         )
 
 
-def _frame_scores(truth: str | None, results: Sequence[str | None], size: Size) -> list[tuple[float, float]]:
-    """J and F of every result in one frame."""
-    assert truth is not None  # asked only where it is annotated
-    wanted = rle_to_mask(truth, size)
+def _frame_scores(truth: str, results: Mapping[str, str | None], size: Size) -> dict[str, tuple[float, float]]:
+    """J and F of every expression's result in one frame.
+
+    Raises:
+        ValueError: an RLE is damaged; the message tells whose.
+    """
+    wanted = _mask("the truth", truth, size)
     line = outline(wanted)
-    scores: list[tuple[float, float]] = []
-    for rle in results:
-        found = np.zeros(size, dtype=np.bool_) if rle is None else rle_to_mask(rle, size)
+    scores: dict[str, tuple[float, float]] = {}
+    for expression, rle in results.items():
+        found = _mask(f"expression {expression}", rle, size)
         (j,) = region_similarity(found[None], wanted[None])
-        scores.append((float(j), outline(found).f_measure(line)))
+        scores[expression] = (float(j), outline(found).f_measure(line))
     return scores
+
+
+def _mask(what: str, rle: str | None, size: Size) -> Bool[np.ndarray, "h w"]:
+    try:
+        return np.zeros(size, dtype=np.bool_) if rle is None else rle_to_mask(rle, size)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def _row(truth: VideoTruth, expression: Expression, values: np.ndarray) -> TrackRow:

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from jobs import runtime
+from jobs._recipe import actor_range
+from jobs.annotate import AnnotateConfig
 from jobs.predict import PredictConfig
 from jobs.recipes import FINETUNE, PRETRAIN, TrainConfig
 
@@ -19,6 +21,7 @@ CONFIGS: dict[str, tuple[Any, Any]] = {
     "pretrain_refcoco": (TrainConfig, PRETRAIN),
     "finetune_ytvos": (TrainConfig, FINETUNE),
     "predict": (PredictConfig, None),
+    "annotate": (AnnotateConfig, None),
 }
 README = (CLUSTER / "README.md").read_text(encoding="utf-8")
 SUBMITTED = re.findall(r"^ray job submit (?:\S+ )*?-- (python (?:.*\\\n)*.*)$", README, flags=re.MULTILINE)
@@ -61,11 +64,13 @@ def asked(config: Any) -> Resources:
     if isinstance(config, TrainConfig):
         most, cpus, gpus = config.worker_range[1], config.cpus_per_worker, config.gpus_per_worker
     else:
-        most, cpus, gpus = config.actor_range[1], config.cpus_per_actor, config.gpus_per_actor
+        most, cpus, gpus = actor_range(config.actors)[1], config.cpus_per_actor, config.gpus_per_actor
     return {"CPU": most * cpus + config.cpus_per_decode, "GPU": most * gpus}
 
 
 def paths(config: Any) -> list[str]:
+    if isinstance(config, AnnotateConfig):
+        return [*config.videos, config.expressions or "", config.storage, config.out, config.tokenizer or ""]
     given = [config.data] if isinstance(config.data, str) else [*config.data]
     if isinstance(config, TrainConfig):
         weights = [config.init] if config.init else [config.backbone_weights, config.text_weights]
@@ -78,7 +83,8 @@ COMMANDS = [kuberay(name)["entrypoint"] for name in JOBS] + SUBMITTED
 
 
 def test_there_are_jobs_and_commands() -> None:
-    assert JOBS == ["rayjob-finetune.yaml", "rayjob-predict.yaml", "rayjob-pretrain.yaml"]
+    names = ("annotate", "finetune", "predict", "pretrain")
+    assert [f"rayjob-{name}.yaml" for name in names] == JOBS
     assert len(SUBMITTED) >= 2
 
 

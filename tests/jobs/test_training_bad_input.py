@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ import pytest
 from jobs import finetune_a2d, finetune_ytvos, pretrain_refcoco
 from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
 from jobs.runtime import Exit, run
-from prepared_data import tiny_checkpoint
+from prepared_data import SENTENCES, tiny_checkpoint
+from sgmg.checkpoints import save
+from sgmg.config import SgMgConfig
+from sgmg.model import SgMg
+from sgmg.tokenizer import Tokenizer
 from training_runs import LAST, Job, MadeUp, checkpoints, flags_of, made_up, prepared, run_of
 from training_runs import PRETRAIN as PRETRAIN_JOB
 
@@ -94,7 +99,11 @@ def test_a_checkpoint_of_another_preset_or_another_shape(data: MadeUp, said: Sai
         f"--init {checkpoint} is a tiny, but --model says video-swin-t. Give --model tiny, or another checkpoint."
     )
     # Of the same name, with another text encoder inside.
-    assert "is a tiny, which does not fit this tiny" in said("finetune", [data.videos], "--init", checkpoint)
+    config = SgMgConfig.preset("tiny")
+    larger = SgMg(replace(config, text=replace(config.text, layers=2)))
+    save(tmp_path / "larger", larger, tokenizer=Tokenizer.train(SENTENCES))
+    message = said("finetune", [data.videos], "--init", str(tmp_path / "larger"))
+    assert "is a tiny, which does not fit this tiny" in message
     assert "There is no checkpoint at" in said("finetune", [data.videos], "--init", str(tmp_path / "nothing"))
 
 

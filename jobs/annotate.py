@@ -1,0 +1,242 @@
+"""Finds what sentences speak of in any videos: one command from video files to mask tracks.
+
+--out then holds predictions/*.parquet, which every other format is made from, and those: youtube_vis.json, coco.json,
+png.zip, davis.zip, overlay/*.mp4, report/index.html; quarantine.jsonl (a line an item that could not be used: video,
+stage, reason) and config.json. The same command again does what is left to do; more videos or sentences are added to
+what is there. Exit code 0: all is there; 3: finished, but something is in quarantine; 1: failed.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import tyro
+from ray.exceptions import RayError
+
+from jobs._recipe import actor_range, claim, gpus_per_actor, innermost, recipe_of
+from jobs.annotate_progress import Progress
+from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
+from jobs.tracking import RunHandle, open_run, within
+from pipelines.annotate import Stream, annotated
+from pipelines.annotate_asked import ask_everything, forget_others, reasons
+from pipelines.annotate_formats import FormatName, write_formats, write_page
+from pipelines.annotate_plan import Asked
+from pipelines.annotate_settings import DATASET, Settings
+from pipelines.files import Folder
+from pipelines.predict import Resources
+from pipelines.predict_plan import Failure, write_quarantine
+from pipelines.predict_recipe import Recipe
+from pipelines.prepared import QUARANTINE
+from pipelines.video import TIME_LIMIT
+from pipelines.video_plan import LENGTH, OVERLAP
+from sgmg.segmenter import Precision
+from sgmg.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AnnotateConfig:
+    """Which videos, what to look for, and with how much of the machine."""
+
+    videos: tuple[str, ...]
+    """Files, folders, globs ('raw/**/*.mp4') or .txt lists of them, local or s3://…, gs://…: mp4, mov, mkv, webm, avi,
+    and folders of images."""
+    checkpoint: str
+    """A folder that training wrote, a published .pth file, mlflow:<run id>, or models:/<name>/<version>."""
+    out: str
+    """Folder for the result, or s3://…, gs://…. One checkpoint and setting a folder."""
+    expressions: str | None = None
+    """What to look for: .csv or .jsonl of video, expression and, if wanted, id; or .txt, sentences for every video."""
+    text: tuple[str, ...] = ()
+    """Instead of a file, the sentences themselves, for every video."""
+    formats: tuple[FormatName, ...] = ("parquet",)
+    """What to write beside Parquet: JSON of tracks, or of frames; PNGs of each sentence (the layout of YouTube-VOS), or
+    of all of them (that of DAVIS); videos with the masks drawn; a page that shows it all."""
+    fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
+    """Frames a second to look at, taken by time. By default every frame."""
+    min_score: float = 0.3
+    """Score of a frame, 0 … 1, below which its mask is empty: the object is not there."""
+    shots: bool = False
+    """Look for cuts first (reads every video twice): no window crosses one, and each shot is looked at anew."""
+    window: int = LENGTH
+    """Frames encoded at once."""
+    overlap: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
+    """Frames that windows share, by which an object is known again. By default 4, and 0 for independent windows."""
+    independent_windows: bool = False
+    """Each window chooses by score alone, as the published inference does: quicker, but an object may change."""
+    short_side: int = 360
+    """Pixels of the shorter side that the model sees. Small models learn from less."""
+    time_limit: float = TIME_LIMIT
+    """Seconds that a video may keep a worker waiting: to be listed frame by frame, and for each part of a long one."""
+    storage: str = "runs"
+    """Folder of the training's results: where mlflow:… and models:/… are looked up, and MLflow is kept."""
+    track: bool = True
+    """Keep config and summary in MLflow (MLFLOW_TRACKING_URI, else a database in --storage)."""
+    tokenizer: str | None = None
+    """Folder or name, where the checkpoint brings none. By default roberta-base, from the Hugging Face cache."""
+    actors: str = "1:2"
+    """Predictors, MIN:MAX, each with the whole model; as many as have work and find room."""
+    gpus_per_actor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
+    """GPUs of each. By default 0.5 (two share one, so that it never waits), and 0 where the cluster has none."""
+    cpus_per_actor: float = 0.5
+    """Logical cores of each."""
+    cpus_per_decode: float = 0.5
+    """Logical cores of each task that reads and decodes frames."""
+    threads: int = 1
+    """Threads of torch in each predictor on a CPU. Another number rounds differently, so it counts as a setting."""
+    precision: Precision | None = None
+    """Of the matrix products. By default bfloat16 on a GPU, float32 on a CPU."""
+    compile: bool = False
+    """Compile the transformer first: minutes at the start of every predictor, for long runs on a GPU."""
+    num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
+    """Logical cores of a local Ray. By default as many as there are, and at least 4."""
+    allow_failures: bool = False
+    """Exit code 0 also where something is in quarantine."""
+    made_by: Annotated[Mapping[str, Any] | None, tyro.conf.Suppress] = None
+    """Filled in by the job: what the predictions were made by, with its fingerprint."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers, and what does not go together.
+
+        Raises:
+            ValueError: one is out of range, or there is nothing to look at or for.
+        """
+        _ = self.settings, actor_range(self.actors)
+        if not self.videos:
+            raise ValueError("Give --videos at least one file, folder, glob or list.")
+        if bool(self.expressions) == bool(self.text):
+            raise ValueError("Give either --expressions FILE or --text 'a sentence' …: what to look for.")
+        for name in ("short_side", "num_cpus", "threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {value} is too small. Choose at least 1.")
+        for name in ("gpus_per_actor", "cpus_per_actor", "cpus_per_decode"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ValueError(f"--{name.replace('_', '-')} {value} is less than nothing. Choose 0 or more.")
+        if not self.time_limit > 0:
+            raise ValueError(f"--time-limit {self.time_limit} lets nothing be decoded. Choose seconds above 0.")
+
+    @property
+    def settings(self) -> Settings:
+        """What decides which frames are looked at, and how."""
+        return Settings(
+            fps=self.fps,
+            window=self.window,
+            overlap=min(OVERLAP, self.window - 1) * (not self.independent_windows)
+            if self.overlap is None
+            else self.overlap,
+            shots=self.shots,
+            independent=self.independent_windows,
+            min_score=self.min_score,
+        )
+
+
+def main(config: AnnotateConfig) -> Exit:
+    """Annotates what is not there yet, writes the formats, and says what came of it."""
+    out = durable_folder(config.out, "--out")
+    start_ray(config.num_cpus)
+    stream = _stream(config, out)
+    made_by = _made_by(stream)
+    claim(out, made_by)
+    config, stream = replace(config, made_by=made_by), replace(stream, fingerprint=made_by["fingerprint"])
+    try:
+        write_config(out, config)
+    except OSError as error:
+        raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
+    asked = ask_everything(config.videos, config.expressions, config.text, out, _counter(stream.recipe))
+    forget_others(out, asked)
+    progress = Progress(len(asked))
+    with _tracked(config, out) as tracked:
+        failures = _annotate(config, stream, asked, progress)
+        if tracked:
+            metrics = progress.metrics(failures)
+            trouble = within(20, lambda: tracked.client().log_batch(tracked.run_id, metrics=metrics))
+            if trouble:
+                _log.warning("MLflow at %s does not take the summary: %s", tracked.uri, trouble)
+    _report(progress, failures, out)
+    return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
+
+
+def _annotate(config: AnnotateConfig, stream: Stream, asked: Sequence[Asked], progress: Progress) -> list[Failure]:
+    """All the work; what is in quarantine after it.
+
+    Raises:
+        JobError: something failed that is no fault of a single video.
+    """
+    try:
+        for news in progress.shown(annotated(asked, stream)):
+            progress.count(news)
+        for written in write_formats(stream.out, config.formats, config.time_limit):
+            _log.info("written: %s", written)
+        failures = write_quarantine(stream.out)
+        if "report" in config.formats:
+            write_page(stream.out)
+    except RayError as error:
+        _log.debug("traceback of the error below", exc_info=True)
+        raise JobError(f"{progress}\nThat stays, then: {innermost(error)}\nThe same command again goes on.") from error
+    return failures
+
+
+@contextmanager
+def _tracked(config: AnnotateConfig, out: Folder) -> Iterator[RunHandle | None]:
+    """The MLflow run of this folder, ended as the block ends; None where nobody wants one."""
+    if not config.track:
+        yield None
+        return
+    tracked = open_run("annotate", _run_name(out), config.storage, config)
+    status = "FAILED"
+    try:
+        yield tracked
+        status = "FINISHED"
+    finally:
+        tracked.finish(status)
+
+
+def _stream(config: AnnotateConfig, out: Folder) -> Stream:
+    gpus = gpus_per_actor(config.gpus_per_actor)
+    recipe = recipe_of(
+        config.checkpoint,
+        config.storage,
+        config.tokenizer,
+        config.settings.protocol(config.short_side),
+        precision=config.precision,
+        compile=config.compile,
+        threads=config.threads,
+        gpu=gpus > 0,
+    )
+    resources = Resources(actor_range(config.actors), gpus, config.cpus_per_actor, config.cpus_per_decode)
+    return Stream(out, recipe, config.settings, resources, fingerprint="", time_limit=config.time_limit)
+
+
+def _counter(recipe: Recipe) -> Any:
+    """Counts the tokens of a sentence as the checkpoint's tokenizer does."""
+    tokenizer = Tokenizer.from_json(recipe.tokenizer)
+    return lambda text: tokenizer([text], max_tokens=len(text.encode()) + 2)[0].shape[1]
+
+
+def _made_by(stream: Stream) -> dict[str, Any]:
+    """Everything another value of which would give other results."""
+    plain = {"dataset": DATASET, **stream.recipe.made_by(), **stream.settings.made_by()}
+    return {**plain, "fingerprint": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+
+
+def _run_name(out: Folder) -> str:
+    """What MLflow calls a run: as its folder is called, and never the same for two folders."""
+    return f"{out.uri.rstrip('/').rpartition('/')[2]}-{hashlib.sha256(out.uri.encode()).hexdigest()[:8]}"
+
+
+def _report(progress: Progress, failures: Sequence[Failure], out: Folder) -> None:
+    print(progress.summary())
+    print(f"results: {out.path()}")
+    if failures:
+        print(f"in quarantine: {len(failures)} (all of them in {out.path(QUARANTINE)})")
+        for count, stage, reason in reasons(failures)[:10]:
+            print(f"  {count} x {stage}: {reason}")
+
+
+if __name__ == "__main__":
+    run(AnnotateConfig, main)

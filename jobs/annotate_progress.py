@@ -1,0 +1,120 @@
+"""How far an annotation is, how fast, and in the end what came of it: for a terminal, a log, and MLflow."""
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mlflow.entities import Metric
+from tqdm import tqdm
+
+from jobs.runtime import terminal
+from pipelines.annotate import Finished, News
+from pipelines.annotate_standing import Standing
+from pipelines.predict_plan import Failure
+
+_log = logging.getLogger(__name__)
+
+SAY_EVERY = 10.0
+"""Seconds between two lines where nobody watches a bar."""
+
+
+class Progress:
+    """What is done so far: a bar over videos on a terminal, else a line every ten seconds."""
+
+    def __init__(self, videos: int) -> None:
+        self.videos = self.new = self.failed = self.partial = 0
+        self.frames = self.windows = self.sentences = self.absent = self.kept = self.died = 0
+        self.hours = 0.0
+        self._all = videos
+        self._frames_seen = 0
+        self._waited = self._busy = 0.0
+        self._started = time.monotonic()
+
+    def count(self, news: News | Finished | Standing) -> None:
+        """Adds a piece of news."""
+        if isinstance(news, Finished):
+            self.sentences += news.joined.sentences
+            self.absent += news.joined.absent
+        elif isinstance(news, Standing):
+            self._count_video(news)
+        elif news["news"] == "window":
+            self._count_window(news)
+
+    def _count_window(self, news: Mapping[str, Any]) -> None:
+        self.windows += 1
+        self._frames_seen += news["frames"]
+        self._waited += news["waited"]
+        self._busy += news["busy"]
+        self.died += news["died"]
+
+    def _count_video(self, standing: Standing) -> None:
+        self.videos += 1
+        self.kept += standing.kept
+        self.failed += bool(standing.failures)
+        self.partial += standing.partial
+        if standing.answered:
+            self.new += 1
+            self.frames += standing.frames
+            self.hours += standing.seconds / 3600
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return max(time.monotonic() - self._started, 1e-9)
+
+    def __str__(self) -> str:
+        waiting = self._waited / max(self._waited + self._busy, 1e-9)
+        return (
+            f"{self.videos}/{self._all} videos, {self.windows} windows, {self._frames_seen / self.elapsed:.1f} "
+            f"frames/s, waiting for data {waiting:.0%}, {self.failed} videos with failures, {self.died} failed actors"
+        )
+
+    def summary(self) -> str:
+        """What came of it, for people."""
+        lines = [
+            f"{self.new} videos annotated, {self.videos - self.new} had nothing left to do or failed; "
+            f"{self.partial} are partial",
+            f"{self.sentences} expressions answered, {self.absent} of them absent; {self.kept} were answered before",
+            f"{self.frames} frames, {self.hours:.3g} hours of video in {self.elapsed / 3600:.3g} hours: "
+            f"{self.rate:.3g} hours of video per hour",
+            str(self),
+        ]
+        return "\n".join(lines)
+
+    @property
+    def rate(self) -> float:
+        """Hours of video an hour."""
+        return self.hours / (self.elapsed / 3600)
+
+    def metrics(self, failures: Sequence[Failure]) -> list[Metric]:
+        """The summary for MLflow; failures by stage."""
+        stages = Counter(one.stage for one in failures)
+        values = {
+            "videos": self.new,
+            "videos_partial": self.partial,
+            "frames": self.frames,
+            "expressions": self.sentences,
+            "expressions_absent": self.absent,
+            "hours_of_video": self.hours,
+            "hours_of_video_per_hour": self.rate,
+            "failures": len(failures),
+            **{f"failures_{stage}": count for stage, count in stages.items()},
+        }
+        now = int(time.time() * 1000)
+        return [Metric(name, float(value), now, 0) for name, value in values.items()]
+
+    def shown(self, stream: Iterable[News | Finished | Standing]) -> Iterator[News | Finished | Standing]:
+        """The same news; says, where it is time, how far the work is."""
+        watched = terminal()
+        said = time.monotonic()
+        with tqdm(total=self._all, unit="video", file=sys.stderr, disable=not watched) as bar:
+            for news in stream:
+                yield news
+                bar.update(isinstance(news, Standing))
+                bar.set_postfix_str(str(self).partition(", ")[2], refresh=False)
+                if not watched and time.monotonic() - said > SAY_EVERY:
+                    said = time.monotonic()
+                    _log.info("%s", self)

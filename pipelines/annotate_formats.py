@@ -1,0 +1,140 @@
+"""Every format that annotations are wanted in, made from their rows alone; what is up to date is left as it is."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Literal
+
+import ray
+from pyarrow import fs
+
+from pipelines.annotate_files import WRITTEN, results_of, write_failures
+from pipelines.annotate_join import read_segments
+from pipelines.annotate_maps import write_video_maps
+from pipelines.exports.mask_zip import write_mask_zip
+from pipelines.exports.overlay_video import write_overlay
+from pipelines.exports.reading import Predictions, read_predictions
+from pipelines.exports.report import write_report
+from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
+from pipelines.files import Folder
+from pipelines.predict_plan import PREDICTIONS, Failure
+from pipelines.problems import BadItem
+from pipelines.video_list import Video, located
+
+FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay", "report"]
+FILES: dict[FormatName, str] = {
+    "youtube-vis": "youtube_vis.json",
+    "coco": "coco.json",
+    "png": "png.zip",
+    "davis": "davis.zip",
+    "overlay": "overlay",
+    "report": "report/index.html",
+}
+"""What a format is called in the folder of the run; Parquet is there in any case."""
+
+_FILES_OF_ALL: tuple[FormatName, ...] = ("youtube-vis", "coco", "png", "davis")
+
+_CPUS = 1.0
+_AT_ONCE = 2
+"""Overlays that are begun, for each logical core."""
+
+
+def write_formats(out: Folder, formats: Sequence[FormatName], time_limit: float) -> Iterator[str]:
+    """Writes what is wanted and not there yet, on Ray; says of each format, and each overlay, when it is there.
+
+    Args:
+        out: folder of the run.
+        formats: all but the report, which comes last (`write_page`).
+        time_limit: seconds that decoding may keep an overlay waiting.
+
+    Raises:
+        ray.exceptions.RayError: a result is damaged, or there is no room.
+    """
+    results = results_of(out)
+    if not results:
+        return
+    whole = _digest(out, [name for names in results.values() for name in names])
+    files = [name for name in formats if name in _FILES_OF_ALL]
+    task: Any = ray.remote(num_cpus=_CPUS, max_retries=-1)(_write_file)
+    waiting = [task.remote(out, name, whole) for name in files]
+    for name, written in zip(files, waiting, strict=True):
+        ray.get(written)
+        yield name
+    if "overlay" in formats:
+        yield from _overlays(out, results, time_limit)
+
+
+def write_page(out: Folder) -> None:
+    """The report, of what is there: results, overlays and the quarantine."""
+    ray.get(ray.remote(num_cpus=_CPUS, max_retries=-1)(write_report).remote(out))
+
+
+def _write_file(out: Folder, name: FormatName, digest: str) -> None:
+    """One file of all predictions, if those have changed since."""
+    writers: dict[FormatName, Callable[[Predictions, Folder, str], int]] = {
+        "youtube-vis": write_youtube_vis,
+        "coco": write_coco_frames,
+        "png": write_mask_zip,
+    }
+    if _is_written(out, name, FILES[name], digest):
+        return
+    if name == "davis":
+        write_video_maps(results_of(out), out, FILES[name])
+    else:
+        writers[name](read_predictions(out), out, FILES[name])
+    out.write(f"{WRITTEN}/{name}.json", json.dumps(digest).encode())
+
+
+def _overlays(out: Folder, results: dict[str, list[str]], time_limit: float) -> Iterator[str]:
+    """An overlay a video, as many at once as there are cores."""
+    most = max(1, int(_AT_ONCE * ray.cluster_resources().get("CPU", 1)))
+    task = ray.remote(num_cpus=_CPUS, max_retries=-1)(write_one_overlay)
+    running: list[ray.ObjectRef] = []
+    for video, names in results.items():
+        running.append(task.remote(out, video, names, time_limit))
+        if len(running) >= most:
+            yield _first(running)
+    while running:
+        yield _first(running)
+
+
+def _first(running: list[ray.ObjectRef]) -> str:
+    (ready,), running[:] = ray.wait(running, num_returns=1)
+    told: Any = ray.get(ready)
+    return told
+
+
+def write_one_overlay(out: Folder, video: str, names: Sequence[str], time_limit: float) -> str:
+    """The overlay of one video, if its rows have changed since; its name, or what became of it in the quarantine."""
+    path = f"{FILES['overlay']}/{video}.mp4"
+    digest = _digest(out, names)
+    if not _is_written(out, f"overlay-{video}", path, digest):
+        failures: list[Failure] = []
+        parts = read_segments(out, [f"{PREDICTIONS}/{name}" for name in sorted(names)])
+        first = next(parts)
+        source = first[0].source
+        try:
+            write_overlay(out, path, _video(source), chain([first], parts), time_limit=time_limit)
+            out.write(f"{WRITTEN}/overlay-{video}.json", json.dumps(digest).encode())
+        except BadItem as error:
+            failures.append(Failure(source, "overlay", error.reason))
+        write_failures(out, f"{video}-overlay", failures)
+    return f"overlay of {video}"
+
+
+def _video(path: str) -> Video:
+    """The video that rows were made of; a folder is one of images."""
+    filesystem, inside = located(path)
+    return Video(path, images=filesystem.get_file_info(inside).type == fs.FileType.Directory)
+
+
+def _is_written(out: Folder, note: str, path: str, digest: str) -> bool:
+    name = f"{WRITTEN}/{note}.json"
+    return out.has(path) and out.has(name) and json.loads(out.read(name)) == digest
+
+
+def _digest(out: Folder, names: Sequence[str]) -> str:
+    """Of the names and sizes of results: they change where a result comes to hold more."""
+    sizes = [(name, out.size(f"{PREDICTIONS}/{name}")) for name in sorted(names)]
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()

@@ -1,0 +1,197 @@
+"""Masks drawn into a copy of their video, with what was asked below the picture, and a still of it beside."""
+
+import io
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import IO, NamedTuple, cast
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from pipelines.exports.frames_again import Again, FramesAgain
+from pipelines.exports.mp4 import mp4_file
+from pipelines.exports.reading import number_first
+from pipelines.files import Folder
+from pipelines.overlay import colour_of, draw_masks, legend
+from pipelines.predictions import Prediction
+from pipelines.problems import BadItem
+from pipelines.video import TIME_LIMIT, VideoDecoder
+from pipelines.video_list import Video
+from sgmg.masks import Size, rle_area, rle_to_mask
+
+LONG_EDGE = 1280
+"""Pixels of the longer side of a frame in the copy; a smaller video stays as it is."""
+POSTER_EDGE = 480
+"""Pixels of the longer side of a still."""
+
+_NARROWEST = 320  # pixels; below that no sentence can be read
+_LETTERS, _SENTENCES = 160, 16  # shown below the picture; how many more there are is told
+_PAPER = 24  # grey of what is neither picture nor text
+
+_log = logging.getLogger(__name__)
+
+
+class Shown(NamedTuple):
+    """A frame with its masks drawn, before the sentences."""
+
+    picture: UInt8[np.ndarray, "h w 3"]
+    time: float  # seconds
+    found: float  # the sum of the scores of what is there: how good an example it is
+
+
+def write_overlay(
+    out: Folder,
+    name: str,
+    video: Video,
+    segments: Iterable[Sequence[Prediction]],
+    *,
+    long_edge: int = LONG_EDGE,
+    time_limit: float = TIME_LIMIT,
+) -> None:
+    """Decodes the video again and writes it with its masks: an MP4 (H.264), and its best frame as `poster_name`.
+
+    A colour an expression, in the order that predictions are read in. Frames are shown at their own times, the first
+    at 0. One segment is held at a time, and of the frames no more than a few.
+
+    Args:
+        segments: in order; of each, the predictions of all expressions.
+        long_edge: pixels of the longer side of a frame.
+        time_limit: seconds that decoding may keep us waiting.
+
+    Raises:
+        BadItem: the video changed, is gone, or cannot be decoded any more.
+        ValueError: there are no predictions, a mask is damaged, or a segment has expressions that the first has not.
+        OSError: there is no room, or no permission.
+    """
+    parts = iter(segments)
+    first = next(parts, None)
+    if not first:
+        raise ValueError(f"{video.path} has no predictions to draw. Leave it out.")
+    asked = sorted(first, key=lambda one: number_first(one.expression))
+    layout = Layout.of(asked, long_edge)
+    poster: tuple[float, bytes] = (-1.0, b"")
+    # A local file first: an index in front of the frames needs a second pass over them.
+    with VideoDecoder(time_limit) as decoder, TemporaryDirectory(prefix="overlay-") as folder:
+        path = Path(folder) / "overlay.mp4"
+        with FramesAgain(decoder, video) as frames, mp4_file(path, layout.size) as mp4:
+            for shown in _shown(frames, video, chain([first], parts), asked, layout):
+                mp4.add(layout.page(shown.picture), shown.time)
+                if shown.found > poster[0]:
+                    poster = (shown.found, still(shown.picture))
+        out.write(poster_name(name), poster[1])
+        with path.open("rb") as source, out.output(name) as stream:
+            shutil.copyfileobj(source, cast(IO[bytes], stream), 2**20)
+
+
+def poster_name(name: str) -> str:
+    """The still beside an overlay.
+
+    >>> poster_name("overlay/cat-0123456789.mp4")
+    'overlay/cat-0123456789.jpg'
+    """
+    return str(PurePosixPath(name).with_suffix(".jpg"))
+
+
+def still(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A small JPEG of a picture."""
+    image = Image.fromarray(picture)
+    image.thumbnail((POSTER_EDGE, POSTER_EDGE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=82, optimize=True)
+    return file.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are in every picture of one overlay; both its sides are even, as H.264 wants them."""
+
+    frame: Size  # of the video, as its masks have it
+    drawn: Size  # of the frame in the picture
+    size: Size
+    strip: UInt8[np.ndarray, "height width 3"]  # the sentences
+
+    @classmethod
+    def of(cls, asked: Sequence[Prediction], long_edge: int) -> "Layout":
+        """That of a video with these expressions."""
+        height, width = asked[0].height, asked[0].width
+        scale = min(1.0, long_edge / max(height, width))
+        drawn = (max(1, round(height * scale)), max(1, round(width * scale)))
+        page = max(drawn[1], _NARROWEST)
+        page += page % 2
+        said = [(_short(one.text), colour_of(place)) for place, one in enumerate(asked)]
+        more = [(f"and {len(said) - _SENTENCES} more", None)] if len(said) > _SENTENCES else []
+        strip = legend([*said[:_SENTENCES], *more], page)
+        total = drawn[0] + len(strip)
+        return cls((height, width), drawn, (total + total % 2, page), strip)
+
+    def picture(
+        self, frame: UInt8[np.ndarray, "h w 3"], masks: Sequence[Bool[np.ndarray, "h w"]]
+    ) -> UInt8[np.ndarray, "h2 w2 3"]:
+        """A frame with its masks, as large as it is drawn."""
+        if self.drawn == self.frame:
+            return draw_masks(frame, masks)
+        size = self.drawn[::-1]
+        small = [cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) for mask in masks]
+        less = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return draw_masks(less, [np.asarray(mask, np.uint8).view(np.bool_) for mask in small])
+
+    def page(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
+        """A drawn frame above the sentences, in the middle where it is narrower."""
+        page = np.full((*self.size, 3), _PAPER, np.uint8)
+        (height, width), left = self.drawn, (self.size[1] - self.drawn[1]) // 2
+        page[:height, left : left + width] = picture
+        page[height : height + len(self.strip)] = self.strip
+        return page
+
+
+def _shown(
+    frames: FramesAgain,
+    video: Video,
+    segments: Iterable[Sequence[Prediction]],
+    asked: Sequence[Prediction],
+    layout: Layout,
+) -> Iterator[Shown]:
+    """Every predicted frame that can be decoded, drawn."""
+    order = {one.expression: place for place, one in enumerate(asked)}
+    missing = 0
+    for part in segments:
+        places = [{name: at for at, name in enumerate(one.frame_names)} for one in part]
+        names = list(dict.fromkeys(name for one in part for name in one.frame_names))
+        missing += len(names)
+        for again in frames.read(names):
+            missing -= 1
+            found = [(one, at[again.name]) for one, at in zip(part, places, strict=True) if again.name in at]
+            yield _drawn(again, video, found, order, layout)
+    if missing:
+        _log.warning("%s: %d of its predicted frames cannot be decoded any more", video.path, missing)
+
+
+def _drawn(
+    again: Again, video: Video, found: Sequence[tuple[Prediction, int]], order: dict[str, int], layout: Layout
+) -> Shown:
+    if again.image.shape[:2] != layout.frame:
+        is_, was = (f"{width} x {height}" for height, width in (again.image.shape[:2], layout.frame))
+        raise BadItem(video.path, "overlay", f"its frames are {is_}, those of its masks {was}: it changed")
+    masks = [np.zeros(layout.frame, np.bool_)] * len(order)
+    score = 0.0
+    for one, at in found:
+        if one.expression not in order:
+            raise ValueError(f"{video.path}: expression {one.expression} is not in the first segment. Give all there.")
+        track = one.queries[0]
+        if rle_area(track.rle[at], layout.frame):
+            masks[order[one.expression]] = rle_to_mask(track.rle[at], layout.frame)
+            score += track.scores[at]
+    return Shown(layout.picture(again.image, masks), again.time, score)
+
+
+def _short(text: str) -> str:
+    """A sentence in no more letters than a legend has room for."""
+    words = " ".join(text.split())
+    return words if len(words) <= _LETTERS else words[: _LETTERS - 1] + "…"

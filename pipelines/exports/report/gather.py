@@ -1,0 +1,209 @@
+"""What the page tells of each video, gathered from predictions row group by row group: numbers, hardly ever a mask."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float
+
+from pipelines.exports.reading import PREDICTIONS, number_first
+from pipelines.files import Folder, safe_name
+from pipelines.predictions import PREDICTION_VERSION, Status
+from sgmg.masks import Size, mask_to_rle
+
+COLUMNS = 80
+"""Points of a curve over time, at most."""
+
+_BINS = 64  # of one row, at most: what is kept of its frames
+_UNTIMED_FPS = 24.0
+_READ = ["video", "expression", "text", "width", "height", "frame_names", "queries", "score", "source", "status"]
+_READ += ["note", "start_frame", "fps", "timestamps", "schema_version"]
+
+
+class Best(NamedTuple):
+    """The frame at which an expression has its highest score, and its mask there."""
+
+    score: float
+    frame: str
+    rle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One expression of one video."""
+
+    expression: str
+    text: str
+    status: Status
+    note: str
+    score: float  # averaged over the frames
+    peak: float
+    there: float  # share of the frames that have a mask
+    scores: tuple[int, ...]  # per cent, over time
+    masked: str  # 1 at times with a mask, 0 at others, as many as scores
+    best: Best | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One video."""
+
+    video: str
+    source: str
+    size: Size
+    frames: int
+    seconds: float
+    fps: float | None
+    first_frame: str  # its name
+    asked: tuple[Asked, ...]
+
+    @property
+    def name(self) -> str:
+        """The last part of its path, for people."""
+        return PurePosixPath(self.source).name or self.video
+
+
+def gather(out: Folder) -> tuple[Told, ...]:
+    """Every video of a folder of predictions, by name; none where there are no predictions.
+
+    Raises:
+        ValueError: a file is damaged or of another version; the message names it.
+    """
+    inner = out.folder(PREDICTIONS)
+    videos: dict[str, _Video] = {}
+    for file in inner.names(suffix=".parquet"):
+        if file.startswith("."):  # still being written
+            continue
+        try:
+            for row in _rows(inner, file):
+                videos.setdefault(row["video"], _Video()).add(row)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{inner.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job again: it "
+                f"makes what is missing."
+            ) from error
+    told = [video.told(name) for name, video in videos.items()]
+    return tuple(sorted(told, key=lambda one: (one.name.casefold(), one.source, one.video)))
+
+
+def _rows(folder: Folder, file: str) -> Iterator[dict[str, Any]]:
+    """Rows with `scores` and `masks` of the chosen query as arrays, the rest as plain values."""
+    with folder.open(file) as source, pq.ParquetFile(source) as parquet:
+        if missing := sorted({*_READ} - set(parquet.schema_arrow.names)):
+            raise ValueError(f"{folder.path(file)} has no column {', '.join(missing)}: these are no predictions.")
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group, columns=_READ, use_threads=False)
+            for place in range(table.num_rows):
+                row = {name: table[name][place].as_py() for name in _READ if name not in ("queries", "frame_names")}
+                if row["schema_version"] != PREDICTION_VERSION:
+                    raise ValueError(
+                        f"{folder.path(file)} has prediction version {row['schema_version']}, this code reads "
+                        f"{PREDICTION_VERSION}. Predict again."
+                    )
+                safe_name(row["video"])
+                queries = cast(pa.StructArray, table["queries"][place].values)
+                row["scores"] = queries.field("scores")[0].values.to_numpy().astype(np.float64)
+                row["masks"] = queries.field("rle")[0].values
+                row["frame_names"] = table["frame_names"][place].values
+                yield row
+
+
+@dataclass(slots=True)
+class _Expression:
+    text: str = ""
+    statuses: set[Status] = field(default_factory=set)
+    notes: dict[str, None] = field(default_factory=dict)
+    frames: int = 0
+    score: float = 0.0  # summed
+    masked: int = 0
+    peak: float = 0.0
+    best: Best | None = None
+    bins: list[Float[np.ndarray, "4 bins"]] = field(default_factory=list)  # time, frames, scores, masks
+
+
+@dataclass(slots=True)
+class _Video:
+    """What is known of a video so far; its rows come in any order."""
+
+    expressions: dict[str, _Expression] = field(default_factory=dict)
+    row: dict[str, Any] = field(default_factory=dict)
+    first_frame: str = ""
+    start: float = float("inf")
+    end: float = float("-inf")
+
+    def add(self, row: dict[str, Any]) -> None:
+        scores: Float[np.ndarray, " t"] = row["scores"]
+        size = (row["height"], row["width"])
+        empty = mask_to_rle(np.zeros(size, np.bool_)) if size != self.row.get("size") else self.row["empty"]
+        masked = row["masks"].to_numpy(zero_copy_only=False) != empty
+        self.row = {name: row[name] for name in ("source", "fps")} | {"size": size, "empty": empty}
+        times = _times(row)
+        gap = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1 / (row["fps"] or _UNTIMED_FPS)
+        if times[0] < self.start:
+            self.first_frame = row["frame_names"][0].as_py()
+        self.start, self.end = min(self.start, times[0]), max(self.end, times[-1] + gap)
+        one = self.expressions.setdefault(row["expression"], _Expression())
+        one.text = row["text"]
+        one.statuses.add(row["status"])
+        one.notes |= dict.fromkeys(filter(None, [row["note"]]))
+        one.frames += len(scores)
+        one.score += row["score"] * len(scores)
+        one.masked += int(masked.sum())
+        one.peak = max(one.peak, float(scores.max()))
+        one.bins.append(_binned(times, scores, masked))
+        at = int(np.where(masked, scores, -1).argmax())
+        if masked[at] and (one.best is None or scores[at] > one.best.score):
+            one.best = Best(float(scores[at]), row["frame_names"][at].as_py(), row["masks"][at].as_py())
+
+    def told(self, video: str) -> Told:
+        asked = sorted(self.expressions.items(), key=lambda one: number_first(one[0]))
+        return Told(
+            video=video,
+            source=self.row["source"],
+            size=self.row["size"],
+            frames=max(one.frames for one in self.expressions.values()),
+            seconds=self.end - self.start,
+            fps=self.row["fps"],
+            first_frame=self.first_frame,
+            asked=tuple(self._asked(name, one) for name, one in asked),
+        )
+
+    def _asked(self, name: str, one: _Expression) -> Asked:
+        scores, masked = _curve(np.concatenate(one.bins, axis=1), self.start, self.end)
+        status: Status = "partial" if "partial" in one.statuses else "ok" if "ok" in one.statuses else "absent"
+        there = one.masked / one.frames
+        score = one.score / one.frames
+        note = "; ".join(one.notes)
+        return Asked(name, one.text, status, note, score, one.peak, there, scores, masked, one.best)
+
+
+def _times(row: dict[str, Any]) -> Float[np.ndarray, " t"]:
+    """Seconds of the row's frames; evenly spread where it has none."""
+    if row["timestamps"]:
+        return np.asarray(row["timestamps"], np.float64)
+    return (row["start_frame"] + np.arange(len(row["scores"]))) / (row["fps"] or _UNTIMED_FPS)
+
+
+def _binned(
+    times: Float[np.ndarray, " t"], scores: Float[np.ndarray, " t"], masked: Bool[np.ndarray, " t"]
+) -> Float[np.ndarray, "4 bins"]:
+    """Time of the first frame, number of frames, summed scores, frames with a mask, of each of a few runs of frames."""
+    edges = np.linspace(0, len(times), min(_BINS, len(times)) + 1).astype(np.intp)
+    sums = [np.add.reduceat(values, edges[:-1]) for values in (scores, masked.astype(np.float64))]
+    return np.stack([times[edges[:-1]], np.diff(edges), *sums]).astype(np.float64)
+
+
+def _curve(bins: Float[np.ndarray, "4 bins"], start: float, end: float) -> tuple[tuple[int, ...], str]:
+    """Mean scores in per cent and whether there is a mask, at evenly spread times from start to end."""
+    columns = min(COLUMNS, bins.shape[1])
+    where = ((bins[0] - start) / (end - start) * columns + 1e-6).astype(np.intp).clip(0, columns - 1)
+    frames, scores, masks = (np.bincount(where, weights=values, minlength=columns) for values in bins[1:])
+    # A frame is seen until the next one: a column without any goes on with the one before.
+    known = np.maximum.accumulate(np.where(frames > 0, np.arange(columns), 0))
+    means = np.divide(scores, frames, out=np.zeros(columns), where=frames > 0)[known]
+    shown = (masks > 0)[known]
+    return tuple((100 * means).round().astype(int).clip(0, 100).tolist()), "".join("01"[one] for one in shown.tolist())

@@ -1,0 +1,53 @@
+"""Runs jobs/annotate.py with a small object store, and watches the memory of all its processes.
+
+Called by test_annotate_memory.py with the flags of the job; prints MiB by kind of process, and ends with its exit code.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+import ray
+
+from jobs.annotate import AnnotateConfig, main
+from jobs.runtime import parse
+
+STORE = 80 * 2**20  # about the least that Ray takes
+KINDS = ("MapBatches(Plan", "MapBatches(Decode", "MapBatches(Annotate)", "MapBatches(Write", "join_batch")
+DECODER = "pipelines.video_child"
+
+
+def watch(peaks: dict[str, int], over: threading.Event) -> None:
+    """The most memory of its own that a process of each kind holds."""
+    me = psutil.Process()
+    while not over.wait(0.05):
+        for process in [me, *me.children(recursive=True)]:
+            try:
+                command = " ".join(process.cmdline())
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except (psutil.Error, OSError):
+                continue
+            kinds = (*KINDS, DECODER)
+            kind = "driver" if process == me else next((one for one in kinds if one in command), "")
+            held = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")]
+            if kind and held:
+                peaks[kind] = max(peaks[kind], held[0] // 1024)
+
+
+if __name__ == "__main__":
+    config = parse(AnnotateConfig, sys.argv[1:])
+    ray.init(address="local", num_cpus=4, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
+    peaks: dict[str, int] = defaultdict(int)
+    over = threading.Event()
+    watcher = threading.Thread(target=watch, args=(peaks, over))
+    watcher.start()
+    began = time.monotonic()
+    code = main(config)
+    over.set()
+    watcher.join()
+    sys.stdout.write(json.dumps({"seconds": time.monotonic() - began, "peaks": peaks}) + "\n")
+    sys.exit(code)

@@ -1,0 +1,91 @@
+"""Runs jobs/annotate.py on three simulated nodes, and kills nodes and workers at random in mid-run.
+
+Called by test_annotate_killed.py with a seed and the flags of the job; ends with the job's exit code.
+"""
+
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+
+from jobs.annotate import AnnotateConfig, main
+from jobs.runtime import parse
+
+WORKERS = ("MapBatches(Annotate)", "MapBatches(Decode", "MapBatches(Write")
+STORE = 200 * 2**20
+
+
+def workers_of(node: Any, title: str) -> list[psutil.Process]:
+    """Processes on a node that do what the title says."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    found = []
+    for process in psutil.Process(raylet).children(recursive=True):
+        try:
+            if title in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+class Chaos:
+    """A cluster that loses what the dice say; a lost node is replaced by a new one."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes = [self.cluster.add_node(num_cpus=2, object_store_memory=STORE) for _ in range(3)]
+        self.cluster.wait_for_nodes()
+        self.left = ["a node", "a node", *WORKERS]
+        self.dice.shuffle(self.left)
+
+    def strike(self) -> None:
+        """Kills the next on the list, where one can be found that is at work."""
+        what = self.left[0]
+        if what == "a node":
+            doomed = self.dice.choice(self.nodes)
+            self.nodes.remove(doomed)
+            self.cluster.remove_node(doomed, allow_graceful=False)
+            self.nodes.append(self.cluster.add_node(num_cpus=2, object_store_memory=STORE))
+        else:
+            victims = [process for node in self.nodes for process in workers_of(node, what)]
+            if not victims:
+                return
+            self.dice.choice(victims).kill()
+        self.left.pop(0)
+        sys.stdout.write(f"killed {what}\n")
+
+
+def run(seed: int, config: AnnotateConfig) -> int:
+    chaos = Chaos(seed)
+    ray.init(address=chaos.cluster.address, log_to_driver=False)
+    codes: list[int] = []
+    job = threading.Thread(target=lambda: codes.append(main(config)), daemon=True)
+    job.start()
+    while job.is_alive() and not any(Path(config.out).glob("windows/*/*/[!.]*.parquet")):
+        time.sleep(0.02)
+    struck = time.monotonic()
+    while job.is_alive() and chaos.left:
+        pause = chaos.dice.uniform(0.2, 2) if len(chaos.left) < 5 else 0
+        while job.is_alive() and time.monotonic() < struck + pause:
+            time.sleep(0.02)
+        before = len(chaos.left)
+        while job.is_alive() and len(chaos.left) == before:
+            chaos.strike()
+            time.sleep(0.005)
+        struck = time.monotonic()
+    job.join()
+    ray.shutdown()
+    chaos.cluster.shutdown()
+    return codes[0]
+
+
+if __name__ == "__main__":
+    sys.exit(run(int(sys.argv[1]), parse(AnnotateConfig, sys.argv[2:])))

@@ -1,0 +1,291 @@
+"""jobs/annotate.py: video files and sentences in, mask tracks out."""
+
+import json
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from annotate_data import damage, moving, write_video
+from jobs.annotate import AnnotateConfig, main
+from jobs.annotate_progress import Progress
+from jobs.runtime import CONFIG, Exit, JobError, parse, read_config
+from pipelines.annotate import Finished
+from pipelines.annotate_join import Joined
+from pipelines.annotate_settings import Settings
+from pipelines.annotate_standing import Standing
+from pipelines.asked import AskedFrames
+from pipelines.exports.reading import iter_predictions
+from pipelines.files import Folder
+from pipelines.join import Rules, joined
+from pipelines.predict_plan import PREDICTIONS, Failure
+from pipelines.predictions import Prediction
+from pipelines.predictor import Predictor
+from pipelines.prepared import QUARANTINE
+from pipelines.records import Expression, Record
+from pipelines.video import windows
+from pipelines.video_list import Video
+from prepared_data import SENTENCES, tiny_checkpoint, tiny_model
+from sgmg.masks import rles_to_masks
+from sgmg.preprocess import resize_frames, resized_size
+from sgmg.tokenizer import Tokenizer
+
+SIDE = 130
+COMMAND = ["--videos", "v", "--checkpoint", "c", "--out", "o"]
+LENGTHS = {"a/clip.mp4": 20, "b/clip.mp4": 3, 'b/it\'s "50%" ünder.mkv': 9}
+"""Videos and their frames: several windows, and less than one."""
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for number, (name, t) in enumerate(LENGTHS.items()):
+        write_video(folder / name, moving(number, t))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+def config_of(videos: Path, checkpoint: Path, out: Path, **settings: Any) -> AnnotateConfig:
+    given = {"short_side": SIDE, "window": 8, "overlap": 2, "min_score": 0.02, "track": False, "text": SENTENCES[:2]}
+    return AnnotateConfig((str(videos),), str(checkpoint), str(out), **{**given, **settings})
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / PREDICTIONS).iterdir())}
+
+
+def quarantine_of(out: Path) -> list[tuple[str, str, str]]:
+    lines = map(json.loads, (out / QUARANTINE).read_text().splitlines())
+    return [(Path(line["video"]).name, line["stage"], line["reason"]) for line in lines]
+
+
+def found_in(out: Path) -> list[Prediction]:
+    return list(iter_predictions(Folder(str(out))))
+
+
+def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> list[Prediction]:
+    """What the model says of a video, without Ray: window by window, then joined."""
+    video = Video(str(path))
+    predictor = Predictor(
+        tiny_model(), Tokenizer.train(SENTENCES), Settings(min_score=min_score).protocol(SIDE), device="cpu"
+    )
+    found = []
+    for window in windows(video, length=8, overlap=2):
+        _, height, width, _ = window.frames.shape
+        record = Record(
+            "videos", "", video.id, width, height, window.names, (b"",) * len(window.names), (), tuple(sentences),
+            video.path, "", width, height, timestamps=tuple(window.timestamps.tolist()),
+        )  # fmt: skip
+        frames = resize_frames(window.frames, *resized_size(height, width, SIDE))
+        found.append(predictor.answer(AskedFrames(record, tuple(range(len(frames))), frames)))
+    (rows,) = joined(found, Rules(min_score, False, ""))
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
+    videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    formats = ("parquet", "youtube-vis", "coco", "png", "davis")
+    config = config_of(videos, checkpoint, tmp_path / "out", formats=formats)
+    assert main(config) == Exit.CLEAN
+    said = capsys.readouterr().out
+    assert "3 videos annotated" in said
+    assert "6 expressions answered" in said
+    assert "32 frames" in said
+
+    found = found_in(tmp_path / "out")
+    paths = {Video(str(videos / name)).id: name for name in LENGTHS}
+    assert Counter(paths[one.video] for one in found) == Counter(dict.fromkeys(LENGTHS, 2))
+    for video, name in paths.items():
+        rows = [one for one in found if one.video == video]
+        wanted = expected(videos / name, [Expression(row.expression, row.text) for row in rows], 0.02)
+        for row, other in zip(rows, wanted, strict=True):
+            assert len(row.frame_names) == LENGTHS[name]
+            assert (row.frame_names, row.source) == (other.frame_names, str(videos / name))
+            assert row.timestamps == pytest.approx([place / 10 for place in range(LENGTHS[name])], abs=1e-3)
+            masks, others = (rles_to_masks(each.queries[0].rle, (40, 56)) for each in (row, other))
+            assert masks.any()
+            assert (masks != others).mean() < 1e-3
+            assert row.queries[0].scores == pytest.approx(other.queries[0].scores, abs=1e-5)
+
+    with zipfile.ZipFile(tmp_path / "out" / "png.zip") as pngs:
+        assert len(pngs.namelist()) == 2 * 32
+    with zipfile.ZipFile(tmp_path / "out" / "davis.zip") as pngs:
+        assert len(pngs.namelist()) == 32
+    tracks = json.loads((tmp_path / "out" / "youtube_vis.json").read_text())
+    assert [len(tracks[key]) for key in ("videos", "categories", "annotations")] == [3, 2, 6]
+    assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == 32
+    saved = read_config(AnnotateConfig, str(tmp_path / "out" / CONFIG))
+    assert saved.made_by is not None
+    assert {one.fingerprint for one in found} == {saved.made_by["fingerprint"]}
+
+    everything = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".parquet", ".zip")]
+    before = {path: path.stat().st_mtime_ns for path in everything}
+    assert main(config) == Exit.CLEAN
+    assert "0 videos annotated" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in everything} == before
+
+    assert main(replace(config, text=SENTENCES)) == Exit.CLEAN
+    assert re.search(r"3 expressions answered, \d of them absent; 6 were answered before", capsys.readouterr().out)
+    old = {path: time for path, time in before.items() if path.suffix == ".parquet"}
+    assert {path: path.stat().st_mtime_ns for path in old} == old
+    assert len(found_in(tmp_path / "out")) == 9
+    with pytest.raises(JobError, match=r"min_score was 0\.02 and is now 0\.5"):
+        main(replace(config, min_score=0.5))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_whatever_cannot_be_used_is_in_quarantine_and_the_rest_is_done(
+    videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "videos"
+    write_video(folder / "good.mp4", moving(0, 5))
+    damage(write_video(folder / "hole.mp4", moving(1, 40), codec="libx264"), frame=15)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "poem.mp4").write_text("Whose woods these are I think I know")
+    table = tmp_path / "asked.csv"
+    long = "a " * 1000
+    table.write_text(
+        "video,expression,id\ngood,the ball,1\ngood,the dog,\nhole,the ball,1\nempty,the ball,1\npoem,the ball,1\n"
+        f"nowhere,the ball,1\ngood,,4\ngood,{long},5\ngood,the ball,6\nclip,the ball,1\n"
+    )
+    config = config_of(folder, checkpoint, tmp_path / "out", text=(), expressions=str(table))
+    config = replace(config, videos=(str(folder), str(videos), str(tmp_path / "missing.mp4")))
+    assert main(config) == Exit.QUARANTINE
+    said = quarantine_of(tmp_path / "out")
+    assert {(name, stage) for name, stage, _ in said} == {
+        ("missing.mp4", "list"), ("nowhere", "list"), ("good", "list"), ("good.mp4", "list"), ("clip", "list"),
+        ("empty.mp4", "decode"), ("poem.mp4", "decode"),
+    }  # fmt: skip
+    reasons = " ".join(reason for _, _, reason in said)
+    for part in ("does not exist", "no such video", "is empty", "has 1999 characters", "there twice", "called so"):
+        assert part in reasons
+    found = found_in(tmp_path / "out")
+    assert [(Path(one.source).name, one.text) for one in found if "good" in one.source] == [
+        ("good.mp4", "the ball"),
+        ("good.mp4", "the dog"),
+    ]
+    (hole,) = (one for one in found if "hole" in one.source)
+    assert hole.frame_names == tuple(f"{place:05d}" for place in [*range(15), *range(24, 40)])
+    assert (hole.status, "of its frames are damaged or gone" in hole.note) == ("partial", True)
+    assert "in quarantine: " in capsys.readouterr().out
+
+    assert main(replace(config, allow_failures=True)) == Exit.CLEAN
+    write_video(folder / "empty.mp4", moving(2, 4))
+    (folder / "poem.mp4").unlink()
+    table.write_text("video,expression,id\ngood,the ball,1\nempty,the ball,1\n")
+    assert main(replace(config, videos=(str(folder),))) == Exit.CLEAN
+    assert quarantine_of(tmp_path / "out") == []
+    assert len(found_in(tmp_path / "out")) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_overlays_are_drawn_once_and_one_whose_video_is_gone_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    paths = [write_video(folder / f"{name}.mp4", moving(number, 5)) for number, name in enumerate("ab")]
+    config = config_of(folder, checkpoint, out, text=SENTENCES[:1], formats=("overlay", "report"))
+    assert main(config) == Exit.CLEAN
+    drawn = {path.stem: path.stat().st_mtime_ns for path in (out / "overlay").glob("*.mp4")}
+    assert drawn.keys() == {Video(str(path)).id for path in paths}
+    assert (out / "report" / "index.html").is_file()
+
+    (out / "overlay" / f"{Video(str(paths[1])).id}.mp4").unlink()
+    paths[1].unlink()
+    assert main(config) == Exit.QUARANTINE
+    assert quarantine_of(out) == [("b.mp4", "overlay", "the file is gone, or was never there")]
+    assert {path.stem: path.stat().st_mtime_ns for path in (out / "overlay").glob("*.mp4")}.items() < drawn.items()
+
+    paths[1].write_bytes(paths[0].read_bytes())
+    assert main(replace(config, text=SENTENCES[:2])) == Exit.CLEAN
+    again = {path.stem: path.stat().st_mtime_ns for path in (out / "overlay").glob("*.mp4")}
+    assert again.keys() == drawn.keys()
+    assert not again.items() & drawn.items()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_the_summary_is_kept_in_mlflow(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    config = config_of(videos / "b", checkpoint, tmp_path / "out", storage=str(tmp_path / "runs"), track=True)
+    assert main(config) == Exit.CLEAN
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("annotate")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert (run.data.metrics["videos"], run.data.metrics["frames"]) == (2, 12)
+    assert run.data.metrics["hours_of_video_per_hour"] > 0
+    assert run.data.params["min_score"] == "0.02"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_no_window_crosses_a_cut(checkpoint: Path, tmp_path: Path) -> None:
+    dark, light = next(moving(0, 1)) // 4, 200 + next(moving(9, 1)) // 8
+    write_video(tmp_path / "videos" / "cut.mp4", [dark] * 12 + [light] * 12)
+    whole = config_of(tmp_path / "videos", checkpoint, tmp_path / "whole", text=SENTENCES[:1], window=24)
+    assert main(whole) == Exit.CLEAN
+    assert main(replace(whole, out=str(tmp_path / "shots"), shots=True)) == Exit.CLEAN
+    assert main(replace(whole, out=str(tmp_path / "halves"), window=12, overlap=0)) == Exit.CLEAN
+    one, shots, halves = (found_in(tmp_path / name)[0].queries[0].scores for name in ("whole", "shots", "halves"))
+    assert shots == halves
+    assert shots != one
+
+
+def test_the_command_line_is_understood() -> None:
+    flags = ["--text", "a dog", "the cat", "--formats", "parquet", "overlay", "--fps", "6", "--actors", "2:8"]
+    config = parse(AnnotateConfig, [*COMMAND, *flags, "--shots"])
+    assert (config.videos, config.text, config.formats) == (("v",), ("a dog", "the cat"), ("parquet", "overlay"))
+    assert config.settings == Settings(fps=6, shots=True)
+    independent = parse(AnnotateConfig, [*COMMAND, "--expressions", "e.csv", "--independent-windows"])
+    assert (independent.settings.overlap, independent.settings.independent) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"text": ()}, "either --expressions"),
+        ({"expressions": "e.csv"}, "either --expressions"),
+        ({"videos": ()}, "--videos"),
+        ({"actors": "3:2"}, "--actors '3:2'"),
+        ({"fps": -1.0}, "--fps -1"),
+        ({"min_score": 2.0}, "--min-score 2"),
+        ({"window": 4, "overlap": 4}, "--overlap 4"),
+        ({"time_limit": 0.0}, "--time-limit 0"),
+        ({"short_side": 0}, "--short-side 0"),
+        ({"cpus_per_actor": -1.0}, "--cpus-per-actor -1"),
+    ],
+)
+def test_what_does_not_go_together_is_said(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        AnnotateConfig(**{"videos": ("v",), "checkpoint": "c", "out": "o", "text": ("a",), **wrong})
+
+
+def test_progress_counts_videos_sentences_and_hours() -> None:
+    progress = Progress(videos=2)
+    progress.count({"news": "window", "frames": 36, "waited": 1.0, "busy": 3.0, "died": 1})
+    progress.count(Finished("v", Joined(frames=36, sentences=3, absent=1, note="")))
+    progress.count(Standing(Video("/v.mp4"), seconds=7200, frames=36, answered=True, partial=True))
+    progress.count(Standing(Video("/w.mp4"), failures=[Failure("/w.mp4", "decode", "gone")], kept=2))
+    assert str(progress).startswith("2/2 videos, 1 windows, ")
+    assert "waiting for data 25%, 1 videos with failures, 1 failed actors" in str(progress)
+    said = progress.summary()
+    assert "1 videos annotated, 1 had nothing left to do or failed; 1 are partial" in said
+    assert "3 expressions answered, 1 of them absent; 2 were answered before" in said
+    assert "36 frames, 2 hours of video in" in said
+    metrics = {one.key: one.value for one in progress.metrics([Failure("/w.mp4", "decode", "gone")])}
+    assert (metrics["videos"], metrics["hours_of_video"], metrics["failures_decode"]) == (1, 2, 1)
+    assert list(progress.shown([])) == []

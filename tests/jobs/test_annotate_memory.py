@@ -1,0 +1,56 @@
+"""A long video takes the memory of a short one, in every process of the job, and a small object store is enough."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotate_data import moving, write_video
+from pipelines.exports.reading import iter_predictions
+from pipelines.files import Folder
+from prepared_data import SENTENCES, tiny_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+WINDOW = 24
+SHORT, LONG = 4 * WINDOW, 60 * WINDOW
+SIZE = (360, 640)
+"""Pixels: all frames of the long video are 1 GB, those of a window 17 MB."""
+GROWTH = 60
+"""MiB that a process may differ between two runs."""
+
+
+def peaks_of(folder: Path, frames: int) -> tuple[Any, int]:
+    """MiB by kind of process, and how many frames were annotated."""
+    some = list(moving(0, 40, *SIZE))
+    every = list(chain.from_iterable(repeat(some, -(-frames // len(some)))))[:frames]
+    video = write_video(folder / f"{frames}.mp4", every)
+    out = folder / f"out-{frames}"
+    flags = ["--videos", str(video), "--text", SENTENCES[0], "--checkpoint", str(folder / "checkpoint")]
+    flags += ["--out", str(out), "--short-side", "64", "--window", str(WINDOW), "--no-track", "--min-score", "0.02"]
+    ran = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("annotate_in_little_memory.py")), *flags],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (row,) = iter_predictions(Folder(str(out)))
+    return json.loads(ran.stdout.splitlines()[-1])["peaks"], len(row.frame_names)
+
+
+@pytest.mark.slow
+def test_a_long_video_takes_the_memory_of_a_short_one(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "checkpoint")
+    few, frames = peaks_of(tmp_path, SHORT)
+    assert frames == SHORT
+    many, frames = peaks_of(tmp_path, LONG)
+    assert frames == LONG
+    assert {"driver", "MapBatches(Decode", "MapBatches(Annotate)", "pipelines.video_child"} <= few.keys() & many.keys()
+    grown = {kind: many[kind] - few[kind] for kind in few.keys() & many.keys()}
+    assert all(growth < GROWTH for growth in grown.values()), (few, many)

@@ -1,0 +1,132 @@
+"""The demo with next to nothing to learn from: every step is a real job, and what it promises to leave is there."""
+
+import json
+import re
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from training_runs import run_job
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
+
+LITTLE = ("--pretrain-steps", "2", "--finetune-steps", "2", "--workers", "1")
+DRAWN = ("--images", "8", "--videos", "3", "--valid-videos", "2")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A demo that ended: its exit code, what it printed, and its folder of results."""
+
+    code: int
+    text: str
+    out: Path
+
+    @property
+    def result(self) -> dict[str, float]:
+        """The line for programs."""
+        (line,) = re.findall(r"^RESULT (.*)$", self.text, flags=re.MULTILINE)
+        return {name: float(value) for name, value in (word.split("=") for word in line.split())}
+
+
+def shown(storage: Path, *flags: str) -> Shown:
+    log = storage.with_name(f"log {len(list(storage.parent.glob('log *')))}")
+    code, text = run_job("demo", ["--storage", str(storage), *LITTLE, *flags], log)
+    return Shown(code, text, storage / "demo")
+
+
+def assert_is_whole(demo: Shown, scored: str, raw: Path) -> None:
+    """Figures, pictures and the zip are there and agree."""
+    result = demo.result
+    assert set(result) == {"J&F", "mean_box", "whole_frame"}
+    assert json.loads((demo.out / "results.json").read_text()) == pytest.approx(result, abs=1e-4)
+    scores = json.loads((demo.out / scored / "scores" / "scores.json").read_text())
+    assert scores["figures"]["J&F"] == pytest.approx(result["J&F"], abs=1e-4)
+    for name, figure in zip(("SgMg tiny", "the whole frame"), (result["J&F"], result["whole_frame"]), strict=True):
+        assert re.search(rf"^{name} +J&F +{100 * figure:.1f}$", demo.text, flags=re.MULTILINE)
+    # It has learned nothing to speak of, and says so where that shows.
+    better = result["J&F"] > max(result["mean_box"], result["whole_frame"])
+    assert demo.code == (0 if better else 1), demo.text
+    assert better or "error: The model is no better than a baseline" in demo.text
+
+    pictures = demo.out / scored / "scores" / "pictures"
+    assert sorted(path.name for path in pictures.iterdir()) == sorted(scores["pictures"])
+    best = [name for name in scores["pictures"] if name.startswith("best-")]
+    with Image.open(demo.out / "demo.png") as picture, Image.open(pictures / min(best)) as first:
+        assert np.array_equal(np.asarray(picture)[: first.height, : first.width], np.asarray(first.convert("RGB")))
+    submission = demo.out / "ref-youtube-vos.zip"
+    assert sorted(zipfile.ZipFile(submission).namelist()) == sorted(entries_of(raw))
+    for path in (submission, pictures, demo.out / "demo.png"):
+        assert re.search(rf"^\w+ +{re.escape(str(path))}$", demo.text, flags=re.MULTILINE)
+    assert f"make ui STORAGE={demo.out.parent}" in demo.text
+
+
+def entries_of(raw: Path) -> set[str]:
+    """What the server asks for."""
+    valid, test = (
+        json.loads((raw / "meta_expressions" / split / "meta_expressions.json").read_text())["videos"]
+        for split in ("valid", "test")
+    )
+    return {
+        f"Annotations/{video}/{expression}/{frame}.png"
+        for video in valid.keys() - test.keys()
+        for expression in valid[video]["expressions"]
+        for frame in valid[video]["frames"]
+    }
+
+
+def two_to_learn_from(kit: Path, raw: Path) -> Path:
+    """The real folder with two of its training videos, lest it takes minutes to ask about them all."""
+    shutil.copytree(kit / "meta_expressions", raw / "meta_expressions")
+    for split in ("train", "valid"):
+        (raw / split).symlink_to(kit / split)
+    file = raw / "meta_expressions" / "train" / "meta_expressions.json"
+    listed = json.loads(file.read_text())["videos"]
+    short = sorted(listed, key=lambda video: len(listed[video]["frames"]))[:2]
+    file.write_text(json.dumps({"videos": {video: listed[video] for video in short}}))
+    return raw
+
+
+def made(storage: Path) -> dict[Path, int]:
+    """What takes long to make, and when it was: prepared data, checkpoints, predictions."""
+    files = [*storage.rglob("*.parquet"), *storage.rglob("*.safetensors"), *storage.rglob("*.jpg")]
+    return {path: path.stat().st_mtime_ns for path in files if "scores" not in path.parts}
+
+
+def runs(storage: Path) -> dict[str, list[Any]]:
+    """Those in MLflow, by experiment."""
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    return {one.name: client.search_runs([one.experiment_id]) for one in client.search_experiments()}
+
+
+def test_a_made_up_dataset_goes_all_the_way_and_the_second_time_what_is_done_is_reused(tmp_path: Path) -> None:
+    storage = tmp_path / "my runs"  # a blank in a path is nothing odd
+    first = shown(storage, *DRAWN)
+    assert_is_whole(first, "valid", storage / "demo" / "raw" / "ytvos_root")
+    tracked = runs(storage)
+    assert [len(tracked[name]) for name in ("pretrain", "finetune", "evaluate")] == [1, 1, 1]
+    assert tracked["evaluate"][0].data.metrics["ref-youtube-vos_valid/J_and_F"] == pytest.approx(
+        first.result["J&F"], abs=1e-4
+    )
+    before = made(storage)
+    assert len(before) > 20
+
+    second = shown(storage, *DRAWN)
+    assert_is_whole(second, "valid", storage / "demo" / "raw" / "ytvos_root")
+    assert second.result == first.result
+    assert made(storage) == before
+    assert {name: len(some) for name, some in runs(storage).items()} == {
+        name: len(some) for name, some in tracked.items()
+    }
+
+
+def test_a_real_dataset_goes_all_the_way(data_kit: Path, tmp_path: Path) -> None:
+    raw = two_to_learn_from(data_kit / "refytvos", tmp_path / "raw")
+    assert_is_whole(shown(tmp_path / "runs", "--data", str(raw)), "train", raw)
