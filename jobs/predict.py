@@ -9,30 +9,23 @@ all is there; 3: finished, but something is in quarantine; 1: failed.
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
-import ray
 import tyro
 from ray.exceptions import RayError
 
-from jobs.checkpoint_source import local_checkpoint
+from jobs._recipe import actor_range, claim, gpus_per_actor, innermost, recipe_of
 from jobs.predict_progress import Progress
-from jobs.runtime import CONFIG, Exit, JobError, durable_folder, run, start_ray, write_config
+from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
 from pipelines.benchmarks import protocol_of
 from pipelines.files import Folder
 from pipelines.predict import Resources, predicted
 from pipelines.predict_plan import Failure, Part, left_to_do, plan, write_quarantine
-from pipelines.predict_recipe import Recipe, checkpoint_sha256
+from pipelines.predict_recipe import Recipe
 from pipelines.prepared import QUARANTINE, Manifest, read_manifest
-from sgmg.checkpoints import TOKENIZER, load
-from sgmg.pretrained import ROBERTA
 from sgmg.segmenter import Precision
-from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +75,7 @@ class PredictConfig:
         Raises:
             ValueError: one is out of range.
         """
-        _ = self.actor_range
+        actor_range(self.actors)
         for name in ("short_side", "window", "num_cpus", "threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value} is too small. Choose at least 1.")
@@ -90,32 +83,17 @@ class PredictConfig:
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ValueError(f"--{name.replace('_', '-')} {value} is less than nothing. Choose 0 or more.")
 
-    @property
-    def actor_range(self) -> tuple[int, int]:
-        """Fewest and most predictors.
-
-        Raises:
-            ValueError: `actors` is not MIN:MAX.
-        """
-        least, _, most = self.actors.partition(":")
-        if not (least.isdecimal() and (most or least).isdecimal()) or not 1 <= int(least) <= int(most or least):
-            raise ValueError(f"--actors {self.actors!r} is not MIN:MAX with 1 <= MIN <= MAX, for instance 1:4.")
-        return int(least), int(most or least)
-
 
 def main(config: PredictConfig) -> Exit:
     """Predicts what is not there yet, and says what came of it."""
     data, out = durable_folder(config.data, "--data"), durable_folder(config.out, "--out")
     manifest = read_manifest(data)
-    checkpoint = local_checkpoint(config.checkpoint, config.storage)
-    # A damaged one is said in a sentence here; in every predictor it would be a traceback of Ray's.
-    load(checkpoint)
     start_ray(config.num_cpus)
-    gpus = _gpus_per_actor(config)
-    recipe = _recipe(config, manifest, checkpoint, gpu=gpus > 0)
-    resources = Resources(config.actor_range, gpus, config.cpus_per_actor, config.cpus_per_decode)
+    gpus = gpus_per_actor(config.gpus_per_actor)
+    recipe = _recipe(config, manifest, gpu=gpus > 0)
+    resources = Resources(actor_range(config.actors), gpus, config.cpus_per_actor, config.cpus_per_decode)
     made_by = _made_by(manifest, recipe)
-    _claim(out, made_by)
+    claim(out, made_by)
     try:
         write_config(out, replace(config, made_by=made_by))
     except OSError as error:
@@ -131,7 +109,7 @@ def main(config: PredictConfig) -> Exit:
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
         raise JobError(
-            f"{progress.units} of {left} units are done and stay, then: {_innermost(error)}\n"
+            f"{progress.units} of {left} units are done and stay, then: {innermost(error)}\n"
             f"Run the same command again to go on."
         ) from error
     failures = write_quarantine(out)
@@ -139,38 +117,17 @@ def main(config: PredictConfig) -> Exit:
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
-def _recipe(config: PredictConfig, manifest: Manifest, path: Path, gpu: bool) -> Recipe:
-    elsewhere = "://" in config.checkpoint or config.checkpoint.startswith(("mlflow:", "models:"))
-    if elsewhere:
-        storage = durable_folder(config.storage, "--storage").uri
-        checkpoint = partial(local_checkpoint, config.checkpoint, storage)
-    else:
-        checkpoint = partial(Path, path)
-    return Recipe(
-        checkpoint=checkpoint,
-        checkpoint_sha256=checkpoint_sha256(path),
-        tokenizer=_tokenizer(config, path).to_json(),
-        protocol=protocol_of(manifest.dataset, config.short_side, config.window),
-        precision=config.precision or ("bfloat16" if gpu else "float32"),
+def _recipe(config: PredictConfig, manifest: Manifest, gpu: bool) -> Recipe:
+    return recipe_of(
+        config.checkpoint,
+        config.storage,
+        config.tokenizer,
+        protocol_of(manifest.dataset, config.short_side, config.window),
+        precision=config.precision,
         compile=config.compile,
         threads=config.threads,
         gpu=gpu,
     )
-
-
-def _tokenizer(config: PredictConfig, checkpoint: Path) -> Tokenizer:
-    if config.tokenizer is None and (checkpoint / TOKENIZER).is_file():
-        return Tokenizer.from_folder(checkpoint)
-    return Tokenizer.from_pretrained(config.tokenizer or ROBERTA)
-
-
-def _gpus_per_actor(config: PredictConfig) -> float:
-    there = ray.cluster_resources().get("GPU", 0)
-    if config.gpus_per_actor is None:
-        return 0.5 if there else 0.0
-    if config.gpus_per_actor > 0 and not there:
-        _log.warning("--gpus-per-actor %s, but the cluster has no GPU yet: waiting for one.", config.gpus_per_actor)
-    return config.gpus_per_actor
 
 
 def _made_by(manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
@@ -183,41 +140,6 @@ def _made_by(manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
         **recipe.made_by(),
         "fingerprint": recipe.fingerprint(),
     }
-
-
-def _claim(out: Folder, made_by: Mapping[str, Any]) -> None:
-    """Makes sure that what is in the folder was made by the same.
-
-    Raises:
-        JobError: it was not; the message names the difference.
-    """
-    if not out.has(CONFIG):
-        return
-    try:
-        there = json.loads(out.read(CONFIG))["made_by"]
-        names = dict.fromkeys([*there, *made_by])
-        differences = [
-            f"{name} was {there.get(name)!r} and is now {made_by.get(name)!r}"
-            for name in names
-            if there.get(name) != made_by.get(name) and name != "fingerprint"
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JobError(
-            f"{out.path(CONFIG)} was written by something else ({error!r}). Choose another --out."
-        ) from error
-    if differences:
-        raise JobError(
-            f"{out.path()} holds predictions made otherwise: {'; '.join(differences)}. Choose another --out, or give "
-            f"the same."
-        )
-
-
-def _innermost(error: RayError) -> str:
-    """What went wrong in a worker, without the way Ray's message took to say it."""
-    text = str(error).strip()
-    # Behind the last traceback, the error itself stands at the beginning of a line.
-    found = re.search(r'  File ".*^(?:[\w.]*\.)?(\w+: .*)', text, flags=re.MULTILINE | re.DOTALL)
-    return found[1] if found else text
 
 
 def _units(parts: Iterable[Part]) -> int:

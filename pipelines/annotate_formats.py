@@ -88,6 +88,7 @@ def _write_file(out: Folder, name: FormatName, digest: str) -> None:
 
 def _overlays(out: Folder, results: dict[str, list[str]], time_limit: float) -> Iterator[str]:
     """An overlay a video, as many at once as there are cores."""
+    out.remove_unfinished(FILES["overlay"])
     most = max(1, int(_AT_ONCE * ray.cluster_resources().get("CPU", 1)))
     task = ray.remote(num_cpus=_CPUS, max_retries=-1)(write_one_overlay)
     running: list[ray.ObjectRef] = []

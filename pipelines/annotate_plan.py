@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from pipelines.annotate_files import BATCH, DONE, PLANS, WINDOWS, Batch, batch_o
 from pipelines.annotate_parcels import NEWS, parcel, segment_parcel
 from pipelines.annotate_settings import WINDOWS_EACH, Settings
 from pipelines.expressions_file import Sentence
-from pipelines.files import UNFINISHED, Folder, safe_name
+from pipelines.files import UNFINISHED, Folder
 from pipelines.predict_plan import PREDICTIONS
 from pipelines.problems import BadItem
 from pipelines.video_list import Video
@@ -137,7 +136,7 @@ class Plan:
         )
         for part in todo:
             about = {"batches": plain, "there": [sorted(_numbers(names)) for names in there]}
-            yield segment_parcel(part, {**about, "numbered": _numbered(timeline)})
+            yield segment_parcel(part, {**about, "numbered": timeline.numbered})
 
     def _done(self, asked: Asked, fingerprint: str) -> tuple[set[str], list[str]]:
         """Ids that were answered of the video as it is, and what is wrong with the question; what is stale, goes."""
@@ -203,17 +202,6 @@ def _windows(out: Folder, batches: Sequence[Batch], there: Sequence[set[str]], n
         if not set(windows) <= _numbers(names):
             return None
     return windows
-
-
-def _numbered(timeline: Timeline) -> bool:
-    """Whether frames are called by number: those of files, and images whose names are odd or there twice."""
-    if not isinstance(timeline.keys, tuple):
-        return True
-    stems = [PurePosixPath(key).stem for key in timeline.keys]
-    try:
-        return len({safe_name(stem) for stem in stems}) < len(stems)
-    except ValueError:
-        return True
 
 
 def _seconds(timeline: Timeline) -> float:

@@ -1,5 +1,6 @@
 """Masks drawn on frames, for people: a colour an expression, the truth as an outline, sentences below the picture."""
 
+import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -22,18 +23,24 @@ COLOURS: tuple[Colour, ...] = (
     (255, 105, 180),
     (141, 110, 99),
 )
-"""Red, green, blue from 0 to 255, told apart beside one another; the ninth expression begins again."""
+"""Red, green, blue from 0 to 255, told apart beside one another; `colour_of` has more."""
 
 TRUTH_COLOUR: Colour = (255, 255, 255)
 """Of the outline of a true mask."""
 
 _TINT = 0.5
+_GOLDEN = (3 - 5**0.5) / 2  # of a full circle
 _PAPER, _INK = (24, 24, 24), (240, 240, 240)
 
 
 def colour_of(number: int) -> Colour:
-    """The colour of an expression, by its place among those that are drawn together."""
-    return COLOURS[number % len(COLOURS)]
+    """The colour of an expression, by its place among those that are drawn together; no two are the same."""
+    if number < len(COLOURS):
+        return COLOURS[number]
+    # Steps of the golden angle never come back to a hue, and two in a row are far apart.
+    hue = number * _GOLDEN % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + 0.4 * (number % 2), 0.65 + 0.3 * (number % 3) / 2)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_masks(

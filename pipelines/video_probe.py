@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import PurePosixPath
 
 import av
 import numpy as np
@@ -18,6 +19,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from jaxtyping import Float, Int
 
+from pipelines.files import safe_name
 from pipelines.problems import BadItem
 from pipelines.video_list import Video, located
 from pipelines.video_pixels import orientation_of, square_size
@@ -81,6 +83,17 @@ class Timeline:
     counted: bool = False
     cuts: tuple[int, ...] = ()
     note: str = ""
+
+    @property
+    def numbered(self) -> bool:
+        """Whether frames are called by their place: those of files, and images whose names are odd or there twice."""
+        if not isinstance(self.keys, tuple):
+            return True
+        stems = [PurePosixPath(key).stem for key in self.keys]
+        try:
+            return len({safe_name(stem) for stem in stems}) < len(stems)
+        except ValueError:
+            return True
 
 
 @contextmanager

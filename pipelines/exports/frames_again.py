@@ -37,7 +37,11 @@ class FramesAgain:
         self._decoder, self._video = decoder, video
         self._timeline = decoder.timeline(video)
         keys = self._timeline.keys
-        self._places = {PurePosixPath(key).stem: at for at, key in enumerate(keys)} if isinstance(keys, tuple) else {}
+        self._places = (
+            {PurePosixPath(key).stem: at for at, key in enumerate(keys)}
+            if isinstance(keys, tuple) and not self._timeline.numbered
+            else {}
+        )
         # A video that can only be read from its start is read once, not from there for every call.
         self._running = self._decoded(range(len(keys))) if self._timeline.counted else None
 

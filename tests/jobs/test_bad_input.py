@@ -14,9 +14,9 @@ import pytest
 from ray.exceptions import RayError
 
 from jobs import evaluate, predict, submit
+from jobs._recipe import innermost
 from jobs.evaluate import EvaluateConfig
 from jobs.predict import PredictConfig
-from jobs.predict import _innermost as innermost
 from jobs.runtime import Exit, run
 from jobs.submit import SubmitConfig
 from pipelines.exports.reading import PREDICTIONS

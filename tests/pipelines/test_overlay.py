@@ -18,7 +18,7 @@ def test_each_expression_has_its_own_colour() -> None:
     assert drawn[40, 60].tolist() == [(100 + one) // 2 for one in COLOURS[1]]
     assert drawn[5, 5].tolist() == list(COLOURS[0])
     assert drawn[50, 10].tolist() == [100, 100, 100]
-    assert len(set(COLOURS)) == len(COLOURS)
+    assert len({colour_of(number) for number in range(1000)}) == 1000
 
 
 def test_the_truth_is_an_outline_and_the_frame_is_left_alone() -> None:

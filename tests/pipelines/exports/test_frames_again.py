@@ -40,6 +40,15 @@ def test_images_are_read_by_their_names(tmp_path: Path) -> None:
     assert [(again.name, int(again.image.mean())) for again in found] == [("frame_2", 8), ("frame_10", 40)]
 
 
+def test_images_of_names_that_are_there_twice_are_read_by_number(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    for name, image in zip(("a.jpg", "a.png", "b.png"), steps(3), strict=True):
+        cv2.imwrite(str(tmp_path / "f" / name), image)
+    with VideoDecoder() as decoder, FramesAgain(decoder, source_of(str(tmp_path / "f"))) as frames:
+        found = list(frames.read(["00001", "00002"]))
+    assert [(again.name, int(again.image.mean())) for again in found] == [("00001", 4), ("00002", 8)]
+
+
 @pytest.mark.parametrize("name", ["00012", "twelve"])
 def test_a_frame_that_is_no_more_is_named(name: str, make_video: Writer) -> None:
     video = Video(str(make_video("a.mp4", steps(12))))

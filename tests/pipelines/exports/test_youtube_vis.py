@@ -42,7 +42,7 @@ def test_tracks_have_the_schema_of_youtube_vis(
         (1, 9, 6, 3),
         (2, 5, 4, 2),
     ]
-    assert content["videos"][1]["file_names"] == ["b/00000", "b/00005"]
+    assert content["videos"][1]["file_names"] == ["b/00000.jpg", "b/00005.jpg"]
     assert [(one["id"], one["video_id"], one["category_id"]) for one in content["annotations"]] == [
         (1, 1, 1),
         (2, 1, 2),
@@ -76,7 +76,7 @@ def test_segments_of_a_long_video_are_one_track(predict: Any, save: Any, blobs: 
     predictions = read_predictions(save({"1.parquet": rows[1:], "2.parquet": rows[:1]}))
     assert write_youtube_vis(predictions, Folder(str(tmp_path)), "a.json") == 1
     content = json.loads((tmp_path / "a.json").read_text())
-    assert content["videos"][0]["file_names"] == [f"v/{number}" for number in range(5)]
+    assert content["videos"][0]["file_names"] == [f"v/{number}.jpg" for number in range(5)]
     found = np.stack([coco_mask.decode(mask) for mask in content["annotations"][0]["segmentations"]])
     np.testing.assert_array_equal(found, masks)
 
@@ -91,7 +91,7 @@ def test_expressions_asked_at_different_frames_share_a_time_line(
     ]
     write_youtube_vis(read_predictions(save({"v.parquet": rows})), Folder(str(tmp_path)), "a.json")
     content = json.loads((tmp_path / "a.json").read_text())
-    assert content["videos"][0]["file_names"] == ["v/00011", "v/00022", "v/00033"]
+    assert content["videos"][0]["file_names"] == ["v/00011.jpg", "v/00022.jpg", "v/00033.jpg"]
     shown = [[mask is not None for mask in one["segmentations"]] for one in content["annotations"]]
     assert shown == [[True, False, True], [False, True, False]]
 
@@ -104,13 +104,13 @@ def test_frames_load_as_a_coco_dataset(
     with contextlib.redirect_stdout(io.StringIO()):
         content = COCO(str(tmp_path / "a.json"))
     assert [image["file_name"] for image in content.loadImgs(content.getImgIds())] == [
-        "a/00000",
-        "a/00005",
-        "a/00010",
-        "b/00000",
-        "b/00005",
+        "a/00000.jpg",
+        "a/00005.jpg",
+        "a/00010.jpg",
+        "b/00000.jpg",
+        "b/00005.jpg",
     ]
-    (image,) = [image for image in content.imgs.values() if image["file_name"] == "a/00010"]
+    (image,) = [image for image in content.imgs.values() if image["file_name"] == "a/00010.jpg"]
     first, second = content.loadAnns(content.getAnnIds(imgIds=[image["id"]]))
     np.testing.assert_array_equal(content.annToMask(first), masks["a", "0"][2])
     np.testing.assert_array_equal(content.annToMask(second), masks["a", "1"][2])
