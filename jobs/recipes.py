@@ -213,7 +213,7 @@ FINETUNE: dict[str, TrainConfig] = {
     # At the rates of pre-training it forgets what words mean before it learns to follow.
     "tiny": replace(
         _FINETUNE, recipe="tiny", frames=3, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4,
-        **_SMALL | {"rate": 3e-4, "backbone_rate": 3e-4, "text_rate": 1e-4},
+        **_SMALL | {"rate": 3e-4, "backbone_rate": 3e-4, "text_rate": 3e-4},
     ),
 }  # fmt: skip
 """Recipes of jobs/finetune_ytvos.py. Published runs used 2 GPUs: --global-batch 2."""

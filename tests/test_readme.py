@@ -16,8 +16,10 @@ from jobs.annotate import AnnotateConfig
 from jobs.evaluate import EvaluateConfig
 from jobs.predict import PredictConfig
 from jobs.prepare import PrepareConfig
+from jobs.publish import PublishConfig
 from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
 from jobs.submit import SubmitConfig
+from sgmg import Segmenter
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 CONFIGS: dict[str, tuple[Any, Any]] = {
@@ -29,6 +31,7 @@ CONFIGS: dict[str, tuple[Any, Any]] = {
     "submit": (SubmitConfig, None),
     "evaluate": (EvaluateConfig, None),
     "annotate": (AnnotateConfig, None),
+    "publish": (PublishConfig, None),
 }
 KIT = {"coco": "refcoco", "rvos": "refytvos", "refdavis": "refdavis", "a2d": "a2d"}
 """Where the samples of README's raw folders lie in the data kit."""
@@ -68,7 +71,12 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize(("job", "words"), COMMANDS, ids=[f"{job} {words[:40]}" for job, words in COMMANDS])
 def test_every_command_is_understood_by_its_job(job: str, words: str) -> None:
     config, recipes = CONFIGS[Path(job).stem]
-    runtime.parse(config, shlex.split(words.replace("\\\n", " ")), recipes=recipes)
+    runtime.parse(config, words_of(words), recipes=recipes)
+
+
+def words_of(command: str) -> list[str]:
+    """Those of a command over several lines, without its comment."""
+    return shlex.split(command.replace("\\\n", " "), comments=True)
 
 
 def test_every_make_target_it_names_exists() -> None:
@@ -93,7 +101,7 @@ def test_every_command_does_what_it_says_in_the_order_they_are_read(
     _write_mine(tmp_path / "mine")
     for job, words in COMMANDS:
         name = Path(job).stem
-        line = words.replace("\\\n", " ")
+        line = shlex.join(words_of(words))
         for pattern, small in SMALL:
             line = re.sub(pattern, small, line)
         for raw, folder in KIT.items():
@@ -103,6 +111,7 @@ def test_every_command_does_what_it_says_in_the_order_they_are_read(
         assert importlib.import_module(f"jobs.{name}").main(parsed) is runtime.Exit.CLEAN, f"{job} {line}"
     assert (tmp_path / "out" / "ytvos.zip").is_file()
     assert (tmp_path / "out" / "corpus" / "report" / "index.html").is_file()
+    assert Segmenter.from_pretrained(tmp_path / "out" / "hub").notes["licence"] == "cc-by-nc-4.0"
 
 
 def _bytes_of_a_video(file: Path) -> tuple[bool, int]:
