@@ -1,20 +1,23 @@
-"""What jobs that run a checkpoint share: which one, on how many GPUs, and whose results are in a folder."""
+"""What jobs that run a checkpoint share: their flags, the recipe of predictors, and whose results are in a folder."""
 
 import json
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import ray
+import tyro
 from ray.exceptions import RayError
 
 from jobs.checkpoint_source import local_checkpoint
 from jobs.runtime import CONFIG, JobError, durable_folder
 from pipelines.benchmarks import Protocol
 from pipelines.files import Folder
+from pipelines.predict import Resources
 from pipelines.predict_recipe import Recipe, checkpoint_sha256
 from sgmg.checkpoints import TOKENIZER, load
 from sgmg.pretrained import ROBERTA
@@ -24,17 +27,63 @@ from sgmg.tokenizer import Tokenizer
 _log = logging.getLogger(__name__)
 
 
-def recipe_of(
-    checkpoint: str,
-    storage: str,
-    tokenizer: str | None,
-    protocol: Protocol,
-    *,
-    precision: Precision | None,
-    compile: bool,
-    threads: int,
-    gpu: bool,
-) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class PredictorConfig:
+    """How predictors compute, and how much of the machine each has: what both jobs that run them let people say."""
+
+    tokenizer: str | None = None
+    """Folder or name, where the checkpoint brings none. By default roberta-base, from the Hugging Face cache."""
+    actors: str = "1:2"
+    """Predictors, MIN:MAX, each with the whole model; as many as have work and find room."""
+    gpus_per_actor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
+    """GPUs of each. By default 0.5 (two share one, so that it never waits), and 0 where the cluster has none."""
+    cpus_per_actor: float = 0.5
+    """Logical cores of each."""
+    cpus_per_decode: float = 0.5
+    """Logical cores of each task that reads and decodes frames."""
+    threads: int = 1
+    """Threads of torch in each predictor on a CPU. Another number rounds differently, so it counts as a setting."""
+    precision: Precision | None = None
+    """Of the matrix products. By default bfloat16 on a GPU, float32 on a CPU."""
+    compile: bool = False
+    """Compile the transformer first: minutes at the start of every predictor, for long runs on a GPU."""
+    num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
+    """Logical cores of a local Ray. By default as many as there are, and at least 4."""
+    allow_failures: bool = False
+    """Exit code 0 also where something is in quarantine."""
+    made_by: Annotated[Mapping[str, Any] | None, tyro.conf.Suppress] = None
+    """Filled in by the job: what the predictions were made by, with its fingerprint."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            ValueError: one is out of range.
+        """
+        actor_range(self.actors)
+        self.check_counts("num_cpus", "threads")
+        for name in ("gpus_per_actor", "cpus_per_actor", "cpus_per_decode"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ValueError(f"--{name.replace('_', '-')} {value} is less than nothing. Choose 0 or more.")
+
+    def check_counts(self, *names: str) -> None:
+        """Refuses values under 1.
+
+        Raises:
+            ValueError: one is; the message names it.
+        """
+        for name in names:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {value} is too small. Choose at least 1.")
+
+    def resources(self) -> Resources:
+        """Those of the stream of predictors; Ray runs."""
+        return Resources(
+            actor_range(self.actors), gpus_per_actor(self.gpus_per_actor), self.cpus_per_actor, self.cpus_per_decode
+        )
+
+
+def recipe_of(checkpoint: str, storage: str, config: PredictorConfig, protocol: Protocol, *, gpu: bool) -> Recipe:
     """The recipe of a checkpoint, wherever it is: fetched here, and again by every node that needs it.
 
     Raises:
@@ -52,11 +101,11 @@ def recipe_of(
     return Recipe(
         checkpoint=found,
         checkpoint_sha256=checkpoint_sha256(path),
-        tokenizer=_tokenizer(tokenizer, path).to_json(),
+        tokenizer=_tokenizer(config.tokenizer, path).to_json(),
         protocol=protocol,
-        precision=precision or ("bfloat16" if gpu else "float32"),
-        compile=compile,
-        threads=threads,
+        precision=config.precision or ("bfloat16" if gpu else "float32"),
+        compile=config.compile,
+        threads=config.threads,
         gpu=gpu,
     )
 

@@ -9,7 +9,7 @@ what is there. Exit code 0: all is there; 3: finished, but something is in quara
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import tyro
 from ray.exceptions import RayError
 
-from jobs._recipe import actor_range, claim, gpus_per_actor, innermost, recipe_of
+from jobs._recipe import PredictorConfig, claim, innermost, recipe_of
 from jobs.annotate_progress import Progress
 from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
 from jobs.tracking import RunHandle, open_run, within
@@ -27,21 +27,19 @@ from pipelines.annotate_formats import FormatName, write_formats, write_page
 from pipelines.annotate_plan import Asked
 from pipelines.annotate_settings import DATASET, Settings
 from pipelines.files import Folder
-from pipelines.predict import Resources
 from pipelines.predict_plan import Failure, write_quarantine
 from pipelines.predict_recipe import Recipe
 from pipelines.prepared import QUARANTINE
 from pipelines.video import TIME_LIMIT
 from pipelines.video_plan import LENGTH, OVERLAP
-from sgmg.segmenter import Precision
 from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class AnnotateConfig:
-    """Which videos, what to look for, and with how much of the machine."""
+class _Wanted:
+    """Which videos, and what to look for."""
 
     videos: tuple[str, ...]
     """Files, folders, globs ('raw/**/*.mp4') or .txt lists of them, local or s3://…, gs://…: mp4, mov, mkv, webm, avi,
@@ -77,28 +75,11 @@ class AnnotateConfig:
     """Folder of the training's results: where mlflow:… and models:/… are looked up, and MLflow is kept."""
     track: bool = True
     """Keep config and summary in MLflow (MLFLOW_TRACKING_URI, else a database in --storage)."""
-    tokenizer: str | None = None
-    """Folder or name, where the checkpoint brings none. By default roberta-base, from the Hugging Face cache."""
-    actors: str = "1:2"
-    """Predictors, MIN:MAX, each with the whole model; as many as have work and find room."""
-    gpus_per_actor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
-    """GPUs of each. By default 0.5 (two share one, so that it never waits), and 0 where the cluster has none."""
-    cpus_per_actor: float = 0.5
-    """Logical cores of each."""
-    cpus_per_decode: float = 0.5
-    """Logical cores of each task that reads and decodes frames."""
-    threads: int = 1
-    """Threads of torch in each predictor on a CPU. Another number rounds differently, so it counts as a setting."""
-    precision: Precision | None = None
-    """Of the matrix products. By default bfloat16 on a GPU, float32 on a CPU."""
-    compile: bool = False
-    """Compile the transformer first: minutes at the start of every predictor, for long runs on a GPU."""
-    num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
-    """Logical cores of a local Ray. By default as many as there are, and at least 4."""
-    allow_failures: bool = False
-    """Exit code 0 also where something is in quarantine."""
-    made_by: Annotated[Mapping[str, Any] | None, tyro.conf.Suppress] = None
-    """Filled in by the job: what the predictions were made by, with its fingerprint."""
+
+
+@dataclass(frozen=True)
+class AnnotateConfig(PredictorConfig, _Wanted):  # fields of the last base come first: --help begins with what is wanted
+    """Which videos, what to look for, and with how much of the machine."""
 
     def __post_init__(self) -> None:
         """Checks the numbers, and what does not go together.
@@ -106,17 +87,13 @@ class AnnotateConfig:
         Raises:
             ValueError: one is out of range, or there is nothing to look at or for.
         """
-        _ = self.settings, actor_range(self.actors)
+        super().__post_init__()
+        self.check_counts("short_side")
+        _ = self.settings
         if not self.videos:
             raise ValueError("Give --videos at least one file, folder, glob or list.")
         if bool(self.expressions) == bool(self.text):
             raise ValueError("Give either --expressions FILE or --text 'a sentence' …: what to look for.")
-        for name in ("short_side", "num_cpus", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {value} is too small. Choose at least 1.")
-        for name in ("gpus_per_actor", "cpus_per_actor", "cpus_per_decode"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise ValueError(f"--{name.replace('_', '-')} {value} is less than nothing. Choose 0 or more.")
         if not self.time_limit > 0:
             raise ValueError(f"--time-limit {self.time_limit} lets nothing be decoded. Choose seconds above 0.")
 
@@ -197,18 +174,9 @@ def _tracked(config: AnnotateConfig, out: Folder) -> Iterator[RunHandle | None]:
 
 
 def _stream(config: AnnotateConfig, out: Folder) -> Stream:
-    gpus = gpus_per_actor(config.gpus_per_actor)
-    recipe = recipe_of(
-        config.checkpoint,
-        config.storage,
-        config.tokenizer,
-        config.settings.protocol(config.short_side),
-        precision=config.precision,
-        compile=config.compile,
-        threads=config.threads,
-        gpu=gpus > 0,
-    )
-    resources = Resources(actor_range(config.actors), gpus, config.cpus_per_actor, config.cpus_per_decode)
+    resources = config.resources()
+    protocol = config.settings.protocol(config.short_side)
+    recipe = recipe_of(config.checkpoint, config.storage, config, protocol, gpu=resources.gpus_per_actor > 0)
     return Stream(out, recipe, config.settings, resources, fingerprint="", time_limit=config.time_limit)
 
 

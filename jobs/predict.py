@@ -9,30 +9,29 @@ all is there; 3: finished, but something is in quarantine; 1: failed.
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import tyro
 from ray.exceptions import RayError
 
-from jobs._recipe import actor_range, claim, gpus_per_actor, innermost, recipe_of
+from jobs._recipe import PredictorConfig, claim, innermost, recipe_of
 from jobs.predict_progress import Progress
 from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
 from pipelines.benchmarks import protocol_of
 from pipelines.files import Folder
-from pipelines.predict import Resources, predicted
+from pipelines.predict import predicted
 from pipelines.predict_plan import Failure, Part, left_to_do, plan, write_quarantine
 from pipelines.predict_recipe import Recipe
 from pipelines.prepared import QUARANTINE, Manifest, read_manifest
-from sgmg.segmenter import Precision
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PredictConfig:
-    """What to run, on what, and with how much of the machine."""
+class _Wanted:
+    """What to run, and on what."""
 
     data: str
     """Folder that jobs/prepare.py made, or s3://…, gs://…."""
@@ -42,32 +41,15 @@ class PredictConfig:
     """Folder for the result, or s3://…, gs://…. One dataset, checkpoint and setting a folder."""
     storage: str = "runs"
     """Folder of the training's results: where mlflow:… and models:/… are looked up."""
-    tokenizer: str | None = None
-    """Folder or name, where the checkpoint brings none. By default roberta-base, from the Hugging Face cache."""
-    actors: str = "1:2"
-    """Predictors, MIN:MAX, each with the whole model; as many as have work and find room."""
-    gpus_per_actor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
-    """GPUs of each. By default 0.5 (two share one, so that it never waits), and 0 where the cluster has none."""
-    cpus_per_actor: float = 0.5
-    """Logical cores of each."""
-    cpus_per_decode: float = 0.5
-    """Logical cores of each task that reads and decodes frames."""
-    threads: int = 1
-    """Threads of torch in each predictor on a CPU. Another number rounds differently, so it counts as a setting."""
-    precision: Precision | None = None
-    """Of the matrix products. By default bfloat16 on a GPU, float32 on a CPU."""
-    compile: bool = False
-    """Compile the transformer first: minutes at the start of every predictor, for long runs on a GPU."""
     short_side: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
     """Pixels of the shorter side that the model sees. By default as published; small models learn from less."""
     window: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
     """Frames encoded at once. By default as published: 36 for Ref-DAVIS17, else all of a video."""
-    num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
-    """Logical cores of a local Ray. By default as many as there are, and at least 4."""
-    allow_failures: bool = False
-    """Exit code 0 also where something is in quarantine."""
-    made_by: Annotated[Mapping[str, Any] | None, tyro.conf.Suppress] = None
-    """Filled in by the job: what the predictions were made by, with its fingerprint."""
+
+
+@dataclass(frozen=True)
+class PredictConfig(PredictorConfig, _Wanted):  # fields of the last base come first: --help begins with what is wanted
+    """What to run, on what, and with how much of the machine."""
 
     def __post_init__(self) -> None:
         """Checks the numbers.
@@ -75,13 +57,8 @@ class PredictConfig:
         Raises:
             ValueError: one is out of range.
         """
-        actor_range(self.actors)
-        for name in ("short_side", "window", "num_cpus", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {value} is too small. Choose at least 1.")
-        for name in ("gpus_per_actor", "cpus_per_actor", "cpus_per_decode"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise ValueError(f"--{name.replace('_', '-')} {value} is less than nothing. Choose 0 or more.")
+        super().__post_init__()
+        self.check_counts("short_side", "window")
 
 
 def main(config: PredictConfig) -> Exit:
@@ -89,9 +66,9 @@ def main(config: PredictConfig) -> Exit:
     data, out = durable_folder(config.data, "--data"), durable_folder(config.out, "--out")
     manifest = read_manifest(data)
     start_ray(config.num_cpus)
-    gpus = gpus_per_actor(config.gpus_per_actor)
-    recipe = _recipe(config, manifest, gpu=gpus > 0)
-    resources = Resources(actor_range(config.actors), gpus, config.cpus_per_actor, config.cpus_per_decode)
+    resources = config.resources()
+    protocol = protocol_of(manifest.dataset, config.short_side, config.window)
+    recipe = recipe_of(config.checkpoint, config.storage, config, protocol, gpu=resources.gpus_per_actor > 0)
     made_by = _made_by(manifest, recipe)
     claim(out, made_by)
     try:
@@ -115,19 +92,6 @@ def main(config: PredictConfig) -> Exit:
     failures = write_quarantine(out)
     _report(progress, failures, out)
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
-
-
-def _recipe(config: PredictConfig, manifest: Manifest, gpu: bool) -> Recipe:
-    return recipe_of(
-        config.checkpoint,
-        config.storage,
-        config.tokenizer,
-        protocol_of(manifest.dataset, config.short_side, config.window),
-        precision=config.precision,
-        compile=config.compile,
-        threads=config.threads,
-        gpu=gpu,
-    )
 
 
 def _made_by(manifest: Manifest, recipe: Recipe) -> dict[str, Any]:

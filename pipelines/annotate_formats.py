@@ -7,11 +7,11 @@ from itertools import chain
 from typing import Any, Literal
 
 import ray
-from pyarrow import fs
 
 from pipelines.annotate_files import WRITTEN, results_of, write_failures
 from pipelines.annotate_join import read_segments
 from pipelines.annotate_maps import write_video_maps
+from pipelines.exports.frames_again import source_of
 from pipelines.exports.mask_zip import write_mask_zip
 from pipelines.exports.overlay_video import write_overlay
 from pipelines.exports.reading import Predictions, read_predictions
@@ -20,7 +20,6 @@ from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
 from pipelines.predict_plan import PREDICTIONS, Failure
 from pipelines.problems import BadItem
-from pipelines.video_list import Video, located
 
 FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay", "report"]
 FILES: dict[FormatName, str] = {
@@ -116,18 +115,12 @@ def write_one_overlay(out: Folder, video: str, names: Sequence[str], time_limit:
         first = next(parts)
         source = first[0].source
         try:
-            write_overlay(out, path, _video(source), chain([first], parts), time_limit=time_limit)
+            write_overlay(out, path, source_of(source), chain([first], parts), time_limit=time_limit)
             out.write(f"{WRITTEN}/overlay-{video}.json", json.dumps(digest).encode())
         except BadItem as error:
             failures.append(Failure(source, "overlay", error.reason))
         write_failures(out, f"{video}-overlay", failures)
     return f"overlay of {video}"
-
-
-def _video(path: str) -> Video:
-    """The video that rows were made of; a folder is one of images."""
-    filesystem, inside = located(path)
-    return Video(path, images=filesystem.get_file_info(inside).type == fs.FileType.Directory)
 
 
 def _is_written(out: Folder, note: str, path: str, digest: str) -> bool:

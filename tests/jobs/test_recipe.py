@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayError
 
-from jobs._recipe import actor_range, claim, innermost, recipe_of
+from jobs._recipe import PredictorConfig, actor_range, claim, innermost, recipe_of
 from jobs.runtime import CONFIG, JobError
 from pipelines.annotate_settings import Settings
 from pipelines.files import Folder
@@ -14,7 +14,7 @@ from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import MODEL
 from sgmg.tokenizer import Tokenizer
 
-recipe_here = partial(recipe_of, tokenizer=None, precision=None, compile=False, threads=1)
+recipe_here = partial(recipe_of, config=PredictorConfig())
 
 
 def test_a_recipe_holds_the_checkpoint_and_its_tokenizer(tmp_path: Path) -> None:
