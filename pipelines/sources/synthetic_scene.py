@@ -64,7 +64,7 @@ RICH = Variety()
 """Everything there is: words of looks rarely do alone."""
 EASY = Variety(colours=4, shapes=3, things=(2, 3), alike=0.25, kinds=(0.6, 0.2, 0.15, 0.05))
 """What a small model can learn in minutes, once it knows what colours and shapes are called."""
-PLAIN = Variety(colours=4, shapes=3, things=(2, 3), alike=0.4, plain=True)
+PLAIN = Variety(colours=4, shapes=3, things=(2, 3), alike=0.15, plain=True)
 """What teaches it that: 80 steps of these do what 300 of `EASY` do not."""
 
 _SHARED = ("all but the colour", "all but the shape", "all but the size", "all")
