@@ -29,6 +29,7 @@ TRUTH_COLOUR: Colour = (255, 255, 255)
 """Of the outline of a true mask."""
 
 _TINT = 0.5
+_DIM = 0.45  # of the brightness of what is not in the light
 _GOLDEN = (3 - 5**0.5) / 2  # of a full circle
 _PAPER, _INK = (24, 24, 24), (240, 240, 240)
 
@@ -61,9 +62,27 @@ def draw_masks(
         colour = np.array(colour_of(number))
         drawn[mask] = (drawn[mask] * (1 - _TINT) + colour * _TINT).astype(np.uint8)
         _outline(drawn, mask, colour_of(number), 1)
-    for truth in truths:
-        _outline(drawn, truth, (0, 0, 0), 3)  # so that white is seen on white
-        _outline(drawn, truth, TRUTH_COLOUR, 1)
+    _outline_truths(drawn, truths)
+    return drawn
+
+
+def spotlight(
+    frame: UInt8[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"],
+    truth: Bool[np.ndarray, "h w"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A copy of the frame, dark but for the mask: its object keeps the colours that a sentence may speak of.
+
+    The mask is edged in the first colour, the truth outlined in white.
+
+    Raises:
+        ValueError: a mask of another size.
+    """
+    if mask.shape != frame.shape[:2] or truth.shape != frame.shape[:2]:
+        raise ValueError(f"Masks of {mask.shape} and {truth.shape} do not both fit a frame of {frame.shape[:2]}.")
+    drawn = np.where(mask[..., None], frame, (frame * _DIM).astype(np.uint8))
+    _outline(drawn, mask, colour_of(0), 2)
+    _outline_truths(drawn, [truth])
     return drawn
 
 
@@ -130,6 +149,12 @@ def contact_sheet(
     cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
     sheet = rearrange(np.stack(cells), "(rows columns) h w c -> (rows h) (columns w) c", columns=columns)
     return np.concatenate([sheet, legend(lines, sheet.shape[1])])
+
+
+def _outline_truths(drawn: np.ndarray, truths: Sequence[np.ndarray]) -> None:
+    for truth in truths:
+        _outline(drawn, truth, (0, 0, 0), 3)  # so that white is seen on white
+        _outline(drawn, truth, TRUTH_COLOUR, 1)
 
 
 def _outline(drawn: np.ndarray, mask: np.ndarray, colour: Colour, thickness: int) -> None:

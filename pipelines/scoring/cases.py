@@ -11,7 +11,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from pipelines.files import Folder
-from pipelines.overlay import TRUTH_COLOUR, colour_of, contact_sheet, draw_masks
+from pipelines.overlay import TRUTH_COLOUR, colour_of, contact_sheet, spotlight
 from pipelines.predictions import Prediction
 from pipelines.prepared import read_rows
 from pipelines.scoring.davis import merged_of, result_maps, truth_maps
@@ -102,7 +102,7 @@ def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], fr
         # Frames may have been prepared smaller than they were.
         picture = np.asarray(coloured if coloured.size == (width, height) else coloured.resize((width, height)))
         found, wanted = _masks(row, truth, predictions, frame)
-        pictures.append(draw_masks(picture, [found], [wanted]))
+        pictures.append(spotlight(picture, found, wanted))
     what = "J&F" if isinstance(row, TrackRow) else "IoU"
     title = f"{row.text or 'object'} · {what} {100 * row.figure:.1f} · {row.video}, expression {row.expression}"
     sheet = contact_sheet(pictures, [(title, colour_of(0)), ("truth", TRUTH_COLOUR)])

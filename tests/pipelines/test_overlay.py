@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.overlay import COLOURS, TRUTH_COLOUR, colour_of, contact_sheet, draw_masks, legend, overlay
+from pipelines.overlay import COLOURS, TRUTH_COLOUR, colour_of, contact_sheet, draw_masks, legend, overlay, spotlight
 
 FRAME = np.full((60, 80, 3), 100, dtype=np.uint8)
 
@@ -26,6 +26,17 @@ def test_the_truth_is_an_outline_and_the_frame_is_left_alone() -> None:
     assert drawn[10, 20].tolist() == list(TRUTH_COLOUR)
     assert drawn[20, 20].tolist() == [100, 100, 100]
     assert (FRAME == 100).all()
+
+
+def test_what_is_found_keeps_its_colours_in_the_light() -> None:
+    drawn = spotlight(FRAME, box(5, 5), box(30, 50))
+    assert drawn[15, 15].tolist() == [100, 100, 100]
+    assert drawn[50, 10].tolist() == [45, 45, 45]
+    assert drawn[5, 15].tolist() == list(colour_of(0))
+    assert drawn[30, 60].tolist() == list(TRUTH_COLOUR)
+    assert (FRAME == 100).all()
+    with pytest.raises(ValueError, match="do not both fit"):
+        spotlight(FRAME, box(5, 5)[1:], box(30, 50))
 
 
 def test_sentences_stand_below_the_picture_in_the_colour_of_their_mask() -> None:
