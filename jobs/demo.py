@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ from pipelines.sources.synthetic_scene import EASY, PLAIN
 from pipelines.truth_parts import read_truths
 
 JOBS = Path(__file__).resolve().parent
+Figures = Mapping[str, float]
+"""Scores by name: J, F, J&F, …"""
+
 _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 SIDE = 160
 """Pixels a side of the made-up frames: the fewest the model takes."""
@@ -62,12 +65,12 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class Results:
-    """J&F of the model and of what it should beat, and where to look. `shuffled` is None where it was not asked."""
+    """Figures of the model and of what it should beat, and where to look. `shuffled` is None where it was not asked."""
 
-    model: float
-    whole_frame: float
-    mean_box: float
-    shuffled: float | None
+    model: Figures
+    whole_frame: Figures
+    mean_box: Figures
+    shuffled: Figures | None
     submission: Path
     pictures: Path
 
@@ -79,16 +82,15 @@ def main(config: DemoConfig) -> Exit:
         JobError: a step failed; its log is printed.
     """
     results = demo(config)
-    lines = [("SgMg tiny", results.model), ("a box at the mean position", results.mean_box),
-             ("the whole frame", results.whole_frame)]  # fmt: skip
+    rows = {"J&F": ("SgMg tiny", results.model)}
     if results.shuffled is not None:
-        lines.insert(1, ("the same, sentences shuffled", results.shuffled))
+        rows["shuffled"] = ("the same, sentences shuffled", results.shuffled)
+    rows["mean_box"] = ("a box at the mean position", results.mean_box)
+    rows["whole_frame"] = ("the whole frame", results.whole_frame)
     print()
-    for name, score in lines:
-        print(f"{name:30} J&F {100 * score:5.1f}")
-    named = {"J&F": results.model, "mean_box": results.mean_box, "whole_frame": results.whole_frame}
-    if results.shuffled is not None:
-        named["shuffled"] = results.shuffled
+    for name, found in rows.values():
+        print(f"{name:30}", "   ".join(f"{measure} {100 * found[measure]:5.1f}" for measure in ("J", "F", "J&F")))
+    named = {key: found["J&F"] for key, (_, found) in rows.items()}
     (out_folder(config) / "results.json").write_text(json.dumps(named) + "\n", encoding="utf-8")
     print("\nRESULT", *(f"{name}={value:.4f}" for name, value in named.items()))
     picture = out_folder(config) / "demo.png"
@@ -96,7 +98,7 @@ def main(config: DemoConfig) -> Exit:
     print(f"picture      {picture}")
     print(f"submission   {results.submission}\npictures     {results.pictures}")
     print(f"runs         make ui STORAGE={durable_folder(config.storage, '--storage').path()}")
-    if results.model <= max(results.whole_frame, results.mean_box):
+    if named["J&F"] <= max(named["whole_frame"], named["mean_box"]):
         raise JobError("The model is no better than a baseline: it has not learned. Give it more steps.")
     return Exit.CLEAN
 
@@ -167,12 +169,12 @@ def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: "_
     return Results(score, whole, box, None, submission, out / "train" / "scores" / "pictures")
 
 
-def _asked(jobs: "_Submitter", data: Path, checkpoint: Path, truth: Path, root: Path, out: Path) -> float:
-    """J&F of a checkpoint on prepared data."""
+def _asked(jobs: "_Submitter", data: Path, checkpoint: Path, truth: Path, root: Path, out: Path) -> Figures:
+    """The scores of a checkpoint on prepared data."""
     jobs.run("predict", f"--short-side {SIDE}", data=data, checkpoint=checkpoint, storage=root, out=out)
     scores = out / "scores"
     jobs.run("evaluate", "--pictures 3", predictions=out, truth=truth, out=scores, frames=data, storage=root)
-    return _read_figure(scores / "scores.json", "J&F")
+    return json.loads((scores / "scores.json").read_text(encoding="utf-8"))["figures"]
 
 
 def _best_cases(pictures: Path) -> Image.Image:
@@ -186,17 +188,13 @@ def _best_cases(pictures: Path) -> Image.Image:
     return sheet
 
 
-def _read_figure(file: Path, name: str) -> float:
-    return float(json.loads(file.read_text(encoding="utf-8"))["figures"][name])
-
-
-def _baselines(truth: Path, train: Path) -> tuple[float, float]:
-    """J&F of the whole frame, and of a box where objects were on average in what was learned from."""
+def _baselines(truth: Path, train: Path) -> tuple[Figures, Figures]:
+    """The scores of the whole frame, and of a box where objects were on average in what was learned from."""
     truths = list(read_truths(str(truth)))
     box = mean_box(read_truths(str(train)))
     whole = [row for one in truths for row in score_video(one, whole_frame(one))]
     boxes = [row for one in truths for row in score_video(one, box_everywhere(one, box, "mean box"))]
-    return figures(whole)["J&F"], figures(boxes)["J&F"]
+    return figures(whole), figures(boxes)
 
 
 class _Submitter:
