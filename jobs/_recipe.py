@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,8 +83,10 @@ class PredictorConfig:
         )
 
 
-def recipe_of(checkpoint: str, storage: str, config: PredictorConfig, protocol: Protocol, *, gpu: bool) -> Recipe:
-    """The recipe of a checkpoint, wherever it is: fetched here, and again by every node that needs it.
+def recipe_of(checkpoint: str, storage: str, config: PredictorConfig, protocol: Protocol) -> Recipe:
+    """The recipe of a checkpoint, wherever it is, on CPUs: fetched here, and again by every node that needs it.
+
+    Nothing else need have started: what is wrong with a checkpoint is said at once.
 
     Raises:
         JobError: there is no such checkpoint.
@@ -103,11 +105,17 @@ def recipe_of(checkpoint: str, storage: str, config: PredictorConfig, protocol: 
         checkpoint_sha256=checkpoint_sha256(path),
         tokenizer=_tokenizer(config.tokenizer, path).to_json(),
         protocol=protocol,
-        precision=config.precision or ("bfloat16" if gpu else "float32"),
+        precision=config.precision or "float32",
         compile=config.compile,
         threads=config.threads,
-        gpu=gpu,
+        gpu=False,
     )
+
+
+def placed(recipe: Recipe, config: PredictorConfig, resources: Resources) -> Recipe:
+    """The recipe for predictors with these resources."""
+    gpu = resources.gpus_per_actor > 0
+    return replace(recipe, gpu=gpu, precision=config.precision or ("bfloat16" if gpu else "float32"))
 
 
 def _tokenizer(wanted: str | None, checkpoint: Path) -> Tokenizer:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import tyro
 from ray.exceptions import RayError
 
-from jobs._recipe import PredictorConfig, claim, innermost, recipe_of
+from jobs._recipe import PredictorConfig, claim, innermost, placed, recipe_of
 from jobs.annotate_progress import Progress
 from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
 from jobs.tracking import RunHandle, open_run, within
@@ -115,8 +115,9 @@ class AnnotateConfig(PredictorConfig, _Wanted):  # fields of the last base come 
 def main(config: AnnotateConfig) -> Exit:
     """Annotates what is not there yet, writes the formats, and says what came of it."""
     out = durable_folder(config.out, "--out")
+    recipe = recipe_of(config.checkpoint, config.storage, config, config.settings.protocol(config.short_side))
     start_ray(config.num_cpus)
-    stream = _stream(config, out)
+    stream = _stream(config, recipe, out)
     made_by = _made_by(stream)
     claim(out, made_by)
     config, stream = replace(config, made_by=made_by), replace(stream, fingerprint=made_by["fingerprint"])
@@ -173,10 +174,9 @@ def _tracked(config: AnnotateConfig, out: Folder) -> Iterator[RunHandle | None]:
         tracked.finish(status)
 
 
-def _stream(config: AnnotateConfig, out: Folder) -> Stream:
+def _stream(config: AnnotateConfig, recipe: Recipe, out: Folder) -> Stream:
     resources = config.resources()
-    protocol = config.settings.protocol(config.short_side)
-    recipe = recipe_of(config.checkpoint, config.storage, config, protocol, gpu=resources.gpus_per_actor > 0)
+    recipe = placed(recipe, config, resources)
     return Stream(out, recipe, config.settings, resources, fingerprint="", time_limit=config.time_limit)
 
 

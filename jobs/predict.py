@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 from ray.exceptions import RayError
 
-from jobs._recipe import PredictorConfig, claim, innermost, recipe_of
+from jobs._recipe import PredictorConfig, claim, innermost, placed, recipe_of
 from jobs.predict_progress import Progress
 from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
 from pipelines.benchmarks import protocol_of
@@ -65,10 +65,11 @@ def main(config: PredictConfig) -> Exit:
     """Predicts what is not there yet, and says what came of it."""
     data, out = durable_folder(config.data, "--data"), durable_folder(config.out, "--out")
     manifest = read_manifest(data)
+    protocol = protocol_of(manifest.dataset, config.short_side, config.window)
+    recipe = recipe_of(config.checkpoint, config.storage, config, protocol)
     start_ray(config.num_cpus)
     resources = config.resources()
-    protocol = protocol_of(manifest.dataset, config.short_side, config.window)
-    recipe = recipe_of(config.checkpoint, config.storage, config, protocol, gpu=resources.gpus_per_actor > 0)
+    recipe = placed(recipe, config, resources)
     made_by = _made_by(manifest, recipe)
     claim(out, made_by)
     try:

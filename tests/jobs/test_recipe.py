@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayError
 
-from jobs._recipe import PredictorConfig, actor_range, claim, innermost, recipe_of
+from jobs._recipe import PredictorConfig, actor_range, claim, innermost, placed, recipe_of
 from jobs.runtime import CONFIG, JobError
 from pipelines.annotate_settings import Settings
 from pipelines.files import Folder
+from pipelines.predict import Resources
 from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import MODEL
 from sgmg.tokenizer import Tokenizer
@@ -20,18 +21,20 @@ recipe_here = partial(recipe_of, config=PredictorConfig())
 def test_a_recipe_holds_the_checkpoint_and_its_tokenizer(tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "checkpoint")
     protocol = Settings().protocol(130)
-    recipe = recipe_here(str(path), str(tmp_path), protocol=protocol, gpu=False)
+    recipe = recipe_here(str(path), str(tmp_path), protocol=protocol)
     assert recipe.checkpoint() == path
     assert recipe.precision == "float32"
     assert Tokenizer.from_json(recipe.tokenizer) == Tokenizer.train(SENTENCES)
-    assert recipe_here(str(path), str(tmp_path), protocol=protocol, gpu=True).precision == "bfloat16"
+    on_gpus = placed(recipe, PredictorConfig(), Resources((1, 2), 0.5, 0.5, 0.5))
+    assert (on_gpus.gpu, on_gpus.precision) == (True, "bfloat16")
+    assert placed(recipe, PredictorConfig(precision="float16"), Resources((1, 2), 0, 0.5, 0.5)).precision == "float16"
 
 
 def test_a_damaged_checkpoint_is_said_before_anything_starts(tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "checkpoint")
     (path / MODEL).write_bytes((path / MODEL).read_bytes()[:1000])
     with pytest.raises(ValueError, match=MODEL):
-        recipe_here(str(path), str(tmp_path), protocol=Settings().protocol(130), gpu=False)
+        recipe_here(str(path), str(tmp_path), protocol=Settings().protocol(130))
 
 
 def test_a_range_of_predictors_is_read() -> None:
