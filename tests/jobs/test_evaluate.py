@@ -99,8 +99,8 @@ def test_the_worst_and_the_best_are_drawn_on_their_frames(tmp_path: Path, data_k
     assert [name.split("-")[0] for name in summary["pictures"]] == ["worst", "worst", "best", "best"]
     for name in summary["pictures"]:
         with Image.open(out / "pictures" / name) as picture:
-            red, _, blue = np.asarray(picture.convert("RGB"))[:100].astype(int).mean(axis=(0, 1))
-            assert red > blue + 40  # the whole frame is tinted
+            red, _, blue = np.asarray(picture.convert("RGB"))[0].astype(int).mean(axis=0)
+            assert red > blue + 40  # the whole frame is edged
 
 
 @pytest.mark.slow
