@@ -41,7 +41,7 @@ SMALL = ((r"--backbone-weights \S+", ""), (r"--workers \S+ --gpus-per-worker \S+
 TRAINING = "--recipe tiny --global-batch 1 --clips-per-pass 1 --max-steps 1"
 MORE = {
     "pretrain_refcoco": f"{TRAINING} --name pretrain-video-swin-t",
-    "finetune_ytvos": TRAINING,
+    "finetune_ytvos": f"{TRAINING} --name finetune-video-swin-t",
     "finetune_a2d": TRAINING,
     "prepare": "--allow-failures",  # the kit holds broken images on purpose
     "predict": "--short-side 130",
