@@ -73,10 +73,10 @@ def check_tracks(predictions: Predictions, out: Folder, name: str) -> str:
     return f"{annotations} annotations of {len(expressions)} expressions, every mask of its video's size"
 
 
-def image_name(video: str, frame: str) -> str:
+def _image_name(video: str, frame: str) -> str:
     """What both files call a frame: as YouTube-VIS does, whose readers take the suffix for the kind of file.
 
-    >>> image_name("cat", "00005")
+    >>> _image_name("cat", "00005")
     'cat/00005.jpg'
     """
     return f"{video}/{frame}.jpg"
@@ -115,7 +115,7 @@ def _videos(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]
     known = _by_video(predictions)
     for id, (video, names) in enumerate(frames.items(), start=1):
         height, width = known[video].size
-        files = [image_name(video, name) for name in names]
+        files = [_image_name(video, name) for name in names]
         yield {
             "id": id,
             "video": video,
@@ -132,7 +132,7 @@ def _images(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]
     for video, names in frames.items():
         height, width = known[video].size
         for id, name in enumerate(names, start=first[video]):
-            yield {"id": id, "file_name": image_name(video, name), "height": height, "width": width}
+            yield {"id": id, "file_name": _image_name(video, name), "height": height, "width": width}
 
 
 def _first_images(frames: Names) -> Mapping[str, int]:

@@ -65,7 +65,7 @@ RICH = Variety()
 EASY = Variety(colours=4, shapes=3, things=(2, 3), alike=0.25, kinds=(0.6, 0.2, 0.15, 0.05))
 """What a small model can learn in minutes, once it knows what colours and shapes are called."""
 PLAIN = Variety(colours=4, shapes=3, things=(2, 3), alike=0.15, plain=True)
-"""What teaches it that: 80 steps of these do what 300 of `EASY` do not."""
+"""What teaches it that: most things have a colour of their own, and every sentence names it."""
 
 _SHARED = ("all but the colour", "all but the shape", "all but the size", "all")
 _SHARED_ODDS = (0.35, 0.35, 0.18, 0.12)

@@ -245,6 +245,9 @@ def _decode_file(file: Path) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
+    if not (arguments.kit / "MANIFEST.csv").is_file():
+        print(f"clips.py is left out: {arguments.kit} is no data kit. Name one with --kit.")
+        return
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     packages = ", ".join(

@@ -22,7 +22,7 @@ from pipelines.annotate_settings import Settings
 from pipelines.annotate_standing import Standing
 from pipelines.asked import AskedFrames
 from pipelines.exports.reading import iter_predictions
-from pipelines.files import Folder
+from pipelines.files import UNFINISHED, Folder
 from pipelines.join import Rules, joined
 from pipelines.predict_plan import PREDICTIONS, Failure
 from pipelines.predictions import Prediction
@@ -205,7 +205,9 @@ def test_overlays_are_drawn_once_and_one_whose_video_is_gone_is_told(checkpoint:
 
     (out / "overlay" / f"{Video(str(paths[1])).id}.mp4").unlink()
     paths[1].unlink()
+    (out / "overlay" / f"{UNFINISHED}b.mp4").touch()  # of a driver that was killed
     assert main(config) == Exit.QUARANTINE
+    assert not [path for path in (out / "overlay").iterdir() if path.name.startswith(UNFINISHED)]
     assert quarantine_of(out) == [("b.mp4", "overlay", "the file is gone, or was never there")]
     assert {path.stem: path.stat().st_mtime_ns for path in (out / "overlay").glob("*.mp4")}.items() < drawn.items()
 

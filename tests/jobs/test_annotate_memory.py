@@ -17,9 +17,9 @@ from prepared_data import SENTENCES, tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW = 24
-SHORT, LONG = 4 * WINDOW, 24 * WINDOW
+SHORT, LONG = 4 * WINDOW, 60 * WINDOW
 SIZE = (360, 640)
-"""Pixels: all frames of the long video are 400 MB, those of a window 17 MB."""
+"""Pixels: all frames of the long video are 1 GB, those of a window 17 MB."""
 GROWTH = 60
 """MiB that a process may differ between two runs."""
 

@@ -32,7 +32,7 @@ PRETRAIN, FINETUNE, A2D = "pretrain_refcoco", "finetune_ytvos", "finetune_a2d"
 EXPERIMENTS = {PRETRAIN: "pretrain", FINETUNE: "finetune", A2D: "a2d"}
 LAST = 14
 """Steps of these runs: past the end of the first epoch of a job on images or on videos."""
-SECONDS = 900
+SECONDS = 400
 """That a job may take on a busy machine."""
 
 
