@@ -233,9 +233,8 @@ class _Submitter:
         end = time.monotonic() + 45
         while self.submits and time.monotonic() < end:
             try:
-                # Named, lest the job joins another Ray on this machine.
-                where = {"env_vars": {"RAY_ADDRESS": self.address}}
-                return self.client.submit_job(entrypoint=command, runtime_env=where)
+                # Named here: Ray itself gives a job whichever Ray of this machine it finds first.
+                return self.client.submit_job(entrypoint=f"RAY_ADDRESS={self.address} {command}")
             except RuntimeError as error:
                 if "No available agent" not in str(error):
                     raise

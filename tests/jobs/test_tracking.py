@@ -26,6 +26,7 @@ from jobs.tracking_log import MetricLog, catch_up, spool_folder
 from jobs.tracking_models import kept, register
 from pipelines.files import Folder
 from pipelines.prepared import MANIFEST, Manifest, RowInfo, Shard
+from ray_heads import free_ports
 
 # MLflow's tables use a loader that SQLAlchemy 2.1 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -161,7 +162,7 @@ def test_a_run_that_was_deleted_is_started_anew(storage: str) -> None:
 
 
 def test_an_mlflow_that_is_not_there_is_said_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(JobError, match=r"cannot be used.*Start it, correct MLFLOW_TRACKING_URI"):
         opened(str(tmp_path))
 
@@ -196,7 +197,7 @@ def test_metrics_arrive_once_each_beside_those_of_the_machine(storage: str, tmp_
 
 def test_what_was_missed_is_logged_at_the_next_start_and_never_twice(storage: str, tmp_path: Path) -> None:
     run, spool = opened(storage), tmp_path / "spool"
-    away = replace(run, uri=f"http://127.0.0.1:{free_port()}")
+    away = replace(run, uri=f"http://127.0.0.1:{free_ports(1)[0]}")
     log = MetricLog(away, spool, system_seconds=None)
     for step in range(50):
         log.log(step, {"loss": step})
@@ -268,7 +269,7 @@ def test_a_run_keeps_its_best_and_last_checkpoint_and_what_is_registered(storage
 
 def test_a_checkpoint_that_waits_is_replaced_by_the_next(storage: str, tmp_path: Path) -> None:
     run, spool = opened(storage), tmp_path / "spool"
-    log = MetricLog(replace(run, uri=f"http://127.0.0.1:{free_port()}"), spool, system_seconds=None)
+    log = MetricLog(replace(run, uri=f"http://127.0.0.1:{free_ports(1)[0]}"), spool, system_seconds=None)
     for step in range(1, 5):
         log.log_checkpoint("last", step, checkpoint(tmp_path / str(step), f"step {step}"))
         log.flush(5)
@@ -278,12 +279,6 @@ def test_a_checkpoint_that_waits_is_replaced_by_the_next(storage: str, tmp_path:
     assert catch_up(run, spool) == 0
     assert artifacts(run, "checkpoints") == {"checkpoints/step_00000004"}
     assert [path.name for path in (spool / "files").iterdir()] == []
-
-
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
 
 
 @contextmanager
@@ -317,7 +312,7 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_server_killed_in_mid_run_and_started_again_misses_nothing(
     storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     with mlflow_server(tmp_path, port):
         run = opened(storage)
@@ -360,7 +355,7 @@ def test_a_server_that_is_gone_or_hangs_at_the_end_holds_the_job_up_for_seconds_
     run = opened(storage)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
-        for port in (silent.getsockname()[1], free_port()):
+        for port in (silent.getsockname()[1], free_ports(1)[0]):
             away = replace(run, uri=f"http://127.0.0.1:{port}")
             log = MetricLog(away, tmp_path / f"spool{port}")
             log.log(1, {"loss": 1.0})

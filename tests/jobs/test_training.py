@@ -3,96 +3,29 @@
 import json
 import re
 import shlex
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pack import ROOT
+from ray_heads import Head, started_ray
 from sgmg.checkpoints import load
-from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, environment, prepared, run_of
+from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, prepared, run_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 
-BIN = Path(sys.executable).parent
-SECONDS = 300
 SMALL = shlex.split(
     "--recipe tiny --workers 2 --cpus-per-worker 0.5 --threads 1 --short-sides 96 --sentences 1 --global-batch 2 "
     "--clips-per-pass 1 --max-steps 2 --log-every 1"
 )
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A head node that takes jobs."""
-
-    address: str
-
-    def submit(self, *words: str) -> tuple[int, str]:
-        """`ray job submit`: its exit code and what it printed."""
-        command = [str(BIN / "ray"), "job", "submit", "--address", self.address, "--working-dir", str(ROOT), "--"]
-        ran = subprocess.run(
-            [*command, *words], env=submitter(), capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-        return ran.returncode, ran.stdout + ran.stderr
-
-
-def submitter() -> dict[str, str]:
-    """The environment of whoever starts the head and submits: the same way to prove who they are, and our python."""
-    found = environment()
-    found.pop("PYTHONPATH")  # --working-dir brings the code
-    return found | {"RAY_AUTH_MODE": "disabled", "PATH": f"{BIN}:{found['PATH']}"}
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(5)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        ports = [one.getsockname()[1] for one in sockets]
-    flags = ("--port", "--dashboard-port", "--ray-client-server-port", "--dashboard-agent-listen-port",
-             "--metrics-export-port")  # fmt: skip
-    named = [f"{flag}={port}" for flag, port in zip(flags, ports, strict=True)]
-    store = f"--object-store-memory={300 * 2**20}"
-    head = subprocess.Popen(
-        [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4", "--disable-usage-stats", store, *named],
-        env=submitter(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{ports[1]}"
-    try:
-        end = time.monotonic() + 120
-        while not answers(f"{address}/api/version"):
-            assert head.poll() is None, "ray start ended"
-            assert time.monotonic() < end, "no dashboard came up"
-            time.sleep(0.5)
-        yield Cluster(address)
-    finally:
-        processes = psutil.Process(head.pid).children(recursive=True)
-        head.terminate()
-        head.wait(60)
-        _, alive = psutil.wait_procs(processes, timeout=20)
-        for process in alive:
-            process.kill()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return response.status == 200
-    except (urllib.error.URLError, TimeoutError, ConnectionError):
-        return False
+def head() -> Iterator[Head]:
+    with started_ray() as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +50,7 @@ def artifacts(client: MlflowClient, run: Run, folder: str = "") -> set[str]:
 
 
 def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
-    cluster: Cluster, data_kit: Path, storage: Path, tmp_path: Path
+    head: Head, data_kit: Path, storage: Path, tmp_path: Path
 ) -> None:
     prepared("refcoco", data_kit / "refcoco", "train", tmp_path / "refcoco")
     prepared("refcoco", data_kit / "refcoco", "val", tmp_path / "val")
@@ -127,19 +60,19 @@ def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
 
     valid = ["--valid", str(tmp_path / "val"), "--valid-short-side", "96"]
     pretrain = ["python", "jobs/pretrain_refcoco.py", "--data", str(tmp_path / "refcoco"), *valid, *common]
-    code, text = cluster.submit(*pretrain)
+    code, text = head.submit(*pretrain)
     assert code == 0, text
     pretrained = assert_all_is_in_mlflow(storage, PRETRAIN, tmp_path / "refcoco")
     assert_scores_are_there(storage, pretrained)
 
     start = ["--init", f"mlflow:{pretrained.info.run_id}", "--frames", "3"]
-    code, text = cluster.submit("python", "jobs/finetune_ytvos.py", "--data", str(tmp_path / "ytvos"), *start, *common)
+    code, text = head.submit("python", "jobs/finetune_ytvos.py", "--data", str(tmp_path / "ytvos"), *start, *common)
     assert code == 0, text
     finetuned = assert_all_is_in_mlflow(storage, FINETUNE, tmp_path / "ytvos")
     assert finetuned.data.params["init"] == f"mlflow:{pretrained.info.run_id}"
 
     start = ["--init", "models:/sgmg/2"]
-    code, text = cluster.submit("python", "jobs/finetune_a2d.py", "--data", str(tmp_path / "a2d"), *start, *common)
+    code, text = head.submit("python", "jobs/finetune_a2d.py", "--data", str(tmp_path / "a2d"), *start, *common)
     assert code == 0, text
     assert_all_is_in_mlflow(storage, A2D, tmp_path / "a2d")
 
@@ -149,12 +82,12 @@ def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
     (score,) = (run / "scores").glob("step_00000002.json")
     before = json.loads(score.read_text())
     score.unlink()
-    code, text = cluster.submit(*pretrain)
+    code, text = head.submit(*pretrain)
     assert code == 0, text
     assert json.loads(score.read_text())["figures"] == pytest.approx(before["figures"], abs=1e-6)
     assert "goes on after step 2 " in text
     assert re.search(r"models:/sgmg/1 is the best of this run", text)
-    code, text = cluster.submit(*pretrain)
+    code, text = head.submit(*pretrain)
     assert code == 0, text
     assert "is finished: 2 steps" in text
 
@@ -193,8 +126,8 @@ def assert_scores_are_there(storage: Path, run: Run) -> None:
     assert (run_of(PRETRAIN, storage, "tiny-tiny") / "best" / "model.safetensors").is_file()
 
 
-def test_a_relative_storage_is_refused_as_it_would_vanish_with_the_job(cluster: Cluster, data_kit: Path) -> None:
+def test_a_relative_storage_is_refused_as_it_would_vanish_with_the_job(head: Head, data_kit: Path) -> None:
     words = ["python", "jobs/pretrain_refcoco.py", "--data", str(data_kit), "--storage", "runs"]
-    code, text = cluster.submit(*words)
+    code, text = head.submit(*words)
     assert code == 1, text
     assert "error: --storage 'runs' is a relative path, but a submitted job runs in a temporary copy" in text

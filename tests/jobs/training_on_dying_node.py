@@ -12,13 +12,11 @@ from pathlib import Path
 
 import psutil
 import ray
-from ray.cluster_utils import Cluster
 
 from jobs.recipes import TrainConfig
 from jobs.runtime import parse
+from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
-
-STORE = 200 * 2**20
 
 
 def workers_of(node: object) -> int:
@@ -35,8 +33,7 @@ def workers_of(node: object) -> int:
 
 def run(job: str, flags: list[str]) -> int:
     logging.basicConfig(level=logging.INFO)
-    head = {"num_cpus": 0, "include_dashboard": True, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = simulated_cluster(num_cpus=0)
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(3)]
     cluster.wait_for_nodes()
     ray.init(address=cluster.address)

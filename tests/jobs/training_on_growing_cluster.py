@@ -14,16 +14,15 @@ from pathlib import Path
 
 import psutil
 import ray
-from ray.cluster_utils import Cluster
 from ray.train import ScalingConfig
 
 from jobs import _loop
 from jobs.finetune_ytvos import main
 from jobs.recipes import FINETUNE, TrainConfig
 from jobs.runtime import parse
+from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
 
-STORE = 200 * 2**20
 SECONDS = 150
 """To wait for one change, at most."""
 
@@ -32,8 +31,7 @@ def run(flags: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
     # Ray looks for new nodes once a minute; that is the only thing hurried here.
     _loop.ScalingConfig = partial(ScalingConfig, elastic_resize_monitor_interval_s=3)  # pyright: ignore
-    head = {"num_cpus": 1, "include_dashboard": True, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = simulated_cluster(num_cpus=1)
     cluster.add_node(num_cpus=2, object_store_memory=STORE)
     cluster.wait_for_nodes()
     ray.init(address=cluster.address)

@@ -12,16 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import ray
-from ray.cluster_utils import Cluster
 
 from jobs._cluster import check_storage
 from jobs.finetune_ytvos import main
 from jobs.recipes import FINETUNE, TrainConfig
 from jobs.runtime import JobError, parse
 from pipelines.files import Folder
+from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
-
-STORE = 200 * 2**20
 
 
 def said_by(config: TrainConfig) -> str:
@@ -33,9 +31,7 @@ def said_by(config: TrainConfig) -> str:
 
 def run(flags: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True, "object_store_memory": STORE}
-    )
+    cluster = simulated_cluster(num_cpus=2)
     node = cluster.add_node(num_cpus=1, object_store_memory=STORE)
     cluster.wait_for_nodes()
     ray.init(address=cluster.address)

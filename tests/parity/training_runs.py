@@ -152,9 +152,9 @@ class Job:
         assert not alive, alive
 
 
-def run_job(job: str, flags: list[str], log: Path) -> tuple[int, str]:
-    """A whole job: its exit code and its log."""
-    with Job(job, flags, log) as running:
+def run_job(job: str, flags: list[str], log: Path, **variables: str) -> tuple[int, str]:
+    """A whole job: its exit code and its log. `variables` are added to its environment."""
+    with Job(job, flags, log, None, **variables) as running:
         code = running.end()
         return code, running.text
 
