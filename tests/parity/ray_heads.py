@@ -84,7 +84,7 @@ def started_ray() -> Iterator[Head]:
             processes = psutil.Process(head.pid).children(recursive=True)
             head.terminate()
             head.wait(60)
-            _, alive = psutil.wait_procs(processes, timeout=20)
+            _, alive = psutil.wait_procs(processes, timeout=5)
             for process in alive:
                 process.kill()
 
