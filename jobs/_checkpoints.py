@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -138,15 +137,6 @@ def prune(run: Folder, keep: int) -> None:
             fs.FileSystem.from_uri(run.folder(name).uri) if "://" in run.uri else (fs.LocalFileSystem(), run.path(name))
         )
         filesystem.delete_dir(path)
-
-
-def copy_as(folder: Path, target: Path) -> None:
-    """A checkpoint under another name, whole or not at all."""
-    fresh = target.with_name(f".{target.name}.unfinished")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(folder, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
 
 
 def _is_whole(run: Folder, name: str) -> bool:

@@ -4,6 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import ray
 from ray._private import state, worker
@@ -17,11 +18,29 @@ log = logging.getLogger(__name__)
 Resources = Mapping[str, float]
 
 
-def wait_for_resources(wanted: Resources, what: str, timeout: float, now: Callable[[], float] = time.monotonic) -> None:
-    """Waits until the cluster has so much in all, saying what is missing.
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The fewest that a run takes, and what each needs on one node."""
+
+    count: int
+    each: Resources
+
+    def unplaced(self) -> int:
+        """Those for which the nodes there are have no place, even with nothing else on them."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        needs = [(name, count) for name, count in self.each.items() if count]
+        places = sum(min(int(node.get(name, 0) / count + 1e-9) for name, count in needs) for node in nodes if needs)
+        return max(0, self.count - places) if needs else 0
+
+
+def wait_for_resources(
+    wanted: Resources, workers: Workers, what: str, timeout: float, now: Callable[[], float] = time.monotonic
+) -> None:
+    """Waits until the cluster has so much in all, and a place for each worker, saying what is missing.
 
     Args:
         wanted: of the smallest number of workers, together with the pipelines that feed them.
+        workers: the same workers, one by one.
         what: what asks for it, in the words of the command line.
         timeout: minutes.
 
@@ -35,18 +54,26 @@ def wait_for_resources(wanted: Resources, what: str, timeout: float, now: Callab
             f"{resources_text(missing)}. Ask for fewer workers, or for a larger cluster."
         )
     end, said = now() + 60 * timeout, -1e9
-    while missing := lacking(wanted, ray.cluster_resources()):
+    while missing := _missing(wanted, workers):
         at = now()
         if at > end:
             raise JobError(
                 f"{what} need {resources_text(wanted)}; after {timeout:g} minutes "
-                f"{resources_text(missing)} are still missing. Start more nodes, ask for fewer workers, or wait longer "
+                f"{missing} are still missing. Start more nodes, ask for fewer workers, or wait longer "
                 f"with --start-timeout."
             )
         if at - said > 30:
-            log.info("waiting for nodes: %s missing, up to %.0f more minutes", resources_text(missing), (end - at) / 60)
+            log.info("waiting for nodes: %s missing, up to %.0f more minutes", missing, (end - at) / 60)
             said = at
         time.sleep(1)
+
+
+def _missing(wanted: Resources, workers: Workers) -> str:
+    """What the cluster lacks now; empty if nothing."""
+    if missing := lacking(wanted, ray.cluster_resources()):
+        return resources_text(missing)
+    unplaced = workers.unplaced()
+    return f"nodes for {unplaced} of {workers.count} workers of {resources_text(workers.each)}" if unplaced else ""
 
 
 def check_storage(folder: Folder) -> None:

@@ -14,16 +14,25 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from jobs._checkpoints import fetched, mend_ray_state, newest_checkpoint, prune
-from jobs._cluster import check_storage, wait_for_resources
+from jobs._cluster import Workers, check_storage, wait_for_resources
 from jobs._progress import Watch, new_ear
 from jobs._ray_train import quiet, ray_train_environment, worker_environment
-from jobs._standing import check_same_run, is_finished, is_trained, mark_finished, steps_of, tokenizer_of
+from jobs._standing import (
+    check_same_data,
+    check_same_run,
+    is_finished,
+    is_trained,
+    mark_finished,
+    note_data,
+    steps_of,
+    tokenizer_of,
+)
 from jobs._start import check_start
 from jobs._task import Task
-from jobs._train_data import train_data
+from jobs._train_data import samples_told, train_data
 from jobs._validation import Validation, validation_of
 from jobs._worker import work
-from jobs.checkpoint_source import local_checkpoint
+from jobs.checkpoint_source import local_checkpoint, on_any_node
 from jobs.recipes import ClipKind, TrainConfig
 from jobs.runtime import Exit, JobError, durable_folder, start_ray, write_config
 from jobs.tracking import RunHandle, open_run, run_folder
@@ -33,6 +42,9 @@ from pipelines.clips import TrainData
 from pipelines.files import Folder
 
 log = logging.getLogger(__name__)
+
+_ARRIVAL = 3600.0
+"""Seconds that the last checkpoints may take to MLflow, over a slow link; one that is away is not waited for."""
 
 
 def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
@@ -48,30 +60,34 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
     data = train_data(config, kind)
     validation = validation_of(config)
     check_same_run(run, config)
+    check_same_data(run, data)
     steps = steps_of(config, data.plan(0).steps)
     if is_finished(run, steps):
         log.info("%s is finished: %d steps. Give another --name for a new run.", run.path(), steps)
         return Exit.CLEAN
     under_way = newest_checkpoint(run) is not None
-    init = str(local_checkpoint(config.init, config.storage)) if config.init and not under_way else ""
+    init = local_checkpoint(config.init, config.storage) if config.init and not under_way else None
     tokenizer, own = tokenizer_of(config, run, init)
     if not under_way:
         check_start(config, init)
     start_ray()
     quiet()
-    wait_for_resources(_wanted(config), f"--workers {config.workers}", config.start_timeout)
+    workers = Workers(config.worker_range[0], _each(config))
+    wait_for_resources(_wanted(config), workers, f"--workers {config.workers}", config.start_timeout)
     check_storage(run)
     prune(run, config.keep)
     mend_ray_state(run)
     write_config(run, config)
+    note_data(run, data)
     tracking = _tracked(config, kind, experiment, data, validation)
     log.info(
-        "%d samples, %d steps of %d clips; lr %g x %d/%d", data.plan(0).samples, steps, config.global_batch,
+        "%s, %d steps of %d clips; lr %g x %d/%d", samples_told(data), steps, config.global_batch,
         config.rate, config.global_batch, config.rate_batch,
     )  # fmt: skip
     ear = new_ear()
     spool = spool_folder(config.storage, experiment, config.run_name)
-    task = Task(config, data, tokenizer.to_json(), own, init, run, tracking, spool, ear, validation)
+    start = on_any_node(config.init, config.storage, init) if init else None
+    task = Task(config, data, tokenizer.to_json(), own, start, run, tracking, spool, ear, validation)
     status = "FAILED"
     try:
         _fit(task)
@@ -110,7 +126,6 @@ def _tracked(
 def _trainer(task: Task) -> TorchTrainer:
     config = task.config
     least, most = config.worker_range
-    resources = {"CPU": config.cpus_per_worker} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
     parent, _, name = task.run.path().rpartition("/")
     scheme = task.run.uri.partition("://")[0] + "://" if "://" in task.run.uri else ""
     return TorchTrainer(
@@ -120,7 +135,7 @@ def _trainer(task: Task) -> TorchTrainer:
         scaling_config=ScalingConfig(
             num_workers=least if least == most else (least, most),
             use_gpu=config.gpus_per_worker > 0,
-            resources_per_worker=resources,
+            resources_per_worker=dict(_each(config)),
         ),
         run_config=RunConfig(
             name=name,
@@ -173,7 +188,8 @@ def _keep(task: Task, spool: Path) -> bool:
         metrics.log_checkpoint("last", task.steps, last)
         if task.validation is None:
             metrics.log_checkpoint("best", task.steps, last)
-        arrived = metrics.flush(120)
+        log.info("sending the checkpoints to MLflow at %s", task.tracking.uri)
+        arrived = metrics.flush(_ARRIVAL)
     try:
         held = task.tracking.client().get_run(task.tracking.run_id).data.tags.get("checkpoint.best")
         if not arrived or held is None:
@@ -193,9 +209,13 @@ def _keep(task: Task, spool: Path) -> bool:
 
 def _wanted(config: TrainConfig) -> Mapping[str, float]:
     """What the smallest number of workers needs, with a core for the pipelines that feed them."""
-    least = config.worker_range[0]
-    gpus = {"GPU": least * config.gpus_per_worker} if config.gpus_per_worker else {}
-    return {"CPU": least * config.cpus_per_worker + config.cpus_per_decode, **gpus}
+    wanted = {name: config.worker_range[0] * count for name, count in _each(config).items()}
+    return wanted | {"CPU": wanted["CPU"] + config.cpus_per_decode}
+
+
+def _each(config: TrainConfig) -> Mapping[str, float]:
+    """What one worker needs."""
+    return {"CPU": config.cpus_per_worker} | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
 
 
 def _absolute(path: str) -> str:

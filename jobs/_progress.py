@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LINE_SECONDS = 15.0
 """Between two lines where no terminal shows a bar."""
+STARTING_SECONDS = 120.0
+"""That workers may take to start where nobody is in their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,14 @@ class _Ear:
 
     def __init__(self) -> None:
         self.beat: Beat | None = None
+        self.begun = False
         self.stopped = ""
+
+    def begin(self) -> None:
+        self.begun = True
+
+    def has_begun(self) -> bool:
+        return self.begun
 
     def tell(self, beat: Beat) -> None:
         self.beat = beat
@@ -59,7 +69,8 @@ def new_ear() -> Any:
 
 
 class Watch:
-    """Shows progress while the driver waits, in a thread of its own; ends the run if lost nodes do not come back.
+    """Shows progress while the driver waits, in a thread of its own; ends the run if lost nodes do not come back, or if
+    others hold what it needs.
 
     Use as `with Watch(ear, …): trainer.fit()`; Ray Train itself would wait for ever. `gave_up` says why it was ended.
     """
@@ -69,6 +80,7 @@ class Watch:
         self.ear, self.wanted, self.timeout = ear, wanted, timeout
         self.gave_up = ""
         self._lacking_since: float | None = None
+        self._idle_since: float | None = time.monotonic()  # None once a worker has started
         self._said = 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -88,6 +100,7 @@ class Watch:
             self._look_at_cluster()
             try:
                 beat, _ = ray.get(self.ear.heard.remote(), timeout=10)
+                self._look_at_start()
             except (RayError, TimeoutError):
                 continue  # the cluster is busy or going down: whoever waits for it says so
             if beat is None or beat.step == shown:
@@ -109,14 +122,45 @@ class Watch:
         if not missing:
             self._lacking_since = None
             return
+        self._idle_since = self._idle_since and now
         self._lacking_since = self._lacking_since or now
         left = 60 * self.timeout - (now - self._lacking_since)
-        if left <= 0 and not self.gave_up:
-            self.gave_up = f"{resources_text(missing)} were lost and did not come back within {self.timeout:g} minutes"
-            os.kill(os.getpid(), signal.SIGINT)  # Ray Train ends a run in good order when it is interrupted.
+        if left <= 0:
+            self._give_up(f"{resources_text(missing)} were lost and did not come back within {self.timeout:g} minutes")
         elif now - self._said > 30:
             log.warning("lost nodes: %s missing, waiting up to %.0f more minutes", resources_text(missing), left / 60)
             self._said = now
+
+    def _look_at_start(self) -> None:
+        if self._idle_since is None:
+            return
+        if ray.get(self.ear.has_begun.remote(), timeout=10):
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        idle, most = now - self._idle_since, max(60 * self.timeout, STARTING_SECONDS)
+        if idle < STARTING_SECONDS / 2 or now - self._said < 30 or not _some_wait_for_a_place():
+            return
+        self._said = now
+        free = ray.available_resources()
+        held = (
+            f"the cluster has the {resources_text(self.wanted)} they need, but others hold it: free are "
+            f"{resources_text({name: free.get(name, 0) for name in self.wanted})}"
+        )
+        if idle > most:
+            self._give_up(f"no worker has started for {idle / 60:.0f} minutes; {held}")
+        else:
+            log.warning("no worker has started; %s; waiting up to %.0f more minutes", held, (most - idle) / 60)
+
+    def _give_up(self, reason: str) -> None:
+        if not self.gave_up:
+            self.gave_up = reason
+            os.kill(os.getpid(), signal.SIGINT)  # Ray Train ends a run in good order when it is interrupted.
+
+
+def _some_wait_for_a_place() -> bool:
+    """Whether a group of workers waits for its resources: else they are there, and the workers on their way."""
+    return any(group["state"] == "PENDING" for group in placement_group_table().values())
 
 
 def _text(beat: Beat) -> str:

@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,8 @@ import ray
 import tyro
 from ray.exceptions import RayError
 
-from jobs.checkpoint_source import local_checkpoint
-from jobs.runtime import CONFIG, JobError, durable_folder
+from jobs.checkpoint_source import local_checkpoint, on_any_node
+from jobs.runtime import CONFIG, JobError
 from pipelines.benchmarks import Protocol
 from pipelines.files import Folder
 from pipelines.predict import Resources
@@ -96,12 +95,8 @@ def recipe_of(checkpoint: str, storage: str, config: PredictorConfig, protocol: 
     path = local_checkpoint(checkpoint, storage)
     # A damaged one is said in a sentence here; in every predictor it would be a traceback of Ray's.
     load(path)
-    if "://" in checkpoint or checkpoint.startswith(("mlflow:", "models:")):
-        found = partial(local_checkpoint, checkpoint, durable_folder(storage, "--storage").uri)
-    else:
-        found = partial(Path, path)
     return Recipe(
-        checkpoint=found,
+        checkpoint=on_any_node(checkpoint, storage, path),
         checkpoint_sha256=checkpoint_sha256(path),
         tokenizer=_tokenizer(config.tokenizer, path).to_json(),
         protocol=protocol,

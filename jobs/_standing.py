@@ -1,6 +1,9 @@
 """Where the run of a name stands: with what it was started, how far it came, and whether its results are kept."""
 
+import hashlib
 import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from jobs._checkpoints import newest_checkpoint, step_of
@@ -8,11 +11,12 @@ from jobs._start import model_config
 from jobs._train_data import own_tokenizer
 from jobs.recipes import TrainConfig
 from jobs.runtime import CONFIG, JobError, from_plain
+from pipelines.clips import TrainData
 from pipelines.files import Folder
 from sgmg.checkpoints import TOKENIZER
 from sgmg.tokenizer import Tokenizer
 
-FINISHED = "finished.json"
+FINISHED, DATA = "finished.json", "data.json"
 
 DRIVEN = frozenset(
     {"storage", "name", "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "start_timeout",
@@ -52,6 +56,36 @@ def check_same_run(run: Folder, config: TrainConfig) -> None:
         )
 
 
+def check_same_data(run: Folder, data: TrainData) -> None:
+    """A run that is under way goes on only with the very rows it was started with: its position counts them.
+
+    Raises:
+        JobError: a folder was prepared again, to something else.
+    """
+    noted = json.loads(run.read(DATA)) if run.has(DATA) and newest_checkpoint(run) else {}
+    for folder, rows in _rows_of(data).items():
+        if noted.get(folder, rows) != rows:
+            raise JobError(
+                f"{folder} was prepared again since the run in {run.path()} was started, and holds other rows now: "
+                f"nobody knows which of them were seen. Give another --name; --init {run.path()} takes the weights "
+                f"along."
+            )
+
+
+def note_data(run: Folder, data: TrainData) -> None:
+    """Keeps which rows a run learns from, for `check_same_data`."""
+    run.write(DATA, (json.dumps(_rows_of(data), indent=2) + "\n").encode())
+
+
+def _rows_of(data: TrainData) -> dict[str, str]:
+    """A hash of the rows of each folder, in their order, and of what they were made of."""
+    found = {}
+    for part in data.parts:
+        rows = [part.manifest.source_fingerprint, part.manifest.config, *map(asdict, part.manifest.shards)]
+        found[part.folder.uri] = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    return found
+
+
 def steps_of(config: TrainConfig, per_epoch: int) -> int:
     """Optimiser steps of the whole run."""
     whole = config.epochs * per_epoch
@@ -74,14 +108,14 @@ def mark_finished(run: Folder, steps: int) -> None:
     run.write(FINISHED, (json.dumps({"steps": steps}) + "\n").encode())
 
 
-def tokenizer_of(config: TrainConfig, run: Folder, init: str) -> tuple[Tokenizer, bool]:
+def tokenizer_of(config: TrainConfig, run: Folder, init: Path | None) -> tuple[Tokenizer, bool]:
     """The tokenizer, and whether it is to be saved with the model: not where it is roberta-base's.
 
     Args:
-        init: local path of the checkpoint the run starts from; empty: none, or it is under way.
+        init: the checkpoint the run starts from; None where there is none, or it is under way.
     """
     newest = newest_checkpoint(run)
-    carried: Any = run.folder(newest) if newest else Folder(init) if init else None
+    carried: Any = run.folder(newest) if newest else Folder(str(init)) if init else None
     if carried is not None and carried.has(TOKENIZER):
         return Tokenizer.from_json(carried.read(TOKENIZER).decode()), True
     if config.model == "tiny":

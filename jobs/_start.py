@@ -1,6 +1,7 @@
 """The model a run starts with: new, or from a checkpoint, or with the pretrained parts it names."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -18,11 +19,11 @@ def model_config(config: TrainConfig) -> SgMgConfig:
     return replace(SgMgConfig.preset(config.model), activation_checkpointing=config.activation_checkpointing)
 
 
-def start_model(config: TrainConfig, init: str) -> SgMg:
+def start_model(config: TrainConfig, init: Path | None) -> SgMg:
     """The model before the first step; the same on every rank, which loads it for itself.
 
     Args:
-        init: local path of a checkpoint, all of which but the class heads is taken; empty: none.
+        init: a checkpoint, all of which but the class heads is taken.
 
     Raises:
         FileNotFoundError: pretrained weights are nowhere; the message says where to get them.
@@ -40,7 +41,7 @@ def start_model(config: TrainConfig, init: str) -> SgMg:
     return model
 
 
-def check_start(config: TrainConfig, init: str) -> None:
+def check_start(config: TrainConfig, init: Path | None) -> None:
     """Refuses, before any worker is started, weights that do not fit or are not there.
 
     Raises:

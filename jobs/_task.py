@@ -1,6 +1,7 @@
 """What a training worker is told, and the learning rate at each step of it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ class Task:
     data: TrainData
     tokenizer: str  # its JSON
     own_tokenizer: bool  # it is saved with the model
-    init: str  # local path of the checkpoint to start from; empty: none
+    init: Callable[[], Path] | None  # finds the checkpoint to start from, on any node
     run: Folder  # the run's folder in the storage
     tracking: RunHandle
     spool: Path  # where metrics wait for MLflow
@@ -30,7 +31,7 @@ class Task:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole run."""
+        """Optimiser steps of the whole run. It takes a plan, a tenth of a second for millions of sentences."""
         return steps_of(self.config, self.data.plan(0).steps)
 
 

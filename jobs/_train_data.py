@@ -1,6 +1,7 @@
 """Prepared folders to what a training run learns from: the clips they make, what is held out, their sentences."""
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -48,9 +49,7 @@ def holdout(config: TrainConfig) -> dict[str, frozenset[str]]:
     named = sorted(
         (zlib.crc32(f"{manifest.dataset}/{row.video}".encode()), folder.uri, row.video)
         for folder, manifest in _opened(config.data)
-        for shard in manifest.shards
-        for group in shard.row_groups
-        for row in group
+        for row in manifest.rows
     )
     if config.holdout >= len(named):
         raise JobError(f"--holdout {config.holdout} of {len(named)} videos leaves nothing to learn from.")
@@ -67,9 +66,9 @@ def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> Clip
         JobError: the dataset does not fit.
     """
     name = f"{manifest.dataset}, split {manifest.split},"
-    rows = [row for shard in manifest.shards for group in shard.row_groups for row in group]
-    images = all(row.frames == 1 for row in rows)
-    asked = any(row.asked is not None for row in rows)
+    images = manifest.single_images
+    asked = any(row.asked is not None for row in manifest.rows)
+    alone = all(row.frames <= 1 for row in manifest.rows)
     if kind == "images":
         recipe = ClipRecipe.image()
     elif kind == "annotated-frames":
@@ -83,9 +82,22 @@ def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> Clip
             f"{name} holds single images, but recipe {config.recipe!r} learns from video. Use --recipe joint, which "
             f"makes clips of them, or jobs/pretrain_refcoco.py."
         )
+    elif alone and config.recipe != "joint":
+        raise JobError(
+            f"{name} has no more than one annotated frame in each video, but recipe {config.recipe!r} learns from "
+            f"clips of which every frame is annotated. Use jobs/finetune_a2d.py, or --recipe joint, which makes clips "
+            f"of copies of that frame; or annotate more frames and prepare again."
+        )
     else:
-        recipe = ClipRecipe.image_copies(config.frames) if images else ClipRecipe.video(config.frames)
+        recipe = ClipRecipe.image_copies(config.frames) if alone else ClipRecipe.video(config.frames)
     return _changed(recipe, config)
+
+
+def samples_told(data: TrainData) -> str:
+    """How many samples an epoch has, and how many sentences of the folders are not learned from, by reason."""
+    left_out = sum((part.manifest.untrainable for part in data.parts), Counter[str]())
+    reasons = ", ".join(f"{number} x {reason}" for reason, number in left_out.most_common())
+    return f"{data.plan(0).samples} samples" + (f" (sentences left out: {reasons})" if reasons else "")
 
 
 def _changed(recipe: ClipRecipe, config: TrainConfig) -> ClipRecipe:

@@ -19,7 +19,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from ray.train.torch import get_device
 from torch.nn.parallel import DistributedDataParallel
 
-from jobs._checkpoints import BEST, Snapshot, copy_as, fetched, newest_checkpoint, step_name, upload_beside
+from jobs._checkpoints import BEST, Snapshot, fetched, newest_checkpoint, step_name, upload_beside
 from jobs._loader import Loading, StepClips, Stopwatch
 from jobs._progress import Beat
 from jobs._ray_train import quiet
@@ -51,6 +51,7 @@ def work(told: dict[str, Any]) -> None:
     if task.config.threads:
         torch.set_num_threads(task.config.threads)
     _, stopped = ray.get(task.ear.heard.remote())
+    task.ear.begin.remote()
     if stopped:  # Ray Train starts the workers again after any error, also after one that would only come back.
         return
     try:
@@ -76,12 +77,12 @@ class _Worker:
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device = get_device()
         self.tokenizer = Tokenizer.from_json(task.tokenizer)
-        self.per_epoch = task.data.plan(0).steps
+        self.steps, self.per_epoch = task.steps, task.data.plan(0).steps
         self.done, state = 0, None
         with tempfile.TemporaryDirectory(prefix="sgmg-resume-") as aside:
             found = self._agreed(newest_checkpoint(task.run))
             if found is None:
-                model = start_model(self.config, task.init)
+                model = start_model(self.config, task.init() if task.init else None)
             else:
                 checkpoint = load(fetched(task.run, found, Path(aside)), preset=None)
                 model, state = checkpoint.model.train(), checkpoint.training()
@@ -118,7 +119,7 @@ class _Worker:
         # Every worker keeps a core's share for itself; pipelines take what is left.
         streaming = Streaming(self.config.cpus_per_decode, self.world, self.world * self.config.cpus_per_worker)
         loading = Loading(
-            self.task.data, self.tokenizer, self.rank, self.world, self.done, self.task.steps, self.config.prefetch,
+            self.task.data, self.tokenizer, self.rank, self.world, self.done, self.steps, self.config.prefetch,
             streaming, pin=self.device.type == "cuda",
         )  # fmt: skip
         steps = loading.steps()
@@ -141,7 +142,7 @@ class _Worker:
             self._after_step(report)
 
     def _after_step(self, report: StepReport) -> None:
-        ended = self.done == self.task.steps
+        ended = self.done == self.steps
         if self.done % self.config.log_every == 0 or ended:
             self._log(report)
         if ended or self.done % self.per_epoch == 0 or self.done % self.config.checkpoint_every == 0:
@@ -153,7 +154,7 @@ class _Worker:
         if self.task.validation is None or not self.done:
             return False
         epoch, rest = divmod(self.done, self.per_epoch)
-        return self.done == self.task.steps or (not rest and epoch % self.config.valid_every == 0)
+        return self.done == self.steps or (not rest and epoch % self.config.valid_every == 0)
 
     def _checkpoint(self) -> None:
         self._write_samples()
@@ -187,15 +188,22 @@ class _Worker:
         log.info("after epoch %d: %s %.4f", epoch, found.main, score)
         # Scores of steps after this one are of a stretch that is gone over again.
         if score > max((one for step, one in self.scores.items() if step < self.done), default=-1.0):
-            snapshot = Snapshot.of(self.model, {"step": self.done}, self._kept_tokenizer(), self._notes())
-            with tempfile.TemporaryDirectory(prefix="sgmg-best-") as aside:
-                snapshot.write(Path(aside) / BEST)
-                metrics.log_checkpoint("best", self.done, Path(aside) / BEST)
-                if "://" not in self.task.run.uri:
-                    copy_as(Path(aside) / BEST, Path(self.task.run.path()) / BEST)
+            try:
+                self._keep_best(metrics)
+            except OSError as error:  # where it is written, here, trying again is no use
+                ray.get(self.task.ear.stop.remote(str(error)))
+                raise
         # Last, so that a kill before it means to score again.
         self.scores[self.done] = score
         write_score(self.task.run, self.done, found)
+
+    def _keep_best(self, metrics: MetricLog) -> None:
+        """The model as it is in MLflow, and in the folder of the run where that is on a disk."""
+        snapshot = Snapshot.of(self.model, {"step": self.done}, self._kept_tokenizer(), self._notes())
+        with tempfile.TemporaryDirectory(prefix="sgmg-best-") as aside:
+            best = Path(aside if "://" in self.task.run.uri else self.task.run.path()) / BEST
+            snapshot.write(best)
+            metrics.log_checkpoint("best", self.done, best)
 
     def _log(self, report: StepReport) -> None:
         seconds, waited = self.watch.look()
@@ -218,7 +226,7 @@ class _Worker:
         if self.device.type == "cuda":
             values["gpu_memory_GB"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         self.metrics.log(self.done, values)
-        beat = Beat(self.done, self.task.steps, report.losses["total"], speed, waiting, self.world)
+        beat = Beat(self.done, self.steps, report.losses["total"], speed, waiting, self.world)
         self.task.ear.tell.remote(beat)
 
     def _note(self, clips: StepClips) -> None:
@@ -248,7 +256,7 @@ class _Worker:
         )
 
     def _set_rates(self) -> None:
-        factor = rate_factor(self.config, self.done, self.task.steps, self.per_epoch)
+        factor = rate_factor(self.config, self.done, self.steps, self.per_epoch)
         rates = self._rates().scaled(factor)
         for group in self.optimizer.param_groups:
             group["lr"] = getattr(rates, group["name"])

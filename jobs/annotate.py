@@ -70,7 +70,7 @@ class _Wanted:
     short_side: int = 360
     """Pixels of the shorter side that the model sees. Small models learn from less."""
     time_limit: float = TIME_LIMIT
-    """Seconds that a video may keep a worker waiting: to be listed frame by frame, and for each part of a long one."""
+    """Seconds without a sign of life of the decoder, after which a video is given up; a long one may take longer."""
     storage: str = "runs"
     """Folder of the training's results: where mlflow:… and models:/… are looked up, and MLflow is kept."""
     track: bool = True
@@ -131,7 +131,7 @@ def main(config: AnnotateConfig) -> Exit:
     with _tracked(config, out) as tracked:
         failures = _annotate(config, stream, asked, progress)
         if tracked:
-            metrics = progress.metrics(failures)
+            metrics = progress.metrics(failures, out)
             trouble = within(20, lambda: tracked.client().log_batch(tracked.run_id, metrics=metrics))
             if trouble:
                 _log.warning("MLflow at %s does not take the summary: %s", tracked.uri, trouble)
@@ -152,7 +152,8 @@ def _annotate(config: AnnotateConfig, stream: Stream, asked: Sequence[Asked], pr
             _log.info("written: %s", written)
         failures = write_quarantine(stream.out)
         if "report" in config.formats:
-            write_page(stream.out)
+            for written in write_page(stream.out):
+                _log.info("written: %s", written)
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
         raise JobError(f"{progress}\nThat stays, then: {innermost(error)}\nThe same command again goes on.") from error

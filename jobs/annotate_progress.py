@@ -1,5 +1,6 @@
 """How far an annotation is, how fast, and in the end what came of it: for a terminal, a log, and MLflow."""
 
+import json
 import logging
 import sys
 import time
@@ -12,7 +13,11 @@ from tqdm import tqdm
 
 from jobs.runtime import terminal
 from pipelines.annotate import Finished, News
+from pipelines.annotate_files import DONE
+from pipelines.annotate_join import Joined
+from pipelines.annotate_plan import markers_of
 from pipelines.annotate_standing import Standing
+from pipelines.files import Folder
 from pipelines.predict_plan import Failure
 
 _log = logging.getLogger(__name__)
@@ -31,6 +36,7 @@ class Progress:
         self._all = videos
         self._frames_seen = 0
         self._waited = self._busy = 0.0
+        self._unmarked: dict[str, list[Joined]] = {}
         self._started = time.monotonic()
 
     def count(self, news: News | Finished | Standing) -> None:
@@ -38,6 +44,7 @@ class Progress:
         if isinstance(news, Finished):
             self.sentences += news.joined.sentences
             self.absent += news.joined.absent
+            self._unmarked.setdefault(news.video, []).append(news.joined)
         elif isinstance(news, Standing):
             self._count_video(news)
         elif news["news"] == "window":
@@ -55,6 +62,8 @@ class Progress:
         self.kept += standing.kept
         self.failed += bool(standing.failures)
         self.partial += standing.partial
+        if all(one.stage == "list" for one in standing.failures):  # nothing is missing: its markers tell of it
+            self._unmarked.pop(standing.video.id, None)
         if standing.answered:
             self.new += 1
             self.frames += standing.frames
@@ -89,22 +98,36 @@ class Progress:
         """Hours of video an hour."""
         return self.hours / (self.elapsed / 3600)
 
-    def metrics(self, failures: Sequence[Failure]) -> list[Metric]:
-        """The summary for MLflow; failures by stage."""
+    def metrics(self, failures: Sequence[Failure], out: Folder) -> list[Metric]:
+        """The summary for MLflow, failures by stage.
+
+        The run there is that of the folder: counts are of all that it holds, whichever attempt made it; hours and speed
+        are those of the last attempt that had something to do.
+        """
         stages = Counter(one.stage for one in failures)
+        held = self._held(out)
+        parts = [part for video in held.values() for part in video]
         values = {
-            "videos": self.new,
-            "videos_partial": self.partial,
-            "frames": self.frames,
-            "expressions": self.sentences,
-            "expressions_absent": self.absent,
-            "hours_of_video": self.hours,
-            "hours_of_video_per_hour": self.rate,
+            "videos": len(held),
+            "videos_partial": sum(any(part.note for part in video) for video in held.values()),
+            "frames": sum(max(part.frames for part in video) for video in held.values()),
+            "expressions": sum(part.sentences for part in parts),
+            "expressions_absent": sum(part.absent for part in parts),
             "failures": len(failures),
             **{f"failures_{stage}": count for stage, count in stages.items()},
         }
+        if self.new:
+            values |= {"hours_of_video": self.hours, "hours_of_video_per_hour": self.rate}
         now = int(time.time() * 1000)
         return [Metric(name, float(value), now, 0) for name, value in values.items()]
+
+    def _held(self, out: Folder) -> dict[str, list[Joined]]:
+        """What came of the batches of each video: by their markers, and of those that lack something, as was told."""
+        held = {video: list(parts) for video, parts in self._unmarked.items()}
+        for video, names in markers_of(out).items():
+            told = (json.loads(out.read(f"{DONE}/{name}"))["joined"] for name in names)
+            held.setdefault(video, []).extend(Joined(**values) for values in told)
+        return held
 
     def shown(self, stream: Iterable[News | Finished | Standing]) -> Iterator[News | Finished | Standing]:
         """The same news; says, where it is time, how far the work is."""

@@ -5,6 +5,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mlflow.artifacts
@@ -46,6 +47,16 @@ def local_checkpoint(spec: str, storage: str) -> Path:
         return _of_folder(spec, storage)
     except (MlflowException, OSError, pa.ArrowException) as error:
         raise JobError(f"The checkpoint {spec!r} cannot be fetched: {error}") from error
+
+
+def on_any_node(spec: str, storage: str, path: Path) -> Callable[[], Path]:
+    """To be sent to other nodes: what finds there the checkpoint that is at `path` here, and fetches it if need be.
+
+    A path without scheme is on a disk that all nodes share; caches of what was fetched need not be.
+    """
+    if "://" in spec or spec.startswith(("mlflow:", "models:")):
+        return partial(local_checkpoint, spec, durable_folder(storage, "--storage").uri)
+    return partial(Path, path)
 
 
 def _of_run(spec: str, storage: str) -> Path:

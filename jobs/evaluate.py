@@ -16,8 +16,9 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from ray.exceptions import RayError
 
-from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
+from jobs.runtime import CONFIG, Exit, JobError, durable_folder, run, start_ray, write_config
 from jobs.tracking import open_run, tracking_uri
+from pipelines.exports.reading import PREDICTIONS
 from pipelines.files import Folder
 from pipelines.prepared import read_manifest
 from pipelines.score import metric_name
@@ -100,6 +101,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         ValueError: predictions and truth do not fit together, something is missing, or damaged.
     """
     out = durable_folder(config.out, "--out")
+    _check_out(out)
     try:
         out.make()
     except OSError as error:
@@ -206,6 +208,23 @@ def _score_json(config: EvaluateConfig, submission: str) -> RunScores:
             f"them as empty masks (--missing-as-empty)."
         )
     return RunScores(tuple(rows), 0, tuple(missing))
+
+
+def _check_out(out: Folder) -> None:
+    """Predictions keep their config.json: by it jobs/predict.py knows them again.
+
+    Raises:
+        JobError: the folder is one of predictions.
+    """
+    try:
+        config = json.loads(out.read(CONFIG)) if out.has(CONFIG) else {}
+    except ValueError:  # whoever wrote it, no job can read it
+        config = {}
+    if out.has(PREDICTIONS) or (isinstance(config, dict) and "made_by" in config):
+        raise JobError(
+            f"--out {out.path()} holds predictions, whose config.json the scores would replace. Give the scores a "
+            f"folder of their own, for instance {out.path('scores')}."
+        )
 
 
 def _check_mlflow_run(config: EvaluateConfig) -> None:

@@ -80,7 +80,7 @@ def main(config: PredictConfig) -> Exit:
     todo = left_to_do(parts, out)
     units, left = _units(parts), _units(todo)
     print(f"{manifest.dataset} {manifest.split}: {left} of {units} units of work to do, {units - left} are done")
-    progress = Progress(left, sum(unit.frames for part in todo for unit in part.units))
+    progress = Progress(left)
     try:
         for done in progress.shown(predicted(todo, data, out, recipe, resources)):
             progress.count(done)

@@ -19,9 +19,9 @@ SAY_EVERY = 10.0
 class Progress:
     """What is done so far, and how fast: a bar on a terminal, else a line every ten seconds."""
 
-    def __init__(self, units: int, frames: int) -> None:
+    def __init__(self, units: int) -> None:
         self.units = self.videos = self.frames = self.expressions = self.failed = self.died = 0
-        self._all_units, self._all_frames = units, frames
+        self._all_units = units
         self._waited = self._busy = 0.0
         self._started = time.monotonic()
 
@@ -38,8 +38,8 @@ class Progress:
 
     def __str__(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)
-        left = self._all_frames - self.frames
-        eta = f"{left / self.frames * seconds:.0f} s left" if self.frames else "time left unknown"
+        left = self._all_units - self.units
+        eta = f"{left / self.units * seconds:.0f} s left" if self.units else "time left unknown"
         waiting = self._waited / max(self._waited + self._busy, 1e-9)
         return (
             f"{self.units}/{self._all_units} units, {self.videos / seconds:.2f} videos/s, "

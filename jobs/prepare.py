@@ -168,6 +168,8 @@ def _report(manifest: Manifest, out: Folder) -> None:
     by_count = sorted(manifest.dropped.items(), key=lambda item: -item[1])
     for reason, number in by_count[:10]:
         print(f"left out: {number} x {reason}")
+    for reason, number in manifest.untrainable.most_common():
+        print(f"not for training: {number} x {reason}")
     if manifest.quarantined:
         print(f"in quarantine: {manifest.quarantined} (all of them in {out.path(QUARANTINE)})")
         for line in out.read(QUARANTINE).decode().splitlines()[:10]:
@@ -180,16 +182,18 @@ def _show(manifest: Manifest, out: Folder, count: int) -> None:
         print("nothing to show: no expression was prepared")
         return
     with out.output(SHEET) as stream:
-        contact_sheet(prepared_tiles(out, manifest, count, _published(manifest))).save(stream, "PNG")
+        contact_sheet(prepared_tiles(out, manifest, count, published_recipe(manifest))).save(stream, "PNG")
     print(f"{min(count, manifest.counts['expressions'])} samples drawn: {out.path(SHEET)}")
 
 
-def _published(manifest: Manifest) -> ClipRecipe:
+def published_recipe(manifest: Manifest) -> ClipRecipe:
     """The recipe by which this kind of data is learned from."""
-    rows = [row for shard in manifest.shards for group in shard.row_groups for row in group]
-    if any(row.asked is not None for row in rows):
+    if any(row.asked is not None for row in manifest.rows):
         return ClipRecipe.one_frame_asked()
-    return ClipRecipe.image() if all(row.frames == 1 for row in rows) else ClipRecipe.video()
+    if manifest.single_images:
+        return ClipRecipe.image()
+    alone = all(row.frames <= 1 for row in manifest.rows)  # one annotated frame a video
+    return ClipRecipe.one_frame_asked() if alone else ClipRecipe.video()
 
 
 def _speakable(text: str) -> str:

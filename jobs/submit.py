@@ -17,7 +17,7 @@ from jobs.runtime import Exit, JobError, durable_folder, run
 from pipelines.exports.coco import IMAGE_SETS, check_coco_results, write_coco_results
 from pipelines.exports.davis import check_object_maps, write_object_maps
 from pipelines.exports.mask_zip import MEVIS_ROOT, YTVOS_ROOT, check_mask_zip, write_mask_zip
-from pipelines.exports.meta import compare, read_wanted
+from pipelines.exports.meta import compare, read_wanted, with_wordless
 from pipelines.exports.reading import Predictions, read_predictions
 from pipelines.exports.writing import parent_and_name
 from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
@@ -94,7 +94,7 @@ def main(config: SubmitConfig) -> Exit:
         f"{config.predictions}: {predictions.dataset} {predictions.split}, {len(videos)} videos, "
         f"{len(predictions.entries)} expressions"
     )
-    complete = _compared(config, predictions)
+    predictions, complete = _compared(config, predictions)
     parent, name = parent_and_name(config.out)
     out = durable_folder(parent, "--out")
     started = time.perf_counter()
@@ -112,15 +112,15 @@ def main(config: SubmitConfig) -> Exit:
     return Exit.CLEAN if complete else Exit.QUARANTINE
 
 
-def _compared(config: SubmitConfig, predictions: Predictions) -> bool:
-    """Whether the predictions are all that --meta asks for, which is said.
+def _compared(config: SubmitConfig, predictions: Predictions) -> tuple[Predictions, bool]:
+    """The predictions, with those of empty sentences, and whether they are all that --meta asks for, which is said.
 
     Raises:
         JobError: something of it is missing, not asked for, or of another size; or it cannot be read.
     """
     if config.meta is None:
         print("not checked for completeness: give --meta, the dataset's folder or its file of expressions")
-        return True
+        return predictions, True
     try:
         wanted = read_wanted(config.meta, predictions.dataset, predictions.split)
     except OSError as error:
@@ -129,15 +129,19 @@ def _compared(config: SubmitConfig, predictions: Predictions) -> bool:
             f"--meta {config.meta} is not what {predictions.dataset} {predictions.split} can be compared with: {why}. "
             f"Give the folder of that dataset as its owners distribute it, or the file itself."
         ) from error
+    predicted = len(predictions.entries)
+    predictions = with_wordless(predictions, wanted)
+    if wordless := len(predictions.entries) - predicted:
+        print(f"{wordless} expressions have no words in {wanted.path}: their masks are empty")
     faults = compare(predictions, wanted)
     if not faults:
         what = f"{len(wanted.images)} images" if wanted.images else f"{len(wanted.videos)} videos, every expression"
         sizes = ", every frame, sizes of their images" if wanted.frames else ", every frame" if wanted.videos else ""
         print(f"complete by {wanted.path} ({wanted.rule}): {what}{sizes}")
-        return True
+        return predictions, True
     if config.allow_missing and not faults.others and not faults.sizes:
         print(f"incomplete by {wanted.path} ({wanted.rule}): {faults}")
-        return False
+        return predictions, False
     raise JobError(
         f"{config.predictions} does not fit {wanted.path} ({wanted.rule}): {faults}. Nothing was written. Run "
         f"jobs/predict.py again: it makes what is missing, and its quarantine.jsonl tells what could not be read; or "

@@ -48,7 +48,7 @@ class Stream:
     Attributes:
         out: folder of the run.
         fingerprint: of checkpoint and settings.
-        time_limit: seconds that decoding may keep a worker waiting: for a plan, or for a segment.
+        time_limit: seconds that decoding may give no sign of life.
     """
 
     out: Folder

@@ -17,7 +17,7 @@ from pipelines.problems import BadItem
 from pipelines.records import Expression, Record
 from pipelines.video import Window
 from pipelines.video_plan import Segment
-from sgmg.preprocess import resize_frames, resized_size
+from sgmg.preprocess import resized_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Decode:
         failure: dict[str, str] = {}
         try:
             with decoder(self.time_limit) as one:
-                for window in one.windows(segment):
+                for window in one.windows(segment, self._size(segment)):
                     seen.append(window.number)
                     lacking = [
                         batch.to_plain()
@@ -66,9 +66,13 @@ class Decode:
         news = {"news": "decoded", "video": segment.video.id, "segment": segment.number, "failure": failure}
         yield parcel(NEWS, {**news, "windows": seen, "asked": asked})
 
+    def _size(self, segment: Segment) -> tuple[int, int]:
+        """Height and width of what the model sees."""
+        info, protocol = segment.info, self.protocol
+        return resized_size(info.shown_height, info.shown_width, protocol.short_side, protocol.long_side)
+
     def _window(self, segment: Segment, window: Window, batches: list[dict[str, Any]], numbered: bool) -> pa.Table:
-        _, height, width, _ = window.frames.shape
-        size = resized_size(height, width, self.protocol.short_side, self.protocol.long_side)
+        height, width = segment.info.shown_height, segment.info.shown_width
         names = tuple(f"{index:05d}" for index in window.indices) if numbered else window.names
         record = Record(
             dataset=DATASET,
@@ -89,7 +93,7 @@ class Decode:
             timestamps=tuple(window.timestamps.tolist()),
         )
         about = {"batches": batches, "damage": window.note}
-        return window_parcel(record, resize_frames(window.frames, *size), about)
+        return window_parcel(record, window.frames, about)
 
 
 def _expressions(batches: list[dict[str, Any]]) -> tuple[Expression, ...]:

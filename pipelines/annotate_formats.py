@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -15,7 +15,9 @@ from pipelines.exports.frames_again import source_of
 from pipelines.exports.mask_zip import write_mask_zip
 from pipelines.exports.overlay_video import write_overlay
 from pipelines.exports.reading import Predictions, read_predictions
-from pipelines.exports.report import write_report
+from pipelines.exports.report.gather import gather
+from pipelines.exports.report.stills import draw_stills, stills_to_draw
+from pipelines.exports.report.write import write_told
 from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
 from pipelines.predict_plan import PREDICTIONS, Failure
@@ -36,7 +38,9 @@ _FILES_OF_ALL: tuple[FormatName, ...] = ("youtube-vis", "coco", "png", "davis")
 
 _CPUS = 1.0
 _AT_ONCE = 2
-"""Overlays that are begun, for each logical core."""
+"""Overlays, or batches of stills, that are begun, for each logical core."""
+_STILLS = 16
+"""Stills of a task: each is a video that is opened, and a frame that is decoded."""
 
 
 def write_formats(out: Folder, formats: Sequence[FormatName], time_limit: float) -> Iterator[str]:
@@ -55,7 +59,7 @@ def write_formats(out: Folder, formats: Sequence[FormatName], time_limit: float)
         return
     whole = _digest(out, [name for names in results.values() for name in names])
     files = [name for name in formats if name in _FILES_OF_ALL]
-    task: Any = ray.remote(num_cpus=_CPUS, max_retries=-1)(_write_file)
+    task = _on_ray(_write_file)
     waiting = [task.remote(out, name, whole) for name in files]
     for name, written in zip(files, waiting, strict=True):
         ray.get(written)
@@ -64,9 +68,20 @@ def write_formats(out: Folder, formats: Sequence[FormatName], time_limit: float)
         yield from _overlays(out, results, time_limit)
 
 
-def write_page(out: Folder) -> None:
-    """The report, of what is there: results, overlays and the quarantine."""
-    ray.get(ray.remote(num_cpus=_CPUS, max_retries=-1)(write_report).remote(out))
+def write_page(out: Folder) -> Iterator[str]:
+    """The report, of what is there: results, overlays, quarantine; says of stills, and of it, when they are there.
+
+    Raises:
+        ray.exceptions.RayError: a result or the quarantine is damaged, or there is no room.
+    """
+    told = _on_ray(gather).remote(out)
+    stills = ray.get(_on_ray(stills_to_draw).remote(out, told))
+    task = _on_ray(draw_stills)
+    batches = [stills[start : start + _STILLS] for start in range(0, len(stills), _STILLS)]
+    for number, _ in enumerate(_spread(task.remote(out, batch) for batch in batches), start=1):
+        yield f"stills, {number} of {len(batches)} batches"
+    ray.get(_on_ray(write_told).remote(out, told))
+    yield "report"
 
 
 def _write_file(out: Folder, name: FormatName, digest: str) -> None:
@@ -88,21 +103,30 @@ def _write_file(out: Folder, name: FormatName, digest: str) -> None:
 def _overlays(out: Folder, results: dict[str, list[str]], time_limit: float) -> Iterator[str]:
     """An overlay a video, as many at once as there are cores."""
     out.remove_unfinished(FILES["overlay"])
+    task = _on_ray(write_one_overlay)
+    yield from _spread(task.remote(out, video, names, time_limit) for video, names in results.items())
+
+
+def _on_ray(function: Callable[..., Any]) -> Any:
+    """The function as a task of one core."""
+    return ray.remote(num_cpus=_CPUS, max_retries=-1)(function)
+
+
+def _spread(tasks: Iterable[ray.ObjectRef]) -> Iterator[Any]:
+    """What the tasks give, as they end; so many are begun at once as keep all cores busy."""
     most = max(1, int(_AT_ONCE * ray.cluster_resources().get("CPU", 1)))
-    task = ray.remote(num_cpus=_CPUS, max_retries=-1)(write_one_overlay)
     running: list[ray.ObjectRef] = []
-    for video, names in results.items():
-        running.append(task.remote(out, video, names, time_limit))
+    for task in tasks:
+        running.append(task)
         if len(running) >= most:
             yield _first(running)
     while running:
         yield _first(running)
 
 
-def _first(running: list[ray.ObjectRef]) -> str:
+def _first(running: list[ray.ObjectRef]) -> Any:
     (ready,), running[:] = ray.wait(running, num_returns=1)
-    told: Any = ray.get(ready)
-    return told
+    return ray.get(ready)
 
 
 def write_one_overlay(out: Folder, video: str, names: Sequence[str], time_limit: float) -> str:

@@ -50,7 +50,7 @@ def join_batch(
         FileNotFoundError: a window is not there.
         ValueError: a window is damaged.
     """
-    if out.has(batch.marker):  # the attempt before got so far
+    if out.has(batch.marker) and out.has(batch.result):  # the attempt before got so far
         remove_windows(out, batch)
         return Joined(**json.loads(out.read(batch.marker))["joined"])
     found = (_window(out, batch, number) for number in sorted(windows))

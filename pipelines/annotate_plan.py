@@ -8,7 +8,18 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.annotate_decoders import decoder
-from pipelines.annotate_files import BATCH, DONE, PLANS, WINDOWS, Batch, batch_of, remove_file, remove_folder, video_of
+from pipelines.annotate_files import (
+    BATCH,
+    DONE,
+    PLANS,
+    WINDOWS,
+    Batch,
+    batch_of,
+    remove_file,
+    remove_folder,
+    remove_windows,
+    video_of,
+)
 from pipelines.annotate_parcels import NEWS, parcel, segment_parcel
 from pipelines.annotate_settings import WINDOWS_EACH, Settings
 from pipelines.expressions_file import Sentence
@@ -143,11 +154,13 @@ class Plan:
         kept: dict[str, str] = {}
         for name in asked.markers:
             told = json.loads(self.out.read(f"{DONE}/{name}"))
-            if told["fingerprint"] == fingerprint:
+            batch = Batch.from_plain(told)
+            remove_windows(self.out, batch)  # a run that was killed may have left some
+            if told["fingerprint"] == fingerprint and self.out.has(batch.result):
                 kept |= dict(told["sentences"])
             else:
-                remove_file(self.out, f"{PREDICTIONS}/{name.removesuffix('.json')}.parquet")
-                remove_file(self.out, f"{DONE}/{name}")
+                remove_file(self.out, batch.result)
+                remove_file(self.out, batch.marker)
         problems = [
             f"the expression {one.id!r} was {kept[one.id]!r} and is now {one.text!r}. Give it another id, or choose "
             f"another --out."

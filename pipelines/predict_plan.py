@@ -20,7 +20,6 @@ class Unit:
     name: str  # of the file, without its ending
     rows: tuple[int, ...]
     videos: tuple[str, ...]
-    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,7 @@ class Part:
     def from_json(cls, text: str) -> "Part":
         """The part that `to_json` wrote."""
         values = json.loads(text)
-        units = tuple(
-            Unit(unit["name"], tuple(unit["rows"]), tuple(unit["videos"]), unit["frames"]) for unit in values["units"]
-        )
+        units = tuple(Unit(unit["name"], tuple(unit["rows"]), tuple(unit["videos"])) for unit in values["units"])
         return cls(values["file"], values["row_group"], units)
 
 
@@ -108,4 +105,4 @@ def write_quarantine(out: Folder) -> list[Failure]:
 def _unit(stem: str, rows: Sequence[RowInfo], places: tuple[int, ...], images: bool) -> Unit:
     name = stem if images else f"{stem}-r{places[0]:04d}"
     chosen = [rows[place] for place in places]
-    return Unit(name, places, tuple(row.video for row in chosen), sum(row.frames for row in chosen))
+    return Unit(name, places, tuple(row.video for row in chosen))

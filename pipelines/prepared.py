@@ -1,6 +1,7 @@
 """A folder of prepared Parquet: its manifest, which knows every row, and its row groups, read one at a time."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -56,6 +57,21 @@ class Manifest:
     source_fingerprint: str
     shards: tuple[Shard, ...]
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def rows(self) -> list[RowInfo]:
+        """Of every shard, in order."""
+        return [row for shard in self.shards for group in shard.row_groups for row in group]
+
+    @property
+    def single_images(self) -> bool:
+        """Whether no row has more than one frame, annotated or not."""
+        return self.counts["frames"] == self.counts["videos"]
+
+    @property
+    def untrainable(self) -> Counter[str]:
+        """How many expressions nobody can learn from, by reason."""
+        return Counter(reason for row in self.rows for reason in (row.untrainable or {}).values())
 
     def to_json(self) -> str:
         """Readable JSON, one row a line where it can be; `from_json` gives the same manifest back."""

@@ -12,9 +12,10 @@ from pipelines.video_child import Child
 from pipelines.video_list import Video
 from pipelines.video_plan import LENGTH, OVERLAP, Segment, segments
 from pipelines.video_probe import Timeline, VideoInfo
+from sgmg.preprocess import resize_frames
 
 TIME_LIMIT = 600.0
-"""Seconds that decoding may keep its caller waiting, per question: a probe, a timeline, the windows of a segment."""
+"""Seconds without a sign of life, of which every decoded frame is one, after which a video is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class VideoDecoder:
     One serves any number of videos; starting its process takes half a second. Use it in a `with` block, or `close` it.
 
     Args:
-        time_limit: seconds; what takes longer is a `BadItem`. Time the caller spends between windows does not count.
+        time_limit: seconds without a sign of life, after which a video is a `BadItem`. Time the caller spends between
+            windows does not count.
     """
 
     def __init__(self, time_limit: float = TIME_LIMIT) -> None:
@@ -88,13 +90,17 @@ class VideoDecoder:
         info, cuts = VideoInfo(**answer["info"]), tuple(answer["cuts"])
         return Timeline(info, keys, times, answer["counted"], cuts, answer["note"])
 
-    def windows(self, segment: Segment) -> Iterator[Window]:
+    def windows(self, segment: Segment, size: tuple[int, int] | None = None) -> Iterator[Window]:
         """The windows of a segment that have a frame; frames that are damaged are missing, and the note says so.
+
+        Args:
+            size: height and width to which each frame is resized as it comes, as `sgmg.preprocess.resize_frames` does;
+                by default frames are as a player shows them, which for two windows of 4K are 2 GB.
 
         Raises:
             BadItem: the file cannot be opened, not one frame of the segment decoded, or it took too long.
         """
-        return _windows(self._child, segment)
+        return _windows(self._child, segment, size)
 
 
 def windows(
@@ -162,25 +168,32 @@ class _Reading:
         return "; ".join(filter(None, (damage, self.segment.note if last else "")))
 
 
-def _windows(child: Child, segment: Segment) -> Iterator[Window]:
-    """As `VideoDecoder.windows`. Pixels go from the pipe to where they stay; overlaps are copied on."""
+def _windows(child: Child, segment: Segment, size: tuple[int, int] | None) -> Iterator[Window]:
+    """As `VideoDecoder.windows`. Overlaps are copied on."""
     reading = _Reading(child, segment)
+    shown_size = (segment.info.shown_height, segment.info.shown_width)
+    height, width = size or shown_size
+    whole = np.empty((1, *shown_size, 3), np.uint8)
     before: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
+    following = [first for first, _, _ in segment.windows[1:]] + [len(segment.keys)]
     shown = False
     for number, (first, past, shot) in enumerate(segment.windows):
-        frames = np.empty((past - first, segment.info.shown_height, segment.info.shown_width, 3), np.uint8)
+        frames = np.empty((past - first, height, width, 3), np.uint8)
         got: list[int] = []
         for place in range(first, past):
             if place in before:
                 frames[len(got)] = before[place]
-            elif place in reading.missing or not reading.take(place, frames[len(got)]):
+            elif place in reading.missing or not reading.take(place, whole[0]):
                 continue
+            else:
+                frames[len(got)] = resize_frames(whole, height, width)[0]
             got.append(place)
         if not got:
             continue
         if reading.ended:
             reading.missing |= set(range(past, len(segment.keys)))
-        before = {place: frames[at] for at, place in enumerate(got)}
+        shared = range(following[number], past)
+        before = {place: frames[at].copy() for at, place in enumerate(got) if place in shared}
         shown = True
         last = reading.ended
         yield _window(segment, number, shot, frames[: len(got)], got, reading.note(last))

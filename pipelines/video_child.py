@@ -27,13 +27,14 @@ from pipelines.problems import BadItem
 from pipelines.video_images import images_frames, images_timeline
 from pipelines.video_list import Video
 from pipelines.video_probe import VideoInfo, probe_file
-from pipelines.video_read import Frame, file_frames, file_timeline
+from pipelines.video_read import Alive, Frame, file_frames, file_timeline
 
 _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from pipelines.video_child import serve; serve()"
 _ROOT = str(Path(__file__).parents[1])
 _NONE = memoryview(b"")
 _SETTLE = 5  # seconds that a killed process gets to be gone
+_SIGNS = 10  # of life, at most, within the time limit
 
 Answer = dict[str, Any]
 
@@ -51,10 +52,11 @@ class Child:
     def ask(self, video: Video, question: Answer, data: bytes = b"") -> Iterator[Answer]:
         """The answers, one by one; where one comes with `bytes`, call `fill` before going on.
 
-        Only the time the parent waits counts towards the limit: what it does between answers is its own affair.
+        The limit is on the time the parent waits for an answer or a sign of life: a long video may take long, and what
+        the parent does between answers is its own affair.
 
         Raises:
-            BadItem: what the child says is wrong with the video; it took too long; it crashed.
+            BadItem: what the child says is wrong with the video; nothing was heard of it for too long; it crashed.
             RuntimeError: it is still answering another question.
         """
         if self._asked is not None:
@@ -63,7 +65,6 @@ class Child:
                 f"another VideoDecoder."
             )
         self._asked = video.path
-        self._waited = 0.0
         whole = False
         process = self._running()
         about = {"path": video.path, "images": video.images, "limit": self._limit, "bytes": len(data)}
@@ -73,12 +74,15 @@ class Child:
             process.stdin.write(text.encode() + b"\n" + data)
             process.stdin.flush()
             while True:
+                self._waited = 0.0
                 header = bytearray(_HEAD.size)
                 self._read(video, memoryview(header))
                 length, self._pixels = _HEAD.unpack(header)
                 body = bytearray(length)
                 self._read(video, memoryview(body))
                 answer = {**json.loads(body), "bytes": self._pixels}
+                if "alive" in answer:
+                    continue
                 if whole := "bad" in answer or "end" in answer:
                     self._asked = None
                 if "bad" in answer:
@@ -136,7 +140,10 @@ class Child:
             self._waited += time.monotonic() - began
             if not answered:
                 raise BadItem(
-                    video.path, "decode", f"decoding took longer than {self._limit:g} s, the limit set for a video"
+                    video.path,
+                    "decode",
+                    f"the decoder gave no sign of life for longer than {self._limit:g} s, which is the limit "
+                    f"(--time-limit of jobs/annotate.py)",
                 )
             count = os.readv(pipe, [into])
             if not count:
@@ -156,8 +163,9 @@ def serve() -> None:
         # A parent that was killed cannot end a child that hangs: then the clock does, without Python's help.
         alone = question["limit"] + _SETTLE
         signal.setitimer(signal.ITIMER_REAL, alone)
+        alive = _Alive(answers, question["limit"] / _SIGNS, alone)
         try:
-            for answer, pixels in _answers(video, question, data):
+            for answer, pixels in _answers(video, question, data, alive):
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 _send(answers, answer, pixels)
                 signal.setitimer(signal.ITIMER_REAL, alone)
@@ -171,14 +179,34 @@ def serve() -> None:
         _trim()
 
 
-def _answers(video: Video, question: Answer, data: bytes) -> Iterator[tuple[Answer, memoryview]]:
+class _Alive:
+    """Tells the parent, now and then, that the child is at work although no answer comes yet."""
+
+    def __init__(self, answers: Any, every: float, alone: float) -> None:
+        self._answers, self._every, self._alone = answers, every, alone
+        self._said = time.monotonic()
+
+    def __call__(self) -> None:
+        """To be called after every frame."""
+        if time.monotonic() - self._said < self._every:
+            return
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            _send(self._answers, {"alive": True})
+        except BrokenPipeError:
+            sys.exit()  # Not as the error it is: whoever has the file open would take it for one of the file's.
+        signal.setitimer(signal.ITIMER_REAL, self._alone)
+        self._said = time.monotonic()
+
+
+def _answers(video: Video, question: Answer, data: bytes, alive: Alive) -> Iterator[tuple[Answer, memoryview]]:
     if question["ask"] == "probe":
         info = images_timeline(video).info if video.images else probe_file(video)
         yield {"info": asdict(info)}, _NONE
         yield {"end": ""}, _NONE
         return
     if question["ask"] == "timeline":
-        timeline = images_timeline(video) if video.images else file_timeline(video, question["shots"])
+        timeline = images_timeline(video) if video.images else file_timeline(video, question["shots"], alive)
         keys, times = timeline.keys, timeline.times
         names = keys if isinstance(keys, tuple) else None
         numbers = np.empty(0, np.int64) if isinstance(keys, tuple) else keys
@@ -193,7 +221,7 @@ def _answers(video: Video, question: Answer, data: bytes) -> Iterator[tuple[Answ
     if video.images:
         found = images_frames(video, info, question["names"])
     else:
-        found = file_frames(video, info, np.frombuffer(data, np.int64), question["counted"], question["seek"])
+        found = file_frames(video, info, np.frombuffer(data, np.int64), question["counted"], question["seek"], alive)
     damage = ""
     for frame in found:
         if isinstance(frame, Frame):

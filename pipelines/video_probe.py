@@ -131,7 +131,8 @@ def _container(video: Video) -> Iterator[InputContainer]:
         # FFmpeg reads local files by itself; `file:` keeps odd names from being protocols. Elsewhere it reads much at a
         # time: each read is a request to the store.
         source: object = file if "://" in video.path else f"file:{path}"
-        with av.open(source, mode="r", options=options, buffer_size=2**22 if source is file else 2**15) as container:
+        size = 2**22 if source is file else 2**15
+        with av.open(source, "r", options=options, metadata_errors="replace", buffer_size=size) as container:
             yield container
 
 

@@ -4,7 +4,7 @@ Runs in the decoder's own process (`pipelines.video_child`).
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,7 +23,14 @@ from pipelines.video_probe import Timeline, VideoInfo, opened, packet_times, pro
 UNTIMED_FPS = 24.0
 """Frames a second of what carries no times: images, and files that give neither times nor a rate."""
 
+Alive = Callable[[], None]
+"""Called after every frame that is decoded, asked for or not: a long video may take long, but goes on."""
+
 _UNTIMED = -1 << 63
+
+
+def _unheard() -> None:
+    """Nobody waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class Damage:
     reason: str
 
 
-def file_timeline(video: Video, shots: bool) -> Timeline:
+def file_timeline(video: Video, shots: bool, alive: Alive = _unheard) -> Timeline:
     """Every frame of a file, from its packets where they can be trusted, else by decoding all of it, as cuts need too.
 
     Raises:
@@ -50,10 +57,11 @@ def file_timeline(video: Video, shots: bool) -> Timeline:
     """
     info = probe_file(video)
     found = packet_times(video)
+    alive()
     if found and not shots:
         stamps, unit, note = found
         return Timeline(info, stamps, seconds(stamps, unit), note=note)
-    seen, cuts, damage = _watched(video, shots)
+    seen, cuts, damage = _watched(video, shots, alive)
     if not len(seen):
         raise BadItem(video.path, "decode", f"not one frame can be decoded ({damage or 'it holds none'})")
     if found:
@@ -66,7 +74,12 @@ def file_timeline(video: Video, shots: bool) -> Timeline:
 
 
 def file_frames(
-    video: Video, info: VideoInfo, keys: Int[np.ndarray, " n"], counted: bool, seek: bool
+    video: Video,
+    info: VideoInfo,
+    keys: Int[np.ndarray, " n"],
+    counted: bool,
+    seek: bool,
+    alive: Alive = _unheard,
 ) -> Iterator[Frame | Damage]:
     """The frames of these keys, which rise, whatever frame the decoder has to begin at.
 
@@ -80,6 +93,7 @@ def file_frames(
     last = _UNTIMED
     place, at = -1, 0
     for frame in _from(video, int(keys[0]) if seek and not counted else None):
+        alive()
         if isinstance(frame, Damage):
             damage = damage or frame.reason
             continue
@@ -152,13 +166,14 @@ def _left(stream: av.VideoStream) -> Iterator[av.VideoFrame]:
     stream.codec_context.flush_buffers()
 
 
-def _watched(video: Video, shots: bool) -> tuple[Int[np.ndarray, " n"], list[int], str]:
+def _watched(video: Video, shots: bool, alive: Alive) -> tuple[Int[np.ndarray, " n"], list[int], str]:
     """The time stamps of all frames as they are decoded, the places of cuts among them, and the first damage."""
     detector = CutDetector() if shots else None
     stamps = array("q")
     damage = ""
     with opened(video) as (container, stream):
         for frame in _decoded(container, stream):
+            alive()
             if isinstance(frame, Damage):
                 damage = damage or frame.reason
                 continue

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
@@ -56,13 +56,17 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a meta file asks for: `videos` (expression ids and frames of each) or `images` (height, width of each)."""
+    """What a meta file asks for: `videos` (expression ids and frames of each) or `images` (height, width of each).
+
+    `wordless` are the videos and ids of expressions whose sentence is empty: the server wants their masks all the same.
+    """
 
     path: str
     rule: str  # which part of the file, in words
     videos: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     images: Mapping[str | int, Size] = field(default_factory=dict)
     frames: Folder | None = None  # <video>/<frame>.jpg, to compare sizes with
+    wordless: tuple[tuple[str, str], ...] = ()
 
 
 def read_wanted(meta: str, dataset: str, split: str) -> Wanted:
@@ -97,6 +101,24 @@ def read_wanted(meta: str, dataset: str, split: str) -> Wanted:
     return _official_valid(root, wanted) if (dataset, split) == ("ref-youtube-vos", "valid") else wanted
 
 
+def with_wordless(predictions: Predictions, wanted: Wanted) -> Predictions:
+    """The same, and no mask for every expression that has no words in a video of which others were predicted.
+
+    jobs/prepare.py leaves these out, so that nobody will ever predict them.
+    """
+    if predictions.dataset == "ref-davis17":  # It asks for maps of all objects, which are made while predicting.
+        return predictions
+    there = {(entry.video, entry.expression) for entry in predictions.entries}
+    videos = {entry.video: entry for entry in predictions.entries}
+    added = [
+        replace(videos[video], expression=id, text="", external_id=None, rows=())
+        for video, id in wanted.wordless
+        if video in videos and (video, id) not in there
+    ]
+    entries = sorted([*predictions.entries, *added], key=lambda entry: (entry.video, number_first(entry.expression)))
+    return replace(predictions, entries=tuple(entries))
+
+
 def compare(predictions: Predictions, wanted: Wanted) -> Faults:
     """What the predictions lack, what they have too much, and whose size is wrong.
 
@@ -128,7 +150,8 @@ def _compare_videos(predictions: Predictions, wanted: Wanted) -> Faults:
         for expression in sorted({*expressions, *found[video]}, key=number_first):
             what = f"video {video}, expression {expression}"
             if expression not in found[video] or expression not in expressions:
-                (faults.others if expression in found[video] else faults.missing).append(what)
+                why = ": it has no words, so nothing was asked" if (video, expression) in wanted.wordless else ""
+                (faults.others if expression in found[video] else faults.missing).append(what + why)
                 continue
             there = found[video][expression]
             faults.missing += [f"{what}, frame {name}" for name in frames if name not in there]
@@ -170,11 +193,13 @@ def _wanted_videos(root: Folder, name: str, frames: Folder | None, split: str) -
     videos = _read_json(root, name).get("videos")
     if not isinstance(videos, dict):
         raise ValueError(f'{path} has no object "videos". Give the meta_expressions.json of split {split}.')
-    found = {}
+    found, wordless = {}, []
     for video, entry in videos.items():
-        frame_names = checked(video, entry, path).frame_names
-        found[video] = (tuple(entry["expressions"]), frame_names)  # An empty sentence is asked for too: all ids count.
-    return Wanted(path, "all its videos", found, frames=frames)
+        listed = checked(video, entry, path)
+        ids = tuple(entry["expressions"])
+        found[video] = (ids, listed.frame_names)
+        wordless += [(video, id) for id in ids if id not in {sentence.id for sentence in listed.sentences}]
+    return Wanted(path, "all its videos", found, frames=frames, wordless=tuple(wordless))
 
 
 def _official_valid(root: Folder, wanted: Wanted) -> Wanted:
@@ -188,19 +213,21 @@ def _official_valid(root: Folder, wanted: Wanted) -> Wanted:
         rule = f"its videos with a folder in {wanted.frames.path()}, as the file of test is missing"
     else:
         return wanted
-    return Wanted(wanted.path, rule, {video: wanted.videos[video] for video in sorted(kept)}, frames=wanted.frames)
+    return replace(wanted, rule=rule, videos={video: wanted.videos[video] for video in sorted(kept)})
 
 
 def _wanted_raw_davis(root: Folder, split: str) -> Wanted:
-    videos = {}
+    videos, wordless = {}, []
     for video, said in raw_videos(root, split):
         if said.problem:
             raise ValueError(f"{video}: {said.problem}")
         names = said.frame_names or [name.removesuffix(".jpg") for name in root.names(said.frames, ".jpg")]
         videos[video] = (tuple(number for number, _, _ in said.expressions), tuple(names))
+        wordless += [(video, number) for number, text, _ in said.expressions if not text.strip()]
     home = "DAVIS/" if root.has("DAVIS") else ""
     frames = root.folder(f"{home}JPEGImages/480p")
-    return Wanted(root.path("davis_text_annotations"), "all videos of the split", videos, frames=frames)
+    path = root.path("davis_text_annotations")
+    return Wanted(path, "all videos of the split", videos, frames=frames, wordless=tuple(wordless))
 
 
 def _image_size(frames: Folder, name: str) -> Size | None:

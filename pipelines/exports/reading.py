@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipelines.files import Folder, safe_name
 from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Prediction, QueryTrack, prediction_of
-from sgmg.masks import Size
+from sgmg.masks import Size, rle_union
 
 PREDICTIONS = "predictions"
 """The folder, in that of a run, that holds its Parquet files."""
@@ -28,7 +28,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One expression of one video, in all its segments: what is known of it without reading a mask."""
+    """One expression of one video, in all its segments: what is known of it without reading a mask.
+
+    Without rows it was not predicted: it is read as absent.
+    """
 
     video: str
     expression: str
@@ -65,6 +68,9 @@ class Predictions:
         """
         at, group = ("", -1), pa.table({})
         for entry in entries:
+            if not entry.rows:
+                yield self._absent(entry)
+                continue
             parts: list[Prediction] = []
             for file, number, place in entry.rows:
                 with _named(self.folder, file):
@@ -72,6 +78,29 @@ class Predictions:
                         at, group = (file, number), _row_group(self.folder, file, number, PREDICTION_SCHEMA.names)
                     parts.append(prediction_of(group.slice(place, 1).to_pylist()[0]))
             yield _joined(parts)
+
+    def _absent(self, entry: Entry) -> Prediction:
+        """An empty mask in every frame."""
+        t = len(entry.frame_names)
+        return Prediction(
+            dataset=self.dataset,
+            split=self.split,
+            video=entry.video,
+            expression=entry.expression,
+            text=entry.text,
+            width=entry.size[1],
+            height=entry.size[0],
+            frame_names=entry.frame_names,
+            queries=(QueryTrack((rle_union([], entry.size),) * t, ((0.0, 0.0, 0.0, 0.0),) * t, (0.0,) * t),),
+            score=0.0,
+            fingerprint=self.fingerprint,
+            source="",
+            source_fingerprint="",
+            external_id=entry.external_id,
+            annotator=entry.annotator,
+            status="absent",
+            start_frame=entry.start_frame,
+        )
 
 
 def iter_predictions(folder: Folder) -> Iterator[Prediction]:
@@ -231,8 +260,8 @@ def _named(folder: Folder, file: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
-            f"{folder.path(file)} is damaged or no Parquet file ({error}). Delete it and run jobs/predict.py again: it "
-            f"makes what is missing."
+            f"{folder.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job that wrote it "
+            f"again (jobs/predict.py or jobs/annotate.py): it makes what is missing."
         ) from error
     except ValueError as error:
         raise ValueError(f"{folder.path(file)}: {error}") from error

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import cv2
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 from av.error import FFmpegError
 from einops import rearrange
+from jaxtyping import Bool, Float
 
 from pipelines.problems import BadItem, Dropped
 from sgmg.masks import Size, masks_to_rles
@@ -37,6 +39,10 @@ class Instance:
 Annotation = dict[int, Instance]
 """What an h5 file says of its frame, by instance id."""
 
+_FIELDS = ("instance", "reMask", "reBBox")
+_DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError)
+"""What h5py and NumPy raise at damaged bytes."""
+
 
 def decoded_clip(video: str, path: str, data: bytes, quality: int) -> Clip:
     """Every frame of a video, encoded as JPEG 4:4:4 of the given quality.
@@ -48,7 +54,7 @@ def decoded_clip(video: str, path: str, data: bytes, quality: int) -> Clip:
     times: list[float | None] = []
     sizes: set[tuple[int, int]] = set()
     try:
-        with av.open(io.BytesIO(data), mode="r") as container:
+        with av.open(io.BytesIO(data), mode="r", metadata_errors="replace") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # As many videos as cores are decoded side by side.
             rate, promised = stream.average_rate, stream.frames
@@ -88,31 +94,40 @@ def annotation_of_h5(video: str, path: str, data: bytes, size: Size) -> Annotati
     """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            missing = [name for name in ("instance", "reMask", "reBBox") if name not in file]
-            if missing:
-                raise BadItem(
-                    video, "read", f"{path} lacks {', '.join(missing)}. Unpack the annotations with instances again."
-                )
-            instances, masks, boxes = (np.asarray(file[name]) for name in ("instance", "reMask", "reBBox"))
-    except (OSError, RuntimeError, KeyError) as error:
+            ids, masks, boxes = _fields(video, path, file, size)
+    except BadItem:
+        raise
+    except _DAMAGE as error:
         raise BadItem(video, "read", f"{path} is no HDF5 file or damaged ({error}). Unpack it again.") from error
-    ids = [int(found) for found in instances.ravel()]
-    masks = masks[None] if masks.ndim == 2 else masks
-    if masks.ndim != 3 or len(masks) != len(ids) or boxes.size != 4 * len(ids):
+    rles = masks_to_rles(rearrange(masks, "n w h -> n h w"))
+    corners = [tuple(box) for box in rearrange(boxes, "xyxy n -> n xyxy").tolist()]
+    return {found: Instance(rle, box) for found, rle, box in zip(ids, rles, corners, strict=True)}  # pyright: ignore
+
+
+def _fields(
+    video: str, path: str, file: h5py.File, size: Size
+) -> tuple[list[int], Bool[np.ndarray, "n w h"], Float[np.ndarray, "xyxy n"]]:
+    """Instances, masks and boxes. Their shapes are checked before they are read: a damaged one may be of terabytes."""
+    found: dict[str, Any] = {name: one for name in _FIELDS if isinstance(one := file.get(name), h5py.Dataset)}
+    if missing := [name for name in _FIELDS if name not in found]:
+        reason = f"{path} lacks {', '.join(missing)}. Unpack the annotations with instances again."
+        raise BadItem(video, "read", reason)
+    instances, masks, boxes = (found[name] for name in _FIELDS)
+    n = instances.size
+    shape = (1, *masks.shape) if masks.ndim == 2 else masks.shape
+    if len(shape) != 3 or shape[0] != n or boxes.size != 4 * n:
         raise BadItem(
             video,
             "read",
-            f"{path} has {len(ids)} instances, reMask of shape {masks.shape} and reBBox of shape {boxes.shape}, which "
-            f"do not fit. Unpack it again.",
+            f"{path} has {n} instances, reMask of shape {masks.shape} and reBBox of shape {boxes.shape}, which do not "
+            f"fit. Unpack it again.",
         )
-    masks = rearrange(masks, "n w h -> n h w")
-    if masks.shape[1:] != size:
+    if (stored := shape[:0:-1]) != size:
         raise BadItem(
             video,
             "read",
-            f"{path} has masks of height, width {masks.shape[1:]}, but the clip has {size}. "
+            f"{path} has masks of height, width {stored}, but the clip has {size}. "
             f"Use the clips of CLIPS320 that belong to the annotations.",
         )
-    rles = masks_to_rles(masks > 0)
-    corners = [tuple(map(float, box)) for box in rearrange(boxes.reshape(4, -1), "xyxy n -> n xyxy")]
-    return {found: Instance(rle, box) for found, rle, box in zip(ids, rles, corners, strict=True)}  # pyright: ignore
+    ids = [int(one) for one in np.asarray(instances).ravel()]
+    return ids, np.asarray(masks).reshape(shape) > 0, np.asarray(boxes, dtype=np.float64).reshape(4, n)

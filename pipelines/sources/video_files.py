@@ -43,7 +43,7 @@ def decode_video(data: bytes, quality: int = QUALITY) -> DecodedVideo:
     sizes: set[tuple[int, int]] = set()
     orientation = ""
     try:
-        with av.open(io.BytesIO(data), mode="r") as container:
+        with av.open(io.BytesIO(data), mode="r", metadata_errors="replace") as container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise ValueError("the file holds sound, but no video")

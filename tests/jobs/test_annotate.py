@@ -232,6 +232,10 @@ def test_the_summary_is_kept_in_mlflow(videos: Path, checkpoint: Path, tmp_path:
     assert run.data.metrics["hours_of_video_per_hour"] > 0
     assert run.data.params["min_score"] == "0.02"
 
+    assert main(config) == Exit.CLEAN
+    again = client.get_run(run.info.run_id).data.metrics
+    assert again == run.data.metrics
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
@@ -288,6 +292,30 @@ def test_progress_counts_videos_sentences_and_hours() -> None:
     assert "1 videos annotated, 1 had nothing left to do or failed; 1 are partial" in said
     assert "3 expressions answered, 1 of them absent; 2 were answered before" in said
     assert "36 frames, 2 hours of video in" in said
-    metrics = {one.key: one.value for one in progress.metrics([Failure("/w.mp4", "decode", "gone")])}
-    assert (metrics["videos"], metrics["hours_of_video"], metrics["failures_decode"]) == (1, 2, 1)
     assert list(progress.shown([])) == []
+
+
+def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    whole, lacking = Video("/whole.mp4"), Video("/lacking.mp4")
+    for name, absent in (("a", 1), ("b", 0)):
+        told = {"frames": 36, "sentences": 3, "absent": absent, "note": ""}
+        out.write(f"done/{whole.id}-{name}.json", json.dumps({"joined": told}).encode())
+
+    def metrics_of(progress: Progress) -> dict[str, float]:
+        return {one.key: one.value for one in progress.metrics([Failure("/w.mp4", "decode", "gone")], out)}
+
+    nothing_to_do = metrics_of(Progress(videos=1))
+    assert nothing_to_do == {
+        "videos": 1, "videos_partial": 0, "frames": 36, "expressions": 6, "expressions_absent": 1, "failures": 1,
+        "failures_decode": 1,
+    }  # fmt: skip
+    progress = Progress(videos=2)
+    progress.count(Finished(whole.id, Joined(frames=36, sentences=3, absent=0, note="")))  # that of marker b
+    progress.count(Standing(whole, seconds=1800, frames=36, answered=True))
+    progress.count(Finished(lacking.id, Joined(frames=9, sentences=1, absent=1, note="odd")))
+    lost = [Failure(lacking.path, "decode", "gone")]
+    progress.count(Standing(lacking, seconds=1800, frames=9, answered=True, partial=True, failures=lost))
+    found = metrics_of(progress)
+    assert (found["videos"], found["videos_partial"], found["frames"]) == (2, 1, 45)
+    assert (found["expressions"], found["expressions_absent"], found["hours_of_video"]) == (7, 2, 1)

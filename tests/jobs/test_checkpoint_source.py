@@ -1,11 +1,13 @@
 """Checkpoints from files, folders, runs and registered models."""
 
+import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from jobs.checkpoint_source import CACHE, local_checkpoint
+from jobs.checkpoint_source import CACHE, local_checkpoint, on_any_node
 from jobs.runtime import JobError
 from jobs.tracking import RunHandle, open_run
 from jobs.tracking_log import MetricLog
@@ -82,6 +84,16 @@ def test_a_run_gives_its_best_or_last_checkpoint_fetched_once(made: Path, run: R
     assert local_checkpoint(f"mlflow:{run.run_id}/best", str(made)) == best
     assert (best / "config.json").stat().st_ino == first
     assert not [path for path in (made / CACHE).rglob("*") if path.name.startswith(".")]
+
+
+def test_a_node_that_shares_no_disk_fetches_for_itself(made: Path, run: RunHandle) -> None:
+    one = made / "pretrain/one/step_9"
+    assert on_any_node(str(one), "nowhere", one)() == one
+    for spec, step in ((f"mlflow:{run.run_id}/last", 10), ("models:/sgmg/1", 9)):
+        here = local_checkpoint(spec, str(made))
+        sent = pickle.dumps(on_any_node(spec, str(made), here))
+        shutil.rmtree(here)  # what was fetched here is not there
+        assert step_of(pickle.loads(sent)()) == step
 
 
 def test_a_model_is_named_by_version_or_alias(made: Path, run: RunHandle) -> None:

@@ -11,7 +11,6 @@ from pyarrow import fs
 from jobs._checkpoints import (
     RAY_STATE,
     Snapshot,
-    copy_as,
     fetched,
     mend_ray_state,
     newest_checkpoint,
@@ -119,10 +118,3 @@ def test_a_list_of_checkpoints_stays_if_all_of_them_are_there(run: Folder) -> No
     run.write(RAY_STATE, json.dumps(listed).encode())
     mend_ray_state(run)
     assert not run.has(RAY_STATE)
-
-
-def test_a_copy_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
-    for step in (4, 8):
-        copy_as(a_checkpoint(tmp_path, step), tmp_path / "best")
-    assert (tmp_path / "best" / MODEL).read_text() == "8"
-    assert not list(tmp_path.glob(".*"))

@@ -14,10 +14,12 @@ from mlflow import MlflowClient
 from PIL import Image
 from ray.job_submission import JobSubmissionClient
 
+from jobs import demo as module
+from jobs.runtime import JobError
 from ray_heads import started_ray
 from training_runs import run_job
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]  # beside the training tests, which take as long
+pytestmark = pytest.mark.xdist_group("demo")  # beside the training tests, which take as long
 
 LITTLE = ("--pretrain-steps", "2", "--finetune-steps", "2", "--workers", "1")
 DRAWN = ("--images", "8", "--videos", "3", "--valid-videos", "2")
@@ -44,8 +46,8 @@ def shown(storage: Path, *flags: str, **variables: str) -> Shown:
     return Shown(code, text, storage / "demo")
 
 
-def assert_is_whole(demo: Shown, scored: str, raw: Path) -> None:
-    """Figures, pictures and the zip are there and agree."""
+def assert_is_whole(demo: Shown, scored: str, raw: Path, lacking: str = "") -> None:
+    """Figures, pictures and the zip are there and agree; of one video, perhaps, nothing is in it."""
     result = demo.result
     assert set(result) == {"J&F", "mean_box", "whole_frame"}
     assert json.loads((demo.out / "results.json").read_text()) == pytest.approx(result, abs=1e-4)
@@ -64,21 +66,21 @@ def assert_is_whole(demo: Shown, scored: str, raw: Path) -> None:
     with Image.open(demo.out / "demo.png") as picture, Image.open(pictures / min(best)) as first:
         assert np.array_equal(np.asarray(picture)[: first.height, : first.width], np.asarray(first.convert("RGB")))
     submission = demo.out / "ref-youtube-vos.zip"
-    assert sorted(zipfile.ZipFile(submission).namelist()) == sorted(entries_of(raw))
+    assert sorted(zipfile.ZipFile(submission).namelist()) == sorted(entries_of(raw, lacking))
     for path in (submission, pictures, demo.out / "demo.png"):
         assert re.search(rf"^\w+ +{re.escape(str(path))}$", demo.text, flags=re.MULTILINE)
     assert f"make ui STORAGE={demo.out.parent}" in demo.text
 
 
-def entries_of(raw: Path) -> set[str]:
-    """What the server asks for."""
+def entries_of(raw: Path, lacking: str) -> set[str]:
+    """What the server asks for, but for one video."""
     valid, test = (
         json.loads((raw / "meta_expressions" / split / "meta_expressions.json").read_text())["videos"]
         for split in ("valid", "test")
     )
     return {
         f"Annotations/{video}/{expression}/{frame}.png"
-        for video in valid.keys() - test.keys()
+        for video in valid.keys() - test.keys() - {lacking}
         for expression in valid[video]["expressions"]
         for frame in valid[video]["frames"]
     }
@@ -88,12 +90,24 @@ def the_short_ones(kit: Path, raw: Path) -> Path:
     """The real folder with two of its training videos and without the longest of valid, lest asking takes minutes."""
     shutil.copytree(kit / "meta_expressions", raw / "meta_expressions")
     for split, most in (("train", 2), ("valid", -1)):
-        (raw / split).symlink_to(kit / split)
+        shutil.copytree(kit / split, raw / split)
         file = raw / "meta_expressions" / split / "meta_expressions.json"
         listed = json.loads(file.read_text())["videos"]
         short = sorted(listed, key=lambda video: len(listed[video]["frames"]))[:most]
         file.write_text(json.dumps({"videos": {video: listed[video] for video in short}}))
     return raw
+
+
+def spoilt(raw: Path) -> str:
+    """A video of valid of which a frame is cut short now."""
+    listed = {
+        split: json.loads((raw / f"meta_expressions/{split}/meta_expressions.json").read_text())["videos"]
+        for split in ("valid", "test")
+    }
+    video = min(listed["valid"].keys() - listed["test"].keys())
+    frame = raw / "valid/JPEGImages" / video / f"{listed['valid'][video]['frames'][0]}.jpg"
+    frame.write_bytes(frame.read_bytes()[:100])
+    return video
 
 
 def made(storage: Path) -> dict[Path, int]:
@@ -108,6 +122,7 @@ def runs(storage: Path) -> dict[str, list[Any]]:
     return {one.name: client.search_runs([one.experiment_id]) for one in client.search_experiments()}
 
 
+@pytest.mark.slow
 def test_a_made_up_dataset_goes_all_the_way_and_the_second_time_what_is_done_is_reused(tmp_path: Path) -> None:
     storage = tmp_path / "my runs"  # a blank in a path is nothing odd
     first = shown(storage, *DRAWN)
@@ -129,9 +144,36 @@ def test_a_made_up_dataset_goes_all_the_way_and_the_second_time_what_is_done_is_
     }
 
 
-def test_a_real_dataset_goes_all_the_way_in_a_ray_of_its_own(data_kit: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_real_dataset_with_a_broken_frame_goes_all_the_way_in_a_ray_of_its_own(
+    data_kit: Path, tmp_path: Path
+) -> None:
     raw = the_short_ones(data_kit / "refytvos", tmp_path / "raw")
+    lacking = spoilt(raw)
     with started_ray() as other:  # the one that Ray would choose for submitted jobs
         demo = shown(tmp_path / "runs", "--data", str(raw), RAY_TMPDIR=other.variables["RAY_TMPDIR"])
         assert JobSubmissionClient(other.address).list_jobs() == []
-    assert_is_whole(demo, "train", raw)
+    assert_is_whole(demo, "train", raw, lacking)
+    assert f"left out: 1, listed in {demo.out}/prepared/valid/quarantine.jsonl" in demo.text
+    assert "incomplete: it lacks what was left out" in demo.text
+
+
+def test_what_a_job_left_out_is_said_and_ends_the_demo_only_where_nothing_may_be_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "JOBS", tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "quarantine.jsonl").write_text('{"video": "a"}\n{"video": "b"}\n')
+    (tmp_path / "some.py").write_text("import sys; print('what it says'); sys.exit(int(sys.argv[1]))")
+    beside = module._Submitter()
+    beside.submits, beside.address = False, "nowhere"
+    for code, may_lack in ((0, False), (3, True)):
+        beside.run("some", str(code), may_lack=may_lack, out=out)
+        said = capsys.readouterr().out
+        assert f"left out: 2, listed in {out}/quarantine.jsonl" in said
+        assert ("incomplete" in said) == (code == 3)
+    for code, may_lack in ((3, False), (1, True)):
+        with pytest.raises(JobError, match="some failed"):
+            beside.run("some", str(code), may_lack=may_lack, out=out)
+        assert "what it says" in capsys.readouterr().err

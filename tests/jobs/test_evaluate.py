@@ -158,6 +158,21 @@ def test_coco_results_are_scored_by_their_annotation_file(tmp_path: Path, data_k
         evaluate(replace(config, truth=(str(data_kit / "a2d"),)))
 
 
+def test_scores_are_not_written_over_the_config_of_predictions(tmp_path: Path, truth: str) -> None:
+    run = run_of(tmp_path, truth)
+    config = Path(run, "config.json")
+    config.write_text('{"made_by": {"fingerprint": "a"}}')
+    for out in (run, f"{run}/"):
+        with pytest.raises(JobError, match=f"{run} holds predictions, .* for instance {run}/scores"):
+            evaluate(EvaluateConfig((truth,), out, run))
+    empty = tmp_path / "of a run without a prediction"
+    empty.mkdir()
+    (empty / "config.json").write_bytes(config.read_bytes())
+    with pytest.raises(JobError, match="holds predictions"):
+        evaluate(EvaluateConfig((truth,), str(empty), run))
+    assert config.read_text() == '{"made_by": {"fingerprint": "a"}}'
+
+
 @pytest.mark.slow
 def test_the_command_says_what_is_missing(tmp_path: Path, truth: str) -> None:
     run = run_of(tmp_path, truth, lambda one: whole_frame(one)[1:])

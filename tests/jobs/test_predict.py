@@ -1,6 +1,7 @@
 """jobs/predict.py: prepared data and a checkpoint in, Parquet of predictions out."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -145,10 +146,19 @@ def test_data_that_was_never_prepared_is_said(checkpoint: Path, tmp_path: Path) 
 
 
 def test_progress_counts_speed_waiting_and_deaths() -> None:
-    progress = Progress(units=2, frames=30)
+    progress = Progress(units=2)
     assert "time left unknown" in str(progress)
     for died in (0, 1):
         progress.count(Done("u", 0, videos=1, frames=10, expressions=3, died=died, waited=1.0, busy=3.0))
     assert str(progress).startswith("2/2 units, ")
     assert "waiting for data 25%, 0 in quarantine, 1 failed actors" in str(progress)
     assert list(progress.shown([])) == []
+
+
+def test_units_that_failed_count_for_the_time_that_is_left() -> None:
+    progress = Progress(units=4)
+    progress.count(Done("u", 1, videos=0, frames=0, expressions=0, died=0, waited=1.0, busy=3.0))
+    assert re.search(r"1/4 units, .* \d+ s left", str(progress))
+    for _ in range(3):
+        progress.count(Done("u", 0, videos=1, frames=99, expressions=3, died=0, waited=1.0, busy=3.0))
+    assert ", 0 s left, " in str(progress)

@@ -12,16 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.prepare import SHEET, PrepareConfig, main
+from jobs.prepare import SHEET, PrepareConfig, main, published_recipe
 from jobs.runtime import CONFIG, Exit, JobError, read_config
 from pack import ROOT
 from pipelines.files import Folder
 from pipelines.images import checked_size
-from pipelines.prepared import QUARANTINE, Manifest, read_manifest
+from pipelines.prepared import QUARANTINE, Manifest, RowInfo, Shard, read_manifest
 from pipelines.problems import LayoutError
+from pipelines.recipes import ClipRecipe
 from pipelines.records import Record, records_of, table_of
 from pipelines.row_info import WITHHELD, row_info
 from pipelines.sources.catalog import entry_of
+from training_runs import prepared
 
 LAYOUTS = [
     ("ref-youtube-vos", "train", "refytvos"),
@@ -228,6 +230,29 @@ def test_the_saved_config_gives_the_same_run(data_kit: Path, tmp_path: Path, mon
     main(replace(config, raw="refytvos"))
     saved = read_config(PrepareConfig, str(tmp_path / "out" / CONFIG))
     assert saved == config, "paths are absolute, whatever was typed"
+
+
+def test_sentences_nobody_can_learn_from_are_told_beside_what_was_left_out(
+    data_kit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = prepared("ref-youtube-vos", data_kit / "refytvos", "valid", tmp_path / "out")
+    assert main(replace(ytvos(data_kit, tmp_path), split="valid", raw="", show=1)) == Exit.CLEAN
+    assert f"not for training: {manifest.counts['expressions']} x {WITHHELD}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "frames", "recipe"),
+    [
+        ([RowInfo("image", 1, 1)], 1, ClipRecipe.image()),
+        ([RowInfo("all annotated", 9, 1)], 9, ClipRecipe.video()),
+        ([RowInfo("one annotated", 1, 1)], 9, ClipRecipe.one_frame_asked()),
+        ([RowInfo("asked", 9, 1, asked=(3,))], 9, ClipRecipe.one_frame_asked()),
+    ],
+)
+def test_samples_are_shown_by_the_recipe_that_suits_them(rows: list[RowInfo], frames: int, recipe: ClipRecipe) -> None:
+    counts = {"videos": len(rows), "frames": frames}
+    manifest = Manifest("own", "train", {}, counts, {}, 0, "", (Shard("a", 1, (tuple(rows),)),))
+    assert published_recipe(manifest) == recipe
 
 
 @pytest.mark.slow

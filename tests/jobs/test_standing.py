@@ -1,5 +1,6 @@
 """Where the run of a name stands, and with what it may go on."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,22 @@ from typing import Any
 import pytest
 
 from jobs._checkpoints import step_name
-from jobs._standing import check_same_run, is_finished, is_trained, mark_finished, steps_of, tokenizer_of
+from jobs._standing import (
+    check_same_data,
+    check_same_run,
+    is_finished,
+    is_trained,
+    mark_finished,
+    note_data,
+    steps_of,
+    tokenizer_of,
+)
 from jobs.recipes import FINETUNE, TrainConfig
 from jobs.runtime import CONFIG, JobError, write_config
+from pipelines.clips import TrainData, TrainPart
 from pipelines.files import Folder
+from pipelines.prepared import read_manifest
+from pipelines.recipes import ClipRecipe
 from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint
 from sgmg.checkpoints import MODEL, TRAINING
 from sgmg.tokenizer import Tokenizer
@@ -69,6 +82,23 @@ def test_a_config_that_cannot_be_read_is_no_reason_to_start_anew(tmp_path: Path)
         check_same_run(run, TINY)
 
 
+def test_a_run_under_way_wants_the_rows_it_was_started_with(tmp_path: Path) -> None:
+    def data(videos: str) -> TrainData:
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        folder = Folder(str(prepared_folder(tmp_path / "data", [a_record(name) for name in videos])))
+        return TrainData((TrainPart(folder, read_manifest(folder), ClipRecipe.video(5)),), seed=0, lanes=1)
+
+    run = started(tmp_path / "run")
+    check_same_data(run, data("abcd"))  # of a run from before rows were noted
+    note_data(run, data("abcd"))
+    check_same_data(run, data("abcd"))
+    for other in ("abcde", "bcda"):
+        with pytest.raises(JobError, match=r"data was prepared again since the run in .* Give another --name"):
+            check_same_data(run, data(other))
+    shutil.rmtree(tmp_path / "run" / step_name(4))
+    check_same_data(run, data("abcde"))
+
+
 def test_a_run_has_the_steps_of_its_epochs_or_fewer() -> None:
     assert steps_of(replace(TINY, epochs=3), per_epoch=7) == 21
     assert steps_of(replace(TINY, epochs=3, max_steps=5), per_epoch=7) == 5
@@ -91,21 +121,21 @@ def test_the_tokenizer_is_the_one_of_the_run_else_of_its_start_else_a_new_one(tm
     words = "a dog barks loudly at the postman"
     run = Folder(str(tmp_path / "run"))
 
-    own, saved = tokenizer_of(config, run, "")
+    own, saved = tokenizer_of(config, run, None)
     assert saved
     assert own.to_json() != Tokenizer.train(SENTENCES).to_json()  # it knows the words that mirroring brings in
 
     later = prepared_folder(tmp_path / "later", [a_record("b", sentences=("a zebra asleep", "the zebra"))])
-    more, _ = tokenizer_of(replace(config, tokenizer_data=(str(later),)), run, "")
+    more, _ = tokenizer_of(replace(config, tokenizer_data=(str(later),)), run, None)
     assert "zebra" in more.to_json()
     assert "zebra" not in own.to_json()
 
     init = tiny_checkpoint(tmp_path / "init")
-    carried, saved = tokenizer_of(config, run, str(init))
+    carried, saved = tokenizer_of(config, run, init)
     assert saved
     assert carried.to_json() == Tokenizer.train(SENTENCES).to_json()
 
     started(tmp_path / "run", config)
     other = Tokenizer.train([words] * 3)
     other.save(tmp_path / "run" / step_name(4))
-    assert tokenizer_of(config, run, "")[0].to_json() == other.to_json()
+    assert tokenizer_of(config, run, None)[0].to_json() == other.to_json()

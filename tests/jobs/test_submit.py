@@ -1,6 +1,7 @@
 """jobs/submit.py, on predictions made up for the real samples of the data kit."""
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -110,6 +111,29 @@ def test_the_zip_of_ref_youtube_vos_has_exactly_what_the_meta_files_ask_for(
     assert "(valid without the videos that" in printed
     assert "3 videos, every expression, every frame, sizes of their images" in printed
     assert f"read back: {len(wanted)} PNGs, each whole, of mode L" in printed
+
+
+def test_an_expression_without_words_gets_empty_masks(
+    data_kit: Path, tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit, raw = data_kit / "refytvos", tmp_path / "raw"
+    shutil.copytree(kit / "meta_expressions", raw / "meta_expressions")
+    (raw / "valid").symlink_to(kit / "valid")
+    file = raw / "meta_expressions/valid/meta_expressions.json"
+    listed = json.loads(file.read_text())
+    video = min(path.name for path in (kit / "valid/JPEGImages").iterdir())
+    listed["videos"][video]["expressions"] |= {"7": {"exp": " \n\u00a0"}}
+    file.write_text(json.dumps(listed))
+    run = predict(RefYouTubeVOS(Folder(str(raw)), "valid"))
+    config = SubmitConfig(run, "ref-youtube-vos", str(tmp_path / "a.zip"), meta=str(raw))
+    assert main(config) == Exit.CLEAN
+    said = capsys.readouterr().out
+    assert f"1 expressions have no words in {file}: their masks are empty" in said
+    assert "complete by" in said
+    masks = [one.mask for one in read_submission(config.out) if (one.video, one.expression) == (video, "7")]
+    assert len(masks) == len(listed["videos"][video]["frames"])
+    assert not np.any(masks)
+    assert sum(one.mask.any() for one in read_submission(config.out) if one.video == video)
 
 
 def test_running_it_again_gives_the_same_bytes(data_kit: Path, tmp_path: Path, predict: Predict) -> None:

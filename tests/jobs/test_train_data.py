@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs._train_data import clip_recipe, geometry_of, holdout, own_tokenizer, train_data
+from jobs._train_data import clip_recipe, geometry_of, holdout, own_tokenizer, samples_told, train_data
 from jobs._validation import Place, dealt, validation_of
 from jobs.recipes import A2D, FINETUNE, PRETRAIN, ClipKind, TrainConfig
 from jobs.runtime import JobError
@@ -29,12 +29,15 @@ def config_of(*folders: Path, recipe: TrainConfig = FINETUNE["tiny"], **changes:
     return replace(recipe, data=tuple(map(str, folders)), **changes)
 
 
-def manifest_of(*rows: RowInfo) -> Manifest:
-    return Manifest("own", "train", {}, {}, {}, 0, "", (Shard("own-train.parquet", 1, (rows,)),))
+def manifest_of(*rows: RowInfo, frames: int = 0) -> Manifest:
+    """Of so many frames, annotated or not; by default only annotated ones."""
+    counts = {"videos": len(rows), "frames": frames or sum(row.frames for row in rows)}
+    return Manifest("own", "train", {}, counts, {}, 0, "", (Shard("own-train.parquet", 1, (rows,)),))
 
 
 IMAGES = manifest_of(RowInfo("i", 1, 2), RowInfo("j", 1, 2))
 VIDEOS = manifest_of(RowInfo("v", 9, 2), RowInfo("one frame only", 1, 2))
+ALONE = manifest_of(RowInfo("one annotated", 1, 2), RowInfo("none annotated", 0, 2), frames=20)
 ASKED = manifest_of(RowInfo("a", 30, 2, asked=(3, 1)))
 
 
@@ -48,6 +51,8 @@ ASKED = manifest_of(RowInfo("a", 30, 2, asked=(3, 1)))
         (IMAGES, JOINT, "clips", ClipRecipe.image_copies(5)),
         (ASKED, A2D["a2d"], "annotated-frames", ClipRecipe.one_frame_asked(5)),
         (VIDEOS, A2D["a2d"], "annotated-frames", ClipRecipe.one_frame_asked(5)),
+        (ALONE, A2D["a2d"], "annotated-frames", ClipRecipe.one_frame_asked(5)),
+        (ALONE, JOINT, "clips", ClipRecipe.image_copies(5)),
     ],
 )
 def test_clips_are_made_as_job_and_data_call_for(
@@ -63,6 +68,7 @@ def test_clips_are_made_as_job_and_data_call_for(
         (ASKED, FINETUNE["finetune"], "clips", "jobs/finetune_a2d.py"),
         (ASKED, JOINT, "clips", "jobs/finetune_a2d.py"),
         (IMAGES, A2D["a2d"], "annotated-frames", "jobs/pretrain_refcoco.py"),
+        (ALONE, FINETUNE["finetune"], "clips", "no more than one annotated frame in each video.*jobs/finetune_a2d.py"),
     ],
 )
 def test_data_that_do_not_fit_a_job_are_sent_to_another(
@@ -140,6 +146,18 @@ def test_parts_share_seed_lanes_and_clip_length(data: MadeUp) -> None:
     assert found.plan(0).samples == sum(_samples(manifest, 3) for manifest in counted)
     with pytest.raises(JobError, match="--data names no folder"):
         train_data(config_of(), "clips")
+
+
+def test_what_is_not_learned_from_is_counted_beside_the_samples(data: MadeUp) -> None:
+    found = train_data(config_of(data.videos, holdout=1), "clips")
+    (part,) = found.parts
+    (held,) = [row for row in part.manifest.rows if row.untrainable]
+    assert samples_told(found) == f"{found.plan(0).samples} samples (sentences left out: {held.expressions} x held out)"
+    crowds = manifest_of(RowInfo("a", 9, 4, untrainable={0: "crowd", 2: "no area", 3: "crowd"}), RowInfo("b", 9, 5))
+    other = replace(found, parts=tuple(replace(part, manifest=crowds) for _ in range(2)))
+    assert samples_told(other).endswith(" samples (sentences left out: 4 x crowd, 2 x no area)")
+    everything = train_data(config_of(data.videos), "clips")
+    assert samples_told(everything) == f"{everything.plan(0).samples} samples"
 
 
 def _samples(manifest: Manifest, length: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from jobs import finetune_a2d, finetune_ytvos, pretrain_refcoco
 from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
@@ -69,6 +70,19 @@ def test_images_where_video_is_learned_from(data: MadeUp, said: Said) -> None:
     assert "refcoco, split train, holds single images, but recipe 'tiny' learns from video" in message
     assert "Use --recipe joint" in message
     assert "Use jobs/pretrain_refcoco.py" in said("a2d", [data.images])
+
+
+def test_videos_of_which_one_frame_is_annotated(data_kit: Path, said: Said, tmp_path: Path) -> None:
+    (tmp_path / "raw/videos").mkdir(parents=True)
+    shutil.copy(data_kit / "a2d/Release/CLIPS320/davisDog001.mp4", tmp_path / "raw/videos/dog.mp4")
+    (tmp_path / "raw/Annotations/dog").mkdir(parents=True)
+    Image.new("L", (568, 320), 1).save(tmp_path / "raw/Annotations/dog/00002.png")
+    (tmp_path / "raw/expressions.csv").write_text("video,object_id,text\ndog,1,everything\n")
+    prepared("own", tmp_path / "raw", "train", tmp_path / "dog")
+    message = said("finetune", [tmp_path / "dog"])
+    assert "own, split train, has no more than one annotated frame in each video, but recipe 'tiny' learns" in message
+    assert "Use jobs/finetune_a2d.py, or --recipe joint" in message
+    assert "own train have 1 samples to learn from, fewer than the 4 clips" in said("a2d", [tmp_path / "dog"])
 
 
 def test_videos_of_which_few_frames_are_annotated(data_kit: Path, said: Said, tmp_path: Path) -> None:

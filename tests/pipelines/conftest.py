@@ -53,3 +53,16 @@ def make_video(tmp_path: Path) -> Writer:
         return path
 
     return write
+
+
+@pytest.fixture
+def latin_1() -> Callable[[Path], Path]:
+    """Spoils the tag of a video file that names its writer, so that it is no UTF-8: a café in Latin-1."""
+
+    def spoil(path: Path) -> Path:
+        data = path.read_bytes()
+        assert b"Lavf" in data
+        path.write_bytes(data.replace(b"Lavf", "café".encode("latin-1")))
+        return path
+
+    return spoil

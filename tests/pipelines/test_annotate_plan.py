@@ -164,6 +164,27 @@ def test_what_is_answered_is_not_asked_again(out: Folder, video: Video) -> None:
     assert news["kept"] == 1
 
 
+def test_windows_that_a_killed_join_left_take_no_answer_along(out: Folder, video: Video) -> None:
+    news = planned(out, video, DOG)[0][1]
+    mark(out, news)
+    (batch,) = map(Batch.from_plain, news["batches"])
+    assert out.has(f"{batch.folder}/{BATCH}")
+    (_, news, _), *_ = planned(out, video, DOG, CAT)
+    assert news["kept"] == 1
+    assert out.has(batch.result)
+    assert not out.has(f"{batch.folder}/{BATCH}")
+
+
+def test_a_result_that_somebody_deleted_is_made_again(out: Folder, video: Video) -> None:
+    news = planned(out, video, DOG)[0][1]
+    mark(out, news)
+    (batch,) = map(Batch.from_plain, news["batches"])
+    out.remove(batch.result)
+    (_, again, _), *_ = planned(out, video, DOG)
+    assert (again["batches"], again["kept"]) == (news["batches"], 0)
+    assert not out.has(batch.marker)
+
+
 def test_another_sentence_under_the_same_id_is_said_and_not_asked(out: Folder, video: Video) -> None:
     mark(out, planned(out, video, DOG)[0][1])
     ((_, news, _),) = planned(out, video, Sentence("d", "the bird"))

@@ -19,7 +19,7 @@ from sgmg.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
-UNIT = Unit("u", (0, 1), ("dog", "cat"), 4)
+UNIT = Unit("u", (0, 1), ("dog", "cat"))
 
 
 @pytest.fixture

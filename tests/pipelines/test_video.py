@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipelines.problems import BadItem
 from pipelines.video import VideoDecoder, Window, windows
 from pipelines.video_list import Video
 from pipelines.video_plan import segments
+from sgmg.preprocess import resize_frames, resized_size
 
 KIT = ROOT.parent / "shared" / "data" / "videos"
 PROBES: dict[str, dict[str, Any]] = (
@@ -110,6 +112,14 @@ def test_a_segment_has_exactly_the_frames_of_sequential_decoding(
         found_parts = (window for part in parts for window in other.windows(part))
         for expected, found in zip(whole, found_parts, strict=True):
             _same(expected, found)
+
+
+def test_frames_can_be_resized_as_they_come(data_kit: Path, decoder: VideoDecoder) -> None:
+    video = _video(data_kit, TWO_STREAMS)
+    (part,) = segments(video, decoder.timeline(video), length=7, overlap=2)
+    size = resized_size(part.info.shown_height, part.info.shown_width, 48, 640)
+    for expected, found in zip(decoder.windows(part), list(decoder.windows(part, size)), strict=True):
+        _same(replace(expected, frames=resize_frames(expected.frames, *size)), found)
 
 
 def _same(expected: Window, found: Window) -> None:

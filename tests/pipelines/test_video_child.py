@@ -101,6 +101,34 @@ def test_the_time_a_caller_takes_is_not_the_decoders(video: Video) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("stuck_at", "said"), [(None, ""), (8, "no sign of life for longer than 3 s.*--time-limit")])
+def test_a_long_search_for_cuts_is_given_time_as_long_as_it_goes_on(
+    video: Video, monkeypatch: pytest.MonkeyPatch, stuck_at: int | None, said: str
+) -> None:
+    slow = f"""
+        import itertools, sys, time
+        sys.path.insert(0, sys.argv[1])
+        from pipelines import shots, video_child
+        see, count = shots.CutDetector.see, itertools.count()
+        def slowly(self, frame):
+            time.sleep(99 if next(count) == {stuck_at} else 0.1)
+            see(self, frame)
+        shots.CutDetector.see = slowly
+        video_child.serve()
+    """
+    monkeypatch.setattr("pipelines.video_child._START", textwrap.dedent(slow))
+    with VideoDecoder(time_limit=3) as decoder:
+        decoder.probe(video)
+        began = time.monotonic()
+        if said:
+            with pytest.raises(BadItem, match=said):
+                decoder.timeline(video, shots=True)
+            return
+        assert len(decoder.timeline(video, shots=True).times) == 40
+        assert time.monotonic() - began > 3
+
+
+@pytest.mark.slow
 def test_a_child_that_hangs_ends_itself_when_its_parent_was_killed(hanging: Video) -> None:
     script = f"""
         from pipelines.video import VideoDecoder

@@ -41,6 +41,13 @@ def test_a_probe_says_size_rate_streams_and_rotation(data_kit: Path) -> None:
     assert (turned.width, turned.height, turned.orientation) == (320, 568, "tx")
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_tags_in_latin_1_are_no_damage(
+    make_video: Callable[..., Path], latin_1: Callable[[Path], Path], name: str
+) -> None:
+    assert probe_file(Video(str(latin_1(make_video(name, _images(2)))))).width == 32
+
+
 def test_what_the_file_does_not_say_is_none(data_kit: Path) -> None:
     info = probe_file(Video(str(data_kit / "videos/moviepy__no_duration.webm")))
     assert info.duration is None

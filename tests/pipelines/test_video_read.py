@@ -105,6 +105,17 @@ def test_what_is_damaged_is_told_and_left_out_up_to_the_next_key_frame(make_vide
     assert "damaged" in file_timeline(video, shots=False).note
 
 
+def test_every_frame_that_is_decoded_is_told(make_video: Writer) -> None:
+    video = Video(str(make_video("a.mp4", frames_of())))
+    told: list[None] = []
+    timeline = file_timeline(video, shots=True, alive=lambda: told.append(None))
+    assert len(told) == 1 + 36
+    told.clear()
+    keys = np.asarray(timeline.keys)[[20]]
+    assert len(list(file_frames(video, timeline.info, keys, False, False, alive=lambda: told.append(None)))) == 1
+    assert len(told) == 21
+
+
 def test_a_file_without_a_whole_frame_is_said(make_video: Writer) -> None:
     video = cut_short(make_video("a.avi", frames_of(), codec="mpeg4"), 0.02)
     with pytest.raises(BadItem, match=r"a\.avi"):

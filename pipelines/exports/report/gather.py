@@ -83,8 +83,8 @@ def gather(out: Folder) -> tuple[Told, ...]:
                 videos.setdefault(row["video"], _Video()).add(row)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
-                f"{inner.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job again: it "
-                f"makes what is missing."
+                f"{inner.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job that wrote it "
+                f"again (jobs/predict.py or jobs/annotate.py): it makes what is missing."
             ) from error
     told = [video.told(name) for name, video in videos.items()]
     return tuple(sorted(told, key=lambda one: (one.name.casefold(), one.source, one.video)))

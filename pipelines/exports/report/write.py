@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.exports.report.gather import Asked, Told, gather
-from pipelines.exports.report.stills import OVERLAYS, STILLS, write_stills
+from pipelines.exports.report.stills import OVERLAYS, REPORT, STILLS, draw_stills, stills_of, stills_to_draw
 from pipelines.files import Folder
 from pipelines.overlay import colour_of
 from pipelines.prepared import QUARANTINE
-
-REPORT = "report"
-"""The folder, in that of a run, that holds the page and all it needs but the overlays."""
 
 _VIDEOS, _PROBLEMS = 50, 1000  # a data file
 _DATA = "data"
@@ -36,11 +33,22 @@ def write_report(out: Folder) -> None:
         ValueError: a file of predictions or the quarantine is damaged; the message names it.
         OSError: there is no room, or no permission.
     """
+    told = gather(out)
+    draw_stills(out, stills_to_draw(out, told))
+    write_told(out, told)
+
+
+def write_told(out: Folder, told: Sequence[Told]) -> None:
+    """As `write_report`, of what was gathered, with the stills that are there.
+
+    Raises:
+        ValueError: the quarantine is damaged.
+        OSError: there is no room, or no permission.
+    """
     report = out.folder(REPORT)
     for folder in ("", "assets", _DATA, STILLS):
         report.remove_unfinished(folder)
-    told = gather(out)
-    stills = write_stills(out, report, told)
+    stills = stills_of(out, told)
     overlays = set(out.names(OVERLAYS, ".mp4"))
     wanted: set[str] = set()
     for number, videos in enumerate(_batches(told, _VIDEOS)):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.exports.meta import Wanted, compare, read_wanted
+from pipelines.exports.meta import Wanted, compare, read_wanted, with_wordless
 from pipelines.exports.reading import Entry, Predictions
 from pipelines.files import Folder
 from pipelines.sources.base import Source
@@ -100,6 +100,25 @@ def test_ref_davis_is_compared_with_either_layout(data_kit: Path, layout: str) -
     assert wanted.frames is not None
     faults = compare(replace(predictions, entries=predictions.entries[:-1]), wanted)
     assert faults.missing == [f"video {predictions.entries[-1].video}, expression {predictions.entries[-1].expression}"]
+
+
+def test_expressions_without_words_are_added_but_for_ref_davis_where_the_cause_is_named(data_kit: Path) -> None:
+    predictions = ytvos(data_kit)
+    wanted = read_wanted(str(data_kit / "refytvos"), "ref-youtube-vos", "valid")
+    assert wanted.wordless == ()
+    gone = predictions.entries[-1]
+    lacking = replace(predictions, entries=predictions.entries[:-1])
+    wordless = replace(wanted, wordless=((gone.video, gone.expression), ("another", "0")))
+    added = with_wordless(lacking, wordless)
+    assert [(entry.video, entry.expression) for entry in added.entries] == [
+        (entry.video, entry.expression) for entry in predictions.entries
+    ]
+    assert not compare(added, wordless)
+    maps = replace(lacking, dataset="ref-davis17")
+    assert with_wordless(maps, wordless) == maps
+    assert compare(maps, wordless).missing == [
+        f"video {gone.video}, expression {gone.expression}: it has no words, so nothing was asked"
+    ]
 
 
 def test_mevis_is_compared_with_the_file_of_its_split(tmp_path: Path) -> None:

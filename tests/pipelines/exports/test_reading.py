@@ -101,7 +101,7 @@ def test_a_corrupt_file_is_named(predict: Any, save: Any, blobs: Any, keep: int)
     folder = save({"good.parquet": [predict("v", "0", blobs())], "spoilt.parquet": [predict("w", "0", blobs())]})
     inner = folder.folder("predictions")
     inner.write("spoilt.parquet", inner.read("spoilt.parquet")[:keep])
-    with pytest.raises(ValueError, match=r"predictions/spoilt\.parquet is damaged .* run jobs/predict\.py again"):
+    with pytest.raises(ValueError, match=r"predictions/spoilt\.parquet is damaged .* run the job that wrote it again"):
         list(iter_predictions(folder))
 
 

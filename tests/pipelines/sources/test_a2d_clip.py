@@ -1,4 +1,6 @@
 import io
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -61,6 +63,40 @@ def test_a_mask_of_another_size_than_the_clip_is_named() -> None:
 def test_a_damaged_h5_is_named(size: int) -> None:
     with pytest.raises(BadItem, match=r"v\.h5 is no HDF5 file or damaged"):
         annotation_of_h5("v", "v.h5", h5()[:size], (3, 5))
+
+
+@pytest.mark.parametrize("place", range(48, 55))
+def test_a_flipped_byte_of_a_group_is_damage(place: int) -> None:
+    data = bytearray(h5())
+    data[place] ^= 0xFF
+    with pytest.raises(BadItem, match=r"v\.h5 is no HDF5 file or damaged"):
+        annotation_of_h5("v", "v.h5", bytes(data), (3, 5))
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_no_flipped_byte_of_an_h5_ends_more_than_its_video(flip: int) -> None:
+    whole = h5()
+    for place in range(0, len(whole), 3):
+        data = bytearray(whole)
+        data[place] ^= flip
+        with suppress(BadItem):
+            annotation_of_h5("v", "v.h5", bytes(data), (3, 5))
+
+
+def test_masks_that_would_not_fit_into_memory_are_not_read() -> None:
+    data = io.BytesIO(h5(reMask=None))
+    with h5py.File(data, "a") as file:
+        file.create_dataset("reMask", (2**40, 2**20), np.uint8, chunks=(8, 8))
+    with pytest.raises(BadItem, match=r"v\.h5 has masks of height, width \(1048576, 1099511627776\), but the clip has"):
+        annotation_of_h5("v", "v.h5", data.getvalue(), (3, 5))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+def test_a_clip_tagged_in_latin_1_is_read(
+    make_video: Callable[..., Path], latin_1: Callable[[Path], Path], name: str
+) -> None:
+    path = latin_1(make_video(name, np.zeros((3, 24, 32, 3), np.uint8)))
+    assert len(decoded_clip("v", name, path.read_bytes(), 95).frames) == 3
 
 
 @pytest.mark.parametrize(

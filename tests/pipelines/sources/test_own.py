@@ -155,6 +155,16 @@ def test_a_turned_video_comes_out_upright(filmed: Callable[[str], Path], name: s
     assert np.abs(pixels(record.frames[0]) - upright).mean() < 4
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.avi"])
+def test_a_video_file_tagged_in_latin_1_is_read(
+    make_video: Callable[..., Path], latin_1: Callable[[Path], Path], tmp_path: Path, name: str
+) -> None:
+    latin_1(make_video(f"videos/{name}", np.zeros((3, 24, 32, 3), np.uint8)))
+    write_mask(tmp_path / "Annotations/film/00000.png", 32, 24)
+    (tmp_path / "expressions.csv").write_text("video,object_id,text\nfilm,1,the thing\n")
+    assert len(read_only_one(tmp_path).record.frames) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipelines.exports.report.gather import gather
-from pipelines.exports.report.stills import write_stills
+from pipelines.exports.report.stills import draw_stills, stills_of, stills_to_draw
 from pipelines.files import Folder
 from pipelines.overlay import COLOURS
 from pipelines.predictions import Prediction
@@ -29,7 +29,9 @@ def out(make_video: Writer, predict: Predict, save: Save) -> Folder:
 
 
 def written(out: Folder) -> dict[str, str]:
-    return write_stills(out, out.folder("report"), gather(out))
+    told = gather(out)
+    draw_stills(out, stills_to_draw(out, told))
+    return stills_of(out, told)
 
 
 def test_the_still_of_an_overlay_is_taken_as_it_is(out: Folder) -> None:
