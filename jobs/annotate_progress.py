@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mlflow.entities import Metric
@@ -21,6 +22,9 @@ from pipelines.files import Folder
 from pipelines.predict_plan import Failure
 
 _log = logging.getLogger(__name__)
+
+_READERS = 32
+"""Markers that are read at once: there is one for every video or more, perhaps in object storage."""
 
 SAY_EVERY = 10.0
 """Seconds between two lines where nobody watches a bar."""
@@ -124,9 +128,11 @@ class Progress:
     def _held(self, out: Folder) -> dict[str, list[Joined]]:
         """What came of the batches of each video: by their markers, and of those that lack something, as was told."""
         held = {video: list(parts) for video, parts in self._unmarked.items()}
-        for video, names in markers_of(out).items():
-            told = (json.loads(out.read(f"{DONE}/{name}"))["joined"] for name in names)
-            held.setdefault(video, []).extend(Joined(**values) for values in told)
+        markers = [(video, name) for video, names in markers_of(out).items() for name in names]
+        with ThreadPoolExecutor(_READERS) as readers:
+            texts = readers.map(out.read, [f"{DONE}/{name}" for _, name in markers])
+            for (video, _), text in zip(markers, texts, strict=True):
+                held.setdefault(video, []).append(Joined(**json.loads(text)["joined"]))
         return held
 
     def shown(self, stream: Iterable[News | Finished | Standing]) -> Iterator[News | Finished | Standing]:

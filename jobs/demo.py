@@ -6,23 +6,15 @@ what cannot be read of it is left out, and said.
 """
 
 import json
-import os
-import shlex
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
 from PIL import Image
-from ray.job_submission import JobStatus, JobSubmissionClient
 
+from jobs._submitter import Submitter, said
 from jobs.runtime import Exit, JobError, durable_folder, run, write_config
 from pipelines.files import Folder
-from pipelines.prepared import QUARANTINE
 from pipelines.score import figures, score_video
 from pipelines.scoring.baselines import box_everywhere, mean_box, whole_frame
 from pipelines.shuffled import write_shuffled
@@ -30,11 +22,9 @@ from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
 from pipelines.sources.synthetic_scene import EASY, PLAIN
 from pipelines.truth_parts import read_truths
 
-JOBS = Path(__file__).resolve().parent
 Figures = Mapping[str, float]
 """Scores by name: J, F, J&F, …"""
 
-_ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 SIDE = 160
 """Pixels a side of the made-up frames: the fewest the model takes."""
 
@@ -115,18 +105,18 @@ def demo(config: DemoConfig) -> Results:
     out = out_folder(config)
     root = out.parent
     write_config(Folder(str(out)), config)
-    with _Submitter() as jobs:
+    with Submitter() as jobs:
         if config.data:
             return _on_real_data(config, Path(config.data).expanduser().resolve(), root, out, jobs)
         return _on_made_up_data(config, root, out, jobs)
 
 
-def _on_made_up_data(config: DemoConfig, root: Path, out: Path, jobs: "_Submitter") -> Results:
+def _on_made_up_data(config: DemoConfig, root: Path, out: Path, jobs: Submitter) -> Results:
     drawn = SyntheticConfig(
         seed=config.seed, train_images=config.images, train_videos=config.videos, valid_videos=config.valid_videos,
         width=SIDE, height=SIDE, variety=EASY, image_variety=PLAIN,
     )  # fmt: skip
-    with _said("draw the dataset"):
+    with said("draw the dataset"):
         raw = write_synthetic(out / "raw", drawn)
     images, train, valid = (out / "prepared" / name for name in ("images", "train", "valid"))
     jobs.run("prepare", "--dataset refcoco --split train --show 8", raw=raw.refcoco, out=images)
@@ -152,7 +142,7 @@ def _on_made_up_data(config: DemoConfig, root: Path, out: Path, jobs: "_Submitte
     return Results(score, whole, box, shuffled, submission, out / "valid" / "scores" / "pictures")
 
 
-def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: "_Submitter") -> Results:
+def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: Submitter) -> Results:
     """Truth of valid is withheld: scored is what was learned from, so the figure says only that learning works.
 
     Real data may be damaged somewhere: what cannot be used is left out, of the submission too, and is empty to scores.
@@ -177,7 +167,7 @@ def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: "_
 
 
 def _asked(
-    jobs: "_Submitter", data: Path, checkpoint: Path, truth: Path, root: Path, out: Path, may_lack: bool = False
+    jobs: Submitter, data: Path, checkpoint: Path, truth: Path, root: Path, out: Path, may_lack: bool = False
 ) -> Figures:
     """The scores of a checkpoint on prepared data."""
     asked, scored = (" --allow-failures", " --missing-as-empty") if may_lack else ("", "")
@@ -205,110 +195,6 @@ def _baselines(truth: Path, train: Path) -> tuple[Figures, Figures]:
     whole = [row for one in truths for row in score_video(one, whole_frame(one))]
     boxes = [row for one in truths for row in score_video(one, box_everywhere(one, box, "mean box"))]
     return figures(whole), figures(boxes)
-
-
-class _Submitter:
-    """A local Ray with its job server, for as long as the block lasts."""
-
-    def __enter__(self) -> "_Submitter":
-        context = ray.init(address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1")
-        self.client = JobSubmissionClient(f"http://{context.dashboard_url}")
-        self.address = ray.get_runtime_context().gcs_address
-        self.submits = True
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        ray.shutdown()
-
-    def run(self, job: str, words: str, *, may_lack: bool = False, **paths: Path) -> None:
-        """One job to its end; flags that name paths come apart from the other words, as there may be blanks in them.
-
-        Args:
-            may_lack: whether what it makes may be incomplete, which its exit code says.
-
-        Raises:
-            JobError: it failed; its log is printed.
-        """
-        named = [word for flag, path in paths.items() for word in (f"--{flag.replace('_', '-')}", str(path))]
-        command = [sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words), *named]
-        with _said(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
-            number = self._submitted(shlex.join(command))
-            code, log = self._followed(number) if number else self._driven(command)
-        if code != Exit.CLEAN and not (may_lack and code == Exit.QUARANTINE):
-            print(log[-6000:], file=sys.stderr)
-            raise JobError(f"{job} failed; its log is above. The command was: {shlex.join(command)}")
-        if code == Exit.QUARANTINE:
-            print("   incomplete: it lacks what was left out", flush=True)
-        if "out" in paths:
-            _say_left_out(paths["out"])
-
-    def _submitted(self, command: str) -> str | None:
-        """The number of the submitted job; None where Ray's job server does not come up.
-
-        It does not beside another Ray on the same machine: both want one port for it.
-        """
-        end = time.monotonic() + 45
-        while self.submits and time.monotonic() < end:
-            try:
-                # Named here: Ray itself gives a job whichever Ray of this machine it finds first.
-                return self.client.submit_job(entrypoint=f"RAY_ADDRESS={self.address} {command}")
-            except RuntimeError as error:
-                if "No available agent" not in str(error):
-                    raise
-                time.sleep(1)
-        if self.submits:
-            print("   Ray takes no submitted jobs here: they are started beside it", flush=True)
-        self.submits = False
-        return None
-
-    def _followed(self, number: str) -> tuple[int, str]:
-        """Waits for a submitted job and shows its steps; its exit code and log."""
-        shown = 0
-        while (status := self.client.get_job_status(number)) not in _ENDED:
-            lines = self.client.get_job_logs(number).splitlines()
-            for line in lines[shown:]:
-                _show(line)
-            shown = len(lines)
-            time.sleep(1)
-        if status == JobStatus.SUCCEEDED:
-            return Exit.CLEAN, ""
-        code = self.client.get_job_info(number).driver_exit_code
-        return Exit.FAILED if code is None else code, self.client.get_job_logs(number)
-
-    def _driven(self, command: list[str]) -> tuple[int, str]:
-        """Runs a job as a process of its own that joins this Ray; its exit code and log."""
-        environment = os.environ | {"RAY_ADDRESS": self.address}
-        said: list[str] = []
-        with subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                _show(line.rstrip())
-                said.append(line)
-        return process.returncode, "".join(said)
-
-
-def _say_left_out(out: Path) -> None:
-    """Says how much a job could not use, and where to read of it."""
-    quarantine = out / QUARANTINE
-    if quarantine.is_file() and (lines := quarantine.read_text(encoding="utf-8").splitlines()):
-        print(f"   left out: {len(lines)}, listed in {quarantine}", flush=True)
-
-
-def _show(line: str) -> None:
-    """Prints what a job says of its steps."""
-    if "jobs._progress" in line:
-        print(f"    {line.partition(': ')[2]}", flush=True)
-
-
-@contextmanager
-def _said(what: str) -> Iterator[None]:
-    """Says what begins, and how long it took."""
-    print(f"== {what}", flush=True)
-    started = time.monotonic()
-    yield
-    print(f"   {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

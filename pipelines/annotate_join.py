@@ -89,8 +89,8 @@ def _shows(row: Prediction) -> bool:
 
 
 def _window(out: Folder, batch: Batch, number: int) -> list[Prediction]:
-    with out.open(batch.window(number)) as source:
-        rows = pq.read_table(source).to_pylist()
+    with out.open(batch.window(number)) as source, pq.ParquetFile(source) as parquet:
+        rows = parquet.read(use_threads=False).to_pylist()
     return sorted(map(prediction_of, rows), key=lambda row: row.expression)
 
 

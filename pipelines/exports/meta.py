@@ -196,9 +196,9 @@ def _wanted_videos(root: Folder, name: str, frames: Folder | None, split: str) -
     found, wordless = {}, []
     for video, entry in videos.items():
         listed = checked(video, entry, path)
-        ids = tuple(entry["expressions"])
+        ids, asked = tuple(entry["expressions"]), {sentence.id for sentence in listed.sentences}
         found[video] = (ids, listed.frame_names)
-        wordless += [(video, id) for id in ids if id not in {sentence.id for sentence in listed.sentences}]
+        wordless += [(video, id) for id in ids if id not in asked]
     return Wanted(path, "all its videos", found, frames=frames, wordless=tuple(wordless))
 
 

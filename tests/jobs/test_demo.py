@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from ray.job_submission import JobSubmissionClient
 
-from jobs import demo as module
+from jobs import _submitter
 from jobs.runtime import JobError
 from ray_heads import started_ray
 from training_runs import run_job
@@ -161,12 +161,12 @@ def test_a_real_dataset_with_a_broken_frame_goes_all_the_way_in_a_ray_of_its_own
 def test_what_a_job_left_out_is_said_and_ends_the_demo_only_where_nothing_may_be_lacking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "JOBS", tmp_path)
+    monkeypatch.setattr(_submitter, "JOBS", tmp_path)
     out = tmp_path / "out"
     out.mkdir()
     (out / "quarantine.jsonl").write_text('{"video": "a"}\n{"video": "b"}\n')
     (tmp_path / "some.py").write_text("import sys; print('what it says'); sys.exit(int(sys.argv[1]))")
-    beside = module._Submitter()
+    beside = _submitter.Submitter()
     beside.submits, beside.address = False, "nowhere"
     for code, may_lack in ((0, False), (3, True)):
         beside.run("some", str(code), may_lack=may_lack, out=out)

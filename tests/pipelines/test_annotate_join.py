@@ -1,12 +1,15 @@
 """The windows of a batch become one file, and are gone when it is whole."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pack import ROOT
 from pipelines.annotate_files import BATCH, Batch, batch_of
 from pipelines.annotate_join import join_batch, read_segments
 from pipelines.exports.reading import iter_predictions
@@ -19,7 +22,8 @@ from sgmg.masks import mask_to_rle
 RULES = Rules(0.3, False, "f")
 DOG, CAT, MAN = Sentence("d", "the dog"), Sentence("c", "the cat"), Sentence("m", "a man")
 BOX = (0.0, 0.0, 5.0, 3.0)
-FULL = mask_to_rle(np.ones((4, 6), np.bool_))
+WHOLE = np.ones((4, 6), np.bool_)
+FULL = mask_to_rle(WHOLE)
 
 
 @pytest.fixture
@@ -27,17 +31,33 @@ def out(tmp_path: Path) -> Folder:
     return Folder(str(tmp_path))
 
 
-def batch_with_windows(out: Folder, *sentences: Sentence, windows: int = 3, length: int = 5) -> Batch:
-    """A batch whose windows are there, without overlap; cats score too little."""
+JOIN = """
+import json, resource, sys
+from pipelines.annotate_files import Batch
+from pipelines.annotate_join import join_batch
+from pipelines.files import Folder
+from pipelines.join import Rules
+
+batch = Batch.from_plain(json.loads(sys.argv[2]))
+joined = join_batch(batch, range(int(sys.argv[3])), "file", Folder(sys.argv[1]), Rules(0.3, False, "f"))
+print(joined.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def batch_with_windows(
+    out: Folder, *sentences: Sentence, windows: int = 3, length: int = 5, mask: np.ndarray = WHOLE
+) -> Batch:
+    """A batch whose windows are there, without overlap, each frame with this mask; cats score too little."""
+    (height, width), rle = mask.shape, mask_to_rle(mask)
     batch = batch_of("v-0123456789", "file", "settings", sentences)
     out.write(f"{batch.folder}/{BATCH}", b"")
     for number in range(windows):
         places = range(number * length, (number + 1) * length)
         rows = [
             Prediction(
-                "videos", "", "v-0123456789", sentence.id, sentence.text, 6, 4,
+                "videos", "", "v-0123456789", sentence.id, sentence.text, width, height,
                 tuple(f"{place:05d}" for place in places),
-                (QueryTrack((FULL,) * length, (BOX,) * length, (0.1 if sentence == CAT else 0.9,) * length),),
+                (QueryTrack((rle,) * length, (BOX,) * length, (0.1 if sentence == CAT else 0.9,) * length),),
                 0.9, "", "/v.mp4", "file", segment=number, timestamps=tuple(place / 10 for place in places),
             )
             for sentence in sentences
@@ -103,6 +123,20 @@ def test_long_videos_are_rows_of_a_thousand_frames_in_groups_of_their_own(out: F
     parts = list(read_segments(out, [batch.result, other.result]))
     assert [[row.expression for row in rows] for rows in parts] == [["c", "d", "m"]] * 3
     assert [len(rows[0].frame_names) for rows in parts] == [SEGMENT_FRAMES, SEGMENT_FRAMES, 500]
+
+
+def test_a_long_join_peaks_like_one_of_two_rows(out: Folder) -> None:
+    noise = np.random.default_rng(0).random((120, 160)) < 0.5  # 9 kB a frame: 37 MB more in the long one
+    peaks = []
+    for windows in (20, 60):
+        batch = batch_with_windows(out, DOG, windows=windows, length=100, mask=noise)
+        words = [sys.executable, "-c", JOIN, out.uri, json.dumps(batch.to_plain()), str(windows)]
+        ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+        frames, peak = map(int, ran.stdout.split())
+        assert frames == 100 * windows
+        peaks.append(peak)
+        out.remove(batch.marker)
+    assert peaks[1] - peaks[0] < 15, peaks
 
 
 def test_damage_is_told(out: Folder) -> None:
