@@ -17,21 +17,24 @@ from typing import Annotated, Any
 import tyro
 from ray.exceptions import RayError
 
-from jobs._recipe import PredictorConfig, claim, innermost, placed, recipe_of
-from jobs.annotate_progress import Progress
-from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
-from jobs.tracking import RunHandle, open_run, within
-from pipelines.annotate import Stream, annotated
-from pipelines.annotate_asked import ask_everything, forget_others, reasons
-from pipelines.annotate_formats import FormatName, write_formats, write_page
-from pipelines.annotate_plan import Asked
-from pipelines.annotate_settings import DATASET, Settings
+from jobs.common.cli import Exit, run
+from jobs.common.predictor_config import PredictorConfig, innermost, placed, recipe_of
+from pipelines.annotate.formats import FormatName, write_formats, write_page
+from pipelines.annotate.plan import Asked
+from pipelines.annotate.requests import ask_everything, forget_others
+from pipelines.annotate.run import Stream, annotated
+from pipelines.annotate.settings import DATASET, Settings
+from pipelines.annotate.summary import Progress
+from pipelines.config_io import claim, write_config
+from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.predict_plan import Failure, write_quarantine
-from pipelines.predict_recipe import Recipe
-from pipelines.prepared import QUARANTINE
-from pipelines.video import TIME_LIMIT
-from pipelines.video_plan import LENGTH, OVERLAP
+from pipelines.inference.predictor_spec import Recipe
+from pipelines.inference.quarantine import Failure, reasons, write_quarantine
+from pipelines.manifest import QUARANTINE
+from pipelines.session import durable_folder, start_ray
+from pipelines.tracking.mlflow_run import RunHandle, open_run, within
+from pipelines.video.decoder import TIME_LIMIT
+from pipelines.video.segments import LENGTH, OVERLAP
 from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)

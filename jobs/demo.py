@@ -12,15 +12,18 @@ from pathlib import Path
 
 from PIL import Image
 
-from jobs._submitter import Submitter, said
-from jobs.runtime import Exit, JobError, durable_folder, run, write_config
+from jobs.common.cli import Exit, run
+from jobs.common.submitter import Submitter, said
+from pipelines.config_io import write_config
+from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.score import figures, score_video
 from pipelines.scoring.baselines import box_everywhere, mean_box, whole_frame
-from pipelines.shuffled import write_shuffled
+from pipelines.scoring.score import figures, score_video
+from pipelines.scoring.shuffled import write_shuffled
+from pipelines.scoring.truth_parts import read_truths
+from pipelines.session import durable_folder
 from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
 from pipelines.sources.synthetic_scene import EASY, PLAIN
-from pipelines.truth_parts import read_truths
 
 Figures = Mapping[str, float]
 """Scores by name: J, F, J&F, …"""

@@ -16,20 +16,23 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from ray.exceptions import RayError
 
-from jobs.runtime import CONFIG, Exit, JobError, durable_folder, run, start_ray, write_config
-from jobs.tracking import open_run, tracking_uri
-from pipelines.exports.reading import PREDICTIONS
+from jobs.common.cli import Exit, run
+from pipelines.config_io import CONFIG, write_config
+from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.prepared import read_manifest
-from pipelines.score import metric_name
+from pipelines.manifest import read_manifest
+from pipelines.prediction_reader import PREDICTIONS
 from pipelines.scoring.cases import draw_cases, worst_and_best
 from pipelines.scoring.coco_files import coco_rows, read_json
 from pipelines.scoring.distributed import RunScores, check_same_data, score_run
-from pipelines.scoring.found import Found, find_predictions, find_submission
 from pipelines.scoring.paper import beside_paper, summary_csv, summary_text
+from pipelines.scoring.prediction_source import Found, find_predictions, find_submission
 from pipelines.scoring.rows import csv_bytes, rows_table, write_parquet
+from pipelines.scoring.score import metric_name
 from pipelines.scoring.summary import summary_of, title_of
-from pipelines.truth_parts import TruthPart, truth_parts
+from pipelines.scoring.truth_parts import TruthPart, truth_parts
+from pipelines.session import durable_folder, start_ray
+from pipelines.tracking.mlflow_run import open_run, tracking_uri
 
 SCORES = "scores.json"
 

@@ -1,8 +1,8 @@
 """Trains SgMg on video clips of which one frame is annotated: A2D-Sentences, or one's own data."""
 
-from jobs._loop import train
-from jobs.recipes import A2D, TrainConfig
-from jobs.runtime import Exit, run
+from jobs.common.cli import Exit, run
+from pipelines.training.config import A2D, TrainConfig
+from pipelines.training.run import train
 
 
 def main(config: TrainConfig) -> Exit:

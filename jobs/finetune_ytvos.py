@@ -1,8 +1,8 @@
 """Trains SgMg on video clips with a mask in every frame: Ref-YouTube-VOS, MeViS, or one's own data."""
 
-from jobs._loop import train
-from jobs.recipes import FINETUNE, TrainConfig
-from jobs.runtime import Exit, run
+from jobs.common.cli import Exit, run
+from pipelines.training.config import FINETUNE, TrainConfig
+from pipelines.training.run import train
 
 
 def main(config: TrainConfig) -> Exit:

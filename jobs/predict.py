@@ -16,15 +16,19 @@ from typing import Annotated, Any
 import tyro
 from ray.exceptions import RayError
 
-from jobs._recipe import PredictorConfig, claim, innermost, placed, recipe_of
-from jobs.predict_progress import Progress
-from jobs.runtime import Exit, JobError, durable_folder, run, start_ray, write_config
-from pipelines.benchmarks import protocol_of
+from jobs.common.cli import Exit, run
+from jobs.common.predictor_config import PredictorConfig, innermost, placed, recipe_of
+from pipelines.config_io import claim, write_config
+from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.predict import predicted
-from pipelines.predict_plan import Failure, Part, left_to_do, plan, write_quarantine
-from pipelines.predict_recipe import Recipe
-from pipelines.prepared import QUARANTINE, Manifest, read_manifest
+from pipelines.inference.predictor_spec import Recipe
+from pipelines.inference.protocols import protocol_of
+from pipelines.inference.quarantine import Failure, write_quarantine
+from pipelines.manifest import QUARANTINE, Manifest, read_manifest
+from pipelines.predict.plan import Part, left_to_do, plan
+from pipelines.predict.run import predicted
+from pipelines.predict.summary import Progress
+from pipelines.session import durable_folder, start_ray
 
 _log = logging.getLogger(__name__)
 

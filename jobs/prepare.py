@@ -16,13 +16,16 @@ from typing import Annotated, Any
 import tyro
 from tqdm import tqdm
 
-from jobs.runtime import CONFIG, Exit, JobError, durable_folder, run, start_ray, terminal, write_config
-from pipelines.contact_sheet import contact_sheet, prepared_tiles
+from jobs.common.cli import Exit, run
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.contact_sheet import contact_sheet, prepared_tiles
+from pipelines.config_io import CONFIG, write_config
+from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.prepare import finish, plan_shards, shards_to_do, write_shards
-from pipelines.prepared import QUARANTINE, Manifest, read_manifest
-from pipelines.recipes import ClipRecipe
-from pipelines.shard import ShardWriter
+from pipelines.manifest import QUARANTINE, Manifest, read_manifest
+from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
+from pipelines.prepare.shard import ShardWriter
+from pipelines.session import durable_folder, start_ray, terminal
 from pipelines.sources.catalog import entry_of
 
 _log = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
 """Trains SgMg on single images with sentences: RefCOCO, RefCOCO+, RefCOCOg, or one's own data."""
 
-from jobs._loop import train
-from jobs.recipes import PRETRAIN, TrainConfig
-from jobs.runtime import Exit, run
+from jobs.common.cli import Exit, run
+from pipelines.training.config import PRETRAIN, TrainConfig
+from pipelines.training.run import train
 
 
 def main(config: TrainConfig) -> Exit:

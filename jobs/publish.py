@@ -17,10 +17,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from jobs.checkpoint_source import local_checkpoint
-from jobs.runtime import Exit, JobError, durable_folder, run
-from jobs.tracking import short_requests, tracking_uri
+from jobs.common.cli import Exit, run
+from pipelines.errors import JobError
 from pipelines.files import Folder
+from pipelines.session import durable_folder
+from pipelines.tracking.checkpoint_source import local_checkpoint
+from pipelines.tracking.mlflow_run import short_requests, tracking_uri
 from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER
 from sgmg.segmenter import Segmenter
 

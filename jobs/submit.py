@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
-from jobs.runtime import Exit, JobError, durable_folder, run
+from jobs.common.cli import Exit, run
+from pipelines.errors import JobError
 from pipelines.exports.coco import IMAGE_SETS, check_coco_results, write_coco_results
 from pipelines.exports.davis import check_object_maps, write_object_maps
 from pipelines.exports.mask_zip import MEVIS_ROOT, YTVOS_ROOT, check_mask_zip, write_mask_zip
 from pipelines.exports.meta import compare, read_wanted, with_wordless
-from pipelines.exports.reading import Predictions, read_predictions
 from pipelines.exports.writing import parent_and_name
 from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
+from pipelines.prediction_reader import Predictions, read_predictions
+from pipelines.session import durable_folder
 
 FormatName = Literal["ref-youtube-vos", "mevis", "ref-davis17", "coco", "youtube-vis", "coco-frames"]
 

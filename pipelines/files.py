@@ -1,5 +1,6 @@
 """Folders, local or on any filesystem pyarrow knows: names cannot leave them, files are written whole or not at all."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,3 +158,35 @@ class Folder:
             FileNotFoundError: there is no such file.
         """
         self._located[0].delete_file(self.path(name))
+
+
+_OPTIONS = r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|retry_limit_seconds)=[^/]*"
+
+
+_REMOTE = re.compile(rf"(?P<scheme>\w[\w+.-]*)://(?P<root>[^/]*)(?P<path>/.*?)?(?P<query>{_OPTIONS})?", re.DOTALL)
+
+
+def located(path: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of a path or URI, and the path within it, with all its odd characters.
+
+    Raises:
+        ValueError: pyarrow knows no such filesystem.
+    """
+    uri = _REMOTE.fullmatch(path)
+    if not uri:
+        return fs.LocalFileSystem(), path
+    root, inside = uri["root"], uri["path"] or ""
+    # Only the bucket goes through the URI parser: keys may hold blanks, quotes and per cent signs.
+    filesystem, base = fs.FileSystem.from_uri(f"{uri['scheme']}://{root or '/'}{uri['query'] or ''}")
+    return filesystem, (inside if base in ("", "/") else base.rstrip("/") + inside)
+
+
+def read_bytes(path: str) -> bytes:
+    """All of a small file at a path or URI.
+
+    Raises:
+        OSError: it is not there or may not be read.
+    """
+    filesystem, inside = located(path)
+    with filesystem.open_input_stream(inside, compression=None) as stream:
+        return stream.read()

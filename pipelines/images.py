@@ -2,9 +2,14 @@
 
 import io
 
+import cv2
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image, UnidentifiedImageError
+
+from sgmg.masks import Size
+
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def checked_size(data: bytes) -> tuple[int, int]:
@@ -36,3 +41,41 @@ def object_map(data: bytes) -> Int[np.ndarray, "h w"]:
         if image.mode not in ("P", "L", "I", "I;16", "1"):
             raise ValueError(f"the mask has colours ({image.mode}), but object ids need a palette or grey PNG")
         return np.asarray(image).astype(np.int64)
+
+
+def decode_image(data: bytes, size: Size) -> UInt8[np.ndarray, "h w 3"]:
+    """The RGB pixels of a JPEG or PNG of the given height and width. EXIF rotation is ignored: masks ignore it.
+
+    Raises:
+        ValueError: it is no image, or one of another size.
+    """
+    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _AS_STORED) if data else None
+    if image is None:
+        raise ValueError(f"{len(data)} bytes that begin with {data[:8]!r} are no image. Prepare the data again.")
+    if image.shape[:2] != size:
+        raise ValueError(
+            f"The image has height, width {image.shape[:2]}, but its record says {size}. Prepare the data again."
+        )
+    return image
+
+
+def nearest_pixels(source: int, size: int) -> Int[np.ndarray, " {size}"]:
+    """Which of `source` pixels each of `size` takes, by the rule of PyTorch's `nearest`: ⌊i · source / size⌋, float32.
+
+    Not Pillow's, which looks from the middle of the pixel; the published masks are resized by PyTorch.
+
+    >>> nearest_pixels(5, 3).tolist()
+    [0, 1, 3]
+    """
+    scale = np.float32(source) / np.float32(size)
+    return np.minimum((np.arange(size, dtype=np.float32) * scale).astype(np.intp), source - 1)
+
+
+def nearest(masks: Bool[np.ndarray, "*stack _ _"], height: int, width: int) -> Bool[np.ndarray, "*stack h2 w2"]:
+    """Masks resized by nearest neighbour, as PyTorch's `nearest` does.
+
+    >>> nearest(np.array([[True, False, False, True]]), 2, 2).tolist()
+    [[True, False], [True, False]]
+    """
+    rows, columns = nearest_pixels(masks.shape[-2], height), nearest_pixels(masks.shape[-1], width)
+    return masks[..., rows[:, None], columns]

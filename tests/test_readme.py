@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import runtime
 from jobs.annotate import AnnotateConfig
+from jobs.common import cli as runtime
 from jobs.evaluate import EvaluateConfig
 from jobs.predict import PredictConfig
 from jobs.prepare import PrepareConfig
 from jobs.publish import PublishConfig
-from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
 from jobs.submit import SubmitConfig
+from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
 from sgmg import Segmenter
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")

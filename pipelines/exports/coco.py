@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.exports.reading import Entry, Predictions
 from pipelines.exports.writing import json_output, read_lines, single, write_list
 from pipelines.files import Folder
+from pipelines.prediction_reader import Entry, Predictions
 from pipelines.predictions import Prediction
 from pipelines.sources.frame_ids import frame_id
 from sgmg.masks import rle_to_coco

@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from pipelines.exports.pngs import encode_object_map
-from pipelines.exports.reading import Entry, Predictions
 from pipelines.exports.submission import read_object_maps
 from pipelines.exports.writing import folder_output, in_order, zip_output
 from pipelines.files import Folder
 from pipelines.images import object_map
+from pipelines.prediction_reader import Entry, Predictions
 from sgmg.masks import Size
 
 ANNOTATORS = 4

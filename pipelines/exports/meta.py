@@ -9,9 +9,9 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.exports.coco import IMAGE_SETS, image_ids
-from pipelines.exports.reading import Predictions, number_first
 from pipelines.exports.writing import parent_and_name
 from pipelines.files import Folder
+from pipelines.prediction_reader import Predictions, number_first
 from pipelines.sources.davis_texts import raw_videos
 from pipelines.sources.meta_expressions import checked
 from sgmg.masks import Size

@@ -15,15 +15,15 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from pipelines.exports.frames_again import Again, FramesAgain
+from pipelines.drawing.overlay import colour_of, draw_masks, legend
+from pipelines.errors import BadItem
 from pipelines.exports.mp4 import mp4_file
-from pipelines.exports.reading import number_first
 from pipelines.files import Folder
-from pipelines.overlay import colour_of, draw_masks, legend
+from pipelines.prediction_reader import number_first
 from pipelines.predictions import Prediction
-from pipelines.problems import BadItem
-from pipelines.video import TIME_LIMIT, VideoDecoder
-from pipelines.video_list import Video
+from pipelines.video.decoder import TIME_LIMIT, VideoDecoder
+from pipelines.video.frames_by_name import Again, FramesAgain
+from pipelines.video.listing import Video
 from sgmg.masks import Size, rle_area, rle_to_mask
 
 LONG_EDGE = 1280

@@ -14,9 +14,9 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt8
 
 from pipelines.exports.pngs import decode_mask, decode_object_map
-from pipelines.exports.reading import number_first
 from pipelines.exports.writing import parent_and_name
 from pipelines.files import Folder, safe_name
+from pipelines.prediction_reader import number_first
 from sgmg.masks import Size
 
 # RuntimeError where it is encrypted, NotImplementedError where it is packed in an unknown way.

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipelines.exports.coco import segmentation
-from pipelines.exports.reading import Entry, Predictions
 from pipelines.exports.writing import json_output, read_lines, single, write_list
 from pipelines.files import Folder
+from pipelines.prediction_reader import Entry, Predictions
 from sgmg.masks import rle_area, rle_to_xywh
 
 Names = dict[str, tuple[str, ...]]

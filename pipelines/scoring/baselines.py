@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from pipelines.predictions import Prediction, QueryTrack
-from pipelines.truth import VideoTruth
+from pipelines.scoring.truth import VideoTruth
 from sgmg.masks import Size, mask_to_rle, rle_to_xywh
 
 UnitBox = tuple[float, float, float, float]

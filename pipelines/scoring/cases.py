@@ -10,16 +10,16 @@ import ray
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from pipelines.drawing.overlay import TRUTH_COLOUR, colour_of, contact_sheet, spotlight
 from pipelines.files import Folder
-from pipelines.overlay import TRUTH_COLOUR, colour_of, contact_sheet, spotlight
+from pipelines.manifest import read_rows
 from pipelines.predictions import Prediction
-from pipelines.prepared import read_rows
 from pipelines.scoring.davis import merged_of, result_maps, truth_maps
-from pipelines.scoring.found import Found
+from pipelines.scoring.prediction_source import Found
 from pipelines.scoring.rows import PictureRow, Row, TrackRow
 from pipelines.scoring.tracks import track_results
-from pipelines.truth import VideoTruth
-from pipelines.truth_parts import PreparedPart, TruthPart
+from pipelines.scoring.truth import VideoTruth
+from pipelines.scoring.truth_parts import PreparedPart, TruthPart
 from sgmg.masks import rle_to_mask
 from sgmg.referring import best_candidate
 

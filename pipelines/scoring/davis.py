@@ -9,7 +9,7 @@ from pipelines.images import object_map
 from pipelines.predictions import Prediction
 from pipelines.scoring.rows import TrackProtocol, TrackRow, track_row
 from pipelines.scoring.tracks import check_size
-from pipelines.truth import VideoTruth
+from pipelines.scoring.truth import VideoTruth
 from sgmg.davis import VOID, score_semi_supervised, score_unsupervised
 from sgmg.masks import rle_to_mask
 from sgmg.metrics import TrackScores

@@ -11,10 +11,10 @@ import pyarrow as pa
 import ray
 
 from pipelines.predictions import Prediction
-from pipelines.score import MissingPredictions, Row, protocol_of, score_video
-from pipelines.scoring.found import Found, FoundParquet
-from pipelines.truth import VideoTruth
-from pipelines.truth_parts import DavisPart, PreparedPart, TruthPart
+from pipelines.scoring.prediction_source import Found, FoundParquet
+from pipelines.scoring.score import MissingPredictions, Row, protocol_of, score_video
+from pipelines.scoring.truth import VideoTruth
+from pipelines.scoring.truth_parts import DavisPart, PreparedPart, TruthPart
 
 _log = logging.getLogger(__name__)
 

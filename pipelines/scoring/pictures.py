@@ -11,8 +11,8 @@ from pipelines.predictions import Prediction
 from pipelines.records import Expression
 from pipelines.scoring.rows import Match, PictureRow
 from pipelines.scoring.tracks import check_size
+from pipelines.scoring.truth import VideoTruth
 from pipelines.sources.frame_ids import frame_id
-from pipelines.truth import VideoTruth
 from sgmg.masks import Size, rle_area, rle_to_coco, rle_union
 from sgmg.referring import Overlap, best_candidate, box_hits, box_overlap, mask_overlap
 

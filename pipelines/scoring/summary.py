@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from pipelines.score import figures
 from pipelines.scoring.distributed import RunScores
 from pipelines.scoring.paper import beside_paper
+from pipelines.scoring.score import figures
 
 
 def summary_of(dataset: str, scores: RunScores) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from pipelines.predictions import Prediction, QueryTrack
 from pipelines.records import Expression
 from pipelines.scoring.rows import TrackRow, track_row
-from pipelines.truth import VideoTruth
+from pipelines.scoring.truth import VideoTruth
 from sgmg.masks import Size, rle_to_mask
 from sgmg.metrics import TrackScores, frame_statistics, outline, region_similarity
 

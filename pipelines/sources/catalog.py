@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipelines.errors import LayoutError
 from pipelines.files import Folder
-from pipelines.problems import LayoutError
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
 from pipelines.sources.davis import RefDavis17

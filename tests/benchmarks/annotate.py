@@ -20,15 +20,16 @@ from ray.cluster_utils import Cluster
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
 
 from annotate_data import moving, write_video
-from pipelines.annotate import Finished, Stream, annotated
-from pipelines.annotate_asked import ask_everything
-from pipelines.annotate_settings import Settings
-from pipelines.asked import AskedFrames
-from pipelines.benchmarks import Protocol
-from pipelines.expressions_file import tokens_at_most
+
+from pipelines.annotate.expressions_file import tokens_at_most
+from pipelines.annotate.requests import ask_everything
+from pipelines.annotate.run import Finished, Stream, annotated
+from pipelines.annotate.settings import Settings
 from pipelines.files import Folder
-from pipelines.predict import Resources
-from pipelines.predict_recipe import Recipe
+from pipelines.inference.model_frames import AskedFrames
+from pipelines.inference.predictor_spec import Recipe
+from pipelines.inference.protocols import Protocol
+from pipelines.inference.stream import Resources
 from pipelines.predictions import Prediction, QueryTrack
 from sgmg.masks import mask_to_rle
 
@@ -119,8 +120,8 @@ def _measured(videos: Sequence[str], out: Folder, actors: int, seconds: float, s
 
 def decode_rate(videos: Sequence[str], size: int) -> float:
     """Frames/s that one core decodes and resizes, without Ray."""
-    from pipelines.video import windows
-    from pipelines.video_list import list_videos
+    from pipelines.video.decoder import windows
+    from pipelines.video.listing import list_videos
     from sgmg.preprocess import resize_frames, resized_size
 
     began, frames = time.process_time(), 0

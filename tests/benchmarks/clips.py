@@ -31,13 +31,13 @@ import torch
 from PIL import Image
 from plain_clips import PlainClip, plain_loader
 
-from pipelines.clips import Streaming, TrainData, TrainPart, decode_row, read_window, slot_of, train
-from pipelines.collate import collate
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.collate import collate
+from pipelines.clips.geometry import ResizeFilter, transform_image
+from pipelines.clips.stream import Streaming, TrainData, TrainPart, decode_row, read_window, slot_of, train
 from pipelines.files import Folder
-from pipelines.geometry import ResizeFilter, transform_image
-from pipelines.prepare import finish, plan_shards, write_shards
-from pipelines.recipes import ClipRecipe
-from pipelines.shard import ShardWriter
+from pipelines.prepare.run import finish, plan_shards, write_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.ytvos import RefYouTubeVOS
 from sgmg.tokenizer import Tokenizer
 

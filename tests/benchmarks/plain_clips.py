@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 
-from pipelines.clip import DrawnClip
-from pipelines.colour import Colour
+from pipelines.clips.clip import DrawnClip
+from pipelines.clips.colour import Colour
 from sgmg.preprocess import MEAN, STD
 from sgmg.tokenizer import Tokenizer
 

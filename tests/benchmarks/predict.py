@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import torch
 
-from pipelines.benchmarks import protocol_of
-from pipelines.predictor import Predictor
+from pipelines.inference.predictor import Predictor
+from pipelines.inference.protocols import protocol_of
 from pipelines.records import Expression, Record
 from sgmg.config import PRESETS, SgMgConfig
 from sgmg.model import SgMg

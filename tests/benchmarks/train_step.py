@@ -21,16 +21,16 @@ from pathlib import Path
 import ray
 import torch
 
-from jobs._loader import Loading, StepClips
-from jobs._train_data import geometry_of, own_tokenizer
-from pipelines.clips import Streaming, TrainData, TrainPart, read_window
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.stream import Streaming, TrainData, TrainPart, read_window
 from pipelines.files import Folder
-from pipelines.prepare import finish, plan_shards
-from pipelines.prepared import Manifest
-from pipelines.recipes import ClipRecipe
-from pipelines.shard import ShardWriter
+from pipelines.manifest import Manifest
+from pipelines.prepare.run import finish, plan_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
 from pipelines.sources.ytvos import RefYouTubeVOS
+from pipelines.training.data import geometry_of, own_tokenizer
+from pipelines.training.loader import Loading, StepClips
 from sgmg.config import PRESETS, SgMgConfig
 from sgmg.model import SgMg
 from sgmg.objective import Objective

@@ -13,7 +13,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from jobs.predict import PredictConfig, main
-from pipelines.predict_plan import PREDICTIONS
+from pipelines.inference.quarantine import PREDICTIONS
 
 
 def predictors_of(node: object) -> int:

@@ -10,28 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
-
 from annotate_data import damage, moving, write_video
-from jobs.annotate import AnnotateConfig, main
-from jobs.annotate_progress import Progress
-from jobs.runtime import CONFIG, Exit, JobError, parse, read_config
-from pipelines.annotate import Finished
-from pipelines.annotate_join import Joined
-from pipelines.annotate_settings import Settings
-from pipelines.annotate_standing import Standing
-from pipelines.asked import AskedFrames
-from pipelines.exports.reading import iter_predictions
-from pipelines.files import UNFINISHED, Folder
-from pipelines.join import Rules, joined
-from pipelines.predict_plan import PREDICTIONS, Failure
-from pipelines.predictions import Prediction
-from pipelines.predictor import Predictor
-from pipelines.prepared import QUARANTINE
-from pipelines.records import Expression, Record
-from pipelines.video import windows
-from pipelines.video_list import Video
+from mlflow import MlflowClient
 from prepared_data import SENTENCES, tiny_checkpoint, tiny_model
+
+from jobs.annotate import AnnotateConfig, main
+from jobs.common.cli import Exit, parse
+from pipelines.annotate.join import Joined
+from pipelines.annotate.run import Finished
+from pipelines.annotate.settings import Settings
+from pipelines.annotate.summary import Progress
+from pipelines.annotate.tracks import Rules, joined
+from pipelines.annotate.video_state import Standing
+from pipelines.config_io import CONFIG, read_config
+from pipelines.errors import JobError
+from pipelines.files import UNFINISHED, Folder
+from pipelines.inference.model_frames import AskedFrames
+from pipelines.inference.predictor import Predictor
+from pipelines.inference.quarantine import PREDICTIONS, Failure
+from pipelines.manifest import QUARANTINE
+from pipelines.prediction_reader import iter_predictions
+from pipelines.predictions import Prediction
+from pipelines.records import Expression, Record
+from pipelines.video.decoder import windows
+from pipelines.video.listing import Video
 from sgmg.masks import rles_to_masks
 from sgmg.preprocess import resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prepared_data import SENTENCES, tiny_checkpoint
 
 from jobs.annotate import AnnotateConfig, main
-from jobs.runtime import Exit
-from pipelines.exports.reading import iter_predictions
+from jobs.common.cli import Exit
 from pipelines.files import Folder
+from pipelines.manifest import QUARANTINE
+from pipelines.prediction_reader import iter_predictions
 from pipelines.predictions import Prediction
-from pipelines.prepared import QUARANTINE
-from prepared_data import SENTENCES, tiny_checkpoint
 
 FPS = 4.0
 BAD = {

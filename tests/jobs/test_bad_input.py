@@ -11,24 +11,24 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from prepared_data import tiny_checkpoint
 from ray.exceptions import RayError
+from training_runs import prepared
 
 from jobs import evaluate, predict, submit
-from jobs._recipe import innermost
+from jobs.common.cli import Exit, run
+from jobs.common.predictor_config import innermost
 from jobs.evaluate import EvaluateConfig
 from jobs.predict import PredictConfig
-from jobs.runtime import Exit, run
 from jobs.submit import SubmitConfig
-from pipelines.exports.reading import PREDICTIONS
 from pipelines.files import Folder
+from pipelines.prediction_reader import PREDICTIONS
 from pipelines.predictions import Prediction, QueryTrack, prediction_of, predictions_table
-from pipelines.prepare import finish, plan_shards
+from pipelines.prepare.run import finish, plan_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.scoring.baselines import whole_frame
-from pipelines.shard import ShardWriter
+from pipelines.scoring.truth_parts import read_truths
 from pipelines.sources.catalog import entry_of
-from pipelines.truth_parts import read_truths
-from prepared_data import tiny_checkpoint
-from training_runs import prepared
 
 on_ray = pytest.mark.usefixtures("ray_local")
 Say = Callable[..., str]

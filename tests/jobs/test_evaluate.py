@@ -17,17 +17,18 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from jobs.common.cli import Exit
 from jobs.evaluate import EvaluateConfig, evaluate, main
-from jobs.runtime import Exit, JobError
+from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, predictions_table
-from pipelines.prepare import finish, plan_shards
+from pipelines.prepare.run import finish, plan_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.scoring.baselines import whole_frame
 from pipelines.scoring.davis import truth_maps
-from pipelines.shard import ShardWriter
+from pipelines.scoring.truth import VideoTruth
+from pipelines.scoring.truth_parts import read_truths
 from pipelines.sources.catalog import entry_of
-from pipelines.truth import VideoTruth
-from pipelines.truth_parts import read_truths
 from sgmg.masks import rles_to_masks
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")

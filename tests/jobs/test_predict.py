@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from jobs.predict import PredictConfig, main
-from jobs.predict_progress import Progress
-from jobs.runtime import CONFIG, Exit, JobError, parse, read_config
-from pipelines.benchmarks import protocol_of
-from pipelines.exports.reading import iter_predictions
-from pipelines.files import Folder
-from pipelines.predict import Done
-from pipelines.predict_plan import PREDICTIONS
-from pipelines.predictor import Predictor
-from pipelines.prepared import QUARANTINE
-from pipelines.records import Record
 from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint, tiny_model
+
+from jobs.common.cli import Exit, parse
+from jobs.predict import PredictConfig, main
+from pipelines.config_io import CONFIG, read_config
+from pipelines.errors import JobError
+from pipelines.files import Folder
+from pipelines.inference.predictor import Predictor
+from pipelines.inference.protocols import protocol_of
+from pipelines.inference.quarantine import PREDICTIONS
+from pipelines.manifest import QUARANTINE
+from pipelines.predict.run import Done
+from pipelines.predict.summary import Progress
+from pipelines.prediction_reader import iter_predictions
+from pipelines.records import Record
 from sgmg.masks import rles_to_masks
 from sgmg.tokenizer import Tokenizer
 

@@ -11,19 +11,20 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from training_runs import prepared
 
+from jobs.common.cli import Exit
 from jobs.prepare import SHEET, PrepareConfig, main, published_recipe
-from jobs.runtime import CONFIG, Exit, JobError, read_config
 from pack import ROOT
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.config_io import CONFIG, read_config
+from pipelines.errors import JobError, LayoutError
 from pipelines.files import Folder
 from pipelines.images import checked_size
-from pipelines.prepared import QUARANTINE, Manifest, RowInfo, Shard, read_manifest
-from pipelines.problems import LayoutError
-from pipelines.recipes import ClipRecipe
+from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, RowInfo, Shard, read_manifest
+from pipelines.prepare.row_info import row_info
 from pipelines.records import Record, records_of, table_of
-from pipelines.row_info import WITHHELD, row_info
 from pipelines.sources.catalog import entry_of
-from training_runs import prepared
 
 LAYOUTS = [
     ("ref-youtube-vos", "train", "refytvos"),

@@ -7,10 +7,11 @@ import pytest
 import torch
 import yaml
 
+from jobs.common.cli import Exit
 from jobs.publish import PublishConfig, main
-from jobs.runtime import Exit, JobError
-from jobs.tracking import RunHandle, open_run
-from jobs.tracking_log import MetricLog
+from pipelines.errors import JobError
+from pipelines.tracking.metric_log import MetricLog
+from pipelines.tracking.mlflow_run import RunHandle, open_run
 from sgmg.checkpoints import save
 from sgmg.config import SgMgConfig
 from sgmg.model import SgMg

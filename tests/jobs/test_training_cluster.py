@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from training_runs import (
     FINETUNE,
     LAST,
@@ -64,7 +63,7 @@ def test_a_cluster_that_cannot_train_is_told_why(data: MadeUp, tmp_path: Path) -
     assert "/proc/self/cwd/unshared is not shared: 1 of 2 nodes (" in told["UNSHARED"]
     assert "Give a folder on shared storage" in told["UNSHARED"]
     assert "--workers 3 need 4 CPU; after 0.05 minutes 1 CPU are still missing. Start more nodes" in told["TOO FEW"]
-    assert any("jobs._cluster: waiting for nodes: 1 CPU missing" in line for line in lines)
+    assert any("pipelines.training.cluster: waiting for nodes: 1 CPU missing" in line for line in lines)
     assert "Training ended early: 1 CPU were lost and did not come back within 0.1 minutes." in told["LOST"]
     assert "The last checkpoint is step_000000" in told["LOST"]
     assert any("lost nodes: 1 CPU missing, waiting up to" in line for line in lines)

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-
-from pack import ROOT
 from training_runs import (
     LAST,
     PRETRAIN,
@@ -25,6 +23,8 @@ from training_runs import (
     samples,
     weights,
 )
+
+from pack import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 
@@ -176,7 +176,7 @@ def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on
     assert "Training ended early: The checkpoint " in said
     assert "could not be written" in said
     assert "The last checkpoint is step_00000008 in" in said
-    assert "step_00000008\n" in second.partition("jobs.tracking")[0]
+    assert "step_00000008\n" in second.partition("pipelines.tracking.mlflow_run")[0]
     assert "goes on after step 8 " in second
     assert_same_end(saved, undisturbed)
     assert json.loads((saved / "finished.json").read_text()) == {"steps": LAST}

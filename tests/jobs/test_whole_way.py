@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from jobs import evaluate, finetune_a2d, finetune_ytvos, predict, prepare, pretrain_refcoco, submit
+from jobs.common.cli import Exit
 from jobs.evaluate import EvaluateConfig
 from jobs.predict import PredictConfig
 from jobs.prepare import PrepareConfig
-from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
-from jobs.runtime import Exit
 from jobs.submit import FormatName, SubmitConfig
-from pipelines.exports.reading import read_predictions
 from pipelines.files import Folder
-from pipelines.prepared import read_manifest
+from pipelines.manifest import read_manifest
+from pipelines.prediction_reader import read_predictions
+from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 

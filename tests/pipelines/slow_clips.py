@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import ray
 
-from pipelines.clips import Streaming, TrainData, TrainPart, train
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.stream import Streaming, TrainData, TrainPart, train
 from pipelines.files import Folder
-from pipelines.prepared import read_manifest
-from pipelines.recipes import ClipRecipe
+from pipelines.manifest import read_manifest
 
 KILLS = 2
 

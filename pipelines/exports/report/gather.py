@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
-from pipelines.exports.reading import PREDICTIONS, number_first
 from pipelines.files import Folder, safe_name
+from pipelines.prediction_reader import PREDICTIONS, number_first
 from pipelines.predictions import PREDICTION_VERSION, Status
 from sgmg.masks import Size, mask_to_rle
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.exports.frames_again import FramesAgain, source_of
+from pipelines.drawing.overlay import draw_masks
+from pipelines.errors import BadItem
 from pipelines.exports.overlay_video import poster_name, still
 from pipelines.exports.report.gather import Best, Told
 from pipelines.files import Folder
-from pipelines.overlay import draw_masks
-from pipelines.problems import BadItem
-from pipelines.video import VideoDecoder
+from pipelines.video.decoder import VideoDecoder
+from pipelines.video.frames_by_name import FramesAgain, source_of
 from sgmg.masks import Size, rle_to_mask
 
 REPORT, OVERLAYS, STILLS = "report", "overlay", "thumbs"

@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipelines.drawing.overlay import colour_of
 from pipelines.exports.report.gather import Asked, Told, gather
 from pipelines.exports.report.stills import OVERLAYS, REPORT, STILLS, draw_stills, stills_of, stills_to_draw
 from pipelines.files import Folder
-from pipelines.overlay import colour_of
-from pipelines.prepared import QUARANTINE
+from pipelines.manifest import QUARANTINE
 
 _VIDEOS, _PROBLEMS = 50, 1000  # a data file
 _DATA = "data"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.exports.meta import Wanted, compare, read_wanted, with_wordless
-from pipelines.exports.reading import Entry, Predictions
 from pipelines.files import Folder
+from pipelines.prediction_reader import Entry, Predictions
 from pipelines.sources.base import Source
 from pipelines.sources.davis import RefDavis17
 from pipelines.sources.refcoco import RefCoco

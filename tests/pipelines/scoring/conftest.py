@@ -7,11 +7,11 @@ import pytest
 
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
-from pipelines.prepare import finish, plan_shards
+from pipelines.prepare.run import finish, plan_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.scoring.rows import write_parquet
-from pipelines.shard import ShardWriter
+from pipelines.scoring.truth import VideoTruth
 from pipelines.sources.catalog import entry_of
-from pipelines.truth import VideoTruth
 
 Prepare = Callable[[str, str, str], Path]
 Perfect = Callable[[VideoTruth], list[Prediction]]

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from pipelines.predictions import Prediction
-from pipelines.score import MissingPredictions
 from pipelines.scoring.distributed import check_same_data, score_parts, score_run
-from pipelines.scoring.found import find_predictions
-from pipelines.truth_parts import SentencesPart, read_truths, truth_parts
+from pipelines.scoring.prediction_source import find_predictions
+from pipelines.scoring.score import MissingPredictions
+from pipelines.scoring.truth_parts import SentencesPart, read_truths, truth_parts
 
 
 @pytest.fixture

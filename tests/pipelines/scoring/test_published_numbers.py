@@ -9,12 +9,12 @@ import pytest
 
 from pipelines.images import object_map
 from pipelines.predictions import Prediction, QueryTrack
-from pipelines.score import TrackRow, figures, score_video
 from pipelines.scoring.coco_files import coco_averages, coco_rows, read_json
 from pipelines.scoring.distributed import score_run
-from pipelines.scoring.found import find_predictions
-from pipelines.truth import VideoTruth
-from pipelines.truth_parts import read_truths, truth_parts
+from pipelines.scoring.prediction_source import find_predictions
+from pipelines.scoring.score import TrackRow, figures, score_video
+from pipelines.scoring.truth import VideoTruth
+from pipelines.scoring.truth_parts import read_truths, truth_parts
 from sgmg.masks import rle_union
 from sgmg.metrics import contour_accuracy, region_similarity
 

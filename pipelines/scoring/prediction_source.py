@@ -1,0 +1,193 @@
+"""The predictions of a run or of a result file: which videos are there, and those of a few of them, for a worker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from pipelines.exports.submission import submitted_files
+from pipelines.files import Folder
+from pipelines.images import object_map
+from pipelines.prediction_reader import Entry, Predictions, read_predictions
+from pipelines.predictions import Prediction, QueryTrack
+from pipelines.scoring.truth import VideoTruth
+from sgmg.masks import mask_to_rle, rle_union
+
+
+class Found(Protocol):
+    """What was predicted of which videos."""
+
+    @property
+    def videos(self) -> frozenset[str]: ...
+    @property
+    def annotators(self) -> frozenset[int]: ...
+    def only(self, videos: Sequence[str]) -> "Found":
+        """The same for a few videos: small enough to travel to a worker."""
+        ...
+
+    def read(self, truths: Sequence[VideoTruth]) -> list[Prediction]:
+        """All predictions of those videos.
+
+        Raises:
+            ValueError: a file is damaged, or a mask is of another size than the truth.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FoundParquet:
+    """A folder of predictions, by video."""
+
+    predictions: Predictions = field(repr=False)  # without entries: they are in `entries`
+    entries: dict[str, tuple[Entry, ...]] = field(repr=False)
+
+    @property
+    def videos(self) -> frozenset[str]:
+        return frozenset(self.entries)
+
+    @property
+    def annotators(self) -> frozenset[int]:
+        found = {entry.annotator for entries in self.entries.values() for entry in entries}
+        return frozenset(one for one in found if one is not None)
+
+    def only(self, videos: Sequence[str]) -> "FoundParquet":
+        return replace(self, entries={video: self.entries[video] for video in videos if video in self.entries})
+
+    def read(self, truths: Sequence[VideoTruth]) -> list[Prediction]:
+        wanted = [entry for truth in truths for entry in self.entries.get(truth.video, ())]
+        return list(self.predictions.read(sorted(wanted, key=lambda entry: entry.rows)))
+
+
+@dataclass(frozen=True)
+class FoundPngs:
+    """A zip or folder of PNGs as a benchmark takes it: video → names of its files.
+
+    Tracks are `…/<video>/<expression>/<frame>.png`, anything but 0 being object; those of DAVIS are
+    `…/anno_<k>/<video>/<number from 0>.png` with object ids.
+    """
+
+    path: str
+    davis: bool
+    files: dict[str, tuple[str, ...]] = field(repr=False)
+
+    @property
+    def videos(self) -> frozenset[str]:
+        return frozenset(self.files)
+
+    @property
+    def annotators(self) -> frozenset[int]:
+        names = {file.split("/")[-3] for files in self.files.values() for file in files}
+        return frozenset(int(name.removeprefix("anno_")) for name in names) if self.davis else frozenset()
+
+    def only(self, videos: Sequence[str]) -> "FoundPngs":
+        return replace(self, files={video: self.files[video] for video in videos if video in self.files})
+
+    def read(self, truths: Sequence[VideoTruth]) -> list[Prediction]:
+        rows: list[Prediction] = []
+        make = _davis_prediction if self.davis else _track_prediction
+        with submitted_files(self.path) as entries:
+            load = dict(entries)
+            for truth in truths:
+                by_track: dict[str, dict[str, bytes]] = {}
+                for file in self.files.get(truth.video, ()):
+                    first, second, frame = file.removesuffix(".png").split("/")[-3:]
+                    try:
+                        by_track.setdefault(first if self.davis else second, {})[frame] = load[file]()
+                    except ValueError as error:
+                        raise ValueError(f"{self.path}, {file}: {error}. Make it again.") from error
+                rows += [make(truth, track, pngs) for track, pngs in by_track.items()]
+        return rows
+
+
+def find_predictions(path: str) -> FoundParquet:
+    """What a folder of predictions holds, without reading a mask.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: a file is damaged, or files do not belong together.
+    """
+    predictions = read_predictions(Folder(path))
+    entries: dict[str, list[Entry]] = {}
+    for entry in predictions.entries:
+        entries.setdefault(entry.video, []).append(entry)
+    return FoundParquet(replace(predictions, entries=()), {video: tuple(some) for video, some in entries.items()})
+
+
+def find_submission(path: str, davis: bool) -> FoundPngs:
+    """What a zip or folder of PNGs holds, by its names.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no zip, or holds something else than such PNGs.
+    """
+    form = "anno_<k>/<video>/<number>.png" if davis else "<video>/<expression>/<frame>.png"
+    files: dict[str, list[str]] = {}
+    with submitted_files(path) as entries:
+        for name, _ in entries:
+            parts = name.split("/")
+            fits = len(parts) >= 3 and (not davis or parts[-3].removeprefix("anno_").isdecimal())
+            if not fits or not name.endswith(".png"):
+                raise ValueError(f"{path} holds {name}, but results of this benchmark are {form}. Give one of these.")
+            files.setdefault(parts[-2] if davis else parts[-3], []).append(name)
+    return FoundPngs(path, davis, {video: tuple(found) for video, found in files.items()})
+
+
+def _track_prediction(truth: VideoTruth, expression: str, pngs: dict[str, bytes]) -> Prediction:
+    rles = [_mask(truth, f"expression {expression}, frame {frame}", png) for frame, png in pngs.items()]
+    boxes, scores = ((0.0, 0.0, 0.0, 0.0),) * len(pngs), (1.0,) * len(pngs)
+    return _prediction(truth, expression, tuple(pngs), QueryTrack(tuple(rles), boxes, scores))
+
+
+def _mask(truth: VideoTruth, what: str, png: bytes) -> str:
+    try:
+        mask = object_map(png) > 0
+    except ValueError as error:
+        raise ValueError(f"{truth.video}, {what}: {error}. Make the file again.") from error
+    if mask.shape != truth.size:
+        raise ValueError(
+            f"{truth.video}, {what}: the mask has height, width {mask.shape}, the truth {truth.size}. Write masks at "
+            f"the size of the original frames."
+        )
+    return mask_to_rle(mask)
+
+
+def _davis_prediction(truth: VideoTruth, folder: str, pngs: dict[str, bytes]) -> Prediction:
+    """One annotator's maps, named by number from 0 in the order of frames."""
+    annotator = int(folder.removeprefix("anno_"))
+    numbered = {f"{number:05d}": name for number, name in enumerate(truth.frame_names)}
+    if strange := sorted(set(pngs) - set(numbered)):
+        raise ValueError(
+            f"{truth.video}, {folder}: frame {strange[0]} is none of its {len(numbered)}. Number them from 00000."
+        )
+    t = len(pngs)
+    # No mask of a single expression is in such a file: the maps are all there is.
+    nothing = QueryTrack((rle_union([], truth.size),) * t, ((0.0, 0.0, 0.0, 0.0),) * t, (0.0,) * t)
+    names = tuple(numbered[frame] for frame in pngs)
+    return _prediction(truth, str(annotator), names, nothing, annotator, tuple(pngs.values()))
+
+
+def _prediction(
+    truth: VideoTruth,
+    expression: str,
+    names: tuple[str, ...],
+    track: QueryTrack,
+    annotator: int | None = None,
+    merged: tuple[bytes, ...] | None = None,
+) -> Prediction:
+    height, width = truth.size
+    return Prediction(
+        dataset=truth.dataset,
+        split=truth.split,
+        video=truth.video,
+        expression=expression,
+        text="",
+        width=width,
+        height=height,
+        frame_names=names,
+        queries=(track,),
+        score=1.0,
+        fingerprint="",
+        source="",
+        source_fingerprint="",
+        annotator=annotator,
+        merged=merged,
+    )

@@ -1,0 +1,63 @@
+"""Names in a folder of annotations, and what is kept there."""
+
+import json
+from pathlib import Path
+
+from pipelines.annotate.expressions_file import Sentence
+from pipelines.annotate.layout import Batch, batch_of, remove_file, remove_folder, results_of, video_of
+from pipelines.files import UNFINISHED, Folder
+from pipelines.inference.quarantine import Failure, write_failures
+from pipelines.video.listing import Video
+
+SENTENCES = (Sentence("1", "the dog"), Sentence("2", "the cat"))
+
+
+def test_a_batch_is_named_by_what_made_it_and_not_by_the_order_of_its_sentences() -> None:
+    batch = batch_of("v-0123456789", "file", "settings", SENTENCES)
+    assert batch_of("v-0123456789", "file", "settings", SENTENCES[::-1]) == batch
+    others = [
+        batch_of("v-0123456789", "another", "settings", SENTENCES),
+        batch_of("v-0123456789", "file", "others", SENTENCES),
+        batch_of("v-0123456789", "file", "settings", SENTENCES[:1]),
+        batch_of("v-0123456789", "file", "settings", (SENTENCES[0], Sentence("2", "a cat"))),
+    ]
+    assert len({batch.name, *(other.name for other in others)}) == 5
+
+
+def test_a_batch_survives_its_way_to_a_worker() -> None:
+    batch = batch_of("v-0123456789", "file", "settings", SENTENCES)
+    assert Batch.from_plain(json.loads(json.dumps(batch.to_plain()))) == batch
+
+
+def test_the_names_of_results_tell_their_video() -> None:
+    video = Video("/a b/Ünder-the-sea.mp4").id
+    batch = batch_of(video, "file", "settings", SENTENCES)
+    assert video_of(batch.result.rpartition("/")[2]) == video
+    assert video_of(batch.marker.rpartition("/")[2]) == video
+
+
+def test_results_are_found_by_video_without_those_being_written(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    for name in ("a-1-x.parquet", "a-1-y.parquet", "b-2-x.parquet", f"{UNFINISHED}c-3-x.parquet"):
+        out.write(f"predictions/{name}", b"")
+    assert results_of(out) == {"a-1": ["a-1-x.parquet", "a-1-y.parquet"], "b-2": ["b-2-x.parquet"]}
+
+
+def test_failures_are_kept_until_there_are_none(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    write_failures(out, "v", [Failure("/v.mp4", "decode", "it is a poem")])
+    assert json.loads(out.read("failed/v.json")) == [{"video": "/v.mp4", "stage": "decode", "reason": "it is a poem"}]
+    write_failures(out, "v", [])
+    write_failures(out, "v", [])
+    assert not out.has("failed/v.json")
+
+
+def test_only_what_is_there_is_removed(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path / 'odd "name" 100%'))
+    out.write("windows/v/b/1.parquet", b"")
+    out.write("windows/v/c/1.parquet", b"")
+    for _ in range(2):
+        remove_folder(out, "windows/v/b")
+        remove_file(out, "windows/v/c/1.parquet")
+    assert out.names("windows/v") == ["c"]
+    assert out.names("windows/v/c") == []

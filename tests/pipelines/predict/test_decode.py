@@ -1,0 +1,78 @@
+"""Prepared rows become units of decoded frames, in tables of one row."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from prepared_data import a_record, prepared_folder
+
+from pipelines.files import Folder
+from pipelines.inference.model_frames import AskedFrames, asked_frames
+from pipelines.inference.protocols import protocol_of
+from pipelines.inference.unit_messages import open_decoded
+from pipelines.manifest import read_manifest
+from pipelines.predict.decode import Decode
+from pipelines.predict.plan import plan
+from pipelines.records import Record
+
+
+def decoded(folder: Path, records: list[Record]) -> list[pa.Table]:
+    protocol = protocol_of(records[0].dataset, short_side=80)
+    data = Folder(str(prepared_folder(folder, records)))
+    parts = plan(read_manifest(data), protocol)
+    return list(Decode(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
+
+
+def assert_same(one: AskedFrames, other: AskedFrames) -> None:
+    assert one.record == other.record
+    assert one.numbers == other.numbers
+    np.testing.assert_array_equal(one.frames, other.frames)
+
+
+def test_decoded_frames_arrive_as_they_were_sent(tmp_path: Path) -> None:
+    records = [a_record("dog", t=3), a_record("cat", t=1)]
+    for record, table in zip(records, decoded(tmp_path, records), strict=True):
+        _, (asked,), failures = open_decoded(table, 0)
+        assert not failures
+        assert_same(asked, asked_frames(record, protocol_of("ref-youtube-vos", short_side=80)))
+
+
+def test_images_of_different_size_travel_together(tmp_path: Path) -> None:
+    upright = a_record("cat", t=1, dataset="refcoco")
+    records = [replace(a_record("dog", t=1, dataset="refcoco"), expressions=()), upright]
+    (table,) = decoded(tmp_path, records)
+    _, asked, _ = open_decoded(table, 0)
+    assert [one.frames.shape for one in asked] == [(0, 80, 112, 3), (1, 80, 112, 3)]
+
+
+def test_a_frame_that_cannot_be_decoded_costs_only_its_video(tmp_path: Path) -> None:
+    broken = replace(a_record("dog"), frames=(b"", b"no image"))
+    first, second = decoded(tmp_path, [broken, a_record("cat")])
+    _, asked, (failure,) = open_decoded(first, 0)
+    assert (asked, failure.video, failure.stage) == ([], "dog", "decode")
+    assert "frame 00000" in failure.reason
+    assert len(open_decoded(second, 0)[1]) == 1
+
+
+def test_a_shard_that_cannot_be_read_costs_its_row_group(tmp_path: Path) -> None:
+    records = [a_record(name) for name in ("dog", "cat", "cow")]
+    folder = prepared_folder(tmp_path, records)
+    data, protocol = Folder(str(folder)), protocol_of("own")
+    parts = plan(read_manifest(data), protocol)
+    (shard,) = folder.glob("*.parquet")
+    for content in (b"PAR1 and no more", None):
+        shard.write_bytes(content) if content else shard.unlink()
+        tables = list(Decode(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
+        failures = [failure for table in tables for failure in open_decoded(table, 0)[2]]
+        assert [(one.video, one.stage) for one in failures] == [("dog", "read"), ("cat", "read")]
+        assert all(str(shard) in one.reason for one in failures)
+
+
+def test_a_shard_that_is_not_the_one_of_the_manifest_is_said(tmp_path: Path) -> None:
+    parts = plan(read_manifest(Folder(str(prepared_folder(tmp_path, [a_record("dog")])))), protocol_of("own"))
+    prepared_folder(tmp_path, [a_record("cat")])
+    (table,) = Decode(Folder(str(tmp_path)), protocol_of("own"))(pa.table({"part": [parts[0].to_json()]}))
+    (failure,) = open_decoded(table, 0)[2]
+    assert (failure.video, failure.stage) == ("dog", "read")
+    assert "not what the manifest says" in failure.reason

@@ -1,0 +1,106 @@
+"""Rays of their own for tests: a head node as `ray start` makes it, and ports that nobody listens on."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from ray.cluster_utils import Cluster
+from training_runs import environment
+
+from pack import ROOT
+
+BIN = Path(sys.executable).parent
+SECONDS = 300
+"""That a submitted job may take."""
+STORE = 200 * 2**20
+"""Object store of a simulated node, in bytes."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head node that takes jobs: the URL of its job server, and the environment of those who talk to it."""
+
+    address: str
+    variables: dict[str, str]
+
+    def submit(self, *words: str) -> tuple[int, str]:
+        """`ray job submit`: its exit code and what it printed."""
+        command = [str(BIN / "ray"), "job", "submit", "--address", self.address, "--working-dir", str(ROOT), "--"]
+        ran = subprocess.run(
+            [*command, *words], env=self.variables, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        return ran.returncode, ran.stdout + ran.stderr
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextmanager
+def started_ray() -> Iterator[Head]:
+    """`ray start --head`, for as long as the block lasts.
+
+    Its RAY_TMPDIR, where Ray writes down which cluster was started last, is its own: else a job submitted to any Ray
+    of this machine may join this one.
+    """
+    flags = ("--port", "--dashboard-port", "--ray-client-server-port", "--dashboard-agent-listen-port",
+             "--metrics-export-port")  # fmt: skip
+    ports = free_ports(len(flags))
+    named = [f"{flag}={port}" for flag, port in zip(flags, ports, strict=True)]
+    store = f"--object-store-memory={300 * 2**20}"
+    address = f"http://127.0.0.1:{ports[1]}"
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        # The head and who submits: the same way to prove who they are, and our python. --working-dir brings the code.
+        variables = environment() | {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}
+        variables["PATH"] = f"{BIN}{os.pathsep}{variables['PATH']}"
+        del variables["PYTHONPATH"]
+        head = subprocess.Popen(
+            [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4", "--disable-usage-stats", store, *named],
+            env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            end = time.monotonic() + 120
+            while not _answers(f"{address}/api/version"):
+                assert head.poll() is None, "ray start ended"
+                assert time.monotonic() < end, "no dashboard came up"
+                time.sleep(0.5)
+            yield Head(address, variables)
+        finally:
+            processes = psutil.Process(head.pid).children(recursive=True)
+            head.terminate()
+            head.wait(60)
+            _, alive = psutil.wait_procs(processes, timeout=5)
+            for process in alive:
+                process.kill()
+
+
+def simulated_cluster(num_cpus: int) -> Cluster:
+    """A cluster of one node, the head, in processes of this machine.
+
+    Its dashboard, which Ray Train wants, has a port of its own: here Ray looks for no other when 8265 is taken.
+    """
+    head = {"num_cpus": num_cpus, "dashboard_port": free_ports(1)[0], "object_store_memory": STORE}
+    return Cluster(initialize_head=True, head_node_args={"include_dashboard": True, **head})
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
