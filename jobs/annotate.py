@@ -18,17 +18,17 @@ import tyro
 from ray.exceptions import RayError
 
 from jobs.common.cli import Exit, run
-from jobs.common.predictor_config import PredictorConfig, innermost, placed, recipe_of
+from jobs.common.predictor_config import PredictorConfig, predictor_spec, root_cause, with_resources
 from pipelines.annotate.formats import FormatName, write_formats, write_page
-from pipelines.annotate.plan import Asked
-from pipelines.annotate.requests import ask_everything, forget_others
+from pipelines.annotate.plan import AnnotationRequest
+from pipelines.annotate.requests import collect_requests, delete_stale_failures
 from pipelines.annotate.run import Stream, annotated
 from pipelines.annotate.settings import DATASET, Settings
 from pipelines.annotate.summary import Progress
 from pipelines.config_io import claim, write_config
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.inference.predictor_spec import Recipe
+from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import Failure, reasons, write_quarantine
 from pipelines.manifest import QUARANTINE
 from pipelines.session import durable_folder, start_ray
@@ -118,7 +118,7 @@ class AnnotateConfig(PredictorConfig, _Wanted):  # fields of the last base come 
 def main(config: AnnotateConfig) -> Exit:
     """Annotates what is not there yet, writes the formats, and says what came of it."""
     out = durable_folder(config.out, "--out")
-    recipe = recipe_of(config.checkpoint, config.storage, config, config.settings.protocol(config.short_side))
+    recipe = predictor_spec(config.checkpoint, config.storage, config, config.settings.protocol(config.short_side))
     start_ray(config.num_cpus)
     stream = _stream(config, recipe, out)
     made_by = _made_by(stream)
@@ -128,8 +128,8 @@ def main(config: AnnotateConfig) -> Exit:
         write_config(out, config)
     except OSError as error:
         raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
-    asked = ask_everything(config.videos, config.expressions, config.text, out, _counter(stream.recipe))
-    forget_others(out, asked)
+    asked = collect_requests(config.videos, config.expressions, config.text, out, _counter(stream.recipe))
+    delete_stale_failures(out, asked)
     progress = Progress(len(asked))
     with _tracked(config, out) as tracked:
         failures = _annotate(config, stream, asked, progress)
@@ -142,7 +142,9 @@ def main(config: AnnotateConfig) -> Exit:
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
-def _annotate(config: AnnotateConfig, stream: Stream, asked: Sequence[Asked], progress: Progress) -> list[Failure]:
+def _annotate(
+    config: AnnotateConfig, stream: Stream, asked: Sequence[AnnotationRequest], progress: Progress
+) -> list[Failure]:
     """All the work; what is in quarantine after it.
 
     Raises:
@@ -159,7 +161,7 @@ def _annotate(config: AnnotateConfig, stream: Stream, asked: Sequence[Asked], pr
                 _log.info("written: %s", written)
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
-        raise JobError(f"{progress}\nThat stays, then: {innermost(error)}\nThe same command again goes on.") from error
+        raise JobError(f"{progress}\nThat stays, then: {root_cause(error)}\nThe same command again goes on.") from error
     return failures
 
 
@@ -178,13 +180,13 @@ def _tracked(config: AnnotateConfig, out: Folder) -> Iterator[RunHandle | None]:
         tracked.finish(status)
 
 
-def _stream(config: AnnotateConfig, recipe: Recipe, out: Folder) -> Stream:
+def _stream(config: AnnotateConfig, recipe: PredictorSpec, out: Folder) -> Stream:
     resources = config.resources()
-    recipe = placed(recipe, config, resources)
+    recipe = with_resources(recipe, config, resources)
     return Stream(out, recipe, config.settings, resources, fingerprint="", time_limit=config.time_limit)
 
 
-def _counter(recipe: Recipe) -> Any:
+def _counter(recipe: PredictorSpec) -> Any:
     """Counts the tokens of a sentence as the checkpoint's tokenizer does."""
     tokenizer = Tokenizer.from_json(recipe.tokenizer)
     return lambda text: tokenizer([text], max_tokens=len(text.encode()) + 2)[0].shape[1]

@@ -25,8 +25,8 @@ from pipelines.prediction_reader import PREDICTIONS
 from pipelines.scoring.cases import draw_cases, worst_and_best
 from pipelines.scoring.coco_files import coco_rows, read_json
 from pipelines.scoring.distributed import RunScores, check_same_data, score_run
-from pipelines.scoring.paper import beside_paper, summary_csv, summary_text
-from pipelines.scoring.prediction_source import Found, find_predictions, find_submission
+from pipelines.scoring.paper import summary_csv, summary_text, with_paper_figures
+from pipelines.scoring.prediction_source import PredictionSource, find_predictions, find_submission
 from pipelines.scoring.rows import csv_bytes, rows_table, write_parquet
 from pipelines.scoring.score import metric_name
 from pipelines.scoring.summary import summary_of, title_of
@@ -37,7 +37,7 @@ from pipelines.tracking.mlflow_run import open_run, tracking_uri
 SCORES = "scores.json"
 
 
-Drawing = tuple[Sequence[TruthPart], Sequence[TruthPart], Found]
+Drawing = tuple[Sequence[TruthPart], Sequence[TruthPart], PredictionSource]
 """Truth, frames and predictions, to draw cases of."""
 
 
@@ -132,7 +132,7 @@ def _written(
     """Writes all files, scores.json last; what it says, the table, and where it lies."""
     summary, table = summary_of(dataset, scores), rows_table(scores.rows)
     summary |= {"predictions": config.predictions or config.submission, "truth": list(config.truth), "pictures": []}
-    lines = beside_paper(dataset, summary["figures"])
+    lines = with_paper_figures(dataset, summary["figures"])
     try:
         _begin(out)
         write_config(out, config)
@@ -182,7 +182,7 @@ def _frames(config: EvaluateConfig) -> list[TruthPart]:
     return _parts(config.frames, "--frames") if config.pictures else []
 
 
-def _found(config: EvaluateConfig, dataset: str) -> Found:
+def _found(config: EvaluateConfig, dataset: str) -> PredictionSource:
     if config.predictions:
         return find_predictions(durable_folder(config.predictions, "--predictions").uri)
     zipped = ("ref-youtube-vos", "mevis", "ref-davis17")

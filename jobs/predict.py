@@ -17,12 +17,12 @@ import tyro
 from ray.exceptions import RayError
 
 from jobs.common.cli import Exit, run
-from jobs.common.predictor_config import PredictorConfig, innermost, placed, recipe_of
+from jobs.common.predictor_config import PredictorConfig, predictor_spec, root_cause, with_resources
 from pipelines.config_io import claim, write_config
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.inference.predictor_spec import Recipe
-from pipelines.inference.protocols import protocol_of
+from pipelines.inference.predictor_spec import PredictorSpec
+from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.quarantine import Failure, write_quarantine
 from pipelines.manifest import QUARANTINE, Manifest, read_manifest
 from pipelines.predict.plan import Part, left_to_do, plan
@@ -69,11 +69,11 @@ def main(config: PredictConfig) -> Exit:
     """Predicts what is not there yet, and says what came of it."""
     data, out = durable_folder(config.data, "--data"), durable_folder(config.out, "--out")
     manifest = read_manifest(data)
-    protocol = protocol_of(manifest.dataset, config.short_side, config.window)
-    recipe = recipe_of(config.checkpoint, config.storage, config, protocol)
+    protocol = inference_protocol(manifest.dataset, config.short_side, config.window)
+    recipe = predictor_spec(config.checkpoint, config.storage, config, protocol)
     start_ray(config.num_cpus)
     resources = config.resources()
-    recipe = placed(recipe, config, resources)
+    recipe = with_resources(recipe, config, resources)
     made_by = _made_by(manifest, recipe)
     claim(out, made_by)
     try:
@@ -91,7 +91,7 @@ def main(config: PredictConfig) -> Exit:
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
         raise JobError(
-            f"{progress.units} of {left} units are done and stay, then: {innermost(error)}\n"
+            f"{progress.units} of {left} units are done and stay, then: {root_cause(error)}\n"
             f"Run the same command again to go on."
         ) from error
     failures = write_quarantine(out)
@@ -99,7 +99,7 @@ def main(config: PredictConfig) -> Exit:
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
-def _made_by(manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
+def _made_by(manifest: Manifest, recipe: PredictorSpec) -> dict[str, Any]:
     """Everything another value of which would give other files."""
     shards = [(shard.file, [len(rows) for rows in shard.row_groups]) for shard in manifest.shards]
     return {

@@ -22,7 +22,7 @@ from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.session import durable_folder
 from pipelines.tracking.checkpoint_source import local_checkpoint
-from pipelines.tracking.mlflow_run import short_requests, tracking_uri
+from pipelines.tracking.mlflow_run import limit_mlflow_timeouts, tracking_uri
 from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER
 from sgmg.segmenter import Segmenter
 
@@ -133,7 +133,7 @@ def _client(storage: str) -> MlflowClient:
     uri = tracking_uri(storage)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise JobError(f"there is no {uri}; give the --storage of the training, or set MLFLOW_TRACKING_URI")
-    short_requests()
+    limit_mlflow_timeouts()
     return MlflowClient(uri)
 
 

@@ -18,7 +18,7 @@ from pipelines.errors import JobError
 from pipelines.exports.coco import IMAGE_SETS, check_coco_results, write_coco_results
 from pipelines.exports.davis import check_object_maps, write_object_maps
 from pipelines.exports.mask_zip import MEVIS_ROOT, YTVOS_ROOT, check_mask_zip, write_mask_zip
-from pipelines.exports.meta import compare, read_wanted, with_wordless
+from pipelines.exports.meta import compare, read_expected, with_empty_texts
 from pipelines.exports.writing import parent_and_name
 from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
@@ -124,7 +124,7 @@ def _compared(config: SubmitConfig, predictions: Predictions) -> tuple[Predictio
         print("not checked for completeness: give --meta, the dataset's folder or its file of expressions")
         return predictions, True
     try:
-        wanted = read_wanted(config.meta, predictions.dataset, predictions.split)
+        wanted = read_expected(config.meta, predictions.dataset, predictions.split)
     except OSError as error:
         why = str(error).rstrip(".")
         raise JobError(
@@ -132,7 +132,7 @@ def _compared(config: SubmitConfig, predictions: Predictions) -> tuple[Predictio
             f"Give the folder of that dataset as its owners distribute it, or the file itself."
         ) from error
     predicted = len(predictions.entries)
-    predictions = with_wordless(predictions, wanted)
+    predictions = with_empty_texts(predictions, wanted)
     if wordless := len(predictions.entries) - predicted:
         print(f"{wordless} expressions have no words in {wanted.path}: their masks are empty")
     faults = compare(predictions, wanted)

@@ -166,7 +166,7 @@ _OPTIONS = r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|r
 _REMOTE = re.compile(rf"(?P<scheme>\w[\w+.-]*)://(?P<root>[^/]*)(?P<path>/.*?)?(?P<query>{_OPTIONS})?", re.DOTALL)
 
 
-def located(path: str) -> tuple[fs.FileSystem, str]:
+def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of a path or URI, and the path within it, with all its odd characters.
 
     Raises:
@@ -187,6 +187,6 @@ def read_bytes(path: str) -> bytes:
     Raises:
         OSError: it is not there or may not be read.
     """
-    filesystem, inside = located(path)
+    filesystem, inside = resolve_filesystem(path)
     with filesystem.open_input_stream(inside, compression=None) as stream:
         return stream.read()

@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PredictionEntry:
     """One expression of one video, in all its segments: what is known of it without reading a mask.
 
     Without rows it was not predicted: it is read as absent.
@@ -55,12 +55,12 @@ class Predictions:
     dataset: str
     split: str
     fingerprint: str  # of checkpoint and settings
-    entries: tuple[Entry, ...]
+    entries: tuple[PredictionEntry, ...]
 
     def __iter__(self) -> Iterator[Prediction]:
         return self.read(self.entries)
 
-    def read(self, entries: Iterable[Entry]) -> Iterator[Prediction]:
+    def read(self, entries: Iterable[PredictionEntry]) -> Iterator[Prediction]:
         """The predictions of some entries, in their order, the segments of each joined.
 
         Raises:
@@ -79,7 +79,7 @@ class Predictions:
                     parts.append(prediction_of(group.slice(place, 1).to_pylist()[0]))
             yield _joined(parts)
 
-    def _absent(self, entry: Entry) -> Prediction:
+    def _absent(self, entry: PredictionEntry) -> Prediction:
         """An empty mask in every frame."""
         t = len(entry.frame_names)
         return Prediction(
@@ -179,7 +179,7 @@ def _row_group(folder: Folder, file: str, group: int, columns: list[str]) -> pa.
         return parquet.read_row_group(group, columns=columns, use_threads=False)
 
 
-def _entry(rows: list[tuple[int, Row, dict[str, Any]]]) -> Entry:
+def _entry(rows: list[tuple[int, Row, dict[str, Any]]]) -> PredictionEntry:
     """One expression of one video from its rows in order.
 
     Raises:
@@ -199,7 +199,7 @@ def _entry(rows: list[tuple[int, Row, dict[str, Any]]]) -> Entry:
     names = first["frame_names"] if len(rows) == 1 else tuple(name for *_, row in rows for name in row["frame_names"])
     if len(set(names)) < len(names):
         raise ValueError(f"{what}: {before.file} names a frame twice. Predict again.")
-    return Entry(
+    return PredictionEntry(
         video=first["video"],
         expression=first["expression"],
         text=first["text"],

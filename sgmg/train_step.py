@@ -20,7 +20,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
+class MicroBatch:
     """The clips that share one forward pass, and the seed of its dropout: the same on any rank, after any restart."""
 
     batch: ClipBatch
@@ -39,7 +39,7 @@ class StepReport:
 
 
 class TrainStep:
-    """Forward, backward, clip, step. Behaves alike for 1 GPU with 16 passes and 16 GPUs with one.
+    """MicroBatch, backward, clip, step. Behaves alike for 1 GPU with 16 passes and 16 GPUs with one.
 
     Args:
         objective: `sgmg.objective.Objective`, or DDP round it.
@@ -66,8 +66,8 @@ class TrainStep:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def __call__(self, forwards: Sequence[Forward], step: int) -> StepReport:
-        """Teaches the model one global batch, of which `forwards` are this rank's passes, at least one.
+    def __call__(self, micro_batches: Sequence[MicroBatch], step: int) -> StepReport:
+        """Teaches the model one global batch, of which `micro_batches` are this rank's passes, at least one.
 
         Raises:
             FloatingPointError: a loss or the gradient is not finite, on any rank; no weight has changed. All ranks
@@ -75,11 +75,11 @@ class TrainStep:
             ValueError: the object of an expression is in no frame.
         """
         clock = _Clock(self.device, self.measure)
-        valid = self._valid_frames(forwards)
+        valid = self._valid_frames(micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
-        for number, one in enumerate(forwards):
-            with self._gradients_shared(last=number == len(forwards) - 1):
+        for number, one in enumerate(micro_batches):
+            with self._gradients_shared(last=number == len(micro_batches) - 1):
                 torch.manual_seed(one.seed)
                 with self._autocast():
                     losses: dict[str, Tensor] = self.objective(
@@ -114,9 +114,9 @@ class TrainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
-    def _valid_frames(self, forwards: Sequence[Forward]) -> Tensor:
+    def _valid_frames(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
         """V of spec 9 over the whole step, before the first backward pass; a rank's share of it."""
-        count = torch.stack([count_valid_frames(one.targets) for one in forwards]).sum().to(self.device)
+        count = torch.stack([count_valid_frames(one.targets) for one in micro_batches]).sum().to(self.device)
         return _mean_over_ranks({"count": count})["count"]
 
     def _gradients_shared(self, *, last: bool) -> AbstractContextManager:

@@ -11,8 +11,8 @@ import ray
 import tyro
 from ray.exceptions import RayError
 
-from pipelines.inference.predictor_spec import Recipe, checkpoint_sha256
-from pipelines.inference.protocols import Protocol
+from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
+from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
 from sgmg.checkpoints import TOKENIZER, load
@@ -79,7 +79,9 @@ class PredictorConfig:
         )
 
 
-def recipe_of(checkpoint: str, storage: str, config: PredictorConfig, protocol: Protocol) -> Recipe:
+def predictor_spec(
+    checkpoint: str, storage: str, config: PredictorConfig, protocol: InferenceProtocol
+) -> PredictorSpec:
     """The recipe of a checkpoint, wherever it is, on CPUs: fetched here, and again by every node that needs it.
 
     Nothing else need have started: what is wrong with a checkpoint is said at once.
@@ -92,7 +94,7 @@ def recipe_of(checkpoint: str, storage: str, config: PredictorConfig, protocol: 
     path = local_checkpoint(checkpoint, storage)
     # A damaged one is said in a sentence here; in every predictor it would be a traceback of Ray's.
     load(path)
-    return Recipe(
+    return PredictorSpec(
         checkpoint=on_any_node(checkpoint, storage, path),
         checkpoint_sha256=checkpoint_sha256(path),
         tokenizer=_tokenizer(config.tokenizer, path).to_json(),
@@ -104,7 +106,7 @@ def recipe_of(checkpoint: str, storage: str, config: PredictorConfig, protocol: 
     )
 
 
-def placed(recipe: Recipe, config: PredictorConfig, resources: Resources) -> Recipe:
+def with_resources(recipe: PredictorSpec, config: PredictorConfig, resources: Resources) -> PredictorSpec:
     """The recipe for predictors with these resources."""
     gpu = resources.gpus_per_actor > 0
     return replace(recipe, gpu=gpu, precision=config.precision or ("bfloat16" if gpu else "float32"))
@@ -144,7 +146,7 @@ def gpus_per_actor(wanted: float | None) -> float:
     return wanted
 
 
-def innermost(error: RayError) -> str:
+def root_cause(error: RayError) -> str:
     """What went wrong in a worker, without the way Ray's message took to say it."""
     text = str(error).strip()
     # Behind the last traceback, the error itself stands at the beginning of a line.

@@ -7,26 +7,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.annotate.layout import Batch
+from pipelines.annotate.layout import ExpressionGroup
 from pipelines.annotate.settings import DATASET, Settings
 from pipelines.errors import BadItem
 from pipelines.files import Folder
 from pipelines.inference.messages import NEWS, SEGMENT, open_parcel, parcel, segment_of, window_parcel
-from pipelines.inference.protocols import Protocol
+from pipelines.inference.protocols import InferenceProtocol
 from pipelines.records import Expression, Record
 from pipelines.video.decoder import Window
-from pipelines.video.segments import Segment
+from pipelines.video.segments import DecodeUnit
 from pipelines.video.worker_decoder import decoder
 from sgmg.preprocess import resized_size
 
 
 @dataclass(frozen=True, slots=True)
-class Decode:
+class DecodeStage:
     """Segments → windows that some batch still lacks, and news of the segment behind them; other news pass through."""
 
     out: Folder
     settings: Settings
-    protocol: Protocol
+    protocol: InferenceProtocol
     time_limit: float
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -38,8 +38,8 @@ class Decode:
             else:
                 yield parcel(kind, about, data)
 
-    def _decoded(self, about: Mapping[str, Any], segment: Segment) -> Iterator[pa.Table]:
-        batches = [Batch.from_plain(plain) for plain in about["batches"]]
+    def _decoded(self, about: Mapping[str, Any], segment: DecodeUnit) -> Iterator[pa.Table]:
+        batches = [ExpressionGroup.from_plain(plain) for plain in about["batches"]]
         seen: list[int] = []
         asked: list[int] = []
         failure: dict[str, str] = {}
@@ -66,12 +66,12 @@ class Decode:
         news = {"news": "decoded", "video": segment.video.id, "segment": segment.number, "failure": failure}
         yield parcel(NEWS, {**news, "windows": seen, "asked": asked})
 
-    def _size(self, segment: Segment) -> tuple[int, int]:
+    def _size(self, segment: DecodeUnit) -> tuple[int, int]:
         """Height and width of what the model sees."""
         info, protocol = segment.info, self.protocol
         return resized_size(info.shown_height, info.shown_width, protocol.short_side, protocol.long_side)
 
-    def _window(self, segment: Segment, window: Window, batches: list[dict[str, Any]], numbered: bool) -> pa.Table:
+    def _window(self, segment: DecodeUnit, window: Window, batches: list[dict[str, Any]], numbered: bool) -> pa.Table:
         height, width = segment.info.shown_height, segment.info.shown_width
         names = tuple(f"{index:05d}" for index in window.indices) if numbered else window.names
         record = Record(
@@ -100,6 +100,6 @@ def _expressions(batches: list[dict[str, Any]]) -> tuple[Expression, ...]:
     return tuple(Expression(*pair) for plain in batches for pair in plain["sentences"])
 
 
-def _where(segment: Segment, reason: str) -> str:
+def _where(segment: DecodeUnit, reason: str) -> str:
     """What is wrong with a segment, and which part of the video that is."""
     return f"{segment.times[0]:.2f} to {segment.times[-1]:.2f} s: {reason}"

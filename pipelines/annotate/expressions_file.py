@@ -24,7 +24,7 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class Expression:
     """One expression that is asked of a video.
 
     Args:
@@ -41,7 +41,7 @@ class Sentence:
 class Expressions:
     """The sentences of every video, by its path, in the order of the file; and the rows that cannot be used."""
 
-    of: Mapping[str, tuple[Sentence, ...]]
+    of: Mapping[str, tuple[Expression, ...]]
     problems: tuple[BadItem, ...]
 
 
@@ -53,7 +53,7 @@ class _Row:
     id: str
 
 
-def tokens_at_most(text: str) -> int:
+def token_upper_bound(text: str) -> int:
     """How many tokens a text has at worst: one a byte, as byte-level BPE begins with, and the two round a sentence."""
     return len(text.encode()) + 2
 
@@ -61,7 +61,7 @@ def tokens_at_most(text: str) -> int:
 def read_expressions(
     path: str,
     videos: Sequence[Video],
-    tokens: Callable[[str], int] = tokens_at_most,
+    tokens: Callable[[str], int] = token_upper_bound,
     max_tokens: int = MAX_TOKENS,
 ) -> Expressions:
     """The sentences of a `.csv` or `.jsonl` of video, expression and, if wanted, id; or of a `.txt`, one a line.
@@ -92,7 +92,7 @@ class _Found:
 
     def __init__(self, videos: Sequence[Video], tokens: Callable[[str], int], max_tokens: int) -> None:
         self.videos, self.tokens, self.max_tokens = videos, tokens, max_tokens
-        self.of: dict[str, list[Sentence]] = defaultdict(list)
+        self.of: dict[str, list[Expression]] = defaultdict(list)
         self.problems: list[BadItem] = []
         self.named: dict[str, list[Video]] = defaultdict(list)
         for video in videos:
@@ -114,7 +114,7 @@ class _Found:
             elif any(other.id == id for other in taken):
                 reason = f"the id {id!r} is there twice. Give each expression of a video its own."
             else:
-                taken.append(Sentence(id, text))
+                taken.append(Expression(id, text))
                 continue
             self.problems.append(BadItem(video.path, "list", f"{row.where}: {reason}"))
 
@@ -123,9 +123,9 @@ class _Found:
         if not text:
             return "the expression is empty. Say what to look for."
         if re.search("[\ud800-\udfff]", text):  # JSON can spell half a character
-            return "the expression holds half a character (a lone surrogate). Write it again."
+            return "the expression holds half a character (a lone surrogate). WriteStage it again."
         # The bound first: only what may be too long is worth a tokenizer's time.
-        if tokens_at_most(text) > self.max_tokens and (count := self.tokens(text)) > self.max_tokens:
+        if token_upper_bound(text) > self.max_tokens and (count := self.tokens(text)) > self.max_tokens:
             return (
                 f"the expression has {len(text)} characters, up to {count} tokens; the text encoder takes "
                 f"{self.max_tokens}. Shorten it."
@@ -139,7 +139,7 @@ class _Found:
             return "no such video is among those listed. Mend its name, or add it to the videos."
         if len(meant) > 1:
             paths = " and ".join(video.path for video in meant[:2])
-            return f"{len(meant)} videos are called so, {paths} among them. Write more of the path."
+            return f"{len(meant)} videos are called so, {paths} among them. WriteStage more of the path."
         return ""
 
 

@@ -20,7 +20,7 @@ from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
 from pipelines.inference.quarantine import PREDICTIONS, Failure, write_failures
 from pipelines.prediction_reader import Predictions, read_predictions, read_segments
-from pipelines.video.frames_by_name import source_of
+from pipelines.video.frames_by_name import video_of_prediction
 
 FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay", "report"]
 FILES: dict[FormatName, str] = {
@@ -138,7 +138,7 @@ def write_one_overlay(out: Folder, video: str, names: Sequence[str], time_limit:
         first = next(parts)
         source = first[0].source
         try:
-            write_overlay(out, path, source_of(source), chain([first], parts), time_limit=time_limit)
+            write_overlay(out, path, video_of_prediction(source), chain([first], parts), time_limit=time_limit)
             out.write(f"{WRITTEN}/overlay-{video}.json", json.dumps(digest).encode())
         except BadItem as error:
             failures.append(Failure(source, "overlay", error.reason))

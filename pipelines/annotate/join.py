@@ -7,15 +7,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.annotate.layout import Batch, remove_windows
-from pipelines.annotate.tracks import Rules, joined
+from pipelines.annotate.layout import ExpressionGroup, remove_windows
+from pipelines.annotate.tracks import JoinSettings, join_windows
 from pipelines.files import Folder
 from pipelines.predictions import PREDICTION_SCHEMA, Prediction, prediction_of, predictions_table
 from sgmg.masks import rle_area
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinResult:
     """What came of a batch.
 
     Attributes:
@@ -31,8 +31,13 @@ class Joined:
 
 
 def join_batch(
-    batch: Batch, windows: Sequence[int], fingerprint: str, out: Folder, rules: Rules, missing: str = ""
-) -> Joined:
+    batch: ExpressionGroup,
+    windows: Sequence[int],
+    fingerprint: str,
+    out: Folder,
+    rules: JoinSettings,
+    missing: str = "",
+) -> JoinResult:
     """Writes the rows of a batch; where nothing is missing, also the marker that says so, and its windows go.
 
     Done again, by a retry or a second run, it gives the same.
@@ -51,17 +56,17 @@ def join_batch(
     """
     if out.has(batch.marker) and out.has(batch.result):  # the attempt before got so far
         remove_windows(out, batch)
-        return Joined(**json.loads(out.read(batch.marker))["joined"])
+        return JoinResult(**json.loads(out.read(batch.marker))["joined"])
     found = (_window(out, batch, number) for number in sorted(windows))
     frames, notes = 0, []
     seen: set[str] = set()
     with out.output(batch.result) as stream, pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd") as writer:
-        for rows in joined(found, rules, missing):
+        for rows in join_windows(found, rules, missing):
             writer.write_table(predictions_table(rows))
             frames += len(rows[0].frame_names)
             notes += [row.note for row in rows[:1] if row.status == "partial"]
             seen |= {row.expression for row in rows if _shows(row)}
-    told = Joined(frames, len(batch.sentences), len(batch.sentences) - len(seen), "; ".join(notes))
+    told = JoinResult(frames, len(batch.sentences), len(batch.sentences) - len(seen), "; ".join(notes))
     if not missing:
         out.write(batch.marker, json.dumps(_marker(batch, fingerprint, told)).encode())
         remove_windows(out, batch)
@@ -74,11 +79,11 @@ def _shows(row: Prediction) -> bool:
     return any(rle_area(rle, size) for rle in set(row.queries[0].rle))
 
 
-def _window(out: Folder, batch: Batch, number: int) -> list[Prediction]:
+def _window(out: Folder, batch: ExpressionGroup, number: int) -> list[Prediction]:
     with out.open(batch.window(number)) as source, pq.ParquetFile(source) as parquet:
         rows = parquet.read(use_threads=False).to_pylist()
     return sorted(map(prediction_of, rows), key=lambda row: row.expression)
 
 
-def _marker(batch: Batch, fingerprint: str, told: Joined) -> dict[str, Any]:
+def _marker(batch: ExpressionGroup, fingerprint: str, told: JoinResult) -> dict[str, Any]:
     return {**batch.to_plain(), "fingerprint": fingerprint, "joined": asdict(told)}

@@ -17,8 +17,8 @@ from typing import Any
 
 from pyarrow import fs
 
-from pipelines.annotate.expressions_file import Sentence
-from pipelines.files import UNFINISHED, Folder, located
+from pipelines.annotate.expressions_file import Expression
+from pipelines.files import UNFINISHED, Folder, resolve_filesystem
 from pipelines.inference.quarantine import PREDICTIONS
 
 DONE, WINDOWS, WRITTEN, PLANS = "done", "windows", "written", "plans"
@@ -26,12 +26,12 @@ BATCH = "batch.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ExpressionGroup:
     """Sentences of one video that are answered together, in one file. Equal batches have equal names."""
 
     video: str  # its id
     name: str
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[Expression, ...]
 
     @property
     def stem(self) -> str:
@@ -67,16 +67,18 @@ class Batch:
         return {"video": self.video, "name": self.name, "sentences": texts}
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "Batch":
+    def from_plain(cls, values: Mapping[str, Any]) -> "ExpressionGroup":
         """The batch that `to_plain` described."""
-        return cls(values["video"], values["name"], tuple(Sentence(*pair) for pair in values["sentences"]))
+        return cls(values["video"], values["name"], tuple(Expression(*pair) for pair in values["sentences"]))
 
 
-def batch_of(video: str, video_fingerprint: str, settings_fingerprint: str, sentences: Sequence[Sentence]) -> Batch:
+def batch_of(
+    video: str, video_fingerprint: str, settings_fingerprint: str, sentences: Sequence[Expression]
+) -> ExpressionGroup:
     """The batch of some sentences, in any order, of a video as it is now, under these settings."""
     kept = tuple(sorted(sentences, key=lambda sentence: sentence.id))
     made_of = [video_fingerprint, settings_fingerprint, [[sentence.id, sentence.text] for sentence in kept]]
-    return Batch(video, hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12], kept)
+    return ExpressionGroup(video, hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12], kept)
 
 
 def video_of(name: str) -> str:
@@ -105,13 +107,13 @@ def remove_file(out: Folder, name: str) -> None:
 
 def remove_folder(out: Folder, name: str) -> None:
     """Deletes a folder of ours with all that is in it, if it is there."""
-    filesystem, path = located(out.folder(name).uri)
+    filesystem, path = resolve_filesystem(out.folder(name).uri)
     if filesystem.get_file_info(path).type == fs.FileType.Directory:
         with suppress(FileNotFoundError):  # another worker was faster
             filesystem.delete_dir(path)
 
 
-def remove_windows(out: Folder, batch: Batch) -> None:
+def remove_windows(out: Folder, batch: ExpressionGroup) -> None:
     """Deletes the windows of a batch that is done; and the folder of its video, if that was all."""
     remove_folder(out, batch.folder)
     above = batch.folder.rpartition("/")[0]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.annotate.expressions_file import Sentence
+from pipelines.annotate.expressions_file import Expression
 from pipelines.annotate.layout import (
     BATCH,
     DONE,
     PLANS,
     WINDOWS,
-    Batch,
+    ExpressionGroup,
     batch_of,
     remove_file,
     remove_folder,
@@ -27,16 +27,16 @@ from pipelines.inference.messages import NEWS, parcel, segment_parcel
 from pipelines.inference.quarantine import PREDICTIONS
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline
-from pipelines.video.segments import Segment, segments
+from pipelines.video.segments import DecodeUnit, segments
 from pipelines.video.worker_decoder import decoder
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AnnotationRequest:
     """A video, all that is asked of it, and the names of the markers of what was answered."""
 
     video: Video
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[Expression, ...]
     markers: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -44,10 +44,10 @@ class Asked:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Asked":
+    def from_json(cls, text: str) -> "AnnotationRequest":
         """What `to_json` wrote."""
         values = json.loads(text)
-        sentences = tuple(Sentence(**sentence) for sentence in values["sentences"])
+        sentences = tuple(Expression(**sentence) for sentence in values["sentences"])
         return cls(Video(**values["video"]), sentences, tuple(values["markers"]))
 
 
@@ -61,7 +61,7 @@ def markers_of(out: Folder) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlanStage:
     """Videos → segments that are left to do, behind the news of what was planned.
 
     Attributes:
@@ -80,7 +80,7 @@ class Plan:
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """One table of one row a piece of news or segment."""
         for text in batch["asked"].to_pylist():
-            asked = Asked.from_json(text)
+            asked = AnnotationRequest.from_json(text)
             path = f"{PLANS}/{self.run}/{asked.video.id}.arrow"
             # Ray does a task again where a node died with what it gave, and expects the very same; but by now more of
             # the video may be done. So a plan holds for all of a run.
@@ -95,7 +95,7 @@ class Plan:
             for one in parcels:
                 writer.write_table(one)
 
-    def _tried(self, asked: Asked) -> list[pa.Table]:
+    def _tried(self, asked: AnnotationRequest) -> list[pa.Table]:
         """The parcels of a video, or the one that says why there are none."""
         try:
             return list(self._planned(asked))
@@ -104,7 +104,7 @@ class Plan:
         except (ValueError, MemoryError) as error:  # what a strange header can lead to
             return [_failed(asked.video, "decode", f"it cannot be planned ({type(error).__name__}: {error})")]
 
-    def _planned(self, asked: Asked) -> Iterator[pa.Table]:
+    def _planned(self, asked: AnnotationRequest) -> Iterator[pa.Table]:
         with decoder(self.time_limit) as one:
             info = one.probe(asked.video)
             kept, problems = self._done(asked, info.fingerprint)
@@ -125,7 +125,7 @@ class Plan:
         batches = self._batches(asked.video, timeline.info.fingerprint, left)
         there = [_there(self.out, batch) for batch in batches]
         done: dict[int, list[int]] = {}
-        todo: list[Segment] = []
+        todo: list[DecodeUnit] = []
         for part in parts:
             windows = _windows(self.out, batches, there, part.number)
             if windows is None:
@@ -149,12 +149,12 @@ class Plan:
             about = {"batches": plain, "there": [sorted(_numbers(names)) for names in there]}
             yield segment_parcel(part, {**about, "numbered": timeline.numbered})
 
-    def _done(self, asked: Asked, fingerprint: str) -> tuple[set[str], list[str]]:
+    def _done(self, asked: AnnotationRequest, fingerprint: str) -> tuple[set[str], list[str]]:
         """Ids that were answered of the video as it is, and what is wrong with the question; what is stale, goes."""
         kept: dict[str, str] = {}
         for name in asked.markers:
             told = json.loads(self.out.read(f"{DONE}/{name}"))
-            batch = Batch.from_plain(told)
+            batch = ExpressionGroup.from_plain(told)
             remove_windows(self.out, batch)  # a run that was killed may have left some
             if told["fingerprint"] == fingerprint and self.out.has(batch.result):
                 kept |= dict(told["sentences"])
@@ -169,9 +169,9 @@ class Plan:
         ]
         return set(kept), problems
 
-    def _batches(self, video: Video, fingerprint: str, left: Sequence[Sentence]) -> list[Batch]:
+    def _batches(self, video: Video, fingerprint: str, left: Sequence[Expression]) -> list[ExpressionGroup]:
         """Batches that were begun and are still asked for go on; all other sentences make a new one."""
-        found: list[Batch] = []
+        found: list[ExpressionGroup] = []
         open_ = set(left)
         for name in self.out.names(f"{WINDOWS}/{video.id}"):
             folder = f"{WINDOWS}/{video.id}/{name}"
@@ -190,12 +190,14 @@ class Plan:
         return found
 
 
-def _begun(out: Folder, folder: str) -> Batch | None:
+def _begun(out: Folder, folder: str) -> ExpressionGroup | None:
     """The batch that a folder of windows was made for; None where a killed run did not get so far as to say."""
-    return Batch.from_plain(json.loads(out.read(f"{folder}/{BATCH}"))) if out.has(f"{folder}/{BATCH}") else None
+    return (
+        ExpressionGroup.from_plain(json.loads(out.read(f"{folder}/{BATCH}"))) if out.has(f"{folder}/{BATCH}") else None
+    )
 
 
-def _there(out: Folder, batch: Batch) -> set[str]:
+def _there(out: Folder, batch: ExpressionGroup) -> set[str]:
     return {name for name in out.names(batch.folder) if not name.startswith(UNFINISHED)}
 
 
@@ -204,7 +206,9 @@ def _numbers(names: set[str]) -> set[int]:
     return {int(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")}
 
 
-def _windows(out: Folder, batches: Sequence[Batch], there: Sequence[set[str]], number: int) -> list[int] | None:
+def _windows(
+    out: Folder, batches: Sequence[ExpressionGroup], there: Sequence[set[str]], number: int
+) -> list[int] | None:
     """The windows of a segment that is done for all batches; None where something of it is missing."""
     windows: list[int] = []
     for batch, names in zip(batches, there, strict=True):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from pipelines.annotate.expressions_file import read_expressions
 from pipelines.annotate.layout import DONE, WRITTEN
-from pipelines.annotate.plan import Asked, markers_of
+from pipelines.annotate.plan import AnnotationRequest, markers_of
 from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder
 from pipelines.inference.quarantine import FAILED, Failure, write_failures
@@ -16,13 +16,13 @@ SENTENCES = "sentences.txt"
 """Sentences of the command line, kept beside what they found."""
 
 
-def ask_everything(
+def collect_requests(
     patterns: Sequence[str],
     expressions: str | None,
     texts: Sequence[str],
     out: Folder,
     tokens: Callable[[str], int],
-) -> list[Asked]:
+) -> list[AnnotationRequest]:
     """Every video that something is asked of; what could not be listed goes to failed/.
 
     Args:
@@ -48,7 +48,7 @@ def ask_everything(
     problems = [*listing.problems, *found.problems]
     markers = markers_of(out)
     asked = [
-        Asked(video, sentences, tuple(markers.get(video.id, ())))
+        AnnotationRequest(video, sentences, tuple(markers.get(video.id, ())))
         for video in listing.videos
         if (sentences := found.of[video.path])
     ]
@@ -58,7 +58,7 @@ def ask_everything(
     return asked
 
 
-def forget_others(out: Folder, asked: Sequence[Asked]) -> None:
+def delete_stale_failures(out: Folder, asked: Sequence[AnnotationRequest]) -> None:
     """Removes notes on what could not be used of videos that are no longer asked about; and what killed runs left."""
     for folder in (DONE, WRITTEN):
         out.remove_unfinished(folder)

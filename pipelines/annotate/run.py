@@ -13,17 +13,17 @@ from typing import Any
 import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from pipelines.annotate.decode import Decode
-from pipelines.annotate.join import Joined, join_batch
+from pipelines.annotate.decode import DecodeStage
+from pipelines.annotate.join import JoinResult, join_batch
 from pipelines.annotate.layout import PLANS, remove_folder
-from pipelines.annotate.plan import Asked, Plan
+from pipelines.annotate.plan import AnnotationRequest, PlanStage
 from pipelines.annotate.settings import Settings
-from pipelines.annotate.tracks import Rules
-from pipelines.annotate.video_state import Standing
-from pipelines.annotate.write import Write
+from pipelines.annotate.tracks import JoinSettings
+from pipelines.annotate.video_state import VideoState
+from pipelines.annotate.write import WriteStage
 from pipelines.files import Folder
-from pipelines.inference.actor import Attempts
-from pipelines.inference.predictor_spec import Recipe
+from pipelines.inference.actor import CrashCounter
+from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import write_failures
 from pipelines.inference.stream import Resources, _rows
 from pipelines.inference.window_actor import Annotate
@@ -52,16 +52,16 @@ class Stream:
     """
 
     out: Folder
-    recipe: Recipe
+    recipe: PredictorSpec
     settings: Settings
     resources: Resources
     fingerprint: str
     time_limit: float
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> JoinSettings:
         """Those of the join."""
-        return Rules(self.settings.min_score, self.settings.independent, self.fingerprint)
+        return JoinSettings(self.settings.min_score, self.settings.independent, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Finished:
     """A batch of a video's sentences whose rows are there."""
 
     video: str
-    joined: Joined
+    joined: JoinResult
 
 
 News = dict[str, Any]
 
 
-def annotated(asked: Sequence[Asked], stream: Stream) -> Iterator[News | Finished | Standing]:
+def annotated(asked: Sequence[AnnotationRequest], stream: Stream) -> Iterator[News | Finished | VideoState]:
     """Does what is left to do, and tells of it: news of videos, segments and windows as they come; a batch whose rows
     are there; the standing of a video when nothing more comes of it.
 
@@ -87,12 +87,12 @@ def annotated(asked: Sequence[Asked], stream: Stream) -> Iterator[News | Finishe
     if not asked:
         return
     remove_folder(stream.out, PLANS)  # of a run that was killed
-    open_ = {one.video.id: Standing(one.video) for one in asked}
+    open_ = {one.video.id: VideoState(one.video) for one in asked}
     joins = _Joins(stream)
     for row in _rows(_dataset(asked, stream)):
         news = json.loads(row["about"])
         if standing := open_.get(news["video"]):
-            standing.hear(news)
+            standing.apply(news)
             yield news
             if standing.ended:
                 yield from joins.begin(open_.pop(standing.video.id))
@@ -110,9 +110,9 @@ class _Joins:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._task: Any = ray.remote(num_cpus=_JOIN_CPUS, max_retries=-1)(join_batch)
-        self._running: dict[ray.ObjectRef, Standing] = {}
+        self._running: dict[ray.ObjectRef, VideoState] = {}
 
-    def begin(self, standing: Standing) -> Iterator[Standing]:
+    def begin(self, standing: VideoState) -> Iterator[VideoState]:
         """Starts the tasks of a video; where it needs none, that was all of it."""
         out, rules = self._stream.out, self._stream.rules
         tasks = standing.tasks()
@@ -122,7 +122,7 @@ class _Joins:
         if not tasks:
             yield self._ended(standing)
 
-    def done(self, wait: bool) -> Iterator[Finished | Standing]:
+    def done(self, wait: bool) -> Iterator[Finished | VideoState]:
         """What was joined since, or, waiting for it, all that is left; and the videos of which these were the last."""
         while self._running:
             ready, _ = ray.wait(list(self._running), timeout=None if wait else 0)
@@ -135,14 +135,14 @@ class _Joins:
             if not ready:
                 return
 
-    def _ended(self, standing: Standing) -> Standing:
+    def _ended(self, standing: VideoState) -> VideoState:
         """The standing of a video of which nothing more comes, when what failed of it is written down."""
         failures = sorted(standing.failures, key=lambda one: (one.stage, one.reason))
         write_failures(self._stream.out, standing.video.id, failures)
         return standing
 
 
-def _dataset(asked: Sequence[Asked], stream: Stream) -> ray.data.Dataset:
+def _dataset(asked: Sequence[AnnotationRequest], stream: Stream) -> ray.data.Dataset:
     """News of everything that is done, as it is done."""
     resources = stream.resources
     least, most = resources.actors
@@ -153,16 +153,16 @@ def _dataset(asked: Sequence[Asked], stream: Stream) -> ray.data.Dataset:
     dataset.context.raise_original_map_exception = True
     # It advises every half minute to reserve memory that workers share in the object store.
     dataset.context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
-    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(CrashCounter).remote()
     planned = dataset.map_batches(
-        Plan(stream.out, stream.settings, stream.fingerprint, stream.time_limit, uuid.uuid4().hex).__call__,
+        PlanStage(stream.out, stream.settings, stream.fingerprint, stream.time_limit, uuid.uuid4().hex).__call__,
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=resources.cpus_per_decode,
         max_calls=_PLAN_CALLS,
     )
     decoded = planned.map_batches(
-        Decode(stream.out, stream.settings, stream.recipe.protocol, stream.time_limit).__call__,
+        DecodeStage(stream.out, stream.settings, stream.recipe.protocol, stream.time_limit).__call__,
         batch_size=1,
         batch_format="pyarrow",
         compute=TaskPoolStrategy(_AHEAD * most),
@@ -178,4 +178,6 @@ def _dataset(asked: Sequence[Asked], stream: Stream) -> ray.data.Dataset:
         num_gpus=resources.gpus_per_actor,
         num_cpus=resources.cpus_per_actor,
     )
-    return found.map_batches(Write(stream.out).__call__, batch_size=1, batch_format="pyarrow", num_cpus=_WRITE_CPUS)
+    return found.map_batches(
+        WriteStage(stream.out).__call__, batch_size=1, batch_format="pyarrow", num_cpus=_WRITE_CPUS
+    )

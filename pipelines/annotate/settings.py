@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.inference.protocols import Protocol
+from pipelines.inference.protocols import InferenceProtocol
 from pipelines.video.segments import LENGTH, OVERLAP
 
 DATASET = "videos"
@@ -54,7 +54,7 @@ class Settings:
         """The settings as plain values."""
         return asdict(self)
 
-    def protocol(self, short_side: int) -> Protocol:
+    def protocol(self, short_side: int) -> InferenceProtocol:
         """How one window is asked: all of its queries are kept, for the join to choose from."""
         keep = "chosen" if self.independent else "all"
-        return Protocol(short_side=short_side, long_side=LONGEST * short_side, keep=keep)
+        return InferenceProtocol(short_side=short_side, long_side=LONGEST * short_side, keep=keep)

@@ -12,11 +12,11 @@ from typing import Any
 from mlflow.entities import Metric
 from tqdm import tqdm
 
-from pipelines.annotate.join import Joined
+from pipelines.annotate.join import JoinResult
 from pipelines.annotate.layout import DONE
 from pipelines.annotate.plan import markers_of
 from pipelines.annotate.run import Finished, News
-from pipelines.annotate.video_state import Standing
+from pipelines.annotate.video_state import VideoState
 from pipelines.files import Folder
 from pipelines.inference.quarantine import Failure
 from pipelines.session import terminal
@@ -40,16 +40,16 @@ class Progress:
         self._all = videos
         self._frames_seen = 0
         self._waited = self._busy = 0.0
-        self._unmarked: dict[str, list[Joined]] = {}
+        self._unmarked: dict[str, list[JoinResult]] = {}
         self._started = time.monotonic()
 
-    def count(self, news: News | Finished | Standing) -> None:
+    def count(self, news: News | Finished | VideoState) -> None:
         """Adds a piece of news."""
         if isinstance(news, Finished):
             self.sentences += news.joined.sentences
             self.absent += news.joined.absent
             self._unmarked.setdefault(news.video, []).append(news.joined)
-        elif isinstance(news, Standing):
+        elif isinstance(news, VideoState):
             self._count_video(news)
         elif news["news"] == "window":
             self._count_window(news)
@@ -61,7 +61,7 @@ class Progress:
         self._busy += news["busy"]
         self.died += news["died"]
 
-    def _count_video(self, standing: Standing) -> None:
+    def _count_video(self, standing: VideoState) -> None:
         self.videos += 1
         self.kept += standing.kept
         self.failed += bool(standing.failures)
@@ -125,24 +125,24 @@ class Progress:
         now = int(time.time() * 1000)
         return [Metric(name, float(value), now, 0) for name, value in values.items()]
 
-    def _held(self, out: Folder) -> dict[str, list[Joined]]:
+    def _held(self, out: Folder) -> dict[str, list[JoinResult]]:
         """What came of the batches of each video: by their markers, and of those that lack something, as was told."""
         held = {video: list(parts) for video, parts in self._unmarked.items()}
         markers = [(video, name) for video, names in markers_of(out).items() for name in names]
         with ThreadPoolExecutor(_READERS) as readers:
             texts = readers.map(out.read, [f"{DONE}/{name}" for _, name in markers])
             for (video, _), text in zip(markers, texts, strict=True):
-                held.setdefault(video, []).append(Joined(**json.loads(text)["joined"]))
+                held.setdefault(video, []).append(JoinResult(**json.loads(text)["joined"]))
         return held
 
-    def shown(self, stream: Iterable[News | Finished | Standing]) -> Iterator[News | Finished | Standing]:
+    def shown(self, stream: Iterable[News | Finished | VideoState]) -> Iterator[News | Finished | VideoState]:
         """The same news; says, where it is time, how far the work is."""
         watched = terminal()
         said = time.monotonic()
         with tqdm(total=self._all, unit="video", file=sys.stderr, disable=not watched) as bar:
             for news in stream:
                 yield news
-                bar.update(isinstance(news, Standing))
+                bar.update(isinstance(news, VideoState))
                 bar.set_postfix_str(str(self).partition(", ")[2], refresh=False)
                 if not watched and time.monotonic() - said > SAY_EVERY:
                     said = time.monotonic()

@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class JoinSettings:
     """How windows become tracks.
 
     Attributes:
@@ -33,8 +33,8 @@ class Rules:
     fingerprint: str
 
 
-def joined(
-    windows: Iterable[Sequence[Prediction]], rules: Rules, note: str = "", length: int = SEGMENT_FRAMES
+def join_windows(
+    windows: Iterable[Sequence[Prediction]], rules: JoinSettings, note: str = "", length: int = SEGMENT_FRAMES
 ) -> Iterator[list[Prediction]]:
     """The tracks of a video, in segments of `length` frames, the last one shorter: a row a sentence each.
 
@@ -87,7 +87,7 @@ def agreement(window: Prediction, before: Mapping[str, str]) -> np.ndarray:
 class _Track:
     """One sentence's track as it grows: the frames that were not written yet, and what the last window showed."""
 
-    rules: Rules
+    rules: JoinSettings
     length: int
     names: list[str] = field(default_factory=list)
     rles: list[str] = field(default_factory=list)

@@ -4,25 +4,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.annotate.join import Joined
-from pipelines.annotate.layout import Batch
+from pipelines.annotate.join import JoinResult
+from pipelines.annotate.layout import ExpressionGroup
 from pipelines.inference.quarantine import Failure
 from pipelines.video.listing import Video
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class JoinTask:
     """A batch that can be joined: which windows there are, and what is missing."""
 
-    batch: Batch
+    batch: ExpressionGroup
     windows: tuple[int, ...]
     fingerprint: str
     missing: str
 
 
 @dataclass(slots=True)
-class Standing:
-    """One video: what was planned, what came, what failed. Filled in by `hear`.
+class VideoState:
+    """One video: what was planned, what came, what failed. Filled in by `apply`.
 
     Attributes:
         joins: tasks that join its batches and have not ended.
@@ -38,7 +38,7 @@ class Standing:
     seconds: float = 0.0
     frames: int = 0
     kept: int = 0
-    batches: tuple[Batch, ...] = ()
+    batches: tuple[ExpressionGroup, ...] = ()
     answered: bool = False
     partial: bool = False
     _fingerprint: str = ""
@@ -50,7 +50,7 @@ class Standing:
     _came: set[int] = field(default_factory=set)
     _lost: set[int] = field(default_factory=set)
 
-    def hear(self, news: Mapping[str, Any]) -> None:
+    def apply(self, news: Mapping[str, Any]) -> None:
         """Takes in one piece of news; the same twice is the same once."""
         if news["news"] == "failed":
             self._fail(news)
@@ -74,16 +74,16 @@ class Standing:
         """Whether nothing more comes of it from the stages."""
         return self._planned and len(self._decoded) == self._segments and self._asked <= self._came
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[JoinTask]:
         """What can be joined now that it ended: nothing where no window could be had."""
         windows = tuple(sorted(self._windows - self._lost))
         if not windows:
             return []
         self.joins = len(self.batches)
         missing = "; ".join(sorted(one.reason for one in self.failures if one.stage != "list"))
-        return [Task(batch, windows, self._fingerprint, missing) for batch in self.batches]
+        return [JoinTask(batch, windows, self._fingerprint, missing) for batch in self.batches]
 
-    def joined(self, told: Joined) -> None:
+    def joined(self, told: JoinResult) -> None:
         """Hears what came of one of its tasks."""
         self.joins -= 1
         self.answered = True
@@ -92,7 +92,7 @@ class Standing:
 
     def _plan(self, news: Mapping[str, Any]) -> None:
         self._planned, self._segments, self.kept = True, news["segments"], news["kept"]
-        self.batches = tuple(Batch.from_plain(plain) for plain in news["batches"])
+        self.batches = tuple(ExpressionGroup.from_plain(plain) for plain in news["batches"])
         for problem in news["problems"]:
             self._fail({"stage": "list", "reason": problem})
         if self.batches:

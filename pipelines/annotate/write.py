@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.annotate.layout import Batch
+from pipelines.annotate.layout import ExpressionGroup
 from pipelines.files import Folder
 from pipelines.inference.messages import FOUND, NEWS, found_of, open_parcel, parcel
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class WriteStage:
     """What was found → a file for every window and batch, whole or not there; then news of it."""
 
     out: Folder
@@ -30,7 +30,7 @@ class Write:
 
     def _write(self, about: dict[str, Any], table: pa.Table) -> None:
         for plain in about["batches"]:
-            one = Batch.from_plain(plain)
+            one = ExpressionGroup.from_plain(plain)
             ids = pa.array([sentence.id for sentence in one.sentences])
             rows = table.filter(cast(Any, pc).is_in(table["expression"], value_set=ids))
             with self.out.output(one.window(about["news"]["window"])) as stream:

@@ -1,6 +1,6 @@
 """One training clip: drawn on boxes before a pixel is decoded, then made (spec data.md §3).
 
-`draw_clip` needs no frame, so that a reader passes on only the frames a clip uses; `make_clip` carries the draw out.
+`sample_params` needs no frame, so a reader passes on only the frames a clip uses; `apply_params` makes the clip.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from pipelines.clips.augmentation import ClipRecipe, Step
 from pipelines.clips.colour import Colour, apply_colour, draw_colour
-from pipelines.clips.copies import Copy, copy_image, copy_mask, draw_copy
+from pipelines.clips.copies import PseudoFrame, copy_image, copy_mask, draw_copy
 from pipelines.clips.geometry import (
     Geometry,
     ResizeFilter,
@@ -47,7 +47,7 @@ class ClipSample:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnClip:
+class ClipParams:
     """All that chance decides about a clip, and the boxes that come of it."""
 
     steps: tuple[Step, ...]
@@ -57,7 +57,7 @@ class DrawnClip:
     flip: bool
     geometry: Geometry
     colours: tuple[Colour, ...]  # one a frame, or none
-    copies: tuple[Copy | None, ...]  # one a frame (None: the image itself), or none
+    copies: tuple[PseudoFrame | None, ...]  # one a frame (None: the image itself), or none
     text: str
     boxes: tuple[tuple[float, float, float, float], ...]  # xyxy in pixels of the clip, one a target; zeros if not valid
     valid: tuple[bool, ...]  # one a target
@@ -65,7 +65,7 @@ class DrawnClip:
 
     @property
     def distinct(self) -> tuple[int, ...]:
-        """The frames of the video that `make_clip` wants, sorted."""
+        """The frames of the video that `apply_params` wants, sorted."""
         return tuple(sorted(set(self.frames)))
 
     @property
@@ -102,7 +102,7 @@ class Clip:
         return (Target(self.text, self.masks, self.boxes, self.valid), *self.beside)
 
 
-def draw_clip(recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator) -> DrawnClip | None:
+def sample_params(recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator) -> ClipParams | None:
     """What one clip of the sample will be; drawn again while no target is valid, None where that never ends.
 
     Raises:
@@ -115,9 +115,9 @@ def draw_clip(recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator) 
     return None
 
 
-def _draw_once(recipe: ClipRecipe, sample: ClipSample, redraws: int, rng: np.random.Generator) -> DrawnClip:
+def _draw_once(recipe: ClipRecipe, sample: ClipSample, redraws: int, rng: np.random.Generator) -> ClipParams:
     frames, copies = _draw_frames(recipe, sample, rng)
-    drawn = DrawnClip(
+    drawn = ClipParams(
         steps=recipe.steps,
         resize=recipe.resize,
         frames=frames,
@@ -134,7 +134,7 @@ def _draw_once(recipe: ClipRecipe, sample: ClipSample, redraws: int, rng: np.ran
     return _with_target(drawn, recipe, sample)
 
 
-def _with_target(drawn: DrawnClip, recipe: ClipRecipe, sample: ClipSample) -> DrawnClip:
+def _with_target(drawn: ClipParams, recipe: ClipRecipe, sample: ClipSample) -> ClipParams:
     """The draw with the sentence of the sample, and with the boxes of its object after all steps."""
     boxes = _boxes(recipe, sample, tuple(drawn.frames[place] for place in drawn.targets), drawn.copies)
     width = sample.size[1]
@@ -152,7 +152,7 @@ def _with_target(drawn: DrawnClip, recipe: ClipRecipe, sample: ClipSample) -> Dr
     )
 
 
-def ask_beside(drawn: DrawnClip, recipe: ClipRecipe, sample: ClipSample) -> DrawnClip | None:
+def retarget(drawn: ClipParams, recipe: ClipRecipe, sample: ClipSample) -> ClipParams | None:
     """The same frames, cut and mirrored as drawn, asked another sentence; None where its object is in none of them.
 
     Raises:
@@ -164,7 +164,7 @@ def ask_beside(drawn: DrawnClip, recipe: ClipRecipe, sample: ClipSample) -> Draw
 
 def _draw_frames(
     recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator
-) -> tuple[tuple[int, ...], tuple[Copy | None, ...]]:
+) -> tuple[tuple[int, ...], tuple[PseudoFrame | None, ...]]:
     """The frames of the video that make the clip, and which of them are copies of the one image."""
     if "copy" in recipe.steps:
         copies = (None, *(draw_copy(rng) for _ in range(recipe.length - 1)))
@@ -174,7 +174,7 @@ def _draw_frames(
 
 
 def _boxes(
-    recipe: ClipRecipe, sample: ClipSample, frames: tuple[int, ...], copies: tuple[Copy | None, ...]
+    recipe: ClipRecipe, sample: ClipSample, frames: tuple[int, ...], copies: tuple[PseudoFrame | None, ...]
 ) -> Float[np.ndarray, "k 4"]:
     """The boxes of the targets in the frames as stored."""
     if copies:
@@ -198,15 +198,15 @@ def _annotation(sample: ClipSample, frame: int) -> str:
     return rle
 
 
-def make_clip(
-    drawn: DrawnClip,
+def apply_params(
+    drawn: ClipParams,
     frames: Sequence[bytes],
     rles: Sequence[str | None],
-    beside: Sequence[tuple[DrawnClip, Sequence[str | None]]] = (),
+    beside: Sequence[tuple[ClipParams, Sequence[str | None]]] = (),
 ) -> Clip:
     """The clip, from the encoded frames `drawn.distinct` and the object's RLE in each of them.
 
-    `beside` holds what `ask_beside` gave for other sentences, with the RLEs of their objects.
+    `beside` holds what `retarget` gave for other sentences, with the RLEs of their objects.
 
     Raises:
         ValueError: more or fewer frames or RLEs were given, or one is damaged or of another size.
@@ -230,7 +230,7 @@ def make_clip(
     )  # fmt: skip
 
 
-def make_target(drawn: DrawnClip, rles: Sequence[str | None]) -> Target:
+def make_target(drawn: ClipParams, rles: Sequence[str | None]) -> Target:
     """What the sentence of a draw should find, from the object's RLE in each of the frames `drawn.distinct`."""
     masks = np.empty((len(drawn.targets), *drawn.geometry.size), dtype=np.bool_)
     track = dict(zip(drawn.distinct, rles, strict=True))
@@ -240,7 +240,7 @@ def make_target(drawn: DrawnClip, rles: Sequence[str | None]) -> Target:
 
 
 def _image(
-    drawn: DrawnClip, steps: tuple[Step, ...], place: int, image: UInt8[np.ndarray, "h w 3"]
+    drawn: ClipParams, steps: tuple[Step, ...], place: int, image: UInt8[np.ndarray, "h w 3"]
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The image after some of the steps."""
     for step in steps:
@@ -255,7 +255,7 @@ def _image(
     return image
 
 
-def _mask(drawn: DrawnClip, place: int, rle: str | None) -> Bool[np.ndarray, "h w"]:
+def _mask(drawn: ClipParams, place: int, rle: str | None) -> Bool[np.ndarray, "h w"]:
     """The mask of one target after all steps."""
     mask = np.zeros(drawn.geometry.source, dtype=np.bool_) if rle is None else rle_to_mask(rle, drawn.geometry.source)
     for step in drawn.steps:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
 from pipelines.clips.augmentation import ClipRecipe
-from pipelines.clips.clip import Clip, DrawnClip, draw_clip, make_clip
+from pipelines.clips.clip import Clip, ClipParams, apply_params, sample_params
 from pipelines.clips.epoch_plan import SampleRef, anchor_count
 from pipelines.clips.sample_reader import FoundSample, RowGroup, sample_of
 from pipelines.clips.sampling import clip_rng
@@ -103,15 +103,15 @@ def augmented_tile(group: RowGroup, sample: SampleRef, row: RowInfo, recipe: Cli
     if reason or not anchors:
         return _nothing(f"not learned from: {reason or 'no frame is annotated'}")
     found = sample_of(group, replace(sample, anchor=anchors // 2), recipe)
-    drawn = None if found.unfit else draw_clip(recipe, found.clip, clip_rng(0, 0, found.name))
+    drawn = None if found.unfit else sample_params(recipe, found.clip, clip_rng(0, 0, found.name))
     if drawn is None:
         return _nothing(f"dropped: {found.unfit or f'object in no frame after {recipe.redraws} draws'}")
     frames = [group.frame(sample.row, found.frames[place]) for place in drawn.distinct]
-    clip = make_clip(drawn, frames, [found.clip.rles[place] for place in drawn.distinct])
+    clip = apply_params(drawn, frames, [found.clip.rles[place] for place in drawn.distinct])
     return _clip_tile(clip, drawn, found)
 
 
-def _clip_tile(clip: Clip, drawn: DrawnClip, found: FoundSample) -> Tile:
+def _clip_tile(clip: Clip, drawn: ClipParams, found: FoundSample) -> Tile:
     masks = np.zeros(clip.frames.shape[:3], dtype=np.bool_)
     boxes: list[Box | None] = [None] * len(masks)
     for place, mask, box, valid in zip(drawn.targets, clip.masks, clip.boxes.tolist(), clip.valid, strict=True):

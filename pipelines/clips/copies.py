@@ -21,7 +21,7 @@ _BLUR_KERNELS = (9, 11)  # pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class PseudoFrame:
     """How one copy differs from the image."""
 
     corners: tuple[float, ...]  # x, y of the four corners, in sides inwards: upper left, upper right, lower right, left
@@ -41,10 +41,10 @@ def suits_copies(size: Size) -> bool:
     return min(size) * 640 >= 200 * max(size)
 
 
-def draw_copy(rng: np.random.Generator) -> Copy:
+def draw_copy(rng: np.random.Generator) -> PseudoFrame:
     """One copy."""
     changes = rng.integers(3)  # brightness, hue and saturation, both
-    return Copy(
+    return PseudoFrame(
         corners=tuple(rng.uniform(0, _PERSPECTIVE, size=8).tolist()),
         shift=rng.uniform(-_SHIFT, _SHIFT),
         rotation=rng.uniform(-_ROTATION, _ROTATION),
@@ -54,7 +54,7 @@ def draw_copy(rng: np.random.Generator) -> Copy:
     )
 
 
-def copy_image(image: UInt8[np.ndarray, "h w 3"], copy: Copy) -> UInt8[np.ndarray, "h w 3"]:
+def copy_image(image: UInt8[np.ndarray, "h w 3"], copy: PseudoFrame) -> UInt8[np.ndarray, "h w 3"]:
     """The copy of an RGB image."""
     if copy.hue_saturation is not None:
         image = _shift_hue_saturation(image, copy.hue_saturation)
@@ -65,14 +65,14 @@ def copy_image(image: UInt8[np.ndarray, "h w 3"], copy: Copy) -> UInt8[np.ndarra
     return image if copy.blur is None else cv2.filter2D(image, -1, _blur_kernel(*copy.blur))
 
 
-def copy_mask(mask: Bool[np.ndarray, "h w"], copy: Copy) -> Bool[np.ndarray, "h w"]:
+def copy_mask(mask: Bool[np.ndarray, "h w"], copy: PseudoFrame) -> Bool[np.ndarray, "h w"]:
     """The mask of the copy: nearest neighbour, no object where nothing is."""
     size = mask.shape
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     return cv2.warpPerspective(pixels, _warp(copy, size), size[::-1], flags=cv2.INTER_NEAREST).view(np.bool_)
 
 
-def _warp(copy: Copy, size: Size) -> Float[np.ndarray, "3 3"]:
+def _warp(copy: PseudoFrame, size: Size) -> Float[np.ndarray, "3 3"]:
     """From places in the image to places in the copy: perspective, then rotation about the middle, then shift."""
     height, width = size
     inwards = np.array(copy.corners).reshape(4, 2) * [[1, 1], [-1, 1], [-1, -1], [1, -1]]

@@ -61,7 +61,7 @@ class _Group:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochPlan:
     """One epoch: all samples of the manifests, dealt to `lanes` that are walked side by side, one slot a step.
 
     Row groups are permuted, their samples laid end to end, the line cut into lanes of equal length, and each lane

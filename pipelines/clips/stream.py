@@ -19,8 +19,8 @@ import ray.data
 from ray.data import DataContext, ExecutionResources
 
 from pipelines.clips.augmentation import ClipRecipe
-from pipelines.clips.clip import Clip, DrawnClip, Target, ask_beside, draw_clip, make_clip
-from pipelines.clips.epoch_plan import Plan, SampleRef, lanes_of
+from pipelines.clips.clip import Clip, ClipParams, Target, apply_params, retarget, sample_params
+from pipelines.clips.epoch_plan import EpochPlan, SampleRef, lanes_of
 from pipelines.clips.sample_reader import FoundSample, RowGroup, beside, sample_of
 from pipelines.clips.sampling import clip_rng
 from pipelines.files import Folder
@@ -73,11 +73,11 @@ class TrainData:
         if len(lengths := {part.recipe.length for part in self.parts}) != 1:
             raise ValueError(f"Clips of {sorted(lengths)} frames cannot share a batch. Give all parts one length.")
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         """Which sample is seen when, in that epoch."""
         manifests = tuple(part.manifest for part in self.parts)
         lengths = tuple(part.recipe.length for part in self.parts)
-        return Plan(manifests, lengths, self.seed, epoch, self.lanes, self.window)
+        return EpochPlan(manifests, lengths, self.seed, epoch, self.lanes, self.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def train(
 
 
 def read_window(
-    item: dict[str, Any], *, data: TrainData, plan: Plan, lanes: Sequence[int], start_step: int
+    item: dict[str, Any], *, data: TrainData, plan: EpochPlan, lanes: Sequence[int], start_step: int
 ) -> Iterator[dict[str, Any]]:
     """The samples of one window of the plan, step by step, compressed: a row for `decode_row` each."""
     # Draws are objects of ours, which Ray pickles as it does everything else; it would warn of that in every task.
@@ -164,7 +164,7 @@ def _drawn(group: RowGroup, sample: SampleRef, data: TrainData, epoch: int) -> d
     if found.unfit:
         return {"sample": name, "dropped": found.unfit}
     rng = clip_rng(data.seed, epoch, name)
-    drawn = draw_clip(recipe, found.clip, rng)
+    drawn = sample_params(recipe, found.clip, rng)
     if drawn is None:
         return {"sample": name, "dropped": f"object in no frame after {recipe.redraws} draws"}
     numbers = [found.frames[place] for place in drawn.distinct]
@@ -178,20 +178,20 @@ def _drawn(group: RowGroup, sample: SampleRef, data: TrainData, epoch: int) -> d
 
 
 def _beside(
-    drawn: DrawnClip,
+    drawn: ClipParams,
     group: RowGroup,
     sample: SampleRef,
     found: FoundSample,
     part: TrainPart,
     sentences: int,
     rng: np.random.Generator,
-) -> list[tuple[DrawnClip, list[str | None]]]:
+) -> list[tuple[ClipParams, list[str | None]]]:
     """Other sentences of the video, asked of the same frames, with the tracks of their objects."""
     if sentences == 1:
         return []
     untrainable = part.untrainable(sample)
     others = beside(group, sample, found, untrainable, sentences - 1, rng)
-    asked = [(ask_beside(drawn, part.recipe, other), other) for other in others]
+    asked = [(retarget(drawn, part.recipe, other), other) for other in others]
     return [(one, [other.rles[place] for place in drawn.distinct]) for one, other in asked if one is not None]
 
 
@@ -218,7 +218,7 @@ def decode_row(row: dict[str, Any]) -> dict[str, Any]:
     if row["drawn"] is None:
         return head | {"shape": [], "frames": b"", "masks": b"", "boxes": [], "valid": [], "texts": [], "asked": -1}
     try:
-        clip = make_clip(row["drawn"], row["frames"], row["rles"], row["beside"])
+        clip = apply_params(row["drawn"], row["frames"], row["rles"], row["beside"])
     except ValueError as error:
         raise ValueError(f"{row['sample']}: {error}") from error
     return head | {

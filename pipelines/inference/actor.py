@@ -10,16 +10,16 @@ import ray
 import torch
 
 from pipelines.errors import BadItem
-from pipelines.inference.model_frames import AskedFrames
-from pipelines.inference.predictor_spec import Recipe
+from pipelines.inference.model_frames import ModelFrames
+from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import Failure
 from pipelines.inference.unit_messages import open_decoded, predicted_parcel
 from pipelines.predictions import Prediction
 
-MOST_DEATHS = 4
+MAX_CRASHES = 4
 """Predictors that may die of one unit before it is left alone: else it would stop the run for ever."""
 _DEADLY = (
-    f"{MOST_DEATHS} predictors died of it, most likely for want of memory. Give them more: fewer --actors, a smaller "
+    f"{MAX_CRASHES} predictors died of it, most likely for want of memory. Give them more: fewer --actors, a smaller "
     f"--short-side, or another machine."
 )
 
@@ -27,7 +27,7 @@ _DEADLY = (
 class Predict:
     """Decoded units → predictions. An actor: loads the model once, holds nothing between units."""
 
-    def __init__(self, recipe: Recipe, attempts: Any) -> None:
+    def __init__(self, recipe: PredictorSpec, attempts: Any) -> None:
         torch.set_num_threads(recipe.threads)
         self._attempts = attempts
         self._predictor = recipe.predictor()
@@ -40,7 +40,7 @@ class Predict:
             waited = started - self._idle_since
             unit, asked, failures = open_decoded(batch, row)
             died: Any = ray.get(self._attempts.begin.remote(unit))
-            if died < MOST_DEATHS:
+            if died < MAX_CRASHES:
                 predictions = self._predictions(asked, failures)
             else:
                 predictions = []
@@ -57,7 +57,7 @@ class Predict:
             }
             yield predicted_parcel(unit, failures, predictions, count)
 
-    def _predictions(self, asked: Sequence[AskedFrames], failures: list[Failure]) -> list[Prediction]:
+    def _predictions(self, asked: Sequence[ModelFrames], failures: list[Failure]) -> list[Prediction]:
         """Of what can be used; the rest is added to the failures."""
         predictions: list[Prediction] = []
         for one in asked:
@@ -68,7 +68,7 @@ class Predict:
         return predictions
 
 
-class Attempts:
+class CrashCounter:
     """How often each unit was begun and not ended: its predictor died. One actor for all of a run."""
 
     def __init__(self) -> None:

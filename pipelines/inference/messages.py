@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
-from pipelines.inference.model_frames import AskedFrames
+from pipelines.inference.model_frames import ModelFrames
 from pipelines.predictions import Prediction, predictions_table
 from pipelines.records import Record, record_of
 from pipelines.video.listing import Video
 from pipelines.video.probe import VideoInfo
-from pipelines.video.segments import Segment
+from pipelines.video.segments import DecodeUnit
 
 NEWS, SEGMENT, WINDOW, FOUND = "news", "segment", "window", "found"
 """Kinds of parcels: only the first is read by whoever runs the stream, the others are for the next stage."""
@@ -39,7 +39,7 @@ def open_parcel(batch: pa.Table, row: int) -> tuple[str, About, memoryview]:
     return batch["kind"][row].as_py(), json.loads(batch["about"][row].as_py()), memoryview(data)
 
 
-def segment_parcel(segment: Segment, about: Mapping[str, Any]) -> pa.Table:
+def segment_parcel(segment: DecodeUnit, about: Mapping[str, Any]) -> pa.Table:
     """A segment and whatever goes with it."""
     named = isinstance(segment.keys, tuple)
     numbers = [] if isinstance(segment.keys, tuple) else [segment.keys.astype(np.int64).tobytes()]
@@ -58,11 +58,11 @@ def segment_parcel(segment: Segment, about: Mapping[str, Any]) -> pa.Table:
     return parcel(SEGMENT, {**about, "segment": plain}, b"".join(data))
 
 
-def segment_of(about: Mapping[str, Any], data: memoryview) -> Segment:
+def segment_of(about: Mapping[str, Any], data: memoryview) -> DecodeUnit:
     """The segment of a parcel."""
     plain = about["segment"]
     columns = np.frombuffer(data, np.int64).reshape(2 if plain["names"] is not None else 3, -1)
-    return Segment(
+    return DecodeUnit(
         video=Video(**plain["video"]),
         info=VideoInfo(**plain["info"]),
         number=plain["number"],
@@ -84,11 +84,11 @@ def window_parcel(record: Record, frames: UInt8[np.ndarray, "t h w 3"], about: M
     return parcel(WINDOW, {**about, "record": row, "shape": frames.shape}, data)
 
 
-def window_of(about: Mapping[str, Any], data: memoryview) -> AskedFrames:
+def window_of(about: Mapping[str, Any], data: memoryview) -> ModelFrames:
     """The window of a parcel."""
     t = len(about["record"]["frame_names"])
     record = record_of(about["record"] | {"frames": [b""] * t})
-    return AskedFrames(record, tuple(range(t)), np.frombuffer(data, np.uint8).reshape(about["shape"]))
+    return ModelFrames(record, tuple(range(t)), np.frombuffer(data, np.uint8).reshape(about["shape"]))
 
 
 def found_parcel(predictions: Sequence[Prediction], about: Mapping[str, Any]) -> pa.Table:

@@ -7,13 +7,13 @@ from jaxtyping import UInt8
 
 from pipelines.errors import BadItem
 from pipelines.images import decode_image
-from pipelines.inference.protocols import Pass, Protocol
+from pipelines.inference.protocols import InferenceProtocol, Pass
 from pipelines.records import Record
 from sgmg.preprocess import resize_frames, resized_size
 
 
 @dataclass(frozen=True, slots=True)
-class AskedFrames:
+class ModelFrames:
     """A record without bytes and truth, and those of its frames that the model is shown."""
 
     record: Record
@@ -26,7 +26,7 @@ class AskedFrames:
         return self.frames[places]
 
 
-def asked_frames(record: Record, protocol: Protocol) -> AskedFrames:
+def model_frames(record: Record, protocol: InferenceProtocol) -> ModelFrames:
     """The frames of a record that its protocol shows the model; decoded without EXIF rotation, which masks ignore.
 
     Raises:
@@ -41,7 +41,7 @@ def asked_frames(record: Record, protocol: Protocol) -> AskedFrames:
         except ValueError as error:
             raise BadItem(record.video, "decode", f"frame {record.frame_names[number]}: {error}") from error
         frames[place] = resize_frames(image[None], *size)[0]
-    return AskedFrames(without_pixels(record), numbers, frames)
+    return ModelFrames(without_pixels(record), numbers, frames)
 
 
 def without_pixels(record: Record) -> Record:

@@ -10,9 +10,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pipelines.errors import BadItem
-from pipelines.inference.model_frames import AskedFrames, asked_frames
-from pipelines.inference.protocols import Pass, Protocol
-from pipelines.inference.segment_clip import Clip, Found, NotFinite, find
+from pipelines.inference.model_frames import ModelFrames, model_frames
+from pipelines.inference.protocols import InferenceProtocol, Pass
+from pipelines.inference.segment_clip import ClipPredictions, EncodedClip, NotFinite, segment_clip
 from pipelines.predictions import Prediction, QueryTrack
 from pipelines.records import Record
 from sgmg.batch import TextFeatures
@@ -46,7 +46,7 @@ class Predictor:
         self,
         model: SgMg,
         tokenizer: Tokenizer,
-        protocol: Protocol,
+        protocol: InferenceProtocol,
         *,
         device: torch.device | str | None = None,
         precision: Precision = "float32",
@@ -66,9 +66,9 @@ class Predictor:
         Raises:
             BadItem: a frame cannot be decoded, an expression cannot be read, or the model's scores are no numbers.
         """
-        return self.answer(asked_frames(record, self.protocol))
+        return self.answer(model_frames(record, self.protocol))
 
-    def answer(self, asked: AskedFrames) -> list[Prediction]:
+    def answer(self, asked: ModelFrames) -> list[Prediction]:
         """The same, of frames decoded elsewhere.
 
         Raises:
@@ -89,13 +89,13 @@ class Predictor:
             self.model.to(self.device)
 
     @torch.no_grad()  # Not inference_mode: validation shares the model with training.
-    def _answer(self, asked: AskedFrames, device: torch.device, note: str = "") -> list[Prediction]:
+    def _answer(self, asked: ModelFrames, device: torch.device, note: str = "") -> list[Prediction]:
         record = asked.record
         passes = self.protocol.passes(record)
         if not passes:
             return []
         rows = _Rows(self.rows or (CPU_ROWS if device.type == "cpu" else GPU_ROWS), record.video)
-        answers: list[list[Found]] = [[] for _ in record.expressions]
+        answers: list[list[ClipPredictions]] = [[] for _ in record.expressions]
         try:
             with autocast(device, self.precision):
                 text = self._text(record, device)
@@ -103,7 +103,9 @@ class Predictor:
                     clip = self._encode(asked, one, device)
                     for numbers, found in self._ask(record, clip, one, text, rows):
                         for place, number in enumerate(numbers):
-                            answers[number].append(Found([found.tracks[place]], None if place else found.merged))
+                            answers[number].append(
+                                ClipPredictions([found.tracks[place]], None if place else found.merged)
+                            )
         except NotFinite as error:
             raise BadItem(record.video, "predict", str(error)) from error
         notes = "; ".join(filter(None, (note, rows.note)))
@@ -116,16 +118,16 @@ class Predictor:
             raise BadItem(record.video, "predict", str(error)) from error
         return self.model.encode_text(words.to(device), padding.to(device))
 
-    def _encode(self, asked: AskedFrames, one: Pass, device: torch.device) -> Clip:
+    def _encode(self, asked: ModelFrames, one: Pass, device: torch.device) -> EncodedClip:
         frames, padding, sizes = pad_clips([normalize(asked.shown(one))], self.protocol.multiple)
         place = None if one.place is None else torch.tensor([one.place], device=device)
         video = self.model.encode_video(frames.to(device), padding.to(device), place)
-        return Clip(video, sizes.to(device), (asked.record.original_height, asked.record.original_width))
+        return EncodedClip(video, sizes.to(device), (asked.record.original_height, asked.record.original_width))
 
     def _ask(
-        self, record: Record, clip: Clip, one: Pass, text: TextFeatures, rows: "_Rows"
-    ) -> Iterator[tuple[Sequence[int], Found]]:
-        """Expressions of a pass, as many as fit at once, and what they find; objects that compete stay together."""
+        self, record: Record, clip: EncodedClip, one: Pass, text: TextFeatures, rows: "_Rows"
+    ) -> Iterator[tuple[Sequence[int], ClipPredictions]]:
+        """Expressions of a pass, as many as fit at once, and their predictions; objects that compete stay together."""
         merge = self.protocol.merge
         for group in _by_annotator(record, one.expressions) if merge else [one.expressions]:
             start = 0
@@ -135,7 +137,7 @@ class Predictor:
                 words = _some(text, torch.tensor(numbers, device=text.sentence.device))
                 found = None
                 try:
-                    found = find(self.model, clip, words, self.protocol.keep, rows.most, objects)
+                    found = segment_clip(self.model, clip, words, self.protocol.keep, rows.most, objects)
                 except torch.OutOfMemoryError:
                     if rows.most == 1:
                         raise
@@ -145,7 +147,7 @@ class Predictor:
                 yield numbers, found
                 start += len(numbers)
 
-    def _prediction(self, record: Record, number: int, answers: Sequence[Found], note: str) -> Prediction:
+    def _prediction(self, record: Record, number: int, answers: Sequence[ClipPredictions], note: str) -> Prediction:
         """The row of one expression, from what it found in each pass."""
         expression, t = record.expressions[number], len(record.frame_names)
         asked = sorted(expression.frames) if self.protocol.context and expression.frames is not None else range(t)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.inference.predictor import Predictor
-from pipelines.inference.protocols import Protocol
+from pipelines.inference.protocols import InferenceProtocol
 from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER, load
 from sgmg.segmenter import Precision
 from sgmg.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PredictorSpec:
     """Everything that decides what the predictions are, and where a predictor runs.
 
     Attributes:
@@ -28,7 +28,7 @@ class Recipe:
     checkpoint: Callable[[], Path]
     checkpoint_sha256: str
     tokenizer: str
-    protocol: Protocol
+    protocol: InferenceProtocol
     precision: Precision
     compile: bool
     threads: int

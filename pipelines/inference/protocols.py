@@ -21,7 +21,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class InferenceProtocol:
     """The behaviour one benchmark is measured with.
 
     Attributes:
@@ -68,13 +68,13 @@ class Protocol:
         return [Pass(tuple(frames), tuple(asked[frame]), place) for frame, (frames, place) in windows.items()]
 
 
-VIDEO = Protocol()
+VIDEO = InferenceProtocol()
 """Every frame in one pass, one query a video: Ref-YouTube-VOS, and what has no benchmark of its own."""
 
-_FRAME = Protocol(long_side=640, multiple=32, keep="all", context=5)
-_IMAGE = Protocol(long_side=640, multiple=32, keep="ranked", images=True)
+_FRAME = InferenceProtocol(long_side=640, multiple=32, keep="all", context=5)
+_IMAGE = InferenceProtocol(long_side=640, multiple=32, keep="ranked", images=True)
 
-PROTOCOLS: dict[str, Protocol] = {
+PROTOCOLS: dict[str, InferenceProtocol] = {
     "ref-youtube-vos": VIDEO,
     "mevis": VIDEO,
     "own": VIDEO,
@@ -89,7 +89,7 @@ PROTOCOLS: dict[str, Protocol] = {
 """Dataset of the records → how it is run."""
 
 
-def protocol_of(dataset: str, short_side: int | None = None, window: int | None = None) -> Protocol:
+def inference_protocol(dataset: str, short_side: int | None = None, window: int | None = None) -> InferenceProtocol:
     """The protocol of a dataset, or one that differs from it where that is asked for.
 
     Args:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
 
-
 PREDICTIONS, FAILED = "predictions", "failed"
 """Folders in a folder of predictions: a file a unit, and a note a unit of which something could not be used."""
 

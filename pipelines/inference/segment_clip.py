@@ -1,4 +1,4 @@
-"""What a few expressions find in one encoded clip: tracks at the original size, and DAVIS's merged maps."""
+"""What a few expressions segment_clip in one encoded clip: tracks at the original size, and DAVIS's merged maps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class NotFinite(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class EncodedClip:
     """One encoded clip, the (height, width) before padding, and that of the source, which masks are drawn at."""
 
     video: VideoFeatures
@@ -47,7 +47,7 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ClipPredictions:
     """Tracks by expression and kept query; where objects were merged, a PNG of their numbers for each frame."""
 
     tracks: list[list[Track]]
@@ -69,9 +69,9 @@ _KEPT: dict[Keep, Callable[[Tensor], Tensor]] = {
 }
 
 
-def find(
-    model: SgMg, clip: Clip, text: TextFeatures, keep: Keep, rows: int, objects: Sequence[int] | None = None
-) -> Found:
+def segment_clip(
+    model: SgMg, clip: EncodedClip, text: TextFeatures, keep: Keep, rows: int, objects: Sequence[int] | None = None
+) -> ClipPredictions:
     """What every expression finds in every frame of a clip.
 
     Args:
@@ -108,7 +108,7 @@ def find(
     corners = pixels_from_unit(cxcywh_to_xyxy(out.boxes[-1].float()), clip.sizes.new_tensor(clip.original))
     boxes = rearrange(corners, "e t k xyxy -> e k t xyxy").tolist()
     tracks = [[Track(rles[i][q], boxes[i][q], scores[i][q]) for q in range(k)] for i in range(e)]
-    return Found(tracks, None if objects is None else merged)
+    return ClipPredictions(tracks, None if objects is None else merged)
 
 
 def _only(out: ClipOutput, query: Int[Tensor, "e k"]) -> ClipOutput:
@@ -119,7 +119,7 @@ def _only(out: ClipOutput, query: Int[Tensor, "e k"]) -> ClipOutput:
         return values[-1][expression, :, query].movedim(2, 1)[None]
 
     return ClipOutput(
-        taken(out.scores), taken(out.boxes), taken(out.entering), taken(out.patch_masks), clip_of=out.clip_of
+        taken(out.scores), taken(out.boxes), taken(out.reference_points), taken(out.patch_masks), clip_of=out.clip_of
     )
 
 
@@ -127,12 +127,12 @@ def _joined(parts: Sequence[ClipOutput]) -> ClipOutput:
     """Outputs of consecutive expressions about one clip, as one."""
     if len(parts) == 1:
         return parts[0]
-    names = ("scores", "boxes", "entering", "patch_masks")
+    names = ("scores", "boxes", "reference_points", "patch_masks")
     together = {name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in names}
     return replace(parts[0], **together, clip_of=torch.cat([part.clip_of for part in parts]))
 
 
-def _drawn(model: SgMg, clip: Clip, out: ClipOutput, frames: slice) -> Float[Tensor, "e k t h w"]:
+def _drawn(model: SgMg, clip: EncodedClip, out: ClipOutput, frames: slice) -> Float[Tensor, "e k t h w"]:
     """Probabilities at the original size, in some of the frames."""
     every = _every_query(out.scores[-1])
     logits = model.refine(clip.video.frames(frames), out.frames(frames), every)

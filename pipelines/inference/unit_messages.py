@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.inference.model_frames import AskedFrames
+from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.quarantine import Failure
 from pipelines.predict.plan import Unit
 from pipelines.predictions import Prediction, predictions_table
@@ -29,7 +29,7 @@ _PREDICTED = pa.schema(
 )
 
 
-def decoded_parcel(unit: Unit, asked: Sequence[AskedFrames], failures: Sequence[Failure]) -> pa.Table:
+def decoded_parcel(unit: Unit, asked: Sequence[ModelFrames], failures: Sequence[Failure]) -> pa.Table:
     """A table of one row: the decoded frames of a unit, and what failed. Pixels of a single video are not copied."""
     offsets = np.cumsum([0, *(one.frames.nbytes for one in asked)], dtype=np.int64)
     pixels = pa.py_buffer(asked[0].frames if len(asked) == 1 else b"".join(one.frames.data for one in asked))
@@ -45,7 +45,7 @@ def decoded_parcel(unit: Unit, asked: Sequence[AskedFrames], failures: Sequence[
     return pa.table(columns, schema=_DECODED)
 
 
-def open_decoded(batch: pa.Table, row: int) -> tuple[str, list[AskedFrames], list[Failure]]:
+def open_decoded(batch: pa.Table, row: int) -> tuple[str, list[ModelFrames], list[Failure]]:
     """Unit, frames and failures of a row that `decoded_parcel` made; pixels stay where they lie."""
 
     def column(name: str) -> Any:
@@ -58,12 +58,12 @@ def open_decoded(batch: pa.Table, row: int) -> tuple[str, list[AskedFrames], lis
         record = record_of(values | {"frames": [b""] * len(values["frame_names"])})
         pixels = np.frombuffer(blobs[place].as_buffer(), dtype=np.uint8)
         frames = pixels.reshape(column("shapes")[place].as_py())
-        asked.append(AskedFrames(record, tuple(column("numbers")[place].as_py()), frames))
+        asked.append(ModelFrames(record, tuple(column("numbers")[place].as_py()), frames))
     failures = [Failure(**values) for values in json.loads(column("failures").as_py())]
     return column("unit").as_py(), asked, failures
 
 
-def _without_bytes(one: AskedFrames) -> dict[str, Any]:
+def _without_bytes(one: ModelFrames) -> dict[str, Any]:
     return {name: value for name, value in one.record.to_row().items() if name != "frames"}
 
 

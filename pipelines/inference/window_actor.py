@@ -11,13 +11,13 @@ import ray
 import torch
 
 from pipelines.errors import BadItem
-from pipelines.inference.actor import MOST_DEATHS
+from pipelines.inference.actor import MAX_CRASHES
 from pipelines.inference.messages import NEWS, WINDOW, found_parcel, open_parcel, parcel, window_of
 from pipelines.inference.predictor import Predictor
-from pipelines.inference.predictor_spec import Recipe
+from pipelines.inference.predictor_spec import PredictorSpec
 
 _DEADLY = (
-    f"{MOST_DEATHS} predictors died of it, most likely for want of memory. Give them more: fewer --actors, a smaller "
+    f"{MAX_CRASHES} predictors died of it, most likely for want of memory. Give them more: fewer --actors, a smaller "
     f"--short-side or --window, or another machine."
 )
 
@@ -28,7 +28,7 @@ class Annotate:
     It loads it for its first window: a run that finds all done is over in seconds.
     """
 
-    def __init__(self, recipe: Recipe, attempts: Any) -> None:
+    def __init__(self, recipe: PredictorSpec, attempts: Any) -> None:
         torch.set_num_threads(recipe.threads)
         self._recipe, self._attempts = recipe, attempts
         self._idle_since = time.monotonic()
@@ -55,7 +55,7 @@ class Annotate:
         died: int = ray.get(self._attempts.begin.remote(unit))
         news = {"news": "window", "video": record.video, "window": record.segment, "died": died}
         try:
-            if died >= MOST_DEATHS:
+            if died >= MAX_CRASHES:
                 raise BadItem(record.source, "predict", _DEADLY)
             predictions = [
                 replace(one, note=about["damage"], status="partial") if about["damage"] else replace(one, note="")

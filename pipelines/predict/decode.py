@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from pipelines.errors import BadItem
 from pipelines.files import Folder
-from pipelines.inference.model_frames import asked_frames
-from pipelines.inference.protocols import Protocol
+from pipelines.inference.model_frames import model_frames
+from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.quarantine import Failure
 from pipelines.inference.unit_messages import decoded_parcel
 from pipelines.manifest import read_rows
@@ -18,11 +18,11 @@ from pipelines.records import record_of
 
 
 @dataclass(frozen=True, slots=True)
-class Decode:
+class DecodeStage:
     """Row groups of prepared Parquet → units of decoded frames."""
 
     data: Folder
-    protocol: Protocol
+    protocol: InferenceProtocol
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """One table of one row a unit, so that a predictor takes them one at a time."""
@@ -45,7 +45,7 @@ class Decode:
                 if place >= len(rows) or rows[place]["video"] != video:
                     where = f"{self.data.path(part.file)}, row group {part.row_group}, row {place}"
                     raise BadItem(video, "read", f"{where} is not what the manifest says. Prepare the data again.")
-                asked.append(asked_frames(record_of(rows[place]), self.protocol))
+                asked.append(model_frames(record_of(rows[place]), self.protocol))
             except BadItem as error:
                 failures.append(Failure(video, error.stage, error.reason))
             except ValueError as error:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from pipelines.files import UNFINISHED, Folder
-from pipelines.inference.protocols import Protocol
+from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.quarantine import FAILED, PREDICTIONS
 from pipelines.manifest import Manifest, RowInfo
 
@@ -39,7 +39,7 @@ class Part:
         return cls(values["file"], values["row_group"], units)
 
 
-def plan(manifest: Manifest, protocol: Protocol) -> list[Part]:
+def plan(manifest: Manifest, protocol: InferenceProtocol) -> list[Part]:
     """All work there is: a unit a video, or a unit a row group of images."""
     parts = []
     for shard in manifest.shards:

@@ -8,12 +8,12 @@ import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipelines.files import Folder
-from pipelines.inference.actor import Attempts, Predict
-from pipelines.inference.predictor_spec import Recipe
+from pipelines.inference.actor import CrashCounter, Predict
+from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.stream import _AHEAD, _BLOCK_BYTES, _MOST_BLOCKS, _WRITE_CPUS, Resources
-from pipelines.predict.decode import Decode
+from pipelines.predict.decode import DecodeStage
 from pipelines.predict.plan import Part
-from pipelines.predict.write import Write
+from pipelines.predict.write import WriteStage
 
 _CALLS = 500
 """Tasks a worker decodes before a fresh one takes its place. That predictors have no such limit keeps Ray from fusing
@@ -40,7 +40,9 @@ class Done:
     busy: float
 
 
-def predicted(parts: Sequence[Part], data: Folder, out: Folder, recipe: Recipe, resources: Resources) -> Iterator[Done]:
+def predicted(
+    parts: Sequence[Part], data: Folder, out: Folder, recipe: PredictorSpec, resources: Resources
+) -> Iterator[Done]:
     """Does the parts, and says of every unit when its file is there.
 
     A unit whose worker or node dies is done again elsewhere; its file has one name and one content, so that nothing is
@@ -61,9 +63,9 @@ def predicted(parts: Sequence[Part], data: Folder, out: Folder, recipe: Recipe, 
     dataset.context.raise_original_map_exception = True
     # It advises every half minute to reserve memory that workers share in the object store.
     dataset.context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
-    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(CrashCounter).remote()
     decoded = dataset.map_batches(
-        Decode(data, recipe.protocol).__call__,
+        DecodeStage(data, recipe.protocol).__call__,
         batch_size=1,
         batch_format="pyarrow",
         compute=TaskPoolStrategy(min(blocks, _AHEAD * most)),
@@ -79,6 +81,6 @@ def predicted(parts: Sequence[Part], data: Folder, out: Folder, recipe: Recipe, 
         num_gpus=resources.gpus_per_actor,
         num_cpus=resources.cpus_per_actor,
     )
-    written = found.map_batches(Write(out).__call__, batch_size=1, batch_format="pyarrow", num_cpus=_WRITE_CPUS)
+    written = found.map_batches(WriteStage(out).__call__, batch_size=1, batch_format="pyarrow", num_cpus=_WRITE_CPUS)
     for row in written.iter_rows():
         yield Done(unit=row["unit"], failed=len(json.loads(row["failures"])), **json.loads(row["count"]))

@@ -11,7 +11,7 @@ from pipelines.inference.quarantine import FAILED, PREDICTIONS
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class WriteStage:
     """Predictions → one Parquet file a unit, whole or not there; what failed, noted beside it before that."""
 
     out: Folder

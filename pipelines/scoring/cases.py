@@ -15,7 +15,7 @@ from pipelines.files import Folder
 from pipelines.manifest import read_rows
 from pipelines.predictions import Prediction
 from pipelines.scoring.davis import merged_of, result_maps, truth_maps
-from pipelines.scoring.prediction_source import Found
+from pipelines.scoring.prediction_source import PredictionSource
 from pipelines.scoring.rows import PictureRow, Row, TrackRow
 from pipelines.scoring.tracks import track_results
 from pipelines.scoring.truth import VideoTruth
@@ -51,7 +51,7 @@ def worst_and_best(rows: Sequence[Row], count: int) -> list[Case]:
 
 
 def draw_cases(
-    cases: Sequence[Case], parts: Sequence[TruthPart], frames: Sequence[TruthPart], found: Found, out: Folder
+    cases: Sequence[Case], parts: Sequence[TruthPart], frames: Sequence[TruthPart], found: PredictionSource, out: Folder
 ) -> list[str]:
     """Writes the pictures of all cases into a folder, each drawn by a Ray task; their names.
 
@@ -79,7 +79,7 @@ def draw_cases(
 
 
 @ray.remote(num_cpus=1)
-def _draw(case: Case, part: TruthPart, frames: PreparedPart, found: Found) -> bytes:
+def _draw(case: Case, part: TruthPart, frames: PreparedPart, found: PredictionSource) -> bytes:
     truth = next(one for one in part.read() if one.video == case.row.video)
     predictions = [one for one in found.read([truth]) if one.video == truth.video]
     return draw_case(case.row, truth, predictions, _read_frames(frames, truth))

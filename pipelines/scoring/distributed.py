@@ -11,8 +11,8 @@ import pyarrow as pa
 import ray
 
 from pipelines.predictions import Prediction
-from pipelines.scoring.prediction_source import Found, FoundParquet
-from pipelines.scoring.score import MissingPredictions, Row, protocol_of, score_video
+from pipelines.scoring.prediction_source import FoundParquet, PredictionSource
+from pipelines.scoring.score import MissingPredictions, Row, score_video, scoring_protocol
 from pipelines.scoring.truth import VideoTruth
 from pipelines.scoring.truth_parts import DavisPart, PreparedPart, TruthPart
 
@@ -42,7 +42,7 @@ class RunScores:
     unasked: tuple[str, ...] = field(default=())  # predicted videos that the truth does not know
 
 
-def score_run(parts: Sequence[TruthPart], found: Found, *, missing_as_empty: bool = False) -> RunScores:
+def score_run(parts: Sequence[TruthPart], found: PredictionSource, *, missing_as_empty: bool = False) -> RunScores:
     """Scores every video of the truth. Ray must run; no worker holds more than one piece of truth.
 
     Raises:
@@ -69,7 +69,7 @@ def score_run(parts: Sequence[TruthPart], found: Found, *, missing_as_empty: boo
     return RunScores(rows, withheld, tuple(missing), tuple(sorted(found.videos - asked)))
 
 
-def check_same_data(parts: Sequence[TruthPart], found: Found) -> None:
+def check_same_data(parts: Sequence[TruthPart], found: PredictionSource) -> None:
     """Truth and predictions are of one dataset and of the same splits.
 
     Raises:
@@ -78,7 +78,7 @@ def check_same_data(parts: Sequence[TruthPart], found: Found) -> None:
     datasets, splits = {part.dataset for part in parts}, {part.split for part in parts}
     if len(datasets) != 1:
         raise ValueError(f"The truth is of {', '.join(sorted(datasets)) or 'no dataset'}. Score one dataset at a time.")
-    protocol_of(*datasets)
+    scoring_protocol(*datasets)
     if isinstance(found, FoundParquet):
         predicted = found.predictions
         if {predicted.dataset} != datasets:
@@ -100,7 +100,7 @@ def check_same_data(parts: Sequence[TruthPart], found: Found) -> None:
         )
 
 
-def _with_annotators(parts: Sequence[TruthPart], found: Found) -> list[TruthPart]:
+def _with_annotators(parts: Sequence[TruthPart], found: PredictionSource) -> list[TruthPart]:
     """DAVIS folders do not say who spoke: those who are in the predictions."""
     if not any(isinstance(part, DavisPart) for part in parts):
         return list(parts)
@@ -108,7 +108,7 @@ def _with_annotators(parts: Sequence[TruthPart], found: Found) -> list[TruthPart
     return [replace(part, annotators=tuple(sorted(said))) if isinstance(part, DavisPart) else part for part in parts]
 
 
-def _score_all(parts: Sequence[TruthPart], found: Found, missing_as_empty: bool) -> list[PartScores]:
+def _score_all(parts: Sequence[TruthPart], found: PredictionSource, missing_as_empty: bool) -> list[PartScores]:
     """Every piece, in order. Once something is missing, the rest is only looked through."""
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     # The list of a zip is read anew by every task: few tasks then, each with several pieces.
@@ -135,12 +135,14 @@ def _score_all(parts: Sequence[TruthPart], found: Found, missing_as_empty: bool)
 
 
 @ray.remote(num_cpus=1, max_retries=3)
-def _score_parts(parts: Sequence[TruthPart], found: Found, missing_as_empty: bool, only_look: bool) -> PartScores:
+def _score_parts(
+    parts: Sequence[TruthPart], found: PredictionSource, missing_as_empty: bool, only_look: bool
+) -> PartScores:
     return score_parts(parts, found, missing_as_empty=missing_as_empty, only_look=only_look)
 
 
 def score_parts(
-    parts: Sequence[TruthPart], found: Found, *, missing_as_empty: bool = False, only_look: bool = False
+    parts: Sequence[TruthPart], found: PredictionSource, *, missing_as_empty: bool = False, only_look: bool = False
 ) -> PartScores:
     """Pieces of truth: their rows, or what is missing or wrong, as values, so that all of it can be told at once."""
     rows: list[Row] = []
@@ -151,7 +153,7 @@ def score_parts(
         for one in found.read(truths):
             predictions.setdefault(one.video, []).append(one)
         for truth in truths:
-            own, protocol = predictions.get(truth.video, []), protocol_of(truth.dataset)
+            own, protocol = predictions.get(truth.video, []), scoring_protocol(truth.dataset)
             absent = protocol.missing(truth, own)
             missing += absent if own or not absent else [f"video {truth.video}"]
             if not only_look and (missing_as_empty or not missing):

@@ -25,7 +25,7 @@ Line = tuple[str, float, float | None, float | None]
 """Figure, ours, the paper's two."""
 
 
-def beside_paper(dataset: str, found: Figures) -> list[Line]:
+def with_paper_figures(dataset: str, found: Figures) -> list[Line]:
     """Every figure of ours, with the paper's where it reports one."""
     reported = PAPER.get(dataset, {})
     return [(name, value, *reported.get(name, (None, None))) for name, value in found.items()]

@@ -7,20 +7,20 @@ from typing import Protocol
 from pipelines.exports.submission import submitted_files
 from pipelines.files import Folder
 from pipelines.images import object_map
-from pipelines.prediction_reader import Entry, Predictions, read_predictions
+from pipelines.prediction_reader import PredictionEntry, Predictions, read_predictions
 from pipelines.predictions import Prediction, QueryTrack
 from pipelines.scoring.truth import VideoTruth
 from sgmg.masks import mask_to_rle, rle_union
 
 
-class Found(Protocol):
+class PredictionSource(Protocol):
     """What was predicted of which videos."""
 
     @property
     def videos(self) -> frozenset[str]: ...
     @property
     def annotators(self) -> frozenset[int]: ...
-    def only(self, videos: Sequence[str]) -> "Found":
+    def only(self, videos: Sequence[str]) -> "PredictionSource":
         """The same for a few videos: small enough to travel to a worker."""
         ...
 
@@ -38,7 +38,7 @@ class FoundParquet:
     """A folder of predictions, by video."""
 
     predictions: Predictions = field(repr=False)  # without entries: they are in `entries`
-    entries: dict[str, tuple[Entry, ...]] = field(repr=False)
+    entries: dict[str, tuple[PredictionEntry, ...]] = field(repr=False)
 
     @property
     def videos(self) -> frozenset[str]:
@@ -106,7 +106,7 @@ def find_predictions(path: str) -> FoundParquet:
         ValueError: a file is damaged, or files do not belong together.
     """
     predictions = read_predictions(Folder(path))
-    entries: dict[str, list[Entry]] = {}
+    entries: dict[str, list[PredictionEntry]] = {}
     for entry in predictions.entries:
         entries.setdefault(entry.video, []).append(entry)
     return FoundParquet(replace(predictions, entries=()), {video: tuple(some) for video, some in entries.items()})

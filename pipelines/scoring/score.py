@@ -26,8 +26,8 @@ __all__ = [
     "TrackRow",
     "figures",
     "metric_name",
-    "protocol_of",
     "score_video",
+    "scoring_protocol",
     "truth_of",
 ]
 
@@ -79,7 +79,7 @@ class MissingPredictions(ValueError):
         return MissingPredictions, (self.missing,)
 
 
-def protocol_of(dataset: str) -> Protocol:
+def scoring_protocol(dataset: str) -> Protocol:
     """The protocol of a dataset.
 
     Raises:
@@ -110,7 +110,7 @@ def score_video(
         MissingPredictions: something is not predicted.
         ValueError: a dataset without protocol, something is predicted twice or at another size, or it is damaged.
     """
-    protocol = protocol or protocol_of(truth.dataset)
+    protocol = protocol or scoring_protocol(truth.dataset)
     if not missing_as_empty and (missing := protocol.missing(truth, predictions)):
         raise MissingPredictions(missing)
     return list(protocol.score(truth, predictions))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipelines.scoring.distributed import RunScores
-from pipelines.scoring.paper import beside_paper
+from pipelines.scoring.paper import with_paper_figures
 from pipelines.scoring.score import figures
 
 
@@ -17,7 +17,7 @@ def summary_of(dataset: str, scores: RunScores) -> dict[str, Any]:
         "videos": len({row.video for row in rows}),
         "rows": len(rows),
         "figures": found,
-        "paper": {name: theirs for name, _, *theirs in beside_paper(dataset, found) if any(theirs)},
+        "paper": {name: theirs for name, _, *theirs in with_paper_figures(dataset, found) if any(theirs)},
         "withheld": scores.withheld,
         "missing": list(scores.missing),
         "unasked": list(scores.unasked),

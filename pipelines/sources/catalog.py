@@ -19,7 +19,7 @@ IMAGES, VIDEOS = 256, 16
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DatasetEntry:
     """How to read a dataset: from its folder, a split, and the JPEG quality for frames that come out of video files."""
 
     open: Callable[[Folder, str, int], Source]
@@ -27,19 +27,19 @@ class Entry:
 
 
 DATASETS = {
-    "own": Entry(lambda root, split, quality: Own(root, split, quality=quality)),
-    "refcoco": Entry(lambda root, split, _: RefCoco(root, split, "refcoco"), IMAGES),
-    "refcoco+": Entry(lambda root, split, _: RefCoco(root, split, "refcoco+"), IMAGES),
-    "refcocog": Entry(lambda root, split, _: RefCoco(root, split, "refcocog"), IMAGES),
-    "ref-youtube-vos": Entry(lambda root, split, _: RefYouTubeVOS(root, split)),
-    "ref-davis17": Entry(lambda root, split, _: RefDavis17(root, split)),
-    "a2d-sentences": Entry(lambda root, split, quality: A2DSentences(root, split, quality)),
-    "jhmdb-sentences": Entry(lambda root, split, _: JhmdbSentences(root, split)),
-    "mevis": Entry(lambda root, split, _: MeViS(root, split)),
+    "own": DatasetEntry(lambda root, split, quality: Own(root, split, quality=quality)),
+    "refcoco": DatasetEntry(lambda root, split, _: RefCoco(root, split, "refcoco"), IMAGES),
+    "refcoco+": DatasetEntry(lambda root, split, _: RefCoco(root, split, "refcoco+"), IMAGES),
+    "refcocog": DatasetEntry(lambda root, split, _: RefCoco(root, split, "refcocog"), IMAGES),
+    "ref-youtube-vos": DatasetEntry(lambda root, split, _: RefYouTubeVOS(root, split)),
+    "ref-davis17": DatasetEntry(lambda root, split, _: RefDavis17(root, split)),
+    "a2d-sentences": DatasetEntry(lambda root, split, quality: A2DSentences(root, split, quality)),
+    "jhmdb-sentences": DatasetEntry(lambda root, split, _: JhmdbSentences(root, split)),
+    "mevis": DatasetEntry(lambda root, split, _: MeViS(root, split)),
 }
 
 
-def entry_of(dataset: str) -> Entry:
+def entry_of(dataset: str) -> DatasetEntry:
     """The entry of a dataset.
 
     Raises:

@@ -17,7 +17,7 @@ from pyarrow import fs
 from pipelines.errors import JobError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.session import durable_folder, in_submitted_job
-from pipelines.tracking.mlflow_run import ARTIFACTS, SPOOL, short_requests, tracking_uri
+from pipelines.tracking.mlflow_run import ARTIFACTS, SPOOL, limit_mlflow_timeouts, tracking_uri
 from pipelines.tracking.models import ROLES, kept
 from sgmg.checkpoints import CONFIG, MODEL
 
@@ -162,7 +162,7 @@ def _client(storage: str) -> MlflowClient:
         raise JobError(
             f"There is no MLflow database {database}. Give the --storage of the training, or set MLFLOW_TRACKING_URI."
         )
-    short_requests()
+    limit_mlflow_timeouts()
     return MlflowClient(uri)
 
 

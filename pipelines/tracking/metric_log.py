@@ -108,7 +108,7 @@ class MetricLog:
         return self._files.flush(max(0.0, end - time.monotonic())) and arrived
 
     def close(self, seconds: float = 20.0) -> int:
-        """Sends what it can in this time; how many entries stay in the folder, for the next start or `catch_up`."""
+        """Sends what it can in this time; how many entries stay in the folder, for the next start or `drain`."""
         end = time.monotonic() + seconds
         self._closing.set()
         if self._gauges.ident is not None:
@@ -203,7 +203,7 @@ def spool_folder(storage: str, experiment: str, name: str) -> Path:
     return Path.home() / ".cache" / "sgmg" / SPOOL / re.sub(r"[^\w.\-]+", "_", folder.uri)
 
 
-def catch_up(run: RunHandle, folder: Path, seconds: float = 600.0) -> int:
+def drain(run: RunHandle, folder: Path, seconds: float = 600.0) -> int:
     """Sends what rank 0 left in its folder; for the driver, once all workers have ended. How many entries stay."""
     if not folder.is_dir():
         return 0

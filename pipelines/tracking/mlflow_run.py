@@ -42,7 +42,7 @@ class RunHandle:
 
     def client(self) -> MlflowClient:
         """A client of the store that holds the run."""
-        short_requests()
+        limit_mlflow_timeouts()
         return MlflowClient(self.uri)
 
     def log_datasets(self, folders: Iterable[Folder], context: Literal["training", "validation"]) -> None:
@@ -153,7 +153,7 @@ def open_run(
     else:
         artifacts = None  # where the server keeps them
     key = _key(folder)
-    short_requests()
+    limit_mlflow_timeouts()
     client = MlflowClient(uri)
     try:
         experiment_id = _experiment(client, experiment, artifacts)
@@ -172,7 +172,7 @@ def open_run(
     return RunHandle(uri, experiment_id, run.info.run_id, bool(found))
 
 
-def short_requests() -> None:
+def limit_mlflow_timeouts() -> None:
     """Makes MLflow of this process give up on a silent server in a minute; it would try for a quarter of an hour."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

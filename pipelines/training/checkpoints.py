@@ -68,7 +68,7 @@ class Snapshot:
         return Checkpoint(path, filesystem)
 
 
-def upload_beside(snapshot: Snapshot, ear: Any, _: Checkpoint, name: str) -> Checkpoint:
+def upload_async(snapshot: Snapshot, ear: Any, _: Checkpoint, name: str) -> Checkpoint:
     """Writes a snapshot where Ray Train keeps the run's checkpoints; in a thread of a worker, beside the training.
 
     Raises:
@@ -93,13 +93,13 @@ def step_of(name: str) -> int:
     return int(name.removeprefix(PREFIX))
 
 
-def newest_checkpoint(run: Folder) -> str | None:
+def latest_checkpoint(run: Folder) -> str | None:
     """The name of the newest whole checkpoint in a run's folder: Ray's own list may be older, if it was killed."""
     found = [name for name in run.names() if name.startswith(PREFIX) and _is_whole(run, name)]
     return max(found, default=None)
 
 
-def fetched(run: Folder, name: str, aside: Path) -> Path:
+def fetch_checkpoint(run: Folder, name: str, aside: Path) -> Path:
     """A checkpoint of the run as a local folder: itself, or a copy in `aside`."""
     folder = run.folder(name)
     if "://" not in run.uri:
@@ -110,7 +110,7 @@ def fetched(run: Folder, name: str, aside: Path) -> Path:
     return aside / name
 
 
-def mend_ray_state(run: Folder) -> None:
+def repair_ray_state(run: Folder) -> None:
     """Removes Ray Train's list of checkpoints if a kill left it half written; the checkpoints themselves are whole."""
     if not run.has(RAY_STATE):
         return

@@ -7,7 +7,7 @@ from pipelines.clips.geometry import ResizeFilter
 from sgmg.config import PRESETS
 from sgmg.train_step import Precision
 
-Schedule = Literal["drops", "one-cycle"]
+Schedule = Literal["multistep", "one-cycle"]
 ClipKind = Literal["images", "clips", "annotated-frames"]
 
 
@@ -81,15 +81,15 @@ class TrainConfig:
     """Stop after so many optimiser steps; 0: after the epochs."""
     rate: float = 1e-4
     """Learning rate at `rate_batch` clips a step."""
-    backbone_rate: float = 5e-5
+    backbone_lr: float = 5e-5
     """The same, of the backbone."""
-    text_rate: float = 1e-5
+    text_lr: float = 1e-5
     """The same, of the text encoder."""
     rate_batch: int = 8
     """Clips a step that the rates are stated for; with others they are scaled in proportion."""
-    schedule: Schedule = "drops"
-    """`drops`: to a tenth at each epoch of `drops`. `one-cycle`: up over the first tenth, then down to nothing."""
-    drops: tuple[int, ...] = (3, 5)
+    schedule: Schedule = "multistep"
+    """`multistep`: to a tenth at each epoch of --lr-milestones. `one-cycle`: up over the first tenth, then to 0."""
+    lr_milestones: tuple[int, ...] = (3, 5)
     """Epochs, counted from 0, from which on the rates are a tenth of what they were."""
     max_norm: float = 0.1
     """The norm of the gradient is clipped to this."""
@@ -179,9 +179,9 @@ _SMALL = {
     "model": "tiny",
     "short_sides": (160,),
     "rate": 1e-3,
-    "backbone_rate": 1e-3,
+    "backbone_lr": 1e-3,
     # Its words start from nothing, but at the others' rate sentences come to mean the same before they mean anything.
-    "text_rate": 5e-4,
+    "text_lr": 5e-4,
     "schedule": "one-cycle",
     "freeze_text": False,
     "max_norm": 1.0,
@@ -199,7 +199,7 @@ _SMALL = {
 PRETRAIN: dict[str, TrainConfig] = {
     "pretrain": replace(
         _FINETUNE, recipe="pretrain", frames=1, global_batch=16, rate_batch=16, clips_per_pass=2, epochs=11,
-        drops=(8, 10), freeze_text=False,
+        lr_milestones=(8, 10), freeze_text=False,
     ),
     "tiny": replace(
         _FINETUNE, recipe="tiny", frames=1, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=6, **_SMALL
@@ -209,12 +209,12 @@ PRETRAIN: dict[str, TrainConfig] = {
 
 FINETUNE: dict[str, TrainConfig] = {
     "finetune": _FINETUNE,
-    "scratch": replace(_FINETUNE, recipe="scratch", rate_batch=4, global_batch=4, epochs=10, drops=(6, 8)),
-    "joint": replace(_FINETUNE, recipe="joint", epochs=12, drops=(8, 10)),
+    "scratch": replace(_FINETUNE, recipe="scratch", rate_batch=4, global_batch=4, epochs=10, lr_milestones=(6, 8)),
+    "joint": replace(_FINETUNE, recipe="joint", epochs=12, lr_milestones=(8, 10)),
     # At the rates of pre-training it forgets what words mean before it learns to follow.
     "tiny": replace(
         _FINETUNE, recipe="tiny", frames=3, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4,
-        **_SMALL | {"rate": 3e-4, "backbone_rate": 3e-4, "text_rate": 3e-4},
+        **_SMALL | {"rate": 3e-4, "backbone_lr": 3e-4, "text_lr": 3e-4},
     ),
 }  # fmt: skip
 """Recipes of jobs/finetune_ytvos.py. Published runs used 2 GPUs: --global-batch 2."""

@@ -12,17 +12,17 @@ import numpy as np
 from pipelines.clips.collate import collate
 from pipelines.clips.stream import Slot, Streaming, TrainData, train
 from sgmg.tokenizer import Tokenizer
-from sgmg.train_step import Forward
+from sgmg.train_step import MicroBatch
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class StepClips:
+class StepBatch:
     """What one optimiser step of this rank is made of."""
 
     step: int  # of the run
-    forwards: tuple[Forward, ...]
+    micro_batches: tuple[MicroBatch, ...]
     slots: tuple[Slot, ...]  # without their clips, for logs
     sentences: tuple[tuple[str, ...], ...]  # of each forward
 
@@ -32,7 +32,7 @@ class StepClips:
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
+class StepLoader:
     """What a rank reads, from where to where, and how far ahead."""
 
     data: TrainData
@@ -45,26 +45,26 @@ class Loading:
     streaming: Streaming
     pin: bool = False
 
-    def steps(self) -> Iterator[StepClips]:
+    def steps(self) -> Iterator[StepBatch]:
         """Every step from `start` to `end`; the pipeline of the next epoch starts before this one ends.
 
         Raises:
             Exception: whatever the pipeline raised, at the step it could not make.
         """
         per_epoch = self.data.plan(0).steps
-        current: Ahead[StepClips] | None = None
+        current: Prefetcher[StepBatch] | None = None
         step = self.start
         while step < self.end:
             epoch, first = divmod(step, per_epoch)
-            current = current or Ahead(self._epoch(epoch, first), self.ahead)
-            upcoming: Ahead[StepClips] | None = None
+            current = current or Prefetcher(self._epoch(epoch, first), self.ahead)
+            upcoming: Prefetcher[StepBatch] | None = None
             last = min((epoch + 1) * per_epoch, self.end)
             # Starting a pipeline takes seconds: the next one starts while some of this one's steps are left.
             soon = max(step, last - max(4 * self.ahead, per_epoch // 10))
             try:
                 while step < last:
                     if upcoming is None and step >= soon and last < self.end:
-                        upcoming = Ahead(self._epoch(epoch + 1, 0), self.ahead)
+                        upcoming = Prefetcher(self._epoch(epoch + 1, 0), self.ahead)
                     yield next(current)
                     step += 1
             except BaseException:
@@ -75,22 +75,22 @@ class Loading:
                 current.close()
             current = upcoming
 
-    def _epoch(self, epoch: int, first: int) -> Iterator[StepClips]:
+    def _epoch(self, epoch: int, first: int) -> Iterator[StepBatch]:
         before = epoch * self.data.plan(epoch).steps
         for slots in train(self.data, epoch, self.rank, self.world, first, self.streaming):
             step = before + slots[0].step
             passes = [slots[place : place + self.data.together] for place in range(0, len(slots), self.data.together)]
-            forwards = tuple(self._forward(step, one) for one in passes)
+            micro_batches = tuple(self._forward(step, one) for one in passes)
             said = tuple(tuple(_sentences(one)) for one in passes)
             # Without their clips: the steps that wait would hold every frame twice.
             bare = tuple(replace(slot, clip=None) for slot in slots)
-            yield StepClips(step, forwards, bare, said)
+            yield StepBatch(step, micro_batches, bare, said)
 
-    def _forward(self, step: int, slots: tuple[Slot, ...]) -> Forward:
+    def _forward(self, step: int, slots: tuple[Slot, ...]) -> MicroBatch:
         length = self.data.parts[0].recipe.length
         batch, targets = collate([slot.clip for slot in slots], self.tokenizer, length, pin=self.pin)
         seed = np.random.SeedSequence([self.data.seed, step, slots[0].lane]).generate_state(1)[0]
-        return Forward(batch, targets, int(seed))
+        return MicroBatch(batch, targets, int(seed))
 
 
 def _sentences(slots: tuple[Slot, ...]) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _sentences(slots: tuple[Slot, ...]) -> Iterator[str]:
             yield from (target.text for target in slot.clip.targets)
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """An iterator worked on in a thread of its own, at most so many items ahead of whoever takes them."""
 
     def __init__(self, items: Iterator[T], ahead: int) -> None:
@@ -150,7 +150,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.waited, self.since = 0.0, time.perf_counter()
 
-    def wait_for(self, steps: Iterator[StepClips]) -> StepClips | None:
+    def wait_for(self, steps: Iterator[StepBatch]) -> StepBatch | None:
         started = time.perf_counter()
         found = next(steps, None)
         self.waited += time.perf_counter() - started

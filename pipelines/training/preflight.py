@@ -9,20 +9,20 @@ from pipelines.clips.stream import TrainData
 from pipelines.config_io import CONFIG, from_plain
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.training.checkpoints import newest_checkpoint
+from pipelines.training.checkpoints import latest_checkpoint
 from pipelines.training.config import TrainConfig
 from pipelines.training.initial_model import start_model
 from pipelines.training.run_state import DATA
 from sgmg.checkpoints import load
 
-DRIVEN = frozenset(
+RUNTIME_FIELDS = frozenset(
     {"storage", "name", "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "start_timeout",
      "max_failures", "prefetch", "checkpoint_every", "keep", "log_every", "log_samples", "model_name", "valid_every"}
 )  # fmt: skip
 """What may change when a run goes on: how it is run, not what it computes."""
 
 
-LENGTH = frozenset({"epochs", "max_steps"})
+DURATION_FIELDS = frozenset({"epochs", "max_steps"})
 """May change, too, where the rates do not depend on the end of the run."""
 
 
@@ -32,7 +32,7 @@ def check_same_run(run: Folder, config: TrainConfig) -> None:
     Raises:
         JobError: another value of anything that decides what is computed.
     """
-    if not run.has(CONFIG) or not newest_checkpoint(run):
+    if not run.has(CONFIG) or not latest_checkpoint(run):
         return
     try:
         before = from_plain(TrainConfig, json.loads(run.read(CONFIG)))
@@ -41,7 +41,7 @@ def check_same_run(run: Folder, config: TrainConfig) -> None:
             f"{run.path(CONFIG)} cannot be read ({error}), so nobody knows with what the run was started. Give another "
             f"--name to start anew."
         ) from error
-    free = DRIVEN | (LENGTH if config.schedule == "drops" else frozenset())
+    free = RUNTIME_FIELDS | (DURATION_FIELDS if config.schedule == "multistep" else frozenset())
     changed = {
         field: (getattr(before, field), getattr(config, field))
         for field in TrainConfig.__slots__
@@ -61,7 +61,7 @@ def check_same_data(run: Folder, data: TrainData) -> None:
     Raises:
         JobError: a folder was prepared again, to something else.
     """
-    noted = json.loads(run.read(DATA)) if run.has(DATA) and newest_checkpoint(run) else {}
+    noted = json.loads(run.read(DATA)) if run.has(DATA) and latest_checkpoint(run) else {}
     for folder, rows in _rows_of(data).items():
         if noted.get(folder, rows) != rows:
             raise JobError(

@@ -27,7 +27,7 @@ STARTING_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class ProgressReport:
     """One word from rank 0."""
 
     step: int  # optimiser steps done
@@ -38,11 +38,11 @@ class Beat:
     workers: int
 
 
-class _Ear:
+class ProgressActor:
     """The actor. Outlives workers that are restarted."""
 
     def __init__(self) -> None:
-        self.beat: Beat | None = None
+        self.beat: ProgressReport | None = None
         self.begun = False
         self.stopped = ""
 
@@ -52,40 +52,40 @@ class _Ear:
     def has_begun(self) -> bool:
         return self.begun
 
-    def tell(self, beat: Beat) -> None:
+    def tell(self, beat: ProgressReport) -> None:
         self.beat = beat
 
     def stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason
 
-    def heard(self) -> tuple[Beat | None, str]:
+    def heard(self) -> tuple[ProgressReport | None, str]:
         return self.beat, self.stopped
 
 
-def new_ear() -> Any:
+def create_progress_actor() -> Any:
     """The actor's handle, to be sent to the workers. It lives where this process does: no other node takes it along."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(_Ear).options(num_cpus=0, max_restarts=0, scheduling_strategy=here).remote()
+    return ray.remote(ProgressActor).options(num_cpus=0, max_restarts=0, scheduling_strategy=here).remote()
 
 
-class Watch:
+class ProgressMonitor:
     """Shows progress while the driver waits, in a thread of its own; ends the run if lost nodes do not come back, or if
     others hold what it needs.
 
-    Use as `with Watch(ear, …): trainer.fit()`; Ray Train itself would wait for ever. `gave_up` says why it was ended.
+    Use as `with ProgressMonitor(…): trainer.fit()`. Ray Train itself would wait for ever; `abort_reason` says why not.
     """
 
     def __init__(self, ear: Any, wanted: Mapping[str, float], timeout: float) -> None:
         """`wanted`: resources of the smallest number of workers; `timeout`: minutes without them."""
         self.ear, self.wanted, self.timeout = ear, wanted, timeout
-        self.gave_up = ""
+        self.abort_reason = ""
         self._lacking_since: float | None = None
         self._idle_since: float | None = time.monotonic()  # None once a worker has started
         self._said = 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ProgressMonitor":
         self._thread.start()
         return self
 
@@ -153,8 +153,8 @@ class Watch:
             log.warning("no worker has started; %s; waiting up to %.0f more minutes", held, (most - idle) / 60)
 
     def _give_up(self, reason: str) -> None:
-        if not self.gave_up:
-            self.gave_up = reason
+        if not self.abort_reason:
+            self.abort_reason = reason
             os.kill(os.getpid(), signal.SIGINT)  # Ray Train ends a run in good order when it is interrupted.
 
 
@@ -163,7 +163,7 @@ def _some_wait_for_a_place() -> bool:
     return any(group["state"] == "PENDING" for group in placement_group_table().values())
 
 
-def _text(beat: Beat) -> str:
+def _text(beat: ProgressReport) -> str:
     left = (beat.steps - beat.step) / beat.steps if beat.steps else 0
     return (
         f"loss {beat.loss:.3f}, {beat.clips_per_second:.1f} clips/s, {beat.waiting:.0%} waiting for data, "

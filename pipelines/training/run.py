@@ -20,20 +20,20 @@ from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
-from pipelines.tracking.metric_log import MetricLog, catch_up, spool_folder
+from pipelines.tracking.metric_log import MetricLog, drain, spool_folder
 from pipelines.tracking.mlflow_run import RunHandle, open_run, run_folder
 from pipelines.tracking.models import register
-from pipelines.training.checkpoints import fetched, mend_ray_state, newest_checkpoint, prune
+from pipelines.training.checkpoints import fetch_checkpoint, latest_checkpoint, prune, repair_ray_state
 from pipelines.training.cluster import Workers, check_storage, wait_for_resources
 from pipelines.training.config import ClipKind, TrainConfig
 from pipelines.training.data import samples_told, train_data
 from pipelines.training.preflight import check_same_data, check_same_run, check_start, note_data
-from pipelines.training.progress import Watch, new_ear
+from pipelines.training.progress import ProgressMonitor, create_progress_actor
 from pipelines.training.ray_train import quiet, ray_train_environment, worker_environment
 from pipelines.training.run_state import is_finished, is_trained, mark_finished, steps_of, tokenizer_of
 from pipelines.training.validation import Validation, validation_of
 from pipelines.training.worker import work
-from pipelines.training.worker_task import Task
+from pipelines.training.worker_task import WorkerTask
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
     if is_finished(run, steps):
         log.info("%s is finished: %d steps. Give another --name for a new run.", run.path(), steps)
         return Exit.CLEAN
-    under_way = newest_checkpoint(run) is not None
+    under_way = latest_checkpoint(run) is not None
     init = local_checkpoint(config.init, config.storage) if config.init and not under_way else None
     tokenizer, own = tokenizer_of(config, run, init)
     if not under_way:
@@ -70,7 +70,7 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
     wait_for_resources(_wanted(config), workers, f"--workers {config.workers}", config.start_timeout)
     check_storage(run)
     prune(run, config.keep)
-    mend_ray_state(run)
+    repair_ray_state(run)
     write_config(run, config)
     note_data(run, data)
     tracking = _tracked(config, kind, experiment, data, validation)
@@ -78,10 +78,10 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
         "%s, %d steps of %d clips; lr %g x %d/%d", samples_told(data), steps, config.global_batch,
         config.rate, config.global_batch, config.rate_batch,
     )  # fmt: skip
-    ear = new_ear()
+    ear = create_progress_actor()
     spool = spool_folder(config.storage, experiment, config.run_name)
     start = on_any_node(config.init, config.storage, init) if init else None
-    task = Task(config, data, tokenizer.to_json(), own, start, run, tracking, spool, ear, validation)
+    task = WorkerTask(config, data, tokenizer.to_json(), own, start, run, tracking, spool, ear, validation)
     status = "FAILED"
     try:
         _fit(task)
@@ -89,7 +89,7 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
             mark_finished(run, steps)
         status = "FINISHED"
     finally:
-        catch_up(tracking, spool, 60)
+        drain(tracking, spool, 60)
         tracking.finish(status)
     return Exit.CLEAN
 
@@ -117,7 +117,7 @@ def _tracked(
     return tracking
 
 
-def _trainer(task: Task) -> TorchTrainer:
+def _trainer(task: WorkerTask) -> TorchTrainer:
     config = task.config
     least, most = config.worker_range
     parent, _, name = task.run.path().rpartition("/")
@@ -142,7 +142,7 @@ def _trainer(task: Task) -> TorchTrainer:
     )
 
 
-def _fit(task: Task) -> None:
+def _fit(task: WorkerTask) -> None:
     """Trains to the last step, while the watch shows how far it is.
 
     Raises:
@@ -150,35 +150,35 @@ def _fit(task: Task) -> None:
     """
     run = task.run
     ended, cause = "", None
-    with Watch(task.ear, _wanted(task.config), task.config.start_timeout) as watch, ray_train_environment():
+    with ProgressMonitor(task.ear, _wanted(task.config), task.config.start_timeout) as watch, ray_train_environment():
         try:
             _trainer(task).fit()
         except TrainingFailedError as error:
-            ended, cause = _innermost(error), error
+            ended, cause = root_cause(error), error
         except (SystemExit, KeyboardInterrupt) as error:  # Ray Train's answer to an interrupt, ours or the user's
             ended, cause = "it was interrupted", error
     _, stopped = ray.get(task.ear.heard.remote())
-    if not ended and not stopped and not watch.gave_up and not is_trained(run, task.steps):
+    if not ended and not stopped and not watch.abort_reason and not is_trained(run, task.steps):
         ended = f"its workers ended before step {task.steps}"
-    if reason := watch.gave_up or stopped or ended:
+    if reason := watch.abort_reason or stopped or ended:
         raise JobError(
-            f"Training ended early: {reason.rstrip('.')}. The last checkpoint is {newest_checkpoint(run) or 'none'} in "
+            f"Training ended early: {reason.rstrip('.')}. The last checkpoint is {latest_checkpoint(run) or 'none'} in "
             f"{run.path()}; the same command goes on from it."
         ) from cause
 
 
-def _keep(task: Task, spool: Path) -> bool:
+def _keep(task: WorkerTask, spool: Path) -> bool:
     """The last checkpoint, and the best where there are scores, as artifacts; the better one as a model version.
 
     Whether MLflow has them; where it is away, a start of the finished run tries again.
     """
-    name = newest_checkpoint(task.run)
+    name = latest_checkpoint(task.run)
     assert name is not None
     with (
         tempfile.TemporaryDirectory(prefix="sgmg-last-") as aside,
         MetricLog(task.tracking, spool, system_seconds=None) as metrics,
     ):
-        last = fetched(task.run, name, Path(aside))
+        last = fetch_checkpoint(task.run, name, Path(aside))
         metrics.log_checkpoint("last", task.steps, last)
         if task.validation is None:
             metrics.log_checkpoint("best", task.steps, last)
@@ -216,7 +216,7 @@ def _absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).expanduser().resolve())
 
 
-def _innermost(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """What went wrong in a worker, in one line."""
     failures: Any = getattr(error, "worker_failures", None)
     causes = list(failures.values()) if failures else [error]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.files import Folder
-from pipelines.training.checkpoints import newest_checkpoint, step_of
+from pipelines.training.checkpoints import latest_checkpoint, step_of
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import own_tokenizer
 from pipelines.training.initial_model import model_config
@@ -23,7 +23,7 @@ def steps_of(config: TrainConfig, per_epoch: int) -> int:
 
 def is_trained(run: Folder, steps: int) -> bool:
     """Whether the checkpoint of the last step is there."""
-    newest = newest_checkpoint(run)
+    newest = latest_checkpoint(run)
     return newest is not None and step_of(newest) >= steps
 
 
@@ -43,7 +43,7 @@ def tokenizer_of(config: TrainConfig, run: Folder, init: Path | None) -> tuple[T
     Args:
         init: the checkpoint the run starts from; None where there is none, or it is under way.
     """
-    newest = newest_checkpoint(run)
+    newest = latest_checkpoint(run)
     carried: Any = run.folder(newest) if newest else Folder(str(init)) if init else None
     if carried is not None and carried.has(TOKENIZER):
         return Tokenizer.from_json(carried.read(TOKENIZER).decode()), True

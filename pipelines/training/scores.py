@@ -4,7 +4,7 @@ import json
 
 from pipelines.files import Folder
 from pipelines.training.checkpoints import step_name
-from pipelines.training.validation import Scored
+from pipelines.training.validation import ValidationResult
 
 SCORES = "scores"
 
@@ -15,7 +15,7 @@ def scores_of(run: Folder) -> dict[int, float]:
     return {one["step"]: one["figures"][one["main"]] for one in told}
 
 
-def write_score(run: Folder, step: int, found: Scored) -> None:
+def write_score(run: Folder, step: int, found: ValidationResult) -> None:
     """Says what the run scored at a step."""
     told = {"step": step, "main": found.main, "figures": dict(found.figures)}
     run.write(f"{SCORES}/{step_name(step)}.json", (json.dumps(told, indent=2) + "\n").encode())

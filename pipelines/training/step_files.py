@@ -9,25 +9,25 @@ import torch
 
 from pipelines.clips.contact_sheet import Tile, contact_sheet
 from pipelines.files import Folder
-from pipelines.training.loader import StepClips
+from pipelines.training.loader import StepBatch
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 from sgmg.preprocess import MEAN, STD
-from sgmg.train_step import Forward
+from sgmg.train_step import MicroBatch
 
 MOST = 8
 """Clips a picture shows."""
 
 
-def picture_of(clips: StepClips, most: int = MOST) -> bytes:
+def picture_of(clips: StepBatch, most: int = MOST) -> bytes:
     """A PNG of the clips as the model sees them: after all augmentation, with target masks and boxes."""
-    pairs = zip(clips.forwards, clips.sentences, strict=True)
+    pairs = zip(clips.micro_batches, clips.sentences, strict=True)
     tiles = [tile for forward, said in pairs for tile in _tiles(forward, said)][:most]
     png = io.BytesIO()
     contact_sheet(tiles).save(png, "PNG")
     return png.getvalue()
 
 
-def save_step(run: Folder, clips: StepClips, reason: str, rank: int) -> str:
+def save_step(run: Folder, clips: StepBatch, reason: str, rank: int) -> str:
     """The samples of a step and their picture in the run's folder; where that is."""
     name = f"failed/step_{clips.step:08d}-rank{rank:04d}"
     samples = [{"lane": slot.lane, "sample": slot.sample, "dropped": slot.dropped} for slot in clips.slots]
@@ -37,7 +37,7 @@ def save_step(run: Folder, clips: StepClips, reason: str, rank: int) -> str:
     return run.path(f"{name}.json")
 
 
-def _tiles(forward: Forward, sentences: Sequence[str]) -> list[Tile]:
+def _tiles(forward: MicroBatch, sentences: Sequence[str]) -> list[Tile]:
     batch, targets = forward.batch, forward.targets
     deviation, mean = torch.tensor(STD)[:, None, None], torch.tensor(MEAN)[:, None, None]
     tiles = []

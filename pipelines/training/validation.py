@@ -1,4 +1,4 @@
-"""Scores during training: videos dealt over the workers, the model they train asked, one gathering at the end."""
+"""Scores during training: videos divided over the workers, answered by the model they train, gathered once."""
 
 import heapq
 import logging
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from pipelines.errors import BadItem, JobError
 from pipelines.files import Folder
 from pipelines.inference.predictor import Predictor
-from pipelines.inference.protocols import protocol_of
+from pipelines.inference.protocols import inference_protocol
 from pipelines.manifest import read_manifest, read_rows
 from pipelines.records import Record, record_of
 from pipelines.scoring.cases import draw_case, worst_and_best
@@ -31,7 +31,7 @@ _MAIN: dict[str, str] = dict.fromkeys(("refcoco", "refcoco+", "refcocog"), "over
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowRef:
     """One row of prepared data, and how much work it is: pairs of frame and expression."""
 
     folder: Folder
@@ -42,7 +42,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ValidationResult:
     """What rank 0 has in the end. `main` names the figure by which checkpoints are compared."""
 
     figures: Mapping[str, float]
@@ -55,17 +55,19 @@ class Validation:
     """What is scored: rows of one dataset whose truth is known."""
 
     dataset: str
-    places: tuple[Place, ...]
+    places: tuple[RowRef, ...]
     short_side: int  # pixels; 0: as published
     precision: str
 
-    def score(self, model: SgMg, tokenizer: Tokenizer, device: torch.device, rank: int, world: int) -> Scored | None:
+    def score(
+        self, model: SgMg, tokenizer: Tokenizer, device: torch.device, rank: int, world: int
+    ) -> ValidationResult | None:
         """Every rank scores its videos with the model as it is; rank 0 gets the figures, the others None."""
-        protocol = protocol_of(self.dataset, self.short_side or None)
+        protocol = inference_protocol(self.dataset, self.short_side or None)
         predictor = Predictor(model, tokenizer, protocol, device=device, precision=self.precision)  # pyright: ignore[reportArgumentType]
         rows: list[Row] = []
         lost = 0
-        for place in dealt(self.places, world)[rank]:
+        for place in partition_by_cost(self.places, world)[rank]:
             record = _read(place)
             try:
                 rows += score_video(truth_of(record), predictor.predict(record))
@@ -83,7 +85,7 @@ class Validation:
         main = _MAIN.get(self.dataset, next(iter(found)))
         named = {metric_name(name): value for name, value in found.items()}
         named["videos_lost"] = float(sum(count for _, count in gathered))
-        return Scored(named, metric_name(main), self._pictures(everything, predictor))
+        return ValidationResult(named, metric_name(main), self._pictures(everything, predictor))
 
     def _pictures(self, rows: Sequence[Row], predictor: Predictor) -> dict[str, bytes]:
         """The worst and the best expressions, asked again: predictions are not kept."""
@@ -130,7 +132,7 @@ def validation_of(config: TrainConfig) -> Validation | None:
                     # Without truth there is nothing to compare with; a crowd can be scored, though not learned from.
                     told = info.expressions - list((info.untrainable or {}).values()).count("truth withheld")
                     if told and (config.valid or info.video in held_out[folder.uri]):
-                        places.append(Place(folder, shard.file, number, row, info.frames * info.expressions))
+                        places.append(RowRef(folder, shard.file, number, row, info.frames * info.expressions))
     if len(set(datasets)) > 1:
         raise JobError(
             f"Scores of {', '.join(sorted(set(datasets)))} cannot be compared as one. Give --valid of one dataset."
@@ -140,9 +142,9 @@ def validation_of(config: TrainConfig) -> Validation | None:
     return Validation(datasets[0], tuple(places), config.valid_short_side, config.precision)
 
 
-def dealt(places: Sequence[Place], world: int) -> list[list[Place]]:
+def partition_by_cost(places: Sequence[RowRef], world: int) -> list[list[RowRef]]:
     """The places of every rank: the longest first, each to whoever has least to do."""
-    hands: list[list[Place]] = [[] for _ in range(world)]
+    hands: list[list[RowRef]] = [[] for _ in range(world)]
     loads = [(0, rank) for rank in range(world)]
     for place in sorted(places, key=lambda one: -one.work):
         load, rank = heapq.heappop(loads)
@@ -151,5 +153,5 @@ def dealt(places: Sequence[Place], world: int) -> list[list[Place]]:
     return hands
 
 
-def _read(place: Place) -> Record:
+def _read(place: RowRef) -> Record:
     return record_of(read_rows(place.folder, place.file, place.row_group)[place.row])

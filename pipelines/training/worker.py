@@ -21,16 +21,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.clips.stream import Streaming
 from pipelines.tracking.metric_log import MetricLog
-from pipelines.training.checkpoints import BEST, Snapshot, fetched, newest_checkpoint, step_name, upload_beside
+from pipelines.training.checkpoints import BEST, Snapshot, fetch_checkpoint, latest_checkpoint, step_name, upload_async
 from pipelines.training.initial_model import start_model
-from pipelines.training.loader import Loading, StepClips, Stopwatch
-from pipelines.training.progress import Beat
+from pipelines.training.loader import StepBatch, StepLoader, Stopwatch
+from pipelines.training.progress import ProgressReport
 from pipelines.training.ray_train import quiet
 from pipelines.training.schedule import rate_factor
 from pipelines.training.scores import scores_of, write_score
 from pipelines.training.step_files import picture_of, save_step
-from pipelines.training.validation import Scored
-from pipelines.training.worker_task import Task
+from pipelines.training.validation import ValidationResult
+from pipelines.training.worker_task import WorkerTask
 from sgmg.checkpoints import load
 from sgmg.model import SgMg
 from sgmg.objective import Objective
@@ -46,7 +46,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 def work(told: dict[str, Any]) -> None:
     """The function Ray Train runs in every worker."""
-    task: Task = told["task"]
+    task: WorkerTask = told["task"]
     logging.basicConfig(level=logging.INFO)
     quiet()
     if task.config.threads:
@@ -72,7 +72,7 @@ class _Since:
 
 
 class _Worker:
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: WorkerTask) -> None:
         context = ray.train.get_context()
         self.task, self.config = task, task.config
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
@@ -81,11 +81,11 @@ class _Worker:
         self.steps, self.per_epoch = task.steps, task.data.plan(0).steps
         self.done, state = 0, None
         with tempfile.TemporaryDirectory(prefix="sgmg-resume-") as aside:
-            found = self._agreed(newest_checkpoint(task.run))
+            found = self._agreed(latest_checkpoint(task.run))
             if found is None:
                 model = start_model(self.config, task.init() if task.init else None)
             else:
-                checkpoint = load(fetched(task.run, found, Path(aside)), preset=None)
+                checkpoint = load(fetch_checkpoint(task.run, found, Path(aside)), preset=None)
                 model, state = checkpoint.model.train(), checkpoint.training()
                 self.done = state["step"]
                 log.info("rank %d of %d goes on after step %d (%s)", self.rank, self.world, self.done, found)
@@ -119,7 +119,7 @@ class _Worker:
             self._validate()
         # Every worker keeps a core's share for itself; pipelines take what is left.
         streaming = Streaming(self.config.cpus_per_decode, self.world, self.world * self.config.cpus_per_worker)
-        loading = Loading(
+        loading = StepLoader(
             self.task.data, self.tokenizer, self.rank, self.world, self.done, self.steps, self.config.prefetch,
             streaming, pin=self.device.type == "cuda",
         )  # fmt: skip
@@ -131,7 +131,7 @@ class _Worker:
                 self.metrics.log_picture("first_batch.png", picture_of(clips))
             self._set_rates()
             try:
-                report = self.step(clips.forwards, clips.step)
+                report = self.step(clips.micro_batches, clips.step)
             except FloatingPointError as error:
                 # All ranks are here: each saves what it fed, and all end without an exception, so that nobody restarts.
                 where = save_step(self.task.run, clips, str(error), self.rank)
@@ -169,7 +169,7 @@ class _Worker:
             checkpoint=Checkpoint.from_directory(tempfile.mkdtemp(prefix="sgmg-")) if snapshot else None,
             checkpoint_dir_name=step_name(self.done),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-            checkpoint_upload_fn=partial(upload_beside, snapshot, self.task.ear) if snapshot else None,
+            checkpoint_upload_fn=partial(upload_async, snapshot, self.task.ear) if snapshot else None,
         )
 
     def _validate(self) -> None:
@@ -181,7 +181,7 @@ class _Worker:
             self._keep_scores(self.metrics, found)
         self.watch.leave_out(started)
 
-    def _keep_scores(self, metrics: MetricLog, found: Scored) -> None:
+    def _keep_scores(self, metrics: MetricLog, found: ValidationResult) -> None:
         epoch, score = -(-self.done // self.per_epoch), found.figures[found.main]
         metrics.log(self.done, {f"valid/{name}": value for name, value in found.figures.items()})
         for name, png in found.pictures.items():
@@ -227,10 +227,10 @@ class _Worker:
         if self.device.type == "cuda":
             values["gpu_memory_GB"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         self.metrics.log(self.done, values)
-        beat = Beat(self.done, self.steps, report.losses["total"], speed, waiting, self.world)
+        beat = ProgressReport(self.done, self.steps, report.losses["total"], speed, waiting, self.world)
         self.task.ear.tell.remote(beat)
 
-    def _note(self, clips: StepClips) -> None:
+    def _note(self, clips: StepBatch) -> None:
         self.since.clips += clips.clips
         self.since.dropped.update(slot.dropped for slot in clips.slots if slot.dropped)
         for slot in clips.slots:
@@ -252,9 +252,7 @@ class _Worker:
 
     def _rates(self) -> LearningRates:
         config = self.config
-        return LearningRates(config.rate, config.backbone_rate, config.text_rate, config.rate).scaled(
-            config.rate_factor
-        )
+        return LearningRates(config.rate, config.backbone_lr, config.text_lr, config.rate).scaled(config.rate_factor)
 
     def _set_rates(self) -> None:
         factor = rate_factor(self.config, self.done, self.steps, self.per_epoch)

@@ -14,7 +14,7 @@ from pipelines.training.validation import Validation
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class WorkerTask:
     """All a worker is told. The same for all of them, and after every restart."""
 
     config: TrainConfig

@@ -11,7 +11,7 @@ from pipelines.errors import BadItem
 from pipelines.video.decoder_process import Child
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
-from pipelines.video.segments import LENGTH, OVERLAP, Segment, segments
+from pipelines.video.segments import LENGTH, OVERLAP, DecodeUnit, segments
 from sgmg.preprocess import resize_frames
 
 TIME_LIMIT = 600.0
@@ -90,7 +90,7 @@ class VideoDecoder:
         info, cuts = VideoInfo(**answer["info"]), tuple(answer["cuts"])
         return Timeline(info, keys, times, answer["counted"], cuts, answer["note"])
 
-    def windows(self, segment: Segment, size: tuple[int, int] | None = None) -> Iterator[Window]:
+    def windows(self, segment: DecodeUnit, size: tuple[int, int] | None = None) -> Iterator[Window]:
         """The windows of a segment that have a frame; frames that are damaged are missing, and the note says so.
 
         Args:
@@ -129,7 +129,7 @@ def windows(
 class _Reading:
     """What has been read of a segment so far: the child's next answer, and what it could not give."""
 
-    def __init__(self, child: Child, segment: Segment) -> None:
+    def __init__(self, child: Child, segment: DecodeUnit) -> None:
         self.child, self.segment = child, segment
         names = segment.keys if isinstance(segment.keys, tuple) else ()
         data = b"" if isinstance(segment.keys, tuple) else segment.keys.astype(np.int64).tobytes()
@@ -168,7 +168,7 @@ class _Reading:
         return "; ".join(filter(None, (damage, self.segment.note if last else "")))
 
 
-def _windows(child: Child, segment: Segment, size: tuple[int, int] | None) -> Iterator[Window]:
+def _windows(child: Child, segment: DecodeUnit, size: tuple[int, int] | None) -> Iterator[Window]:
     """As `VideoDecoder.windows`. Overlaps are copied on."""
     reading = _Reading(child, segment)
     shown_size = (segment.info.shown_height, segment.info.shown_width)
@@ -204,7 +204,7 @@ def _windows(child: Child, segment: Segment, size: tuple[int, int] | None) -> It
 
 
 def _window(
-    segment: Segment, number: int, shot: int, frames: UInt8[np.ndarray, "t h w 3"], got: list[int], note: str
+    segment: DecodeUnit, number: int, shot: int, frames: UInt8[np.ndarray, "t h w 3"], got: list[int], note: str
 ) -> Window:
     indices = segment.indices[got]
     keys = segment.keys

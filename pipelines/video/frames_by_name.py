@@ -9,15 +9,15 @@ from jaxtyping import UInt8
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import located
+from pipelines.files import resolve_filesystem
 from pipelines.video.decoder import VideoDecoder, Window
 from pipelines.video.listing import Video
-from pipelines.video.segments import LENGTH, Segment
+from pipelines.video.segments import LENGTH, DecodeUnit
 
 _BUFFER = 2**26  # bytes of frames that are decoded at a time
 
 
-class Again(NamedTuple):
+class TimedFrame(NamedTuple):
     """A frame, upright with square pixels, its name, and when it is shown, in seconds."""
 
     name: str
@@ -25,7 +25,7 @@ class Again(NamedTuple):
     time: float
 
 
-class FramesAgain:
+class FramesByName:
     """Reads frames of one video by name, in as many calls as wanted, each going on behind the one before.
 
     Use it in a `with` block: the decoder answers nobody else until then.
@@ -46,14 +46,14 @@ class FramesAgain:
         # A video that can only be read from its start is read once, not from there for every call.
         self._running = self._decoded(range(len(keys))) if self._timeline.counted else None
 
-    def __enter__(self) -> "FramesAgain":
+    def __enter__(self) -> "FramesByName":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._running is not None:
             self._running.close()
 
-    def read(self, names: Sequence[str]) -> Iterator[Again]:
+    def read(self, names: Sequence[str]) -> Iterator[TimedFrame]:
         """Those of the frames that can be decoded; names rise, as the frames of predictions do.
 
         Raises:
@@ -73,16 +73,16 @@ class FramesAgain:
             raise BadItem(self._video.path, "overlay", f"it has no frame {name}: it changed since it was predicted")
         return place
 
-    def _decoded(self, places: Sequence[int]) -> Generator[tuple[int, Again], None, None]:
+    def _decoded(self, places: Sequence[int]) -> Generator[tuple[int, TimedFrame], None, None]:
         for window in self._decoder.windows(self._segment(places)):
             yield from _frames(window)
 
-    def _segment(self, places: Sequence[int]) -> Segment:
+    def _segment(self, places: Sequence[int]) -> DecodeUnit:
         """These frames as a unit of decoding, in windows that fit the buffer."""
         info, keys = self._timeline.info, self._timeline.keys
         n = len(places)
         each = min(LENGTH, max(1, _BUFFER // (3 * info.shown_height * info.shown_width)))
-        return Segment(
+        return DecodeUnit(
             video=self._video,
             info=info,
             number=0,
@@ -96,21 +96,21 @@ class FramesAgain:
         )
 
 
-def _frames(window: Window) -> Iterator[tuple[int, Again]]:
+def _frames(window: Window) -> Iterator[tuple[int, TimedFrame]]:
     for index, name, image, time in zip(
         window.indices.tolist(), window.names, window.frames, window.timestamps.tolist(), strict=True
     ):
-        yield index, Again(name, image, time)
+        yield index, TimedFrame(name, image, time)
 
 
-def source_of(path: str) -> Video:
+def video_of_prediction(path: str) -> Video:
     """The video that a prediction's `source` names; a folder holds images.
 
     Raises:
         BadItem: it cannot be looked for.
     """
     try:
-        filesystem, inside = located(path)
+        filesystem, inside = resolve_filesystem(path)
         return Video(path, images=filesystem.get_file_info(inside).type == fs.FileType.Directory)
     except (OSError, ValueError) as error:
         raise BadItem(path, "read", f"it cannot be found again ({error})") from error

@@ -17,7 +17,7 @@ from PIL import Image
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import located
+from pipelines.files import resolve_filesystem
 from pipelines.video.frame_reader import UNTIMED_FPS, Damage, Frame
 from pipelines.video.listing import IMAGE_SUFFIXES, Video
 from pipelines.video.pixels import over_black, square_size
@@ -30,7 +30,7 @@ def images_timeline(video: Video) -> Timeline:
     Raises:
         BadItem: the folder is gone, may not be listed, or not one image opens.
     """
-    filesystem, folder = located(video.path)
+    filesystem, folder = resolve_filesystem(video.path)
     try:
         found = filesystem.get_file_info(fs.FileSelector(folder))
     except (OSError, pa.ArrowException) as error:
@@ -96,7 +96,7 @@ def _info(video: Video, names: Sequence[str], fingerprint: str) -> VideoInfo:
 
 
 def _bytes(video: Video, name: str) -> bytes:
-    filesystem, folder = located(video.path)
+    filesystem, folder = resolve_filesystem(video.path)
     with filesystem.open_input_stream(f"{folder}/{name}", compression=None) as stream:
         return stream.read()
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import _REMOTE, located, read_bytes
+from pipelines.files import _REMOTE, read_bytes, resolve_filesystem
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -90,7 +90,7 @@ def _meant(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
     try:
         if "://" not in pattern:
             pattern = os.path.abspath(Path(pattern).expanduser())  # noqa: PTH100 (resolve() would follow links)
-        filesystem, inside = located(pattern)
+        filesystem, inside = resolve_filesystem(pattern)
         kind = filesystem.get_file_info(inside).type if _encodable(inside) else fs.FileType.File
         if kind == fs.FileType.Directory:
             found = _chosen(pattern, _walk(filesystem, inside), re.compile(""), spelled=False)
@@ -132,7 +132,7 @@ def _matching(pattern: str) -> Iterator[Video | BadItem]:
     suffix = PurePosixPath(wild[-1]).suffix
     spelled = bool(suffix) and not _MAGIC.search(suffix)
     deepest = len(wild) if spelled and "**" not in wild else None
-    filesystem, inside = located(folder + query)
+    filesystem, inside = resolve_filesystem(folder + query)
     found = _walk(filesystem, inside, deepest)
     yield from _chosen(folder + query, found, _expression(wild), spelled and suffix.lower() not in IMAGE_SUFFIXES)
 

@@ -20,7 +20,7 @@ from av.stream import Disposition
 from jaxtyping import Float, Int
 
 from pipelines.errors import BadItem
-from pipelines.files import located, safe_name
+from pipelines.files import resolve_filesystem, safe_name
 from pipelines.video.listing import Video
 from pipelines.video.pixels import orientation_of, square_size
 
@@ -124,7 +124,7 @@ def opened(video: Video) -> Iterator[tuple[InputContainer, av.VideoStream]]:
 @contextmanager
 def _container(video: Video) -> Iterator[InputContainer]:
     options = {"format_whitelist": READABLE, "protocol_whitelist": "file"}
-    filesystem, path = located(video.path)
+    filesystem, path = resolve_filesystem(video.path)
     with filesystem.open_input_file(path) as file:
         if not file.size():
             raise BadItem(video.path, "decode", "the file is empty")
@@ -218,7 +218,7 @@ def _duration(container: InputContainer, stream: av.VideoStream) -> float | None
 
 def _fingerprint(video: Video) -> str:
     """Changes with the size of the file or either end of it, where containers keep their index and times."""
-    filesystem, path = located(video.path)
+    filesystem, path = resolve_filesystem(video.path)
     with filesystem.open_input_file(path) as file:
         size = file.size()
         ends = file.read(END)

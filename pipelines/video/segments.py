@@ -17,7 +17,7 @@ GRACE = 0.001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Segment:
+class DecodeUnit:
     """Consecutive windows of one video: a unit of work, planned once and decoded anywhere, with the same result.
 
     Args:
@@ -52,7 +52,7 @@ def segments(
     start: float | None = None,
     stop: float | None = None,
     windows_each: int | None = None,
-) -> tuple[Segment, ...]:
+) -> tuple[DecodeUnit, ...]:
     """Cuts a video into windows, and these into units of work that different workers may decode.
 
     Windows of a shot overlap, also across segments; none crosses a cut. The last of a shot may be shorter.
@@ -121,11 +121,11 @@ def _segment(
     first_window: int,
     spans: Sequence[tuple[int, int, int]],
     last: bool,
-) -> Segment:
+) -> DecodeUnit:
     begin, end = spans[0][0], spans[-1][1]
     asked = places[begin:end]
     keys = timeline.keys
-    return Segment(
+    return DecodeUnit(
         video=video,
         info=timeline.info,
         number=number,

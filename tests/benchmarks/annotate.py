@@ -20,22 +20,21 @@ from ray.cluster_utils import Cluster
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
 
 from annotate_data import moving, write_video
-
-from pipelines.annotate.expressions_file import tokens_at_most
-from pipelines.annotate.requests import ask_everything
+from pipelines.annotate.expressions_file import token_upper_bound
+from pipelines.annotate.requests import collect_requests
 from pipelines.annotate.run import Finished, Stream, annotated
 from pipelines.annotate.settings import Settings
 from pipelines.files import Folder
-from pipelines.inference.model_frames import AskedFrames
-from pipelines.inference.predictor_spec import Recipe
-from pipelines.inference.protocols import Protocol
+from pipelines.inference.model_frames import ModelFrames
+from pipelines.inference.predictor_spec import PredictorSpec
+from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
 from pipelines.predictions import Prediction, QueryTrack
 from sgmg.masks import mask_to_rle
 
 
 @dataclass(frozen=True)
-class StubRecipe(Recipe):
+class StubRecipe(PredictorSpec):
     """Makes a stub instead of a model."""
 
     seconds: float = 0.0  # a frame
@@ -51,7 +50,7 @@ class Stub:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def answer(self, asked: AskedFrames) -> list[Prediction]:
+    def answer(self, asked: ModelFrames) -> list[Prediction]:
         """A row a sentence, with five queries."""
         record = asked.record
         t = len(record.frame_names)
@@ -100,12 +99,12 @@ def measure(videos: Sequence[str], nodes: int, actors: int, cores: int, seconds:
 
 
 def _measured(videos: Sequence[str], out: Folder, actors: int, seconds: float, size: int, share: float) -> Measured:
-    protocol = Protocol(short_side=size, keep="all")
+    protocol = InferenceProtocol(short_side=size, keep="all")
     recipe = StubRecipe(Path, "", "", protocol, "float32", False, 1, False, seconds=seconds)
     settings = Settings()
     resources = Resources((actors, actors), gpus_per_actor=share, cpus_per_actor=0, cpus_per_decode=0.5)
     stream = Stream(out, recipe, settings, resources, "stub", 600)
-    asked = ask_everything(videos, None, ("the dog", "the cat", "a man"), out, tokens_at_most)
+    asked = collect_requests(videos, None, ("the dog", "the cat", "a man"), out, token_upper_bound)
     frames, waited, busy = 0, 0.0, 0.0
     began = time.perf_counter()
     for news in annotated(asked, stream):

@@ -10,22 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotate_data import damage, moving, write_video
 from mlflow import MlflowClient
-from prepared_data import SENTENCES, tiny_checkpoint, tiny_model
 
+from annotate_data import damage, moving, write_video
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import Exit, parse
-from pipelines.annotate.join import Joined
+from pipelines.annotate.join import JoinResult
 from pipelines.annotate.run import Finished
 from pipelines.annotate.settings import Settings
 from pipelines.annotate.summary import Progress
-from pipelines.annotate.tracks import Rules, joined
-from pipelines.annotate.video_state import Standing
+from pipelines.annotate.tracks import JoinSettings
+from pipelines.annotate.video_state import VideoState
 from pipelines.config_io import CONFIG, read_config
 from pipelines.errors import JobError
 from pipelines.files import UNFINISHED, Folder
-from pipelines.inference.model_frames import AskedFrames
+from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.quarantine import PREDICTIONS, Failure
 from pipelines.manifest import QUARANTINE
@@ -34,6 +33,7 @@ from pipelines.predictions import Prediction
 from pipelines.records import Expression, Record
 from pipelines.video.decoder import windows
 from pipelines.video.listing import Video
+from prepared_data import SENTENCES, tiny_checkpoint, tiny_model
 from sgmg.masks import rles_to_masks
 from sgmg.preprocess import resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer
@@ -89,8 +89,8 @@ def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> l
             video.path, "", width, height, timestamps=tuple(window.timestamps.tolist()),
         )  # fmt: skip
         frames = resize_frames(window.frames, *resized_size(height, width, SIDE))
-        found.append(predictor.answer(AskedFrames(record, tuple(range(len(frames))), frames)))
-    (rows,) = joined(found, Rules(min_score, False, ""))
+        found.append(predictor.answer(ModelFrames(record, tuple(range(len(frames))), frames)))
+    (rows,) = join_windows(found, JoinSettings(min_score, False, ""))
     return rows
 
 
@@ -285,9 +285,9 @@ def test_what_does_not_go_together_is_said(wrong: dict[str, Any], said: str) -> 
 def test_progress_counts_videos_sentences_and_hours() -> None:
     progress = Progress(videos=2)
     progress.count({"news": "window", "frames": 36, "waited": 1.0, "busy": 3.0, "died": 1})
-    progress.count(Finished("v", Joined(frames=36, sentences=3, absent=1, note="")))
-    progress.count(Standing(Video("/v.mp4"), seconds=7200, frames=36, answered=True, partial=True))
-    progress.count(Standing(Video("/w.mp4"), failures=[Failure("/w.mp4", "decode", "gone")], kept=2))
+    progress.count(Finished("v", JoinResult(frames=36, sentences=3, absent=1, note="")))
+    progress.count(VideoState(Video("/v.mp4"), seconds=7200, frames=36, answered=True, partial=True))
+    progress.count(VideoState(Video("/w.mp4"), failures=[Failure("/w.mp4", "decode", "gone")], kept=2))
     assert str(progress).startswith("2/2 videos, 1 windows, ")
     assert "waiting for data 25%, 1 videos with failures, 1 failed actors" in str(progress)
     said = progress.summary()
@@ -313,11 +313,11 @@ def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds(tmp_path: Path) 
         "failures_decode": 1,
     }  # fmt: skip
     progress = Progress(videos=2)
-    progress.count(Finished(whole.id, Joined(frames=36, sentences=3, absent=0, note="")))  # that of marker b
-    progress.count(Standing(whole, seconds=1800, frames=36, answered=True))
-    progress.count(Finished(lacking.id, Joined(frames=9, sentences=1, absent=1, note="odd")))
+    progress.count(Finished(whole.id, JoinResult(frames=36, sentences=3, absent=0, note="")))  # that of marker b
+    progress.count(VideoState(whole, seconds=1800, frames=36, answered=True))
+    progress.count(Finished(lacking.id, JoinResult(frames=9, sentences=1, absent=1, note="odd")))
     lost = [Failure(lacking.path, "decode", "gone")]
-    progress.count(Standing(lacking, seconds=1800, frames=9, answered=True, partial=True, failures=lost))
+    progress.count(VideoState(lacking, seconds=1800, frames=9, answered=True, partial=True, failures=lost))
     found = metrics_of(progress)
     assert (found["videos"], found["videos_partial"], found["frames"]) == (2, 1, 45)
     assert (found["expressions"], found["expressions_absent"], found["hours_of_video"]) == (7, 2, 1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prepared_data import SENTENCES, tiny_checkpoint
 
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import Exit
@@ -17,6 +16,7 @@ from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
 from pipelines.prediction_reader import iter_predictions
 from pipelines.predictions import Prediction
+from prepared_data import SENTENCES, tiny_checkpoint
 
 FPS = 4.0
 BAD = {

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from annotate_data import moving, write_video
-from prepared_data import SENTENCES, tiny_checkpoint
 
+from annotate_data import moving, write_video
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import Exit
 from pipelines.annotate.settings import WINDOWS_EACH
+from prepared_data import SENTENCES, tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 7

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotate_data import moving, write_video
-from prepared_data import SENTENCES, tiny_checkpoint
 
+from annotate_data import moving, write_video
 from pipelines.files import Folder
 from pipelines.prediction_reader import iter_predictions
+from prepared_data import SENTENCES, tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW = 24

@@ -11,13 +11,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from prepared_data import tiny_checkpoint
 from ray.exceptions import RayError
-from training_runs import prepared
 
 from jobs import evaluate, predict, submit
 from jobs.common.cli import Exit, run
-from jobs.common.predictor_config import innermost
+from jobs.common.predictor_config import root_cause
 from jobs.evaluate import EvaluateConfig
 from jobs.predict import PredictConfig
 from jobs.submit import SubmitConfig
@@ -29,6 +27,8 @@ from pipelines.prepare.shard import ShardWriter
 from pipelines.scoring.baselines import whole_frame
 from pipelines.scoring.truth_parts import read_truths
 from pipelines.sources.catalog import entry_of
+from prepared_data import tiny_checkpoint
+from training_runs import prepared
 
 on_ray = pytest.mark.usefixtures("ray_local")
 Say = Callable[..., str]
@@ -214,8 +214,8 @@ def test_what_ray_says_of_a_worker_is_cut_to_the_error_itself() -> None:
         'ray::Predict() (pid=1)\n  File "a.py", line 3, in f\nValueError: no\n\nThe above exception was the cause:\n\n'
         'ray::Predict() (pid=1)\n  File "b.py", line 5, in g\nsafetensors.Damaged: the file is cut short\nMend it.'
     )
-    assert innermost(RayError(text)) == "Damaged: the file is cut short\nMend it."
-    assert innermost(RayError("the node ran out of memory: wait")) == "the node ran out of memory: wait"
+    assert root_cause(RayError(text)) == "Damaged: the file is cut short\nMend it."
+    assert root_cause(RayError("the node ran out of memory: wait")) == "the node ran out of memory: wait"
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 from ray.job_submission import JobSubmissionClient
-from ray_heads import started_ray
-from training_runs import run_job
 
 from jobs.common import submitter as _submitter
 from pipelines.errors import JobError
+from ray_heads import started_ray
+from training_runs import run_job
 
 pytestmark = pytest.mark.xdist_group("demo")  # beside the training tests, which take as long
 

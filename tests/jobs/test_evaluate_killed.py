@@ -12,12 +12,12 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from training_runs import Job, prepared
 
 from jobs.evaluate import SCORES, EvaluateConfig, evaluate
 from pipelines.files import UNFINISHED
 from pipelines.scoring.davis import truth_maps
 from pipelines.scoring.truth_parts import read_truths
+from training_runs import Job, prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint, tiny_model
 
 from jobs.common.cli import Exit, parse
 from jobs.predict import PredictConfig, main
@@ -16,13 +15,14 @@ from pipelines.config_io import CONFIG, read_config
 from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.inference.predictor import Predictor
-from pipelines.inference.protocols import protocol_of
+from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.quarantine import PREDICTIONS
 from pipelines.manifest import QUARANTINE
 from pipelines.predict.run import Done
 from pipelines.predict.summary import Progress
 from pipelines.prediction_reader import iter_predictions
 from pipelines.records import Record
+from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint, tiny_model
 from sgmg.masks import rles_to_masks
 from sgmg.tokenizer import Tokenizer
 
@@ -62,7 +62,7 @@ def test_a_run_predicts_every_sentence_and_the_next_one_has_nothing_to_do(
     assert main(config) == Exit.CLEAN
     assert "15 expressions of 5 videos predicted" in capsys.readouterr().out
 
-    predictor = Predictor(tiny_model(), Tokenizer.train(SENTENCES), protocol_of("own", SIDE), device="cpu")
+    predictor = Predictor(tiny_model(), Tokenizer.train(SENTENCES), inference_protocol("own", SIDE), device="cpu")
     wanted = [prediction for record in records for prediction in predictor.predict(record)]
     found = list(iter_predictions(Folder(str(tmp_path / "out"))))
     assert [(one.video, one.text) for one in found] == [(one.video, one.text) for one in wanted]

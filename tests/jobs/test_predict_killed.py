@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from prepared_data import a_record, png, prepared_folder, tiny_checkpoint
 
 from jobs.common.cli import Exit
 from jobs.predict import PredictConfig, main
 from pipelines.inference.quarantine import PREDICTIONS
 from pipelines.records import Record
+from prepared_data import a_record, png, prepared_folder, tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 VIDEOS = 8

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from prepared_data import a_record, png, prepared_folder
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
@@ -20,6 +19,7 @@ from pipelines.files import Folder
 from pipelines.images import object_map
 from pipelines.prediction_reader import iter_predictions
 from pipelines.records import Expression, Record
+from prepared_data import a_record, png, prepared_folder
 from sgmg.masks import rles_to_masks
 from sgmg.published import published_names
 from sgmg.tokenizer import Tokenizer

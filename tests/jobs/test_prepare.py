@@ -11,7 +11,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from training_runs import prepared
 
 from jobs.common.cli import Exit
 from jobs.prepare import SHEET, PrepareConfig, main, published_recipe
@@ -25,6 +24,7 @@ from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, RowInfo, Shard, r
 from pipelines.prepare.row_info import row_info
 from pipelines.records import Record, records_of, table_of
 from pipelines.sources.catalog import entry_of
+from training_runs import prepared
 
 LAYOUTS = [
     ("ref-youtube-vos", "train", "refytvos"),

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from ray_heads import Head, started_ray
-from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, prepared, run_of
 
+from ray_heads import Head, started_ray
 from sgmg.checkpoints import load
+from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, prepared, run_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 

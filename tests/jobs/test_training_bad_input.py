@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from prepared_data import SENTENCES, tiny_checkpoint
-from training_runs import LAST, Job, MadeUp, checkpoints, flags_of, made_up, prepared, run_of
-from training_runs import PRETRAIN as PRETRAIN_JOB
 
 from jobs import finetune_a2d, finetune_ytvos, pretrain_refcoco
 from jobs.common.cli import Exit, run
 from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
+from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import save
 from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
+from training_runs import LAST, Job, MadeUp, checkpoints, flags_of, made_up, prepared, run_of
+from training_runs import PRETRAIN as PRETRAIN_JOB
 
 JOBS = {
     "pretrain": (pretrain_refcoco.main, PRETRAIN),

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from training_runs import (
     FINETUNE,
     LAST,

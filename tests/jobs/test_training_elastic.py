@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from training_runs import FINETUNE, Job, flags_of, made_up, run_of, samples
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]

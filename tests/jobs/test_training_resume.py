@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
+from pack import ROOT
 from training_runs import (
     LAST,
     PRETRAIN,
@@ -23,8 +25,6 @@ from training_runs import (
     samples,
     weights,
 )
-
-from pack import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import ray
-from ray_heads import STORE, simulated_cluster
-from training_runs import checkpoints, run_of
 
 from jobs.common.cli import parse
 from pipelines.training.config import TrainConfig
+from ray_heads import STORE, simulated_cluster
+from training_runs import checkpoints, run_of
 
 
 def workers_of(node: object) -> int:

@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import ray
 from ray.train import ScalingConfig
-from ray_heads import STORE, simulated_cluster
-from training_runs import checkpoints, run_of
 
 from jobs.common.cli import parse
 from jobs.finetune_ytvos import main
 from pipelines.training import run as _loop
 from pipelines.training.config import FINETUNE, TrainConfig
+from ray_heads import STORE, simulated_cluster
+from training_runs import checkpoints, run_of
 
 SECONDS = 150
 """To wait for one change, at most."""

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import ray
-from ray_heads import STORE, simulated_cluster
-from training_runs import checkpoints, run_of
 
 from jobs.common.cli import parse
 from jobs.finetune_ytvos import main
@@ -21,6 +19,8 @@ from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.training.cluster import check_storage
 from pipelines.training.config import FINETUNE, TrainConfig
+from ray_heads import STORE, simulated_cluster
+from training_runs import checkpoints, run_of
 
 
 def said_by(config: TrainConfig) -> str:

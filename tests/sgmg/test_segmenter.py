@@ -60,10 +60,10 @@ def test_it_does_what_the_steps_by_hand_do(model: SgMg, tokenizer: Tokenizer) ->
     assert found.masks.dtype == bool
 
     frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, 130, 195))], multiple=16)
-    words, word_padding = tokenizer(SENTENCES)
+    words, token_padding = tokenizer(SENTENCES)
     with torch.inference_mode():
         encoded = model.encode_video(frames, padding)
-        out = model.segment(encoded, model.encode_text(words, word_padding), sizes, torch.zeros(3, dtype=torch.int64))
+        out = model.segment(encoded, model.encode_text(words, token_padding), sizes, torch.zeros(3, dtype=torch.int64))
         query = best_query(out.scores[-1])
         masks = mask_from_logits(original_logits(model.refine(encoded, out, query), (130, 195), (60, 90)))
     cxcywh = take_query(out.boxes[-1], query).numpy()

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 from ray.cluster_utils import Cluster
-from training_runs import environment
 
 from pack import ROOT
+from training_runs import environment
 
 BIN = Path(sys.executable).parent
 SECONDS = 300

@@ -4,19 +4,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from prepared_data import SENTENCES, tiny_checkpoint
 from ray.exceptions import RayError
 
-from jobs.common.predictor_config import PredictorConfig, actor_range, innermost, placed, recipe_of
+from jobs.common.predictor_config import PredictorConfig, actor_range, predictor_spec, root_cause, with_resources
 from pipelines.annotate.settings import Settings
 from pipelines.config_io import CONFIG, claim
 from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.inference.stream import Resources
+from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import MODEL
 from sgmg.tokenizer import Tokenizer
 
-recipe_here = partial(recipe_of, config=PredictorConfig())
+recipe_here = partial(predictor_spec, config=PredictorConfig())
 
 
 def test_a_recipe_holds_the_checkpoint_and_its_tokenizer(tmp_path: Path) -> None:
@@ -26,9 +26,12 @@ def test_a_recipe_holds_the_checkpoint_and_its_tokenizer(tmp_path: Path) -> None
     assert recipe.checkpoint() == path
     assert recipe.precision == "float32"
     assert Tokenizer.from_json(recipe.tokenizer) == Tokenizer.train(SENTENCES)
-    on_gpus = placed(recipe, PredictorConfig(), Resources((1, 2), 0.5, 0.5, 0.5))
+    on_gpus = with_resources(recipe, PredictorConfig(), Resources((1, 2), 0.5, 0.5, 0.5))
     assert (on_gpus.gpu, on_gpus.precision) == (True, "bfloat16")
-    assert placed(recipe, PredictorConfig(precision="float16"), Resources((1, 2), 0, 0.5, 0.5)).precision == "float16"
+    assert (
+        with_resources(recipe, PredictorConfig(precision="float16"), Resources((1, 2), 0, 0.5, 0.5)).precision
+        == "float16"
+    )
 
 
 def test_a_damaged_checkpoint_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -59,5 +62,5 @@ def test_results_of_something_else_are_not_mixed_with_ours(tmp_path: Path) -> No
 
 def test_an_error_of_a_worker_is_told_without_its_way() -> None:
     told = 'ray::Write() (pid=7)\n  File "a.py", line 3, in f\n    g()\nbuiltins.OSError: [Errno 28] No space left'
-    assert innermost(RayError(told)) == "OSError: [Errno 28] No space left"
-    assert innermost(RayError("the node died")) == "the node died"
+    assert root_cause(RayError(told)) == "OSError: [Errno 28] No space left"
+    assert root_cause(RayError("the node died")) == "the node died"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.annotate.expressions_file import Sentence, read_expressions
+from pipelines.annotate.expressions_file import Expression, read_expressions
 from pipelines.errors import LayoutError
 from pipelines.video.listing import Video
 
@@ -29,10 +29,10 @@ def test_a_table_gives_each_video_its_sentences(tmp_path: Path) -> None:
     found = read_expressions(_write(tmp_path, text), VIDEOS)
     assert not found.problems
     first, second = found.of[SWAN.path]
-    assert first == Sentence("s1", "the swan, left")
+    assert first == Expression("s1", "the swan, left")
     assert second.text == "a duck"
     assert len(second.id) == 8
-    assert found.of[TWINS[0].path] == (Sentence("1", "the cow"),)
+    assert found.of[TWINS[0].path] == (Expression("1", "the cow"),)
     assert found.of[TWINS[1].path] == ()
 
 
@@ -51,7 +51,7 @@ def test_a_table_gives_each_video_its_sentences(tmp_path: Path) -> None:
 )
 def test_a_video_may_be_named_in_several_ways(tmp_path: Path, name: str, video: Video) -> None:
     path = _write(tmp_path, json.dumps({"video": name, "expression": "x", "id": 7}) + "\n", "e.jsonl")
-    assert read_expressions(path, VIDEOS).of[video.path] == (Sentence("7", "x"),)
+    assert read_expressions(path, VIDEOS).of[video.path] == (Expression("7", "x"),)
 
 
 def test_a_list_goes_for_every_video(tmp_path: Path) -> None:

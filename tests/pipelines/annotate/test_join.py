@@ -10,17 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pack import ROOT
-from pipelines.annotate.expressions_file import Sentence
+from pipelines.annotate.expressions_file import Expression
 from pipelines.annotate.join import join_batch
-from pipelines.annotate.layout import BATCH, Batch, batch_of
-from pipelines.annotate.tracks import SEGMENT_FRAMES, Rules
+from pipelines.annotate.layout import BATCH, ExpressionGroup, batch_of
+from pipelines.annotate.tracks import SEGMENT_FRAMES, JoinSettings
 from pipelines.files import Folder
 from pipelines.prediction_reader import iter_predictions, read_segments
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from sgmg.masks import mask_to_rle
 
-RULES = Rules(0.3, False, "f")
-DOG, CAT, MAN = Sentence("d", "the dog"), Sentence("c", "the cat"), Sentence("m", "a man")
+RULES = JoinSettings(0.3, False, "f")
+DOG, CAT, MAN = Expression("d", "the dog"), Expression("c", "the cat"), Expression("m", "a man")
 BOX = (0.0, 0.0, 5.0, 3.0)
 WHOLE = np.ones((4, 6), np.bool_)
 FULL = mask_to_rle(WHOLE)
@@ -33,20 +33,20 @@ def out(tmp_path: Path) -> Folder:
 
 JOIN = """
 import json, resource, sys
-from pipelines.annotate.layout import Batch
+from pipelines.annotate.layout import ExpressionGroup
 from pipelines.annotate.join import join_batch
 from pipelines.files import Folder
-from pipelines.annotate.tracks import Rules
+from pipelines.annotate.tracks import JoinSettings
 
-batch = Batch.from_plain(json.loads(sys.argv[2]))
-joined = join_batch(batch, range(int(sys.argv[3])), "file", Folder(sys.argv[1]), Rules(0.3, False, "f"))
+batch = ExpressionGroup.from_plain(json.loads(sys.argv[2]))
+joined = join_batch(batch, range(int(sys.argv[3])), "file", Folder(sys.argv[1]), JoinSettings(0.3, False, "f"))
 print(joined.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
 def batch_with_windows(
-    out: Folder, *sentences: Sentence, windows: int = 3, length: int = 5, mask: np.ndarray = WHOLE
-) -> Batch:
+    out: Folder, *sentences: Expression, windows: int = 3, length: int = 5, mask: np.ndarray = WHOLE
+) -> ExpressionGroup:
     """A batch whose windows are there, without overlap, each frame with this mask; cats score too little."""
     (height, width), rle = mask.shape, mask_to_rle(mask)
     batch = batch_of("v-0123456789", "file", "settings", sentences)

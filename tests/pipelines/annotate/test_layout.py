@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from pipelines.annotate.expressions_file import Sentence
-from pipelines.annotate.layout import Batch, batch_of, remove_file, remove_folder, results_of, video_of
+from pipelines.annotate.expressions_file import Expression
+from pipelines.annotate.layout import ExpressionGroup, batch_of, remove_file, remove_folder, results_of, video_of
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.quarantine import Failure, write_failures
 from pipelines.video.listing import Video
 
-SENTENCES = (Sentence("1", "the dog"), Sentence("2", "the cat"))
+SENTENCES = (Expression("1", "the dog"), Expression("2", "the cat"))
 
 
 def test_a_batch_is_named_by_what_made_it_and_not_by_the_order_of_its_sentences() -> None:
@@ -19,14 +19,14 @@ def test_a_batch_is_named_by_what_made_it_and_not_by_the_order_of_its_sentences(
         batch_of("v-0123456789", "another", "settings", SENTENCES),
         batch_of("v-0123456789", "file", "others", SENTENCES),
         batch_of("v-0123456789", "file", "settings", SENTENCES[:1]),
-        batch_of("v-0123456789", "file", "settings", (SENTENCES[0], Sentence("2", "a cat"))),
+        batch_of("v-0123456789", "file", "settings", (SENTENCES[0], Expression("2", "a cat"))),
     ]
     assert len({batch.name, *(other.name for other in others)}) == 5
 
 
 def test_a_batch_survives_its_way_to_a_worker() -> None:
     batch = batch_of("v-0123456789", "file", "settings", SENTENCES)
-    assert Batch.from_plain(json.loads(json.dumps(batch.to_plain()))) == batch
+    assert ExpressionGroup.from_plain(json.loads(json.dumps(batch.to_plain()))) == batch
 
 
 def test_the_names_of_results_tell_their_video() -> None:

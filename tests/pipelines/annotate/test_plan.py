@@ -11,16 +11,16 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipelines.annotate.decode import Decode
-from pipelines.annotate.expressions_file import Sentence
-from pipelines.annotate.layout import BATCH, Batch
-from pipelines.annotate.plan import Asked, Plan, markers_of
+from pipelines.annotate.decode import DecodeStage
+from pipelines.annotate.expressions_file import Expression
+from pipelines.annotate.layout import BATCH, ExpressionGroup
+from pipelines.annotate.plan import AnnotationRequest, PlanStage, markers_of
 from pipelines.annotate.settings import WINDOWS_EACH, Settings
 from pipelines.files import Folder
 from pipelines.inference.messages import NEWS, SEGMENT, WINDOW, open_parcel, segment_of, window_of
 from pipelines.video.listing import Video
 
-DOG, CAT, MAN = Sentence("d", "the dog"), Sentence("c", "the cat"), Sentence("m", "a man")
+DOG, CAT, MAN = Expression("d", "the dog"), Expression("c", "the cat"), Expression("m", "a man")
 SETTINGS = Settings(window=4, overlap=1)
 FRAMES = 3 * (WINDOWS_EACH * 2 + 1) + 1
 """Two segments and a window."""
@@ -48,15 +48,15 @@ def told(tables: Any) -> Told:
 
 
 def planned(
-    out: Folder, video: Video, *sentences: Sentence, settings: Settings = SETTINGS, run: str | None = None
+    out: Folder, video: Video, *sentences: Expression, settings: Settings = SETTINGS, run: str | None = None
 ) -> Told:
-    asked = Asked(video, sentences, tuple(markers_of(out).get(video.id, ())))
-    plan = Plan(out, settings, "settings", 100, run or uuid.uuid4().hex)
+    asked = AnnotationRequest(video, sentences, tuple(markers_of(out).get(video.id, ())))
+    plan = PlanStage(out, settings, "settings", 100, run or uuid.uuid4().hex)
     return told(plan(pa.table({"asked": [asked.to_json()]})))
 
 
 def decoded(out: Folder, parcels: Told, settings: Settings = SETTINGS) -> Told:
-    stage = Decode(out, settings, settings.protocol(64), 100)
+    stage = DecodeStage(out, settings, settings.protocol(64), 100)
     tables = [pa.table({"kind": [k], "about": [json.dumps(a)], "data": pa.array([d.tobytes()], pa.large_binary())})
               for k, a, d in parcels]  # fmt: skip
     return [parcel for table in tables for parcel in told(stage(table))]
@@ -72,7 +72,7 @@ def test_a_video_becomes_segments_that_hold_all_its_windows(out: Folder, video: 
     assert (news["news"], news["segments"], news["windows"], news["kept"]) == ("planned", 3, [], 0)
     assert news["video"] == video.id
     assert news["seconds"] == pytest.approx(FRAMES / 25)
-    (batch,) = (Batch.from_plain(plain) for plain in news["batches"])
+    (batch,) = (ExpressionGroup.from_plain(plain) for plain in news["batches"])
     assert batch.sentences == (CAT, DOG)
     parts = [segment_of(about, data) for _, about, data in rest]
     assert [(part.number, part.first_window, len(part.windows)) for part in parts] == [(0, 0, 8), (1, 8, 8), (2, 16, 1)]
@@ -107,7 +107,7 @@ def finish(out: Folder, parcels: Told, windows: set[int]) -> None:
     """What the stages behind would leave of some windows."""
     for plain in parcels[0][1]["batches"]:
         for number in windows:
-            out.write(Batch.from_plain(plain).window(number), b"")
+            out.write(ExpressionGroup.from_plain(plain).window(number), b"")
 
 
 def test_a_killed_run_goes_on_inside_a_video(out: Folder, video: Video) -> None:
@@ -140,7 +140,7 @@ def test_a_new_sentence_beside_an_unfinished_one_shares_the_decoding(out: Folder
     decoded(out, first)
     finish(out, first, set(range(16)))
     again = planned(out, video, DOG, CAT)
-    batches = [Batch.from_plain(plain) for plain in again[0][1]["batches"]]
+    batches = [ExpressionGroup.from_plain(plain) for plain in again[0][1]["batches"]]
     assert [batch.sentences for batch in batches] == [(DOG,), (CAT,)]
     parcels = [(about, data) for kind, about, data in decoded(out, again) if kind == WINDOW]
     assert [len(about["batches"]) for about, _ in parcels] == [1] * 16 + [2]
@@ -150,7 +150,7 @@ def test_a_new_sentence_beside_an_unfinished_one_shares_the_decoding(out: Folder
 def mark(out: Folder, news: dict[str, Any]) -> None:
     """Finishes the batches of a plan."""
     for plain in news["batches"]:
-        batch = Batch.from_plain(plain)
+        batch = ExpressionGroup.from_plain(plain)
         out.write(batch.marker, json.dumps({**plain, "fingerprint": news["fingerprint"]}).encode())
         out.write(batch.result, b"")
 
@@ -167,7 +167,7 @@ def test_what_is_answered_is_not_asked_again(out: Folder, video: Video) -> None:
 def test_windows_that_a_killed_join_left_take_no_answer_along(out: Folder, video: Video) -> None:
     news = planned(out, video, DOG)[0][1]
     mark(out, news)
-    (batch,) = map(Batch.from_plain, news["batches"])
+    (batch,) = map(ExpressionGroup.from_plain, news["batches"])
     assert out.has(f"{batch.folder}/{BATCH}")
     (_, news, _), *_ = planned(out, video, DOG, CAT)
     assert news["kept"] == 1
@@ -178,7 +178,7 @@ def test_windows_that_a_killed_join_left_take_no_answer_along(out: Folder, video
 def test_a_result_that_somebody_deleted_is_made_again(out: Folder, video: Video) -> None:
     news = planned(out, video, DOG)[0][1]
     mark(out, news)
-    (batch,) = map(Batch.from_plain, news["batches"])
+    (batch,) = map(ExpressionGroup.from_plain, news["batches"])
     out.remove(batch.result)
     (_, again, _), *_ = planned(out, video, DOG)
     assert (again["batches"], again["kept"]) == (news["batches"], 0)
@@ -187,7 +187,7 @@ def test_a_result_that_somebody_deleted_is_made_again(out: Folder, video: Video)
 
 def test_another_sentence_under_the_same_id_is_said_and_not_asked(out: Folder, video: Video) -> None:
     mark(out, planned(out, video, DOG)[0][1])
-    ((_, news, _),) = planned(out, video, Sentence("d", "the bird"))
+    ((_, news, _),) = planned(out, video, Expression("d", "the bird"))
     assert news["batches"] == []
     assert "'d' was 'the dog' and is now 'the bird'" in news["problems"][0]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.annotate.expressions_file import tokens_at_most
-from pipelines.annotate.plan import Asked
-from pipelines.annotate.requests import LISTED, SENTENCES, ask_everything, forget_others
+from pipelines.annotate.expressions_file import token_upper_bound
+from pipelines.annotate.plan import AnnotationRequest
+from pipelines.annotate.requests import LISTED, SENTENCES, collect_requests, delete_stale_failures
 from pipelines.errors import LayoutError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.quarantine import Failure, reasons
@@ -29,7 +29,7 @@ def videos(tmp_path: Path) -> Path:
 
 
 def test_sentences_of_the_command_line_go_for_every_video_and_are_kept(out: Folder, videos: Path) -> None:
-    asked = ask_everything([str(videos)], None, ["the dog", "  a\n cat "], out, tokens_at_most)
+    asked = collect_requests([str(videos)], None, ["the dog", "  a\n cat "], out, token_upper_bound)
     assert [one.video.path for one in asked] == [
         str(videos / name) for name in ("a/clip.mp4", "b/clip.mp4", "b/other.mkv")
     ]
@@ -45,7 +45,7 @@ def test_a_video_of_which_nothing_is_asked_is_left_out_and_trouble_with_the_list
     table.write_text("video,expression\nother,the dog\nclip,a cat\nnowhere,a cat\n")
     out.write("done/other-x.json", b"")
     patterns = [str(videos), str(tmp_path / "missing.mp4")]
-    (one,) = ask_everything(patterns, str(table), (), out, tokens_at_most)
+    (one,) = collect_requests(patterns, str(table), (), out, token_upper_bound)
     assert one.video.name == "other.mkv"
     said = json.loads(out.read(f"failed/{LISTED}.json"))
     assert [(Path(line["video"]).name, line["stage"]) for line in said] == [
@@ -58,32 +58,32 @@ def test_markers_go_to_the_video_they_are_of(out: Folder, videos: Path) -> None:
     for name in (f"{video.id}-0123456789ab", f"{video.id}-ffffffffffff"):
         out.write(f"done/{name}.json", b"")
     out.write(f"done/{UNFINISHED}x-{video.id}-eeeeeeeeeeee.json", b"")
-    asked = ask_everything([str(videos)], None, ["the dog"], out, tokens_at_most)
+    asked = collect_requests([str(videos)], None, ["the dog"], out, token_upper_bound)
     assert [len(one.markers) for one in asked] == [0, 2, 0]
-    assert Asked.from_json(asked[1].to_json()) == asked[1]
+    assert AnnotationRequest.from_json(asked[1].to_json()) == asked[1]
 
 
 def test_nothing_to_look_at_or_for_is_said(out: Folder, videos: Path, tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"No video was found.*\n.*none: it does not exist"):
-        ask_everything([str(tmp_path / "none")], None, ["the dog"], out, tokens_at_most)
+        collect_requests([str(tmp_path / "none")], None, ["the dog"], out, token_upper_bound)
     table = tmp_path / "asked.csv"
     table.write_text("video,expression\nnowhere,the dog\n")
     with pytest.raises(LayoutError, match=r"Nothing is asked of the 3 videos.*\n.*no such video"):
-        ask_everything([str(videos)], str(table), (), out, tokens_at_most)
+        collect_requests([str(videos)], str(table), (), out, token_upper_bound)
     table.write_text("video,expression\n")
     with pytest.raises(LayoutError, match="The list of sentences is empty"):
-        ask_everything([str(videos)], str(table), (), out, tokens_at_most)
+        collect_requests([str(videos)], str(table), (), out, token_upper_bound)
     with pytest.raises(LayoutError, match="An empty --text"):
-        ask_everything([str(videos)], None, ["the dog", " "], out, tokens_at_most)
+        collect_requests([str(videos)], None, ["the dog", " "], out, token_upper_bound)
 
 
 def test_notes_on_videos_that_are_no_longer_asked_about_go(out: Folder) -> None:
-    asked = Asked(Video("/a.mp4"), ())
+    asked = AnnotationRequest(Video("/a.mp4"), ())
     names = (LISTED, asked.video.id, f"{asked.video.id}-overlay", Video("/b.mp4").id)
     for name in names:
         out.write(f"failed/{name}.json", b"[]")
     out.write(f"done/{UNFINISHED}x.json", b"")
-    forget_others(out, [asked])
+    delete_stale_failures(out, [asked])
     assert sorted(out.names("failed")) == sorted(f"{name}.json" for name in names[:3])
     assert out.names("done") == []
 

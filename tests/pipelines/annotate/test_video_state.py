@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.annotate.expressions_file import Sentence
-from pipelines.annotate.join import Joined
+from pipelines.annotate.expressions_file import Expression
+from pipelines.annotate.join import JoinResult
 from pipelines.annotate.layout import batch_of
-from pipelines.annotate.video_state import Standing
+from pipelines.annotate.video_state import VideoState
 from pipelines.video.listing import Video
 
 VIDEO = Video("/v.mp4")
-BATCH = batch_of(VIDEO.id, "file", "settings", (Sentence("1", "the dog"),))
+BATCH = batch_of(VIDEO.id, "file", "settings", (Expression("1", "the dog"),))
 PLANNED = {
     "news": "planned", "segments": 2, "windows": [0], "batches": [BATCH.to_plain()], "fingerprint": "file",
     "seconds": 2.0, "kept": 1, "problems": [],
@@ -25,10 +25,10 @@ WINDOWS = [{"news": "window", "window": 2}, {"news": "window", "window": 3}]
 FAILURE = {"stage": "decode", "reason": "1 to 2 s: it took too long"}
 
 
-def heard(*news: dict[str, Any]) -> Standing:
-    standing = Standing(VIDEO)
+def heard(*news: dict[str, Any]) -> VideoState:
+    standing = VideoState(VIDEO)
     for one in news:
-        standing.hear(one)
+        standing.apply(one)
     return standing
 
 
@@ -36,7 +36,7 @@ def heard(*news: dict[str, Any]) -> Standing:
 def test_a_video_ends_with_its_last_news_whichever_that_is(order: tuple[dict[str, Any], ...]) -> None:
     standing = heard(*order[:-1])
     assert not standing.ended
-    standing.hear(order[-1])
+    standing.apply(order[-1])
     assert standing.ended
     (task,) = standing.tasks()
     assert (task.batch, task.windows, task.fingerprint, task.missing) == (BATCH, (0, 1, 2, 3), "file", "")
@@ -97,5 +97,5 @@ def test_a_sentence_that_cannot_be_asked_is_no_hole_in_the_video() -> None:
 def test_it_is_partial_as_soon_as_one_of_its_batches_is() -> None:
     standing = heard(PLANNED)
     for note in ("2 of its frames are damaged", ""):
-        standing.joined(Joined(frames=50, sentences=1, absent=0, note=note))
+        standing.joined(JoinResult(frames=50, sentences=1, absent=0, note=note))
     assert (standing.answered, standing.partial, standing.frames) == (True, True, 50)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.clips.augmentation import SMALL, ClipRecipe
-from pipelines.clips.clip import Clip, ClipSample, DrawnClip, draw_clip, make_clip
+from pipelines.clips.clip import Clip, ClipParams, ClipSample, apply_params, sample_params
 from pipelines.clips.colour import Colour, apply_colour
 from pipelines.clips.copies import copy_image, copy_mask
 from pipelines.clips.geometry import Crop, Geometry, Sizes, transform_image, transform_mask
@@ -47,15 +47,15 @@ def sample(anchor: int = 5, masks: list[np.ndarray] | None = None, text: str = "
     return ClipSample(text, anchor, SIZE, [mask_to_rle(mask) for mask in masks or MASKS])
 
 
-def drawn_clip(recipe: ClipRecipe, of: ClipSample, seed: int = 0) -> DrawnClip:
-    drawn = draw_clip(recipe, of, np.random.default_rng(seed))
+def drawn_clip(recipe: ClipRecipe, of: ClipSample, seed: int = 0) -> ClipParams:
+    drawn = sample_params(recipe, of, np.random.default_rng(seed))
     assert drawn is not None
     return drawn
 
 
-def made(drawn: DrawnClip, of: ClipSample) -> Clip:
+def made(drawn: ClipParams, of: ClipSample) -> Clip:
     frames = [encoded(PICTURES[frame]) for frame in drawn.distinct]
-    return make_clip(drawn, frames, [of.rles[frame] for frame in drawn.distinct])
+    return apply_params(drawn, frames, [of.rles[frame] for frame in drawn.distinct])
 
 
 def with_flip(recipe: ClipRecipe, flip: bool = True) -> ClipRecipe:
@@ -181,7 +181,7 @@ def test_only_the_asked_frame_needs_an_annotation() -> None:
     assert clip.frames.shape[0] == 5
     assert clip.masks.shape[0] == 1
     with pytest.raises(ValueError, match=r"has no annotation for 'the left one'.*only the annotated frames"):
-        draw_clip(SMALL_VIDEO, of, np.random.default_rng(0))
+        sample_params(SMALL_VIDEO, of, np.random.default_rng(0))
 
 
 def test_all_frames_share_the_geometry_and_each_has_its_own_colours() -> None:
@@ -203,12 +203,12 @@ def test_a_frame_that_occurs_twice_is_wanted_once_and_may_get_two_colours() -> N
 
 def test_a_sample_without_a_valid_frame_is_drawn_again_and_then_dropped() -> None:
     nothing = [np.zeros(SIZE, dtype=np.bool_)] * 12
-    assert draw_clip(SMALL_VIDEO, sample(5, nothing), np.random.default_rng(0)) is None
+    assert sample_params(SMALL_VIDEO, sample(5, nothing), np.random.default_rng(0)) is None
     # Ten redraws after the first draw, each with the next random numbers.
     rng, once = np.random.default_rng(0), np.random.default_rng(0)
-    draw_clip(SMALL_VIDEO, sample(5, nothing), rng)
+    sample_params(SMALL_VIDEO, sample(5, nothing), rng)
     for _ in range(11):
-        draw_clip(replace(SMALL_VIDEO, redraws=0), sample(5, nothing), once)
+        sample_params(replace(SMALL_VIDEO, redraws=0), sample(5, nothing), once)
     assert rng.random() == once.random()
 
 
@@ -218,13 +218,13 @@ def test_a_redraw_goes_on_with_the_next_random_numbers() -> None:
     redraws = Counter()
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        if (drawn := draw_clip(SMALL_VIDEO, sample(6, masks), rng)) is None:
+        if (drawn := sample_params(SMALL_VIDEO, sample(6, masks), rng)) is None:
             redraws["dropped"] += 1
             continue
         assert 0 in drawn.frames
         assert any(drawn.valid)
         rng = np.random.default_rng(seed)
-        once = [draw_clip(replace(SMALL_VIDEO, redraws=0), sample(6, masks), rng) for _ in range(drawn.redraws + 1)]
+        once = [sample_params(replace(SMALL_VIDEO, redraws=0), sample(6, masks), rng) for _ in range(drawn.redraws + 1)]
         assert once == [None] * drawn.redraws + [replace(drawn, redraws=0)]
         redraws[drawn.redraws] += 1
     assert len(redraws) > 3
@@ -268,13 +268,13 @@ def test_the_same_generator_gives_the_same_clip_twice() -> None:
         (SMALL_IMAGE, sample(0, MASKS[:1])),
         (SMALL_COPIES, sample(0, MASKS[:1])),
     ):
-        first, second = (draw_clip(recipe, of, clip_rng(3, 1, "bear/0/5")) for _ in range(2))
+        first, second = (sample_params(recipe, of, clip_rng(3, 1, "bear/0/5")) for _ in range(2))
         assert first is not None
         assert first == second
         once, again = made(first, of), made(first, of)
         for name in ("frames", "masks", "boxes", "valid"):
             np.testing.assert_array_equal(getattr(once, name), getattr(again, name))
-        assert draw_clip(recipe, of, clip_rng(3, 2, "bear/0/5")) != first
+        assert sample_params(recipe, of, clip_rng(3, 2, "bear/0/5")) != first
 
 
 def test_a_draw_travels_between_processes() -> None:
@@ -285,10 +285,10 @@ def test_a_draw_travels_between_processes() -> None:
 def test_wrong_frames_are_refused() -> None:
     drawn = drawn_clip(SMALL_VIDEO, sample())
     with pytest.raises(ValueError, match="0 frames and 0 RLEs were given for frames"):
-        make_clip(drawn, [], [])
+        apply_params(drawn, [], [])
     other = [encoded(np.zeros((9, 9, 3), dtype=np.uint8))] * len(drawn.distinct)
     with pytest.raises(ValueError, match=r"\(9, 9\), but its record says \(48, 80\)"):
-        make_clip(drawn, other, [sample().rles[frame] for frame in drawn.distinct])
+        apply_params(drawn, other, [sample().rles[frame] for frame in drawn.distinct])
 
 
 def test_a_real_video_gives_clips_whose_boxes_and_masks_agree(data_kit: Path) -> None:
@@ -298,7 +298,9 @@ def test_a_real_video_gives_clips_whose_boxes_and_masks_agree(data_kit: Path) ->
     of = ClipSample("the swan on the left", 10, (480, 854), rles)
     for recipe in (ClipRecipe.video(), ClipRecipe.one_frame_asked(), replace(ClipRecipe.video(), resize="torch")):
         drawn = drawn_clip(recipe, of)
-        clip = make_clip(drawn, [files[at].read_bytes() for at in drawn.distinct], [rles[at] for at in drawn.distinct])
+        clip = apply_params(
+            drawn, [files[at].read_bytes() for at in drawn.distinct], [rles[at] for at in drawn.distinct]
+        )
         assert clip.frames.shape[1:3] == clip.masks.shape[1:] == drawn.geometry.size
         assert max(drawn.geometry.size) <= 640
         assert clip.valid.all()
@@ -311,5 +313,5 @@ def test_cropped_frames_and_masks_show_the_same_part(data_kit: Path) -> None:
     picture = encoded(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2))
     geometry = Geometry((480, 854), Crop((500, 889), 60, 300, (400, 500)), (352, 440))
     drawn = drawn_clip(replace(ClipRecipe.image(), flip=1.0), ClipSample("x", 0, (480, 854), [mask_to_rle(mask)]))
-    clip = make_clip(replace(drawn, geometry=geometry), [picture], [mask_to_rle(mask)])
+    clip = apply_params(replace(drawn, geometry=geometry), [picture], [mask_to_rle(mask)])
     assert ((clip.frames[0, ..., 0] > 127) != clip.masks[0]).mean() < 0.01

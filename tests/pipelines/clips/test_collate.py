@@ -85,7 +85,7 @@ def test_every_clip_has_its_sentence() -> None:
     batch, targets = made(*(clip_of(text=text) for text in texts))
     words, padding = TOKENIZER(texts)
     assert torch.equal(batch.words, words)
-    assert torch.equal(batch.word_padding, padding)
+    assert torch.equal(batch.token_padding, padding)
     assert batch.clip_of.tolist() == [0, 1]
     assert batch.asked_frame is None
     assert targets.weight.tolist() == [1, 1]

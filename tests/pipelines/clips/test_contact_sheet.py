@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prepared_data import a_record, prepared_folder
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.contact_sheet import (
@@ -27,6 +26,7 @@ from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.ytvos import RefYouTubeVOS
+from prepared_data import a_record, prepared_folder
 from sgmg.masks import mask_to_rle
 
 

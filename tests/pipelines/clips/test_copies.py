@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.clips.copies import Copy, copy_image, copy_mask, draw_copy, suits_copies
+from pipelines.clips.copies import PseudoFrame, copy_image, copy_mask, draw_copy, suits_copies
 
-STILL = Copy((0.0,) * 8, 0.0, 0.0, None, None, None)
+STILL = PseudoFrame((0.0,) * 8, 0.0, 0.0, None, None, None)
 
 
 def noise() -> np.ndarray:

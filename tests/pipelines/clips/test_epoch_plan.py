@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.clips.epoch_plan import Plan, SampleRef, lanes_of
+from pipelines.clips.epoch_plan import EpochPlan, SampleRef, lanes_of
 from pipelines.manifest import Manifest, RowInfo, Shard
 
 
@@ -22,7 +22,7 @@ IMAGES = manifest_of(
 ASKED = manifest_of([[RowInfo("v", frames=30, expressions=2, asked=(3, 1))]], "a2d-sentences")
 
 
-def plan_of(**changes: Any) -> Plan:
+def plan_of(**changes: Any) -> EpochPlan:
     settings: dict[str, Any] = {
         "manifests": (VIDEOS, IMAGES),
         "lengths": (5, 1),
@@ -31,10 +31,10 @@ def plan_of(**changes: Any) -> Plan:
         "lanes": 4,
         "window": 8,
     }
-    return Plan(**settings | changes)
+    return EpochPlan(**settings | changes)
 
 
-def seen(plan: Plan, world: int, start: int = 0, together: int = 1) -> list[list[SampleRef | None]]:
+def seen(plan: EpochPlan, world: int, start: int = 0, together: int = 1) -> list[list[SampleRef | None]]:
     """The global batch of every step from `start` on, as `world` ranks read it."""
     batches: dict[int, dict[int, SampleRef | None]] = {}
     for rank in range(world):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prepared_data import a_record, prepared_folder
 
 from pipelines.clips.augmentation import SMALL, ClipRecipe
 from pipelines.clips.epoch_plan import SampleRef
@@ -13,6 +12,7 @@ from pipelines.clips.sample_reader import FoundSample, RowGroup, beside, sample_
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.records import Expression, ObjectTrack, Record
+from prepared_data import a_record, prepared_folder
 from sgmg.masks import mask_to_rle, rle_to_mask
 
 SIZE = (40, 56)

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from prepared_data import a_record, prepared_folder
 
 from pipelines.clips.augmentation import SMALL, ClipRecipe
-from pipelines.clips.clip import draw_clip, make_clip
+from pipelines.clips.clip import apply_params, sample_params
 from pipelines.clips.epoch_plan import lanes_of
 from pipelines.clips.sample_reader import RowGroup, sample_of
 from pipelines.clips.sampling import clip_rng
@@ -42,6 +41,7 @@ from pipelines.sources.base import Source
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
 from pipelines.sources.ytvos import RefYouTubeVOS
+from prepared_data import a_record, prepared_folder
 from sgmg.masks import mask_to_rle, rle_to_mask
 
 LENGTH = 3
@@ -155,10 +155,10 @@ def test_what_comes_out_of_ray_is_what_the_plan_says(synthetic: TrainData, alone
             part = synthetic.parts[sample.part]
             group = RowGroup(part.folder, sample.file, sample.row_group)
             found = sample_of(group, sample, part.recipe)
-            drawn = draw_clip(part.recipe, found.clip, clip_rng(synthetic.seed, 0, found.name))
+            drawn = sample_params(part.recipe, found.clip, clip_rng(synthetic.seed, 0, found.name))
             assert drawn is not None
             frames = [group.frame(sample.row, found.frames[place]) for place in drawn.distinct]
-            clip = make_clip(drawn, frames, [found.clip.rles[place] for place in drawn.distinct])
+            clip = apply_params(drawn, frames, [found.clip.rles[place] for place in drawn.distinct])
             assert slot == shown(Slot(step, lane, found.name, clip))
 
 
@@ -227,7 +227,7 @@ def test_a_clip_survives_the_way_between_two_workers(synthetic: TrainData, sente
 
 
 def _made(row: dict[str, Any]) -> Any:
-    return make_clip(row["drawn"], row["frames"], row["rles"], row["beside"]) if row["drawn"] else None
+    return apply_params(row["drawn"], row["frames"], row["rles"], row["beside"]) if row["drawn"] else None
 
 
 def test_further_sentences_of_a_clip_change_nothing_about_its_own(synthetic: TrainData) -> None:

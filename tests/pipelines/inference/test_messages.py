@@ -22,14 +22,14 @@ from pipelines.predictions import Prediction, QueryTrack, prediction_of
 from pipelines.records import Expression, Record
 from pipelines.video.listing import Video
 from pipelines.video.probe import VideoInfo
-from pipelines.video.segments import Segment
+from pipelines.video.segments import DecodeUnit
 
 INFO = VideoInfo(64, 48, 64, 48, "", "1", None, 2.5, None, "mov", "h264", "yuv420p", 1, 0, "file")
 
 
 @pytest.mark.parametrize("keys", [np.array([3, 5, 9]), ("a.png", "ü.png", "c.png")])
 def test_a_segment(keys: np.ndarray | tuple[str, ...]) -> None:
-    segment = Segment(
+    segment = DecodeUnit(
         Video("/v \"1\".mp4"), INFO, 2, 16, keys, np.array([0.1, 0.2, 1 / 3]), np.array([4, 5, 6]),
         ((0, 2, 0), (1, 3, 1)), counted=True, seek=True, note="the file ends early",
     )  # fmt: skip

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from prepared_data import SENTENCES, a_record, pixels_of, tiny_model
 
 from pipelines.errors import BadItem
 from pipelines.images import object_map
-from pipelines.inference.model_frames import asked_frames
+from pipelines.inference.model_frames import model_frames
 from pipelines.inference.predictor import Predictor
-from pipelines.inference.protocols import Protocol, protocol_of
+from pipelines.inference.protocols import InferenceProtocol, inference_protocol
 from pipelines.predictions import Prediction, prediction_of, predictions_table
 from pipelines.records import Expression, Record
+from prepared_data import SENTENCES, a_record, pixels_of, tiny_model
 from sgmg.batch import ClipOutput
 from sgmg.boxes import cxcywh_to_xyxy
 from sgmg.decoding import best_query, merge_objects, original_logits, take_query
@@ -38,9 +38,13 @@ def tokenizer() -> Tokenizer:
 
 
 def predicted(
-    model: SgMg, tokenizer: Tokenizer, record: Record, protocol: Protocol | None = None, rows: int | None = None
+    model: SgMg,
+    tokenizer: Tokenizer,
+    record: Record,
+    protocol: InferenceProtocol | None = None,
+    rows: int | None = None,
 ) -> list[Prediction]:
-    protocol = protocol or protocol_of(record.dataset, short_side=SIDE)
+    protocol = protocol or inference_protocol(record.dataset, short_side=SIDE)
     return Predictor(model, tokenizer, protocol, device="cpu", rows=rows, fingerprint="f").predict(record)
 
 
@@ -60,11 +64,11 @@ def by_hand(
     """What the model says, and probabilities of all queries at the original size."""
     size = (SIDE, SIDE * pixels.shape[2] // pixels.shape[1])
     frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size))], multiple)
-    words, word_padding = tokenizer(sentences)
+    words, token_padding = tokenizer(sentences)
     with torch.inference_mode():
         video = model.encode_video(frames, padding, None if place is None else torch.tensor([place]))
         clip_of = torch.zeros(len(sentences), dtype=torch.int64)
-        out = model.segment(video, model.encode_text(words, word_padding), sizes, clip_of)
+        out = model.segment(video, model.encode_text(words, token_padding), sizes, clip_of)
         logits = model.refine(video, out, torch.arange(5).expand(len(sentences), -1))
         return out, original_logits(logits, size, original).sigmoid()
 
@@ -100,7 +104,7 @@ def test_a_video_is_encoded_once_for_all_its_sentences(model: SgMg, tokenizer: T
 
 def test_every_window_chooses_its_own_query(model: SgMg, tokenizer: Tokenizer) -> None:
     record, pixels = a_record("dog", t=3), pixels_of(sum(b"dog"), 3)
-    found = predicted(model, tokenizer, record, protocol_of("own", SIDE, window=2))
+    found = predicted(model, tokenizer, record, inference_protocol("own", SIDE, window=2))
     wanted = Segmenter(model, tokenizer, device="cpu", short_side=SIDE, window=2)(pixels, SENTENCES)
     assert np.mean([(masks_of(one) != mask).mean() for one, mask in zip(found, wanted.masks, strict=True)]) < 1e-3
 
@@ -145,7 +149,7 @@ def davis_record(ids: tuple[int, ...], t: int = 3) -> Record:
 
 
 def test_objects_of_one_annotator_compete_for_the_pixels(model: SgMg, tokenizer: Tokenizer) -> None:
-    protocol = protocol_of("ref-davis17", SIDE, window=2)
+    protocol = inference_protocol("ref-davis17", SIDE, window=2)
     found = predicted(model, tokenizer, davis_record((0, 1, 4, 5)), protocol)
     assert [one.merged is not None for one in found] == [True, True, False, False]
     pixels = pixels_of(sum(b"dog"), 3)
@@ -199,7 +203,7 @@ def test_out_of_memory_goes_on_with_fewer_at_once_and_says_so(
     tight = Tight(model.config)
     tight.load_state_dict(model.state_dict())
     record = davis_record((0, 1, 4, 5), t=1 if dataset == "refcoco" else 3)
-    protocol = protocol_of(dataset, SIDE)
+    protocol = inference_protocol(dataset, SIDE)
     with caplog.at_level(logging.WARNING):
         found = predicted(tight, tokenizer, record, protocol, rows=12)
     assert "dog: out of memory at 12 rows, going on with 6" in caplog.text
@@ -250,20 +254,20 @@ def test_a_video_without_sentences_gives_nothing(model: SgMg, tokenizer: Tokeniz
 
 def test_it_may_run_between_steps_of_training(tokenizer: Tokenizer) -> None:
     model = tiny_model()
-    predictor = Predictor(model, tokenizer, protocol_of("own", SIDE), device="cpu")
+    predictor = Predictor(model, tokenizer, inference_protocol("own", SIDE), device="cpu")
     predictor.predict(a_record("dog", t=1))
     model.train()
     frames, padding, sizes = pad_clips([normalize(pixels_of(0, 1, 130, 136))], 32)
-    words, word_padding = tokenizer(SENTENCES[:1])
+    words, token_padding = tokenizer(SENTENCES[:1])
     out = model.segment(
-        model.encode_video(frames, padding), model.encode_text(words, word_padding), sizes, torch.zeros(1).long()
+        model.encode_video(frames, padding), model.encode_text(words, token_padding), sizes, torch.zeros(1).long()
     )
     out.scores.sum().backward()
     assert model.query_positions.grad is not None
 
 
 def test_frames_decoded_elsewhere_give_the_same(model: SgMg, tokenizer: Tokenizer) -> None:
-    protocol = protocol_of("own", SIDE)
+    protocol = inference_protocol("own", SIDE)
     record = a_record("dog", dataset="own")
     predictor = Predictor(model, tokenizer, protocol, device="cpu")
-    assert predictor.answer(asked_frames(record, protocol)) == predictor.predict(record)
+    assert predictor.answer(model_frames(record, protocol)) == predictor.predict(record)

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from prepared_data import SENTENCES, a_record, tiny_checkpoint
 
-from pipelines.inference.predictor_spec import Recipe, checkpoint_sha256
-from pipelines.inference.protocols import protocol_of
+from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
+from pipelines.inference.protocols import inference_protocol
+from prepared_data import SENTENCES, a_record, tiny_checkpoint
 from sgmg.checkpoints import TRAINING
 from sgmg.tokenizer import Tokenizer
 
@@ -19,12 +19,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
 
 
-def recipe_of(path: Path, find: Callable[[], Path] | None = None) -> Recipe:
-    return Recipe(
+def recipe_of(path: Path, find: Callable[[], Path] | None = None) -> PredictorSpec:
+    return PredictorSpec(
         checkpoint=find or partial(Path, path),
         checkpoint_sha256=checkpoint_sha256(path),
         tokenizer=Tokenizer.train(SENTENCES).to_json(),
-        protocol=protocol_of("own", short_side=130),
+        protocol=inference_protocol("own", short_side=130),
         precision="float32",
         compile=False,
         threads=1,
@@ -43,7 +43,7 @@ def test_another_setting_is_another_fingerprint(checkpoint: Path) -> None:
     others = [
         replace(recipe, checkpoint_sha256="0"),
         replace(recipe, tokenizer=Tokenizer.train(["another sentence"]).to_json()),
-        replace(recipe, protocol=protocol_of("own", short_side=131)),
+        replace(recipe, protocol=inference_protocol("own", short_side=131)),
         replace(recipe, precision="bfloat16"),
         replace(recipe, compile=True),
         replace(recipe, threads=2),

@@ -11,19 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
-from prepared_data import SENTENCES, tiny_checkpoint
 
-from pipelines.annotate.expressions_file import Sentence
-from pipelines.annotate.layout import Batch, batch_of
+from pipelines.annotate.expressions_file import Expression as Sentence
+from pipelines.annotate.layout import ExpressionGroup, batch_of
 from pipelines.annotate.settings import Settings
-from pipelines.annotate.write import Write
+from pipelines.annotate.write import WriteStage
 from pipelines.files import Folder
-from pipelines.inference.actor import MOST_DEATHS, Attempts
+from pipelines.inference.actor import MAX_CRASHES, CrashCounter
 from pipelines.inference.messages import FOUND, NEWS, open_parcel, parcel, window_parcel
-from pipelines.inference.predictor_spec import Recipe, checkpoint_sha256
+from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.window_actor import Annotate
 from pipelines.predictions import prediction_of
 from pipelines.records import Expression, Record
+from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
@@ -34,13 +34,13 @@ TWO = batch_of("v", "file", "settings", (Sentence("2", "the dog"), Sentence("3",
 
 @pytest.fixture
 def attempts() -> Any:
-    return ray.remote(num_cpus=0)(Attempts).remote()
+    return ray.remote(num_cpus=0)(CrashCounter).remote()
 
 
 @pytest.fixture
 def annotate(attempts: Any, tmp_path: Path) -> Annotate:
     path = tiny_checkpoint(tmp_path / "checkpoint")
-    recipe = Recipe(
+    recipe = PredictorSpec(
         checkpoint=partial(Path, path),
         checkpoint_sha256=checkpoint_sha256(path),
         tokenizer=Tokenizer.train(SENTENCES).to_json(),
@@ -64,7 +64,7 @@ def window(damage: str = "") -> pa.Table:
     return window_parcel(record, frames, {"batches": [ONE.to_plain(), TWO.to_plain()], "damage": damage})
 
 
-def written(out: Folder, batch: Batch) -> list[Any]:
+def written(out: Folder, batch: ExpressionGroup) -> list[Any]:
     with out.open(batch.window(3)) as source:
         return [prediction_of(row) for row in pq.read_table(source).to_pylist()]
 
@@ -73,7 +73,7 @@ def test_a_window_is_answered_once_and_written_for_each_batch(annotate: Annotate
     (found,) = annotate(window())
     assert open_parcel(found, 0)[0] == FOUND
     out = Folder(str(tmp_path))
-    (news,) = Write(out)(found)
+    (news,) = WriteStage(out)(found)
     kind, about, _ = open_parcel(news, 0)
     assert (kind, about["news"], about["video"], about["window"], about["frames"]) == (NEWS, "window", "v", 3, 2)
     (ball,), (dog, man) = written(out, ONE), written(out, TWO)
@@ -85,17 +85,17 @@ def test_a_window_is_answered_once_and_written_for_each_batch(annotate: Annotate
 
 def test_damage_goes_with_the_window(annotate: Annotate, tmp_path: Path) -> None:
     (found,) = annotate(window("2 of its frames are damaged"))
-    list(Write(Folder(str(tmp_path)))(found))
+    list(WriteStage(Folder(str(tmp_path)))(found))
     (row,) = written(Folder(str(tmp_path)), ONE)
     assert (row.status, row.note) == ("partial", "2 of its frames are damaged")
 
 
 def test_a_window_that_kills_its_predictors_is_left_alone(annotate: Annotate, attempts: Any) -> None:
-    for _ in range(MOST_DEATHS - 1):
+    for _ in range(MAX_CRASHES - 1):
         ray.get(attempts.begin.remote("v 3"))
     (found,) = annotate(window())
     assert open_parcel(found, 0)[0] == FOUND
-    for _ in range(MOST_DEATHS):
+    for _ in range(MAX_CRASHES):
         ray.get(attempts.begin.remote("v 3"))
     (news,) = annotate(window())
     kind, about, _ = open_parcel(news, 0)
@@ -113,6 +113,6 @@ def test_scores_that_are_no_numbers_cost_only_their_window(annotate: Annotate) -
 
 
 def test_news_of_others_pass_through(annotate: Annotate, tmp_path: Path) -> None:
-    for stage in (annotate, Write(Folder(str(tmp_path)))):
+    for stage in (annotate, WriteStage(Folder(str(tmp_path)))):
         (news,) = stage(parcel(NEWS, {"news": "planned", "video": "ü"}))
         assert open_parcel(news, 0)[:2] == (NEWS, {"news": "planned", "video": "ü"})

@@ -5,26 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from prepared_data import a_record, prepared_folder
 
 from pipelines.files import Folder
-from pipelines.inference.model_frames import AskedFrames, asked_frames
-from pipelines.inference.protocols import protocol_of
+from pipelines.inference.model_frames import ModelFrames, model_frames
+from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.unit_messages import open_decoded
 from pipelines.manifest import read_manifest
-from pipelines.predict.decode import Decode
+from pipelines.predict.decode import DecodeStage
 from pipelines.predict.plan import plan
 from pipelines.records import Record
+from prepared_data import a_record, prepared_folder
 
 
 def decoded(folder: Path, records: list[Record]) -> list[pa.Table]:
-    protocol = protocol_of(records[0].dataset, short_side=80)
+    protocol = inference_protocol(records[0].dataset, short_side=80)
     data = Folder(str(prepared_folder(folder, records)))
     parts = plan(read_manifest(data), protocol)
-    return list(Decode(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
+    return list(DecodeStage(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
 
 
-def assert_same(one: AskedFrames, other: AskedFrames) -> None:
+def assert_same(one: ModelFrames, other: ModelFrames) -> None:
     assert one.record == other.record
     assert one.numbers == other.numbers
     np.testing.assert_array_equal(one.frames, other.frames)
@@ -35,7 +35,7 @@ def test_decoded_frames_arrive_as_they_were_sent(tmp_path: Path) -> None:
     for record, table in zip(records, decoded(tmp_path, records), strict=True):
         _, (asked,), failures = open_decoded(table, 0)
         assert not failures
-        assert_same(asked, asked_frames(record, protocol_of("ref-youtube-vos", short_side=80)))
+        assert_same(asked, model_frames(record, inference_protocol("ref-youtube-vos", short_side=80)))
 
 
 def test_images_of_different_size_travel_together(tmp_path: Path) -> None:
@@ -58,21 +58,21 @@ def test_a_frame_that_cannot_be_decoded_costs_only_its_video(tmp_path: Path) -> 
 def test_a_shard_that_cannot_be_read_costs_its_row_group(tmp_path: Path) -> None:
     records = [a_record(name) for name in ("dog", "cat", "cow")]
     folder = prepared_folder(tmp_path, records)
-    data, protocol = Folder(str(folder)), protocol_of("own")
+    data, protocol = Folder(str(folder)), inference_protocol("own")
     parts = plan(read_manifest(data), protocol)
     (shard,) = folder.glob("*.parquet")
     for content in (b"PAR1 and no more", None):
         shard.write_bytes(content) if content else shard.unlink()
-        tables = list(Decode(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
+        tables = list(DecodeStage(data, protocol)(pa.table({"part": [parts[0].to_json()]})))
         failures = [failure for table in tables for failure in open_decoded(table, 0)[2]]
         assert [(one.video, one.stage) for one in failures] == [("dog", "read"), ("cat", "read")]
         assert all(str(shard) in one.reason for one in failures)
 
 
 def test_a_shard_that_is_not_the_one_of_the_manifest_is_said(tmp_path: Path) -> None:
-    parts = plan(read_manifest(Folder(str(prepared_folder(tmp_path, [a_record("dog")])))), protocol_of("own"))
+    parts = plan(read_manifest(Folder(str(prepared_folder(tmp_path, [a_record("dog")])))), inference_protocol("own"))
     prepared_folder(tmp_path, [a_record("cat")])
-    (table,) = Decode(Folder(str(tmp_path)), protocol_of("own"))(pa.table({"part": [parts[0].to_json()]}))
+    (table,) = DecodeStage(Folder(str(tmp_path)), inference_protocol("own"))(pa.table({"part": [parts[0].to_json()]}))
     (failure,) = open_decoded(table, 0)[2]
     assert (failure.video, failure.stage) == ("dog", "read")
     assert "not what the manifest says" in failure.reason

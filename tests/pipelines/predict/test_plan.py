@@ -3,19 +3,18 @@
 import json
 from pathlib import Path
 
-from prepared_data import a_record, prepared_folder
-
 from pipelines.files import UNFINISHED, Folder
-from pipelines.inference.protocols import protocol_of
+from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.quarantine import FAILED, PREDICTIONS, Failure, write_quarantine
 from pipelines.manifest import QUARANTINE, read_manifest
 from pipelines.predict.plan import Part, left_to_do, plan
+from prepared_data import a_record, prepared_folder
 
 
 def parts_of(folder: Path, dataset: str = "ref-youtube-vos") -> list[Part]:
     records = [a_record(f"v{number}", t=number + 1, dataset=dataset) for number in range(5)]
     manifest = read_manifest(Folder(str(prepared_folder(folder, records))))
-    return plan(manifest, protocol_of(dataset))
+    return plan(manifest, inference_protocol(dataset))
 
 
 def test_every_video_is_a_unit_and_every_row_group_is_read_once(tmp_path: Path) -> None:

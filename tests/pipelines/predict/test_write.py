@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from pipelines.files import Folder
 from pipelines.inference.quarantine import FAILED, PREDICTIONS, Failure
 from pipelines.inference.unit_messages import predicted_parcel
-from pipelines.predict.write import Write
+from pipelines.predict.write import WriteStage
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 
 
@@ -19,7 +19,7 @@ def a_prediction(video: str) -> Prediction:
 def written(out: Path, predictions: list[Prediction], failures: list[Failure]) -> tuple[bool, bool]:
     """Whether the unit's file, and the note that something failed, are there afterwards."""
     parcel = predicted_parcel("u", failures, predictions, {})
-    assert Write(Folder(str(out)))(parcel).column_names == ["unit", "failures", "count"]
+    assert WriteStage(Folder(str(out)))(parcel).column_names == ["unit", "failures", "count"]
     return (out / PREDICTIONS / "u.parquet").is_file(), (out / FAILED / "u.json").is_file()
 
 

@@ -12,8 +12,8 @@ from pipelines.scoring.score import (
     TrackRow,
     figures,
     metric_name,
-    protocol_of,
     score_video,
+    scoring_protocol,
 )
 from pipelines.scoring.truth import VideoTruth
 from sgmg.masks import masks_to_rles, rles_to_masks
@@ -141,7 +141,7 @@ def test_an_expression_predicted_twice_is_refused() -> None:
 
 def test_a_dataset_without_protocol_is_named_with_the_choices() -> None:
     with pytest.raises(ValueError, match=r"'videos'.*ref-youtube-vos, mevis"):
-        protocol_of("videos")
+        scoring_protocol("videos")
 
 
 def test_figures_of_nothing_are_refused() -> None:

@@ -4,13 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from prepared_data import a_record, prepared_folder
 
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest, read_rows
 from pipelines.records import Expression, ObjectTrack, record_of
 from pipelines.scoring.shuffled import shuffled, write_shuffled
 from pipelines.scoring.truth import VideoTruth
+from prepared_data import a_record, prepared_folder
 from sgmg.masks import mask_to_rle
 
 ABOUT = {"0": (1,), "1": (1,), "2": (2,), "3": (3,)}

@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from ray_heads import free_ports
 
 from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.manifest import MANIFEST, Manifest, RowInfo, Shard
 from pipelines.tracking.checkpoint_source import local_checkpoint
-from pipelines.tracking.metric_log import MetricLog, catch_up, spool_folder
+from pipelines.tracking.metric_log import MetricLog, drain, spool_folder
 from pipelines.tracking.mlflow_run import RunHandle, code_version, flat, open_run, tracking_uri
 from pipelines.tracking.models import kept, register
+from ray_heads import free_ports
 
 # MLflow's tables use a loader that SQLAlchemy 2.1 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -206,11 +206,11 @@ def test_what_was_missed_is_logged_at_the_next_start_and_never_twice(storage: st
     assert log.close() == 51
     assert time.monotonic() - began < 20
     shutil.copytree(spool / "metrics", tmp_path / "copy")
-    assert catch_up(run, spool) == 0
+    assert drain(run, spool) == 0
     assert artifacts(run) == {"first_batch.png"}
     # A process that is killed after it has sent, and before it can note it, sends again.
     shutil.copytree(tmp_path / "copy", spool / "metrics", dirs_exist_ok=True)
-    assert catch_up(run, spool) == 0
+    assert drain(run, spool) == 0
     assert history(run, "loss") == [(step, step) for step in range(50)]
     assert not [path for path in spool.rglob("*") if path.is_file()]
 
@@ -276,7 +276,7 @@ def test_a_checkpoint_that_waits_is_replaced_by_the_next(storage: str, tmp_path:
     log.close()
     assert len(list(spool.rglob("model.safetensors"))) == 1
     (spool / "files/abandoned").mkdir()
-    assert catch_up(run, spool) == 0
+    assert drain(run, spool) == 0
     assert artifacts(run, "checkpoints") == {"checkpoints/step_00000004"}
     assert [path.name for path in (spool / "files").iterdir()] == []
 

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from prepared_data import SENTENCES, tiny_model
 from pyarrow import fs
 
 from pipelines.files import Folder
 from pipelines.training.checkpoints import (
     RAY_STATE,
     Snapshot,
-    fetched,
-    mend_ray_state,
-    newest_checkpoint,
+    fetch_checkpoint,
+    latest_checkpoint,
     prune,
+    repair_ray_state,
     step_name,
     step_of,
 )
+from prepared_data import SENTENCES, tiny_model
 from sgmg.checkpoints import CONFIG, MODEL, TRAINING, load
 from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
@@ -48,9 +48,9 @@ def a_snapshot(model: SgMg) -> Snapshot:
 
 
 def test_the_newest_checkpoint_is_the_last_whole_one(run: Folder, tmp_path: Path) -> None:
-    assert newest_checkpoint(run) == "step_00000012"
+    assert latest_checkpoint(run) == "step_00000012"
     assert step_of("step_00000012") == 12
-    assert newest_checkpoint(Folder(str(tmp_path / "nothing"))) is None
+    assert latest_checkpoint(Folder(str(tmp_path / "nothing"))) is None
 
 
 def test_a_snapshot_is_of_its_moment_however_training_goes_on(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_a_snapshot_can_be_put_into_object_storage_and_be_fetched(tmp_path: Path
     checkpoint = a_snapshot(model).upload(remote, "run/step_00000003")
     assert checkpoint.path == "run/step_00000003"
     run = Folder((tmp_path / "run").as_uri())
-    assert newest_checkpoint(run) == "step_00000003"
-    found = load(fetched(run, "step_00000003", tmp_path / "aside"))
+    assert latest_checkpoint(run) == "step_00000003"
+    found = load(fetch_checkpoint(run, "step_00000003", tmp_path / "aside"))
     torch.testing.assert_close(dict(found.model.state_dict()), dict(model.state_dict()), atol=0, rtol=0)
     assert found.tokenizer is not None
     assert found.training()["step"] == 3
@@ -94,7 +94,7 @@ def test_pruning_keeps_the_newest_and_removes_what_kills_left(run: Folder, tmp_p
     prune(run, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "step_00000008", "step_00000012"]
     prune(run, keep=2)
-    assert newest_checkpoint(run) == "step_00000012"
+    assert latest_checkpoint(run) == "step_00000012"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"checkpoint_results": [{}]}', "[]"])
@@ -103,18 +103,18 @@ def test_a_damaged_list_of_checkpoints_is_removed_and_said(
 ) -> None:
     run.write(RAY_STATE, text.encode())
     with caplog.at_level(logging.WARNING):
-        mend_ray_state(run)
+        repair_ray_state(run)
     assert not run.has(RAY_STATE)
     assert f"{RAY_STATE} is damaged or out of date" in caplog.text
 
 
 def test_a_list_of_checkpoints_stays_if_all_of_them_are_there(run: Folder) -> None:
-    mend_ray_state(run)  # there is none yet
+    repair_ray_state(run)  # there is none yet
     listed = {"checkpoint_results": [{"checkpoint_dir_name": step_name(step)} for step in (4, 12)]}
     run.write(RAY_STATE, json.dumps(listed).encode())
-    mend_ray_state(run)
+    repair_ray_state(run)
     assert run.has(RAY_STATE)
     listed["checkpoint_results"].append({"checkpoint_dir_name": step_name(16)})
     run.write(RAY_STATE, json.dumps(listed).encode())
-    mend_ray_state(run)
+    repair_ray_state(run)
     assert not run.has(RAY_STATE)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_runs import MadeUp, made_up, prepared
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.geometry import Sizes
@@ -15,7 +14,8 @@ from pipelines.files import Folder
 from pipelines.manifest import Manifest, RowInfo, Shard, read_manifest
 from pipelines.training.config import A2D, FINETUNE, PRETRAIN, ClipKind, TrainConfig
 from pipelines.training.data import clip_recipe, geometry_of, holdout, own_tokenizer, samples_told, train_data
-from pipelines.training.validation import Place, dealt, validation_of
+from pipelines.training.validation import RowRef, partition_by_cost, validation_of
+from training_runs import MadeUp, made_up, prepared
 
 JOINT = replace(FINETUNE["joint"], data=("d",))
 
@@ -120,11 +120,11 @@ def test_scores_are_of_one_dataset(data: MadeUp, tmp_path: Path) -> None:
 
 
 def test_videos_are_dealt_longest_first_to_whoever_has_least() -> None:
-    places = [Place(Folder("/d"), "f", 0, row, work) for row, work in enumerate((1, 9, 4, 5, 2))]
-    hands = dealt(places, 2)
+    places = [RowRef(Folder("/d"), "f", 0, row, work) for row, work in enumerate((1, 9, 4, 5, 2))]
+    hands = partition_by_cost(places, 2)
     assert sorted(place.work for hand in hands for place in hand) == [1, 2, 4, 5, 9]
     assert [sorted(place.work for place in hand) for hand in hands] == [[2, 9], [1, 4, 5]]
-    assert dealt(places[:1], 3)[1:] == [[], []]
+    assert partition_by_cost(places[:1], 3)[1:] == [[], []]
 
 
 def test_an_own_tokenizer_is_the_same_each_time_and_knows_all_sentences(data: MadeUp) -> None:

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from training_runs import MadeUp, made_up
 
 from pipelines.clips.stream import Streaming, TrainData
 from pipelines.training.config import PRETRAIN
 from pipelines.training.data import own_tokenizer, train_data
-from pipelines.training.loader import Ahead, Loading, StepClips, Stopwatch
+from pipelines.training.loader import Prefetcher, StepBatch, StepLoader, Stopwatch
 from pipelines.training.step_files import picture_of
 from sgmg.tokenizer import Tokenizer
+from training_runs import MadeUp, made_up
 
 WINDOW, LANES, TOGETHER = 4, 4, 2
 
@@ -36,7 +36,7 @@ def settled(taken: list[int]) -> int:
 
 def test_items_are_made_before_they_are_asked_for_but_only_so_many() -> None:
     taken: list[int] = []
-    ahead = Ahead(counting(50, taken), 3)
+    ahead = Prefetcher(counting(50, taken), 3)
     assert settled(taken) == 4  # three that are ready, and one in the hand
     assert [next(ahead) for _ in range(5)] == [0, 1, 2, 3, 4]
     assert settled(taken) == 9
@@ -48,12 +48,12 @@ def test_the_end_and_what_went_wrong_come_in_their_place() -> None:
         yield 1
         raise ValueError("the third video is damaged")
 
-    ahead = Ahead(failing(), 3)
+    ahead = Prefetcher(failing(), 3)
     assert next(ahead) == 1
     with pytest.raises(ValueError, match="the third video is damaged"):
         next(ahead)
     with pytest.raises(StopIteration):
-        next(Ahead(iter(()), 1))
+        next(Prefetcher(iter(()), 1))
 
 
 def test_closing_ends_the_thread_and_its_iterator() -> None:
@@ -66,16 +66,16 @@ def test_closing_ends_the_thread_and_its_iterator() -> None:
         finally:
             closed.set()
 
-    ahead = Ahead(items(), 2)
+    ahead = Prefetcher(items(), 2)
     assert next(ahead) == 1
     ahead.close()
     assert closed.wait(5)
 
 
 def test_a_stopwatch_tells_the_share_of_waiting_and_leaves_out_what_is_no_training() -> None:
-    def slow() -> Iterator[StepClips]:
+    def slow() -> Iterator[StepBatch]:
         time.sleep(0.2)
-        yield StepClips(0, (), (), ())
+        yield StepBatch(0, (), (), ())
 
     watch = Stopwatch()
     steps = slow()
@@ -111,13 +111,13 @@ def test_a_run_that_goes_on_sees_what_the_rest_of_the_whole_run_saw_by_any_numbe
     assert data.plan(0).samples % LANES  # so that the last step of an epoch has an empty place
     end, start = per_epoch + 3, per_epoch - 2
 
-    def steps(rank: int, world: int, first: int) -> list[StepClips]:
+    def steps(rank: int, world: int, first: int) -> list[StepBatch]:
         streaming = Streaming(0.5, world, 0.5 * world)
-        return list(Loading(data, tokenizer, rank, world, first, end, 2, streaming).steps())
+        return list(StepLoader(data, tokenizer, rank, world, first, end, 2, streaming).steps())
 
     whole = steps(0, 1, 0)
     assert [one.step for one in whole] == list(range(end))
-    assert all(len(one.forwards) == LANES // TOGETHER for one in whole)
+    assert all(len(one.micro_batches) == LANES // TOGETHER for one in whole)
     seen = [slot.sample for one in whole[:per_epoch] for slot in one.slots if slot.sample]
     assert len(seen) == len(set(seen)) == data.plan(0).samples
     assert [slot.sample for slot in whole[0].slots] != [slot.sample for slot in whole[per_epoch].slots]
@@ -125,20 +125,20 @@ def test_a_run_that_goes_on_sees_what_the_rest_of_the_whole_run_saw_by_any_numbe
     ranks = [steps(rank, 2, start) for rank in range(2)]
     for one, *both in zip(whole[start:], *ranks, strict=True):
         assert {one.step} == {other.step for other in both}
-        for number, forward in enumerate(one.forwards):
-            (other,) = both[number].forwards
+        for number, forward in enumerate(one.micro_batches):
+            (other,) = both[number].micro_batches
             assert other.seed == forward.seed
             torch.testing.assert_close(other.batch.frames, forward.batch.frames, atol=0, rtol=0)
             torch.testing.assert_close(other.batch.words, forward.batch.words, atol=0, rtol=0)
             torch.testing.assert_close(other.targets.masks, forward.targets.masks, atol=0, rtol=0)
             assert both[number].sentences == (one.sentences[number],)
-    seeds = [forward.seed for one in whole for forward in one.forwards]
+    seeds = [forward.seed for one in whole for forward in one.micro_batches]
     assert len(set(seeds)) == len(seeds)
 
     last = whole[per_epoch - 1]  # two of its four places are empty
     assert last.clips == data.plan(0).samples % LANES
-    assert [forward.targets.weight.any().item() for forward in last.forwards].count(False) <= 1
+    assert [forward.targets.weight.any().item() for forward in last.micro_batches].count(False) <= 1
     for one in (whole[0], last):
-        for forward, said in zip(one.forwards, one.sentences, strict=True):
+        for forward, said in zip(one.micro_batches, one.sentences, strict=True):
             assert len(said) == (len(forward.targets.weight) if forward.targets.weight.any() else 0)
         assert picture_of(one).startswith(b"\x89PNG")

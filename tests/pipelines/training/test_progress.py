@@ -11,7 +11,7 @@ import ray
 from ray.util import placement_group, remove_placement_group
 
 from pipelines.training import progress as _progress
-from pipelines.training.progress import Watch, new_ear
+from pipelines.training.progress import ProgressMonitor, create_progress_actor
 
 HELD = "no worker has started; the cluster has the 3 CPU they need, but others hold it: free are 1 CPU; waiting up to"
 
@@ -44,16 +44,16 @@ def test_what_others_hold_is_said_and_waited_for_so_long(
 ) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
-    watch = Watch(new_ear(), {"CPU": 3}, timeout=0)
+    watch = ProgressMonitor(create_progress_actor(), {"CPU": 3}, timeout=0)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
         watch._idle_since = started - 0.6 * _progress.STARTING_SECONDS
         watch._look_at_start()
         assert HELD in caplog.text
-        assert not watch.gave_up
+        assert not watch.abort_reason
         watch._said, watch._idle_since = 0.0, started - 1.1 * _progress.STARTING_SECONDS
         watch._look_at_start()
-    assert "no worker has started for 2 minutes; the cluster has the 3 CPU" in watch.gave_up
+    assert "no worker has started for 2 minutes; the cluster has the 3 CPU" in watch.abort_reason
     assert sent == [signal.SIGINT]
 
 
@@ -63,9 +63,9 @@ def test_nothing_is_said_of_workers_that_have_begun_or_have_their_place(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, begun: bool
 ) -> None:
     monkeypatch.setattr(_progress, "STARTING_SECONDS", 0.0)
-    ear = new_ear()
+    ear = create_progress_actor()
     if begun:
         ray.get(ear.begin.remote())
-    watch = Watch(ear, {"CPU": 3}, timeout=0)
+    watch = ProgressMonitor(ear, {"CPU": 3}, timeout=0)
     watch._look_at_start()
-    assert (watch.gave_up, caplog.text) == ("", "")
+    assert (watch.abort_reason, caplog.text) == ("", "")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.stream import TrainData, TrainPart
@@ -18,6 +17,7 @@ from pipelines.training.checkpoints import step_name
 from pipelines.training.config import FINETUNE, TrainConfig
 from pipelines.training.preflight import check_same_data, check_same_run, note_data
 from pipelines.training.run_state import is_finished, is_trained, mark_finished, steps_of, tokenizer_of
+from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint
 from sgmg.checkpoints import MODEL, TRAINING
 from sgmg.tokenizer import Tokenizer
 
@@ -55,8 +55,8 @@ def test_what_it_computes_may_not_and_every_difference_is_named(tmp_path: Path) 
 
 
 def test_a_run_grows_longer_only_where_its_rates_do_not_depend_on_its_end(tmp_path: Path) -> None:
-    drops = replace(TINY, schedule="drops")
-    check_same_run(started(tmp_path / "drops", drops), replace(drops, epochs=99))
+    lr_milestones = replace(TINY, schedule="multistep")
+    check_same_run(started(tmp_path / "multistep", lr_milestones), replace(lr_milestones, epochs=99))
     with pytest.raises(JobError, match="--epochs"):
         check_same_run(started(tmp_path / "cycle"), replace(TINY, epochs=99))
 

@@ -16,7 +16,7 @@ import pytest
 from pipelines.errors import BadItem
 from pipelines.video.decoder import VideoDecoder
 from pipelines.video.listing import Video
-from pipelines.video.segments import Segment, segments
+from pipelines.video.segments import DecodeUnit, segments
 
 RNG = np.random.default_rng(0)
 
@@ -36,14 +36,10 @@ def hanging(tmp_path: Path) -> Video:
 
 def _children() -> set[psutil.Process]:
     """Of this process; those that other tests' decoders left are among them."""
-    return {
-        process
-        for process in psutil.Process().children()
-        if "decoder_process" in " ".join(process.cmdline())
-    }
+    return {process for process in psutil.Process().children() if "decoder_process" in " ".join(process.cmdline())}
 
 
-def _segment(decoder: VideoDecoder, video: Video) -> Segment:
+def _segment(decoder: VideoDecoder, video: Video) -> DecodeUnit:
     return segments(video, decoder.timeline(video), length=10, overlap=0)[0]
 
 

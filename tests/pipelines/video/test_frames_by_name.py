@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.errors import BadItem
 from pipelines.video.decoder import VideoDecoder
-from pipelines.video.frames_by_name import FramesAgain, source_of
+from pipelines.video.frames_by_name import FramesByName, video_of_prediction
 from pipelines.video.listing import Video
 
 Writer = Callable[..., Path]
@@ -21,7 +21,7 @@ def steps(count: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.avi", "mpeg4")])
 def test_frames_are_read_by_name_call_after_call(name: str, codec: str, make_video: Writer) -> None:
     path = make_video(name, steps(40), codec=codec)
-    with VideoDecoder() as decoder, FramesAgain(decoder, Video(str(path))) as frames:
+    with VideoDecoder() as decoder, FramesByName(decoder, Video(str(path))) as frames:
         for wanted in ([0, 3, 14], [15, 27], [39]):
             found = list(frames.read([f"{place:05d}" for place in wanted]))
             assert [again.name for again in found] == [f"{place:05d}" for place in wanted]
@@ -33,9 +33,9 @@ def test_images_are_read_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     for place, image in enumerate(steps(12)):
         cv2.imwrite(str(tmp_path / f"f/frame_{place}.png"), image)
-    video = source_of(str(tmp_path / "f"))
+    video = video_of_prediction(str(tmp_path / "f"))
     assert video.images
-    with VideoDecoder() as decoder, FramesAgain(decoder, video) as frames:
+    with VideoDecoder() as decoder, FramesByName(decoder, video) as frames:
         found = list(frames.read(["frame_2", "frame_10"]))
     assert [(again.name, int(again.image.mean())) for again in found] == [("frame_2", 8), ("frame_10", 40)]
 
@@ -44,7 +44,7 @@ def test_images_of_names_that_are_there_twice_are_read_by_number(tmp_path: Path)
     (tmp_path / "f").mkdir()
     for name, image in zip(("a.jpg", "a.png", "b.png"), steps(3), strict=True):
         cv2.imwrite(str(tmp_path / "f" / name), image)
-    with VideoDecoder() as decoder, FramesAgain(decoder, source_of(str(tmp_path / "f"))) as frames:
+    with VideoDecoder() as decoder, FramesByName(decoder, video_of_prediction(str(tmp_path / "f"))) as frames:
         found = list(frames.read(["00001", "00002"]))
     assert [(again.name, int(again.image.mean())) for again in found] == [("00001", 4), ("00002", 8)]
 
@@ -53,7 +53,7 @@ def test_images_of_names_that_are_there_twice_are_read_by_number(tmp_path: Path)
 def test_a_frame_that_is_no_more_is_named(name: str, make_video: Writer) -> None:
     video = Video(str(make_video("a.mp4", steps(12))))
     missing = pytest.raises(BadItem, match=f"it has no frame {name}")
-    with VideoDecoder() as decoder, FramesAgain(decoder, video) as frames, missing:
+    with VideoDecoder() as decoder, FramesByName(decoder, video) as frames, missing:
         list(frames.read(["00003", name]))
 
 
@@ -61,6 +61,6 @@ def test_a_decoder_serves_the_next_video_whatever_was_left_unread(make_video: Wr
     video = Video(str(make_video("a.avi", steps(40), codec="mpeg4")))
     with VideoDecoder() as decoder:
         for place in (3, 30):
-            with FramesAgain(decoder, video) as frames:
+            with FramesByName(decoder, video) as frames:
                 (found,) = frames.read([f"{place:05d}"])
             assert abs(found.image.mean() - 4 * place) < 3

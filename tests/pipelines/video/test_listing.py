@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.files import located, read_bytes
+from pipelines.files import read_bytes, resolve_filesystem
 from pipelines.video.listing import Video, list_videos
 
 ODD = [
@@ -140,7 +140,7 @@ def test_a_name_that_is_not_utf8_is_a_problem_with_a_readable_name(tmp_path: Pat
 
 
 def test_object_storage_keeps_its_options_and_the_odd_letters_of_a_key() -> None:
-    filesystem, path = located("s3://bucket/a b/100%/it's?.mp4?region=eu-west-1&scheme=http")
+    filesystem, path = resolve_filesystem("s3://bucket/a b/100%/it's?.mp4?region=eu-west-1&scheme=http")
     assert path == "bucket/a b/100%/it's?.mp4"
     assert filesystem.type_name == "s3"
     assert Video("s3://bucket/a.mp4").id != Video("s3://other/a.mp4").id

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
-from pipelines.video.segments import Segment, segments
+from pipelines.video.segments import DecodeUnit, segments
 
 VIDEO = Video("/v.mp4")
 INFO = VideoInfo(8, 6, 8, 6, "", "1", 25.0, None, None, "mov", "h264", "yuv420p", 1, 0, "f")
@@ -21,7 +21,7 @@ def _every(seconds: float, count: int) -> list[float]:
     return [place * seconds for place in range(count)]
 
 
-def _windows(parts: tuple[Segment, ...]) -> list[tuple[int, ...]]:
+def _windows(parts: tuple[DecodeUnit, ...]) -> list[tuple[int, ...]]:
     return [tuple(part.indices[first:past].tolist()) for part in parts for first, past, _ in part.windows]
 
 
