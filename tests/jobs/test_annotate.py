@@ -19,7 +19,7 @@ from pipelines.annotate.join import JoinResult
 from pipelines.annotate.run import Finished
 from pipelines.annotate.settings import Settings
 from pipelines.annotate.summary import Progress
-from pipelines.annotate.tracks import JoinSettings
+from pipelines.annotate.tracks import JoinSettings, join_windows
 from pipelines.annotate.video_state import VideoState
 from pipelines.config_io import CONFIG, read_config
 from pipelines.errors import JobError
