@@ -26,7 +26,7 @@ from pipelines.scoring.cases import draw_cases, worst_and_best
 from pipelines.scoring.coco_files import coco_rows, read_json
 from pipelines.scoring.distributed import RunScores, check_same_data, score_run
 from pipelines.scoring.paper import summary_csv, summary_text, with_paper_figures
-from pipelines.scoring.prediction_source import PredictionSource, find_predictions, find_submission
+from pipelines.scoring.prediction_source import PredictionSource, open_predictions, open_submission
 from pipelines.scoring.rows import csv_bytes, rows_table, write_parquet
 from pipelines.scoring.score import metric_name
 from pipelines.scoring.summary import summary_of, title_of
@@ -184,7 +184,7 @@ def _frames(config: EvaluateConfig) -> list[TruthPart]:
 
 def _found(config: EvaluateConfig, dataset: str) -> PredictionSource:
     if config.predictions:
-        return find_predictions(durable_folder(config.predictions, "--predictions").uri)
+        return open_predictions(durable_folder(config.predictions, "--predictions").uri)
     zipped = ("ref-youtube-vos", "mevis", "ref-davis17")
     if dataset not in zipped:
         raise JobError(
@@ -192,7 +192,7 @@ def _found(config: EvaluateConfig, dataset: str) -> PredictionSource:
             f"(.json) and the annotation file as --truth, or --predictions."
         )
     submission = durable_folder(config.submission or "", "--submission").uri
-    return find_submission(submission, davis=dataset == "ref-davis17")
+    return open_submission(submission, davis=dataset == "ref-davis17")
 
 
 def _score_json(config: EvaluateConfig, submission: str) -> RunScores:

@@ -1,4 +1,4 @@
-"""The predictions of a run or of a result file: which videos are there, and those of a few of them, for a worker."""
+"""Predictions of a run or of a submission file: which videos they cover, and how a worker reads some of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,28 +14,28 @@ from sgmg.masks import mask_to_rle, rle_union
 
 
 class PredictionSource(Protocol):
-    """What was predicted of which videos."""
+    """Predictions by video."""
 
     @property
     def videos(self) -> frozenset[str]: ...
     @property
     def annotators(self) -> frozenset[int]: ...
     def only(self, videos: Sequence[str]) -> "PredictionSource":
-        """The same for a few videos: small enough to travel to a worker."""
+        """Returns the source limited to a few videos, small enough to send to a worker."""
         ...
 
     def read(self, truths: Sequence[VideoTruth]) -> list[Prediction]:
-        """All predictions of those videos.
+        """Reads all predictions of the given videos.
 
         Raises:
-            ValueError: a file is damaged, or a mask is of another size than the truth.
+            ValueError: a file is damaged, or a mask differs from the truth in size.
         """
         ...
 
 
 @dataclass(frozen=True)
-class FoundParquet:
-    """A folder of predictions, by video."""
+class ParquetPredictions:
+    """Parquet predictions of a folder, by video."""
 
     predictions: Predictions = field(repr=False)  # without entries: they are in `entries`
     entries: dict[str, tuple[PredictionEntry, ...]] = field(repr=False)
@@ -49,7 +49,7 @@ class FoundParquet:
         found = {entry.annotator for entries in self.entries.values() for entry in entries}
         return frozenset(one for one in found if one is not None)
 
-    def only(self, videos: Sequence[str]) -> "FoundParquet":
+    def only(self, videos: Sequence[str]) -> "ParquetPredictions":
         return replace(self, entries={video: self.entries[video] for video in videos if video in self.entries})
 
     def read(self, truths: Sequence[VideoTruth]) -> list[Prediction]:
@@ -58,10 +58,10 @@ class FoundParquet:
 
 
 @dataclass(frozen=True)
-class FoundPngs:
-    """A zip or folder of PNGs as a benchmark takes it: video → names of its files.
+class PngPredictions:
+    """PNGs of a submission, a zip or folder: the file names of each video.
 
-    Tracks are `…/<video>/<expression>/<frame>.png`, anything but 0 being object; those of DAVIS are
+    Tracks are `…/<video>/<expression>/<frame>.png`, in which non-zero is object; those of DAVIS are
     `…/anno_<k>/<video>/<number from 0>.png` with object ids.
     """
 
@@ -78,7 +78,7 @@ class FoundPngs:
         names = {file.split("/")[-3] for files in self.files.values() for file in files}
         return frozenset(int(name.removeprefix("anno_")) for name in names) if self.davis else frozenset()
 
-    def only(self, videos: Sequence[str]) -> "FoundPngs":
+    def only(self, videos: Sequence[str]) -> "PngPredictions":
         return replace(self, files={video: self.files[video] for video in videos if video in self.files})
 
     def read(self, truths: Sequence[VideoTruth]) -> list[Prediction]:
@@ -98,26 +98,26 @@ class FoundPngs:
         return rows
 
 
-def find_predictions(path: str) -> FoundParquet:
-    """What a folder of predictions holds, without reading a mask.
+def open_predictions(path: str) -> ParquetPredictions:
+    """Opens a folder of Parquet predictions without reading masks.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: a file is damaged, or files do not belong together.
+        FileNotFoundError: the folder holds no predictions.
+        ValueError: a file is damaged, or the files are of different runs.
     """
     predictions = read_predictions(Folder(path))
     entries: dict[str, list[PredictionEntry]] = {}
     for entry in predictions.entries:
         entries.setdefault(entry.video, []).append(entry)
-    return FoundParquet(replace(predictions, entries=()), {video: tuple(some) for video, some in entries.items()})
+    return ParquetPredictions(replace(predictions, entries=()), {video: tuple(some) for video, some in entries.items()})
 
 
-def find_submission(path: str, davis: bool) -> FoundPngs:
-    """What a zip or folder of PNGs holds, by its names.
+def open_submission(path: str, davis: bool) -> PngPredictions:
+    """Opens a zip or folder of PNGs by its file names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no zip, or holds something else than such PNGs.
+        ValueError: the file is not a zip, or holds other files than such PNGs.
     """
     form = "anno_<k>/<video>/<number>.png" if davis else "<video>/<expression>/<frame>.png"
     files: dict[str, list[str]] = {}
@@ -128,7 +128,7 @@ def find_submission(path: str, davis: bool) -> FoundPngs:
             if not fits or not name.endswith(".png"):
                 raise ValueError(f"{path} holds {name}, but results of this benchmark are {form}. Give one of these.")
             files.setdefault(parts[-2] if davis else parts[-3], []).append(name)
-    return FoundPngs(path, davis, {video: tuple(found) for video, found in files.items()})
+    return PngPredictions(path, davis, {video: tuple(found) for video, found in files.items()})
 
 
 def _track_prediction(truth: VideoTruth, expression: str, pngs: dict[str, bytes]) -> Prediction:
@@ -151,7 +151,7 @@ def _mask(truth: VideoTruth, what: str, png: bytes) -> str:
 
 
 def _davis_prediction(truth: VideoTruth, folder: str, pngs: dict[str, bytes]) -> Prediction:
-    """One annotator's maps, named by number from 0 in the order of frames."""
+    """Makes the prediction of one annotator's maps, which are numbered from 0 in the order of frames."""
     annotator = int(folder.removeprefix("anno_"))
     numbered = {f"{number:05d}": name for number, name in enumerate(truth.frame_names)}
     if strange := sorted(set(pngs) - set(numbered)):

@@ -1,7 +1,7 @@
-"""Predictions of a video against its truth: which protocol a dataset is scored by, and what it gives.
+"""Scores one video: the scoring protocol of each dataset, and the rows it gives.
 
-`score_video` makes small rows that any number of workers may count and send; `figures` makes J&F, mAP and the rest of
-all of them. Training validation and jobs/evaluate.py do the same with them.
+`score_video` makes small rows on any number of workers; `figures` computes J&F, mAP and the others from all of them.
+Validation during training and jobs/evaluate.py both use them.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from pipelines.scoring.tracks import missing_tracks, score_tracks
 from pipelines.scoring.truth import VideoTruth, truth_of
 
 __all__ = [
-    "PROTOCOLS",
+    "SCORING_PROTOCOLS",
     "Figures",
     "MissingPredictions",
     "PictureRow",
-    "Protocol",
     "Row",
+    "ScoringProtocol",
     "TrackRow",
     "figures",
     "metric_name",
@@ -33,22 +33,22 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
-    """How a benchmark scores a video: what should be there and is not (in words), and the rows of what is."""
+class ScoringProtocol:
+    """How a benchmark scores a video: a function that names missing predictions, and one that makes rows."""
 
     missing: Callable[[VideoTruth, Sequence[Prediction]], list[str]]
     score: Callable[[VideoTruth, Sequence[Prediction]], Sequence[Row]]
 
 
-TRACKS = Protocol(missing_tracks, score_tracks)
-MASKS = Protocol(missing_pictures, score_pictures)
-MASKS_AND_BOXES = Protocol(missing_pictures, partial(score_pictures, with_boxes=True))
+TRACKS = ScoringProtocol(missing_tracks, score_tracks)
+MASKS = ScoringProtocol(missing_pictures, score_pictures)
+MASKS_AND_BOXES = ScoringProtocol(missing_pictures, partial(score_pictures, with_boxes=True))
 
-PROTOCOLS = {
+SCORING_PROTOCOLS = {
     "ref-youtube-vos": TRACKS,
     "mevis": TRACKS,
     "own": TRACKS,
-    "ref-davis17": Protocol(missing_maps, score_davis),
+    "ref-davis17": ScoringProtocol(missing_maps, score_davis),
     "a2d-sentences": MASKS,
     "jhmdb-sentences": MASKS,
     "refcoco": MASKS_AND_BOXES,
@@ -59,7 +59,7 @@ PROTOCOLS = {
 
 
 class MissingPredictions(ValueError):
-    """Something the truth asks for is not predicted. `missing` lists all of it, the message the first ten."""
+    """Predictions that the truth requires are missing. `missing` lists all, the message the first ten."""
 
     def __init__(self, missing: Sequence[str]) -> None:
         more = f"; and {len(missing) - 10} more" if len(missing) > 10 else ""
@@ -79,36 +79,36 @@ class MissingPredictions(ValueError):
         return MissingPredictions, (self.missing,)
 
 
-def scoring_protocol(dataset: str) -> Protocol:
-    """The protocol of a dataset.
+def scoring_protocol(dataset: str) -> ScoringProtocol:
+    """Returns the scoring protocol of a dataset.
 
     Raises:
         ValueError: there is none.
     """
-    if dataset not in PROTOCOLS:
-        raise ValueError(f"There are no scores for dataset {dataset!r}. There are for {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[dataset]
+    if dataset not in SCORING_PROTOCOLS:
+        raise ValueError(f"There are no scores for dataset {dataset!r}. There are for {', '.join(SCORING_PROTOCOLS)}.")
+    return SCORING_PROTOCOLS[dataset]
 
 
 def score_video(
     truth: VideoTruth,
     predictions: Sequence[Prediction],
-    protocol: Protocol | None = None,
+    protocol: ScoringProtocol | None = None,
     *,
     missing_as_empty: bool = False,
 ) -> list[Row]:
-    """The rows of one video; expressions whose truth is withheld have none.
+    """Scores one video; expressions with withheld truth have no rows.
 
     Args:
         truth: `truth_of` a record.
-        predictions: all of that video.
+        predictions: all predictions of the video.
         protocol: the dataset's own where none is given. Validation scores Ref-DAVIS17 by `TRACKS` where no maps were
             merged.
-        missing_as_empty: whether what is not predicted counts as empty masks.
+        missing_as_empty: count missing predictions as empty masks.
 
     Raises:
-        MissingPredictions: something is not predicted.
-        ValueError: a dataset without protocol, something is predicted twice or at another size, or it is damaged.
+        MissingPredictions: a prediction is missing.
+        ValueError: a dataset without protocol, or a prediction that is given twice, damaged or at another size.
     """
     protocol = protocol or scoring_protocol(truth.dataset)
     if not missing_as_empty and (missing := protocol.missing(truth, predictions)):

@@ -1,4 +1,4 @@
-"""Prepared data whose sentences speak of other objects of their video: a model that needs the words must fail on it."""
+"""Prepared data with expressions exchanged between the objects of a video: a check that the model reads the words."""
 
 from dataclasses import replace
 
@@ -12,10 +12,10 @@ from pipelines.scoring.truth_parts import read_truths
 
 
 def write_shuffled(prepared: Folder, out: Folder, truth: str) -> None:
-    """A copy of prepared data in which every expression has the text of one about another object, where there is one.
+    """Copies prepared data, giving every expression the text of one about another object if there is one.
 
     Args:
-        truth: where it says which object an expression is about, as `truth_parts` reads it.
+        truth: folder that says which object each expression is about, as `truth_parts` reads it.
     """
     if out.has(MANIFEST):
         return
@@ -36,7 +36,7 @@ def write_shuffled(prepared: Folder, out: Folder, truth: str) -> None:
 
 
 def shuffled(expressions: tuple[Expression, ...], truth: VideoTruth) -> tuple[Expression, ...]:
-    """The expressions, each with the text of the next one that is about another object."""
+    """Gives each expression the text of the next one that is about another object."""
     objects = {one.id: one.object_ids for one in truth.expressions}
     texts = []
     for place, one in enumerate(expressions):

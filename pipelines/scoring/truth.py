@@ -1,4 +1,4 @@
-"""What is true of a video, to score predictions by: a record without its pictures."""
+"""The truth of a video: a record without its frames."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ TRUTH_COLUMNS = tuple(name for name in SCHEMA.names if name != "frames")
 
 @dataclass(frozen=True, slots=True)
 class VideoTruth:
-    """A record without its pictures. `objects` may hold 255, DAVIS's void: pixels nobody is asked about."""
+    """A record without its frames. `objects` may hold 255, DAVIS's void: pixels that are not scored."""
 
     dataset: str
     split: str
@@ -24,30 +24,30 @@ class VideoTruth:
     expressions: tuple[Expression, ...]
 
     def rle(self, expression: Expression, frame: int) -> str | None:
-        """The mask of all objects of an expression in a frame; None where one of them is not annotated."""
+        """Returns the mask of all objects of an expression in a frame; None if one of them is not annotated."""
         rles = [self.objects[number].rle[frame] for number in expression.object_ids]
         found = [rle for rle in rles if rle is not None]
         if not rles or len(found) < len(rles):
             return None
         return found[0] if len(found) == 1 else rle_union(found, self.size)
 
-    def asked(self, expression: Expression) -> list[int]:
-        """The frames an expression is scored at: those it names, else all, where its objects are annotated."""
+    def scored_frames(self, expression: Expression) -> list[int]:
+        """Returns the frames in which an expression is scored: the annotated ones of those it names, else of all."""
         frames = range(len(self.frame_names)) if expression.frames is None else expression.frames
         tracks = [self.objects[number].rle for number in expression.object_ids]
         return [frame for frame in frames if tracks and all(track[frame] is not None for track in tracks)]
 
     @property
-    def told(self) -> list[Expression]:
-        """The expressions whose truth is there; elsewhere it is withheld."""
-        return [expression for expression in self.expressions if self.asked(expression)]
+    def labelled_expressions(self) -> list[Expression]:
+        """Returns the expressions with a truth; that of the others is withheld."""
+        return [expression for expression in self.expressions if self.scored_frames(expression)]
 
 
 def truth_of(record: Record | Mapping[str, Any]) -> VideoTruth:
-    """The truth in a record, or in a row of prepared Parquet that was read without its frames.
+    """Returns the truth of a record, or of a row of prepared Parquet that was read without its frames.
 
     Raises:
-        ValueError: a row of another version of the schema, or a part of a video that was cut into segments.
+        ValueError: the row has another schema version, or holds only a segment of a video.
     """
     row = {name: getattr(record, name) for name in TRUTH_COLUMNS} if isinstance(record, Record) else record
     if row["schema_version"] != SCHEMA_VERSION:

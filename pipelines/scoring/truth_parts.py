@@ -1,4 +1,4 @@
-"""Folders of truth, in pieces that workers read: prepared Parquet, or raw masks where Parquet has none or less."""
+"""Folders of truth, read in parts by workers: prepared Parquet, or raw masks where Parquet lacks them."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from sgmg.masks import Size, mask_to_rle, masks_to_rles, rle_union
 
 
 class TruthPart(Protocol):
-    """The truth of a few videos, read at once by one worker."""
+    """Truth of a few videos that one worker reads at once."""
 
     @property
     def dataset(self) -> str: ...
@@ -25,7 +25,7 @@ class TruthPart(Protocol):
     @property
     def videos(self) -> tuple[str, ...]: ...
     def read(self) -> list[VideoTruth]:
-        """The truths, in the order of `videos`."""
+        """Reads the truths, in the order of `videos`."""
         ...
 
 
@@ -62,7 +62,7 @@ class SentencesPart:
     def read(self) -> list[VideoTruth]:
         try:
             names = tuple(sorted(self.listed["frames"]))
-            said = [
+            expressions = [
                 Expression(number, one["exp"], (int(one["obj_id"]),), external_id=number)
                 for number, one in self.listed["expressions"].items()
             ]
@@ -73,17 +73,17 @@ class SentencesPart:
             ) from error
         size, objects = _object_tracks(self.folder.folder(f"Annotations/{self.video}"), names)
         # An object without a pixel is absent all along: a prediction of it should be empty.
-        absent = {number for one in said for number in one.object_ids} - set(objects)
+        absent = {number for one in expressions for number in one.object_ids} - set(objects)
         empty = tuple([rle_union([], size)] * len(names))
         objects = {**objects, **{number: ObjectTrack(number, empty) for number in absent}}
-        return [VideoTruth(self.dataset, self.split, self.video, size, names, objects, tuple(said))]
+        return [VideoTruth(self.dataset, self.split, self.video, size, names, objects, tuple(expressions))]
 
 
 @dataclass(frozen=True)
 class DavisPart:
     """One sequence of a DAVIS folder: `Annotations_unsupervised/480p/<sequence>`, void pixels and all.
 
-    It holds no sentences: expression 4 · o + k, without text, stands for what annotator k says of object o + 1.
+    It holds no texts: expression 4 · o + k, without text, is annotator k's expression for object o + 1.
     """
 
     folder: Folder
@@ -102,13 +102,13 @@ class DavisPart:
         if not names:
             raise ValueError(f"{masks.path()} holds no PNG, but the list of sequences names it. Unpack it again.")
         size, objects = _object_tracks(masks, names)
-        said = [
+        expressions = [
             Expression(str(4 * (number - 1) + annotator), "", (number,), annotator=annotator)
             for number in objects
             if number != _VOID
             for annotator in self.annotators
         ]
-        return [VideoTruth(self.dataset, self.split, self.video, size, names, objects, tuple(said))]
+        return [VideoTruth(self.dataset, self.split, self.video, size, names, objects, tuple(expressions))]
 
 
 _VOID = 255  # in DAVIS's maps
@@ -117,15 +117,15 @@ _DAVIS_LIST = "ImageSets/2017"
 
 
 def truth_parts(path: str, split: str | None = None) -> list[TruthPart]:
-    """What a folder holds of truth, in pieces that workers read: prepared data, Ref-YouTube-VOS masks or DAVIS.
+    """Lists the truth of a folder in parts for workers: prepared data, Ref-YouTube-VOS masks or DAVIS.
 
     Args:
         path: a folder, or its URI.
-        split: of a DAVIS folder, which of its lists is meant; val where it is not said or called valid.
+        split: list of a DAVIS folder; val if None or "valid".
 
     Raises:
-        FileNotFoundError: it is no such folder.
-        ValueError: its manifest or its list of sentences is damaged.
+        FileNotFoundError: the folder is none of these.
+        ValueError: the manifest or the list of expressions is damaged.
     """
     folder = Folder(path)
     if folder.has(MANIFEST):
@@ -145,11 +145,11 @@ def truth_parts(path: str, split: str | None = None) -> list[TruthPart]:
 
 
 def read_truths(path: str) -> Iterator[VideoTruth]:
-    """Every truth of a folder, one after the other, a part at a time in memory.
+    """Yields every truth of a folder, with one part in memory at a time.
 
     Raises:
-        FileNotFoundError: it is no such folder.
-        ValueError: something in it is damaged.
+        FileNotFoundError: the folder is none of these.
+        ValueError: a file is damaged.
     """
     for part in truth_parts(path):
         yield from part.read()
@@ -179,7 +179,7 @@ def _sentences_parts(folder: Folder, file: str) -> list[TruthPart]:
 
 
 def _object_tracks(folder: Folder, names: Sequence[str]) -> tuple[Size, dict[int, ObjectTrack]]:
-    """Height and width of the PNGs of object ids, and a track for each id in them."""
+    """Returns height and width of the object id PNGs, and the track of each id."""
     by_frame: list[dict[int, str]] = []
     size: Size | None = None
     for name in names:

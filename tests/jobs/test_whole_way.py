@@ -113,7 +113,7 @@ def test_raw_data_become_a_file_for_the_server_and_its_scores(
 
     truth = str(data_kit / asked.truth) if asked.truth else str(data)
     scored = evaluate.evaluate(EvaluateConfig((truth,), str(tmp_path / "scores"), str(out)))
-    assert scored["missing"] == scored["unasked"] == []
+    assert scored["missing"] == scored["extra_videos"] == []
     assert 0 < scored["figures"]["J&F" if asked.truth else "mean_iou"] < 1
     config = EvaluateConfig((str(file_truth),), str(tmp_path / "again"), submission=str(file))
     again = evaluate.evaluate(config)

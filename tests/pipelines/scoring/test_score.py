@@ -7,7 +7,7 @@ import pytest
 from pipelines.predictions import Prediction, QueryTrack
 from pipelines.records import Expression, ObjectTrack
 from pipelines.scoring.score import (
-    PROTOCOLS,
+    SCORING_PROTOCOLS,
     MissingPredictions,
     TrackRow,
     figures,
@@ -130,7 +130,9 @@ def test_predictions_of_another_size_are_refused() -> None:
 def test_a_truth_of_another_size_than_it_says_is_refused() -> None:
     with pytest.raises(ValueError, match=r"runs of 2400 pixels, but .* has 600"):
         score_video(
-            replace(TRUTH, size=(20, 30)), [replace(one, height=20, width=30) for one in PERFECT], PROTOCOLS["mevis"]
+            replace(TRUTH, size=(20, 30)),
+            [replace(one, height=20, width=30) for one in PERFECT],
+            SCORING_PROTOCOLS["mevis"],
         )
 
 
