@@ -1,12 +1,13 @@
-"""Trains SgMg on video clips of which one frame is annotated: A2D-Sentences, or one's own data."""
+"""Trains SgMg on video clips with one annotated frame each: A2D-Sentences, or your own data."""
 
 from jobs.common.cli import Exit, run
 from pipelines.training.config import A2D, TrainConfig
-from pipelines.training.run import train
 
 
 def main(config: TrainConfig) -> Exit:
-    """Trains until the end, from wherever the run of that name stands."""
+    """Trains to the end; continues the run of that name if there is one."""
+    from pipelines.training.run import train
+
     return train(config, "annotated-frames", "a2d")
 
 

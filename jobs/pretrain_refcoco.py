@@ -1,12 +1,13 @@
-"""Trains SgMg on single images with sentences: RefCOCO, RefCOCO+, RefCOCOg, or one's own data."""
+"""Trains SgMg on single images with sentences: RefCOCO, RefCOCO+, RefCOCOg, or your own data."""
 
 from jobs.common.cli import Exit, run
 from pipelines.training.config import PRETRAIN, TrainConfig
-from pipelines.training.run import train
 
 
 def main(config: TrainConfig) -> Exit:
-    """Trains until the end, from wherever the run of that name stands."""
+    """Trains to the end; continues the run of that name if there is one."""
+    from pipelines.training.run import train
+
     return train(config, "images", "pretrain")
 
 

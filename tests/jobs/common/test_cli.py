@@ -43,9 +43,9 @@ def test_a_training_config_survives_its_file(tmp_path: Path) -> None:
 
 def test_a_config_of_another_job_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"data": [], "colour": 1}))
-    with pytest.raises(JobError, match=r"is no config of this job: Config has no field colour"):
+    with pytest.raises(JobError, match=r"is not a config of this job: Config has no field colour"):
         read_config(Config, str(tmp_path / "config.json"))
-    with pytest.raises(JobError, match=r"Give the config\.json that a run of it left"):
+    with pytest.raises(JobError, match=r"Give the config\.json that a run of it wrote"):
         read_config(Config, str(tmp_path / "nothing.json"))
 
 
