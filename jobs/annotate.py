@@ -11,9 +11,10 @@ from typing import Annotated
 
 import tyro
 
-from jobs.common.cli import Exit, run
+from jobs.common.cli import run
 from jobs.common.predictor_config import PredictorConfig
 from pipelines.annotate.settings import FormatName, Settings
+from pipelines.errors import Exit
 from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 
 

@@ -7,7 +7,8 @@ cannot be read are left out, and their number is printed.
 
 from dataclasses import dataclass
 
-from jobs.common.cli import Exit, run
+from jobs.common.cli import run
+from pipelines.errors import Exit
 
 
 @dataclass(frozen=True)

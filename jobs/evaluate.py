@@ -8,8 +8,8 @@ command again.
 
 from dataclasses import dataclass
 
-from jobs.common.cli import Exit, run
-from pipelines.errors import JobError
+from jobs.common.cli import run
+from pipelines.errors import Exit, JobError
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Trains SgMg on video clips with one annotated frame each: A2D-Sentences, or your own data."""
 
-from jobs.common.cli import Exit, run
+from jobs.common.cli import run
+from jobs.common.flag_groups import TRAINING
+from pipelines.errors import Exit
 from pipelines.training.config import A2D, TrainConfig
 
 
@@ -12,4 +14,4 @@ def main(config: TrainConfig) -> Exit:
 
 
 if __name__ == "__main__":
-    run(TrainConfig, main, recipes=A2D)
+    run(TrainConfig, main, recipes=A2D, groups=TRAINING)

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import tyro
 
-from jobs.common.cli import Exit, run
+from jobs.common.cli import run
 from jobs.common.predictor_config import PredictorConfig
+from pipelines.errors import Exit
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from jobs.common.cli import Exit, run
+from jobs.common.cli import run
+from pipelines.errors import Exit
 from pipelines.sources.names import check_dataset
 
 

@@ -7,7 +7,8 @@ without --push-to.
 
 from dataclasses import dataclass
 
-from jobs.common.cli import Exit, run
+from jobs.common.cli import run
+from pipelines.errors import Exit
 
 
 @dataclass(frozen=True)

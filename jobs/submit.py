@@ -10,7 +10,8 @@ coco: results of A2D, JHMDB, RefCOCO. youtube-vis: tracks of any video. coco-fra
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.common.cli import Exit, run
+from jobs.common.cli import run
+from pipelines.errors import Exit
 
 FormatName = Literal["ref-youtube-vos", "mevis", "ref-davis17", "coco", "youtube-vis", "coco-frames"]
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from jobs.common.cli import Exit
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.manifest import QUARANTINE
 
 JOBS = Path(__file__).resolve().parents[1]

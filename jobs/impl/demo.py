@@ -7,11 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from jobs.common.cli import Exit
 from jobs.common.submitter import Submitter, step
 from jobs.demo import DemoConfig
 from pipelines.config_io import write_config
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.scoring.baselines import box_everywhere, mean_box, whole_frame
 from pipelines.scoring.score import figures, score_video

@@ -9,10 +9,9 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from ray.exceptions import RayError
 
-from jobs.common.cli import Exit
 from jobs.evaluate import EvaluateConfig
 from pipelines.config_io import CONFIG, write_config
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.prediction_reader import PREDICTIONS

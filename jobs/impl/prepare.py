@@ -4,13 +4,12 @@ import json
 import time
 from dataclasses import replace
 
-from jobs.common.cli import Exit
 from jobs.common.progress import track
 from jobs.prepare import PrepareConfig
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.contact_sheet import contact_sheet, prepared_tiles
 from pipelines.config_io import CONFIG, require_same_settings, write_config
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards

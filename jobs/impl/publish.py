@@ -11,9 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from jobs.common.cli import Exit
 from jobs.publish import PublishConfig
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.scoring.summary import SCORES
 from pipelines.session import durable_folder

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from jobs.common.cli import Exit
 from jobs.submit import FormatName, SubmitConfig
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.exports.coco import IMAGE_SETS, check_coco_results, write_coco_results
 from pipelines.exports.davis import check_object_maps, write_object_maps
 from pipelines.exports.mask_zip import MEVIS_ROOT, YTVOS_ROOT, check_mask_zip, write_mask_zip

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from annotate_data import damage, moving, write_video
 from jobs.annotate import AnnotateConfig, main
-from jobs.common.cli import Exit, parse
+from jobs.common.cli import parse
 from pipelines.annotate.join import JoinResult
 from pipelines.annotate.run import Finished
 from pipelines.annotate.settings import Settings
@@ -22,7 +22,7 @@ from pipelines.annotate.summary import Progress
 from pipelines.annotate.tracks import JoinSettings, join_windows
 from pipelines.annotate.video_state import VideoState
 from pipelines.config_io import CONFIG, read_config
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.predictor import Predictor

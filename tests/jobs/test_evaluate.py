@@ -17,10 +17,9 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from jobs.common.cli import Exit
 from jobs.evaluate import EvaluateConfig, main
 from jobs.impl.evaluate import evaluate
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, predictions_table
 from pipelines.prepare.run import finish, plan_shards

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from jobs.common.cli import Exit, parse
+from jobs.common.cli import parse
 from jobs.predict import PredictConfig, main
 from pipelines.config_io import CONFIG, read_config
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import inference_protocol

@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.common.cli import Exit
 from jobs.impl.prepare import SHEET, published_recipe
 from jobs.prepare import PrepareConfig, main
 from pack import ROOT
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.config_io import CONFIG, read_config
-from pipelines.errors import JobError, LayoutError
+from pipelines.errors import Exit, JobError, LayoutError
 from pipelines.files import Folder
 from pipelines.images import checked_size
 from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, RowInfo, Shard, read_manifest

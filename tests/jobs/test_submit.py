@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.common.cli import Exit
 from jobs.impl.submit import FORMATS
 from jobs.submit import FormatName, SubmitConfig, main
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.exports.pngs import encode_object_map
 from pipelines.exports.submission import read_object_maps, read_submission
 from pipelines.files import Folder

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from jobs import finetune_a2d, finetune_ytvos, predict, prepare, pretrain_refcoco, submit
-from jobs.common.cli import Exit
 from jobs.evaluate import EvaluateConfig
 from jobs.impl.evaluate import evaluate as scored_by
 from jobs.predict import PredictConfig
 from jobs.prepare import PrepareConfig
 from jobs.submit import FormatName, SubmitConfig
+from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.prediction_reader import read_predictions
