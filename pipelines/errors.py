@@ -1,6 +1,7 @@
 """Two kinds of trouble with raw data: the whole layout is wrong, or one item is."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 
 class LayoutError(ValueError):
@@ -31,6 +32,14 @@ class Dropped:
     video: str
     reason: str  # one of a few fixed phrases, so that they can be counted
     what: str  # which expression, object or frame
+
+
+class Exit(IntEnum):
+    """Exit codes of the jobs."""
+
+    CLEAN = 0
+    FAILED = 1
+    QUARANTINE = 3  # finished, but some items could not be used
 
 
 class JobError(Exception):

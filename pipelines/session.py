@@ -1,4 +1,4 @@
-"""What a job needs to know of the process it runs in: Ray, the working directory, the terminal."""
+"""The process that a job runs in: its Ray, its working directory, its terminal."""
 
 import os
 import sys
@@ -11,10 +11,10 @@ from pipelines.files import Folder
 
 
 def start_ray(num_cpus: int | None = None) -> None:
-    """Joins the cluster that RAY_ADDRESS or the job submission names; else starts a local one.
+    """Connects to the cluster of RAY_ADDRESS or of the job submission; else starts a local Ray.
 
     Args:
-        num_cpus: logical cores of a local Ray; by default at least 4, so that a pipeline fits beside train workers.
+        num_cpus: logical cores of a local Ray; by default at least 4, so that data pipeline and training workers fit.
     """
     if ray.is_initialized():
         return
@@ -26,15 +26,20 @@ def start_ray(num_cpus: int | None = None) -> None:
 
 
 def in_submitted_job() -> bool:
-    """Whether this runs as a submitted job: its working directory is then a copy that vanishes."""
+    """Returns whether this process is a submitted job, whose working directory is a temporary copy."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def durable_folder(path: str, flag: str) -> Folder:
-    """A folder for results, as an absolute path or URI.
+    """Returns a folder for results, as an absolute path or URI.
+
+    Args:
+        path: local path, or s3://…, gs://….
+        flag: flag that the path came from, for the error message.
 
     Raises:
-        JobError: a relative path in a submitted job, where it would vanish with the job's copy of the code.
+        JobError: the path is relative and the process is a submitted job: the folder would be deleted with the job's
+            copy of the code.
     """
     if "://" in path:
         return Folder(path)
@@ -42,11 +47,11 @@ def durable_folder(path: str, flag: str) -> Folder:
     if in_submitted_job() and not local.is_absolute():
         raise JobError(
             f"{flag} {path!r} is a relative path, but a submitted job runs in a temporary copy of the code that is "
-            f"removed when it ends. Give an absolute path on storage that every node sees, or s3://…, gs://…."
+            f"deleted when it ends. Give an absolute path on storage that every node can read, or s3://…, gs://…."
         )
     return Folder(str(local.resolve()))
 
 
 def terminal() -> bool:
-    """Whether somebody watches: progress is then a bar, else plain lines."""
+    """Returns whether stderr is a terminal: progress is then a bar, else log lines."""
     return sys.stderr.isatty()

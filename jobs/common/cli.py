@@ -1,25 +1,22 @@
-"""What every job does alike: its command line, Ray, where results go. The only reader of the environment."""
+"""The command line of every job: flags to config, config to `main`, result to exit code. Reads SGMG_TRACEBACK.
+
+A job module (jobs/x.py) imports only what its config needs, and its `main` imports the work (jobs/impl/x.py): torch,
+ray and mlflow take seconds to import, and --help and a wrong flag are to be answered at once.
+"""
 
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from enum import IntEnum
 from typing import Any
 
 import tyro
 
+from jobs.common.flag_groups import Groups, parse_grouped
+from jobs.common.flag_suggestions import check_flags
 from pipelines.config_io import ConfigT, read_config
-from pipelines.errors import JobError, LayoutError
-
-
-class Exit(IntEnum):
-    """How a job ends, for whoever called it."""
-
-    CLEAN = 0
-    FAILED = 1
-    QUARANTINE = 3  # finished, but some items could not be used
+from pipelines.errors import Exit, JobError, LayoutError
 
 
 def run(
@@ -27,18 +24,27 @@ def run(
     main: Callable[[ConfigT], Exit | None],
     arguments: Sequence[str] | None = None,
     recipes: Mapping[str, ConfigT] | None = None,
+    groups: Groups | None = None,
 ) -> None:
-    """The body of every job: command line to config, config to `main`, its result to the exit code.
+    """Parses the command line, calls `main` with the config, and exits with its result.
 
-    `--config FILE` takes the values of a saved config.json; what else the command line says wins.
+    Errors that a user can correct are printed as one sentence; SGMG_TRACEBACK=1 also prints the traceback.
+
+    Args:
+        config_type: the job's config, a dataclass with a field per flag.
+        main: the job.
+        arguments: of the command line; by default those of this process.
+        recipes: configs to take defaults from, by the name that --recipe gives; the first is the default.
+        groups: sections of --help, each with the fields in it.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     description = sys.modules[main.__module__].__doc__
     try:
-        sys.exit(main(parse(config_type, arguments, description=description, recipes=recipes)) or Exit.CLEAN)
+        config = parse(config_type, arguments, description=description, recipes=recipes, groups=groups)
+        sys.exit(main(config) or Exit.CLEAN)
     except (JobError, LayoutError, FileNotFoundError, PermissionError, ValueError) as error:
         if os.environ.get("SGMG_TRACEBACK"):
-            logging.getLogger(__name__).exception("the error below came from here")
+            logging.getLogger(__name__).exception("traceback of the error below")
         print(f"error: {error}", file=sys.stderr)
         sys.exit(Exit.FAILED)
 
@@ -48,37 +54,42 @@ def parse(
     arguments: Sequence[str] | None = None,
     description: str | None = None,
     recipes: Mapping[str, ConfigT] | None = None,
+    groups: Groups | None = None,
 ) -> ConfigT:
-    """The config that a command line asks for; a mistyped flag ends with a suggestion.
+    """Returns the config of a command line. A wrong flag ends the process and suggests the right one.
 
-    Defaults are those of `--config FILE`, a saved config.json, else of `--recipe NAME`, the first where none is named.
+    Defaults come from `--config FILE`, a saved config.json, else from `--recipe NAME`, else from the first recipe.
+    `groups` needs one of these.
 
     Raises:
-        JobError: `--config` names no file, or one that was written for another job; there is no such recipe.
+        JobError: the file of `--config` does not exist or was written by another job, or the recipe does not exist.
+        ValueError: the config refuses a value.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     default: Any = tyro.MISSING_NONPROP
-    saved = _taken(words, "--config", remove=True)
+    saved = _value_of(words, "--config", remove=True)
     if saved is not None:
         default = read_config(config_type, saved)
     elif recipes:
-        name = _taken(words, "--recipe", remove=False) or next(iter(recipes))
+        name = _value_of(words, "--recipe", remove=False) or next(iter(recipes))
         if name not in recipes:
             raise JobError(f"There is no recipe {name!r}. Choose one of: {', '.join(recipes)}.")
-        default = recipes[name]
-        # A recipe leaves the data open: they must be named.
-        default = replace(default, data=tyro.MISSING)
+        # A recipe has no data: --data is required.
+        default = replace(recipes[name], data=tyro.MISSING)  # pyright: ignore[reportArgumentType]
+    check_flags(config_type, words)
+    if groups:
+        return parse_grouped(config_type, groups, words, default, description)
     return tyro.cli(config_type, args=words, default=default, description=description)
 
 
-def _taken(words: list[str], flag: str, *, remove: bool) -> str | None:
-    """The value of a flag among the words of a command line, if it is there."""
-    for place, word in enumerate(words):
-        name, joined, value = word.partition("=")
+def _value_of(words: list[str], flag: str, *, remove: bool) -> str | None:
+    """Returns the value of a flag of a command line, or None if the flag is not given; `remove` takes both out."""
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
         if name == flag:
-            count = 1 if joined else 2
-            found = value if joined else " ".join(words[place + 1 : place + 2])
+            count = 1 if equals else 2
+            value = value if equals else " ".join(words[i + 1 : i + 2])
             if remove:
-                del words[place : place + count]
-            return found
+                del words[i : i + count]
+            return value
     return None

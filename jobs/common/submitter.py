@@ -1,4 +1,4 @@
-"""Runs jobs one after another on a local Ray, submitted where it takes submitted jobs, and shows their steps."""
+"""Runs jobs one after another on a local Ray, as submitted jobs if its job server starts, and prints their progress."""
 
 import os
 import shlex
@@ -12,16 +12,18 @@ from pathlib import Path
 import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from jobs.common.cli import Exit
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.manifest import QUARANTINE
 
-JOBS = Path(__file__).resolve().parent
+JOBS = Path(__file__).resolve().parents[1]
+"""Folder of the commands."""
+PROGRESS_LOGGER = "pipelines.training.progress"
+"""Logger of the training's progress; a log line contains its name."""
 _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
 class Submitter:
-    """A local Ray with its job server, for as long as the block lasts."""
+    """A local Ray with its job server, running while the `with` block does."""
 
     def __enter__(self) -> "Submitter":
         context = ray.init(address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1")
@@ -33,49 +35,52 @@ class Submitter:
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
 
-    def run(self, job: str, words: str, *, may_lack: bool = False, **paths: Path) -> None:
-        """One job to its end; flags that name paths come apart from the other words, as there may be blanks in them.
+    def run(self, job: str, words: str, *, allow_incomplete: bool = False, **paths: Path) -> None:
+        """Runs one job and waits for it.
 
         Args:
-            may_lack: whether what it makes may be incomplete, which its exit code says.
+            job: name of the command, the file in jobs/ without .py.
+            words: flags, as in a shell.
+            allow_incomplete: whether the job may exit with code 3: finished, but some items could not be used.
+            paths: flags that name paths, which may contain spaces.
 
         Raises:
-            JobError: it failed; its log is printed.
+            JobError: the job failed; its log is printed.
         """
         named = [word for flag, path in paths.items() for word in (f"--{flag.replace('_', '-')}", str(path))]
         command = [sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words), *named]
-        with said(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
+        with step(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
             number = self._submitted(shlex.join(command))
-            code, log = self._followed(number) if number else self._driven(command)
-        if code != Exit.CLEAN and not (may_lack and code == Exit.QUARANTINE):
+            code, log = self._wait(number) if number else self._run_subprocess(command)
+        if code != Exit.CLEAN and not (allow_incomplete and code == Exit.QUARANTINE):
             print(log[-6000:], file=sys.stderr)
             raise JobError(f"{job} failed; its log is above. The command was: {shlex.join(command)}")
         if code == Exit.QUARANTINE:
-            print("   incomplete: it lacks what was left out", flush=True)
+            print("   incomplete: some items were left out", flush=True)
         if "out" in paths:
-            _say_left_out(paths["out"])
+            _print_left_out(paths["out"])
 
     def _submitted(self, command: str) -> str | None:
-        """The number of the submitted job; None where Ray's job server does not come up.
+        """Submits a job. Returns its id, or None if Ray's job server does not start.
 
-        It does not beside another Ray on the same machine: both want one port for it.
+        It does not start while another Ray runs on the machine, because both use the same port.
         """
         end = time.monotonic() + 45
         while self.submits and time.monotonic() < end:
             try:
-                # Named here: Ray itself gives a job whichever Ray of this machine it finds first.
+                # The address is explicit because Ray would choose the first Ray it finds on this machine.
                 return self.client.submit_job(entrypoint=f"RAY_ADDRESS={self.address} {command}")
             except RuntimeError as error:
                 if "No available agent" not in str(error):
                     raise
                 time.sleep(1)
         if self.submits:
-            print("   Ray takes no submitted jobs here: they are started beside it", flush=True)
+            print("   Ray's job server did not start: jobs run as processes instead", flush=True)
         self.submits = False
         return None
 
-    def _followed(self, number: str) -> tuple[int, str]:
-        """Waits for a submitted job and shows its steps; its exit code and log."""
+    def _wait(self, number: str) -> tuple[int, str]:
+        """Waits for a submitted job and prints its progress. Returns its exit code and log."""
         shown = 0
         while (status := self.client.get_job_status(number)) not in _ENDED:
             lines = self.client.get_job_logs(number).splitlines()
@@ -88,8 +93,8 @@ class Submitter:
         code = self.client.get_job_info(number).driver_exit_code
         return Exit.FAILED if code is None else code, self.client.get_job_logs(number)
 
-    def _driven(self, command: list[str]) -> tuple[int, str]:
-        """Runs a job as a process of its own that joins this Ray; its exit code and log."""
+    def _run_subprocess(self, command: list[str]) -> tuple[int, str]:
+        """Runs a job as a process that connects to this Ray. Returns its exit code and log."""
         environment = os.environ | {"RAY_ADDRESS": self.address}
         lines: list[str] = []
         with subprocess.Popen(
@@ -102,23 +107,23 @@ class Submitter:
         return process.returncode, "".join(lines)
 
 
-def _say_left_out(out: Path) -> None:
-    """Says how much a job could not use, and where to read of it."""
+def _print_left_out(out: Path) -> None:
+    """Prints how many items a job could not use, and the file that lists them."""
     quarantine = out / QUARANTINE
     if quarantine.is_file() and (lines := quarantine.read_text(encoding="utf-8").splitlines()):
         print(f"   left out: {len(lines)}, listed in {quarantine}", flush=True)
 
 
 def _show(line: str) -> None:
-    """Prints what a job says of its steps."""
-    if "pipelines.training.progress" in line:
+    """Prints a log line that reports the progress of training."""
+    if PROGRESS_LOGGER in line:
         print(f"    {line.partition(': ')[2]}", flush=True)
 
 
 @contextmanager
-def said(what: str) -> Iterator[None]:
-    """Says what begins, and how long it took."""
-    print(f"== {what}", flush=True)
+def step(name: str) -> Iterator[None]:
+    """Prints the name of a step as it starts, and its duration at the end."""
+    print(f"== {name}", flush=True)
     started = time.monotonic()
     yield
     print(f"   {time.monotonic() - started:.0f} s", flush=True)

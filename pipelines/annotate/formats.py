@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import ray
 
 from pipelines.annotate.layout import WRITTEN, results_of
+from pipelines.annotate.settings import FormatName
 from pipelines.errors import BadItem
 from pipelines.exports.mask_zip import write_mask_zip
 from pipelines.exports.overlay_video import write_overlay
@@ -22,7 +23,6 @@ from pipelines.inference.quarantine import PREDICTIONS, Failure, write_failures
 from pipelines.prediction_reader import Predictions, read_predictions, read_segments
 from pipelines.video.frames_by_name import video_of_prediction
 
-FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay", "report"]
 FILES: dict[FormatName, str] = {
     "youtube-vis": "youtube_vis.json",
     "coco": "coco.json",

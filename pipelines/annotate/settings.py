@@ -1,10 +1,12 @@
 """What is asked of every video beside the sentences: which frames, in which windows, and what counts as seen."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.inference.protocols import InferenceProtocol
-from pipelines.video.segments import LENGTH, OVERLAP
+from pipelines.video.defaults import LENGTH, OVERLAP
+
+FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay", "report"]
 
 DATASET = "videos"
 WINDOWS_EACH = 8

@@ -1,16 +1,13 @@
 """How far an annotation is, how fast, and in the end what came of it: for a terminal, a log, and MLflow."""
 
 import json
-import logging
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mlflow.entities import Metric
-from tqdm import tqdm
 
 from pipelines.annotate.join import JoinResult
 from pipelines.annotate.layout import DONE
@@ -19,19 +16,13 @@ from pipelines.annotate.run import Finished, News
 from pipelines.annotate.video_state import VideoState
 from pipelines.files import Folder
 from pipelines.inference.quarantine import Failure
-from pipelines.session import terminal
-
-_log = logging.getLogger(__name__)
 
 _READERS = 32
 """Markers that are read at once: there is one for every video or more, perhaps in object storage."""
 
-SAY_EVERY = 10.0
-"""Seconds between two lines where nobody watches a bar."""
-
 
 class Progress:
-    """What is done so far: a bar over videos on a terminal, else a line every ten seconds."""
+    """Counts of what is done so far, and their text."""
 
     def __init__(self, videos: int) -> None:
         self.videos = self.new = self.failed = self.partial = 0
@@ -134,16 +125,3 @@ class Progress:
             for (video, _), text in zip(markers, texts, strict=True):
                 held.setdefault(video, []).append(JoinResult(**json.loads(text)["joined"]))
         return held
-
-    def shown(self, stream: Iterable[News | Finished | VideoState]) -> Iterator[News | Finished | VideoState]:
-        """The same news; says, where it is time, how far the work is."""
-        watched = terminal()
-        said = time.monotonic()
-        with tqdm(total=self._all, unit="video", file=sys.stderr, disable=not watched) as bar:
-            for news in stream:
-                yield news
-                bar.update(isinstance(news, VideoState))
-                bar.set_postfix_str(str(self).partition(", ")[2], refresh=False)
-                if not watched and time.monotonic() - said > SAY_EVERY:
-                    said = time.monotonic()
-                    _log.info("%s", self)

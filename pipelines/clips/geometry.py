@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,12 +11,10 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
+from pipelines.clips.resize_filter import ResizeFilter
 from pipelines.images import nearest_pixels
 from sgmg.masks import Size
 from sgmg.preprocess import pillow_resized, resized_size
-
-ResizeFilter = Literal["pillow", "torch"]
-"""Pillow's bilinear, exactly; or torch's: off by 1 of 255 in 0.1 % of the values, 3 to 5 times as fast."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from pipelines.exports.mp4 import mp4_file
 from pipelines.files import Folder
 from pipelines.prediction_reader import number_first
 from pipelines.predictions import Prediction
-from pipelines.video.decoder import TIME_LIMIT, VideoDecoder
+from pipelines.video.decoder import VideoDecoder
+from pipelines.video.defaults import TIME_LIMIT
 from pipelines.video.frames_by_name import FramesByName, TimedFrame
 from pipelines.video.listing import Video
 from sgmg.masks import Size, rle_area, rle_to_mask

@@ -1,23 +1,12 @@
 """How far a run of predictions is, and how fast: for a terminal, or for a log."""
 
-import logging
-import sys
 import time
-from collections.abc import Iterable, Iterator
-
-from tqdm import tqdm
 
 from pipelines.predict.run import Done
-from pipelines.session import terminal
-
-_log = logging.getLogger(__name__)
-
-SAY_EVERY = 10.0
-"""Seconds between two lines where nobody watches a bar."""
 
 
 class Progress:
-    """What is done so far, and how fast: a bar on a terminal, else a line every ten seconds."""
+    """Counts of what is done so far, and their text."""
 
     def __init__(self, units: int) -> None:
         self.units = self.videos = self.frames = self.expressions = self.failed = self.died = 0
@@ -46,17 +35,3 @@ class Progress:
             f"{self.frames / seconds:.1f} frames/s, {eta}, waiting for data {waiting:.0%}, "
             f"{self.failed} in quarantine, {self.died} failed actors"
         )
-
-    def shown(self, stream: Iterable[Done]) -> Iterator[Done]:
-        """The same units; says after each, where it is time, how far the work is."""
-        watched = terminal()
-        bar = tqdm(total=self._all_units, unit="unit", file=sys.stderr, disable=not watched)
-        said = time.monotonic()
-        with bar:
-            for done in stream:
-                yield done
-                bar.update()
-                bar.set_postfix_str(str(self).partition(", ")[2], refresh=False)
-                if not watched and time.monotonic() - said > SAY_EVERY:
-                    said = time.monotonic()
-                    _log.info("%s", self)

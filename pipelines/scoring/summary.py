@@ -6,6 +6,9 @@ from pipelines.scoring.distributed import RunScores
 from pipelines.scoring.paper import with_paper_figures
 from pipelines.scoring.score import figures
 
+SCORES = "scores.json"
+"""File of a summary, in the folder of the scores."""
+
 
 def summary_of(dataset: str, scores: RunScores) -> dict[str, Any]:
     """Collects the figures, the paper's figures and the counts, as JSON values."""

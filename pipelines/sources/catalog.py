@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.errors import LayoutError
 from pipelines.files import Folder
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
 from pipelines.sources.davis import RefDavis17
 from pipelines.sources.jhmdb import JhmdbSentences
 from pipelines.sources.mevis import MeViS
+from pipelines.sources.names import DatasetName, check_dataset
 from pipelines.sources.own import Own
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.ytvos import RefYouTubeVOS
@@ -26,7 +26,7 @@ class DatasetEntry:
     rows_per_shard: int = VIDEOS
 
 
-DATASETS = {
+DATASETS: dict[DatasetName, DatasetEntry] = {
     "own": DatasetEntry(lambda root, split, quality: Own(root, split, quality=quality)),
     "refcoco": DatasetEntry(lambda root, split, _: RefCoco(root, split, "refcoco"), IMAGES),
     "refcoco+": DatasetEntry(lambda root, split, _: RefCoco(root, split, "refcoco+"), IMAGES),
@@ -45,6 +45,4 @@ def entry_of(dataset: str) -> DatasetEntry:
     Raises:
         LayoutError: there is none of that name; the message lists them.
     """
-    if dataset not in DATASETS:
-        raise LayoutError(f"There is no dataset {dataset!r}. Choose one of: {', '.join(DATASETS)}.")
-    return DATASETS[dataset]
+    return DATASETS[check_dataset(dataset)]

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipelines.clips.geometry import ResizeFilter
-from sgmg.config import PRESETS
-from sgmg.train_step import Precision
+from pipelines.clips.resize_filter import ResizeFilter
+from sgmg.config import PRESETS, Precision
 
 Schedule = Literal["multistep", "one-cycle"]
 ClipKind = Literal["images", "clips", "annotated-frames"]

@@ -13,10 +13,9 @@ from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig,
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from jobs.common.cli import Exit
 from pipelines.clips.stream import TrainData
 from pipelines.config_io import write_config
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node

@@ -9,13 +9,11 @@ from jaxtyping import Float, Int, UInt8
 
 from pipelines.errors import BadItem
 from pipelines.video.decoder_process import Child
+from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
-from pipelines.video.segments import LENGTH, OVERLAP, DecodeUnit, segments
+from pipelines.video.segments import DecodeUnit, segments
 from sgmg.preprocess import resize_frames
-
-TIME_LIMIT = 600.0
-"""Seconds without a sign of life, of which every decoded frame is one, after which a video is given up."""
 
 
 @dataclass(frozen=True, slots=True)

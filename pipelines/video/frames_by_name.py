@@ -11,8 +11,9 @@ from pyarrow import fs
 from pipelines.errors import BadItem
 from pipelines.files import resolve_filesystem
 from pipelines.video.decoder import VideoDecoder, Window
+from pipelines.video.defaults import LENGTH
 from pipelines.video.listing import Video
-from pipelines.video.segments import LENGTH, DecodeUnit
+from pipelines.video.segments import DecodeUnit
 
 _BUFFER = 2**26  # bytes of frames that are decoded at a time
 

@@ -7,11 +7,10 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Int
 
+from pipelines.video.defaults import LENGTH, OVERLAP
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
 
-LENGTH = 36
-OVERLAP = 4
 GRACE = 0.001
 """Seconds that a frame may be early: Matroska rounds times to a millisecond."""
 

@@ -3,7 +3,7 @@
 It is given for nothing what our reader has to find out: which frames, which object, and every random draw.
 """
 
-import sgmg  # noqa: F401  # isort: skip  # first: it makes torchvision importable beside a CPU build of torch
+import sgmg.text  # noqa: F401  # isort: skip  # first: it makes torchvision importable beside a CPU build of torch
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jobs.annotate import AnnotateConfig, main
-from jobs.common.cli import Exit
+from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
 from pipelines.prediction_reader import iter_predictions

@@ -13,8 +13,8 @@ import pytest
 
 from annotate_data import moving, write_video
 from jobs.annotate import AnnotateConfig, main
-from jobs.common.cli import Exit
 from pipelines.annotate.settings import WINDOWS_EACH
+from pipelines.errors import Exit
 from prepared_data import SENTENCES, tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -155,7 +155,7 @@ def test_a_real_dataset_with_a_broken_frame_goes_all_the_way_in_a_ray_of_its_own
         assert JobSubmissionClient(other.address).list_jobs() == []
     assert_is_whole(demo, "train", raw, lacking)
     assert f"left out: 1, listed in {demo.out}/prepared/valid/quarantine.jsonl" in demo.text
-    assert "incomplete: it lacks what was left out" in demo.text
+    assert "incomplete: some items were left out" in demo.text
 
 
 def test_what_a_job_left_out_is_said_and_ends_the_demo_only_where_nothing_may_be_lacking(
@@ -168,12 +168,12 @@ def test_what_a_job_left_out_is_said_and_ends_the_demo_only_where_nothing_may_be
     (tmp_path / "some.py").write_text("import sys; print('what it says'); sys.exit(int(sys.argv[1]))")
     beside = _submitter.Submitter()
     beside.submits, beside.address = False, "nowhere"
-    for code, may_lack in ((0, False), (3, True)):
-        beside.run("some", str(code), may_lack=may_lack, out=out)
+    for code, allow_incomplete in ((0, False), (3, True)):
+        beside.run("some", str(code), allow_incomplete=allow_incomplete, out=out)
         said = capsys.readouterr().out
         assert f"left out: 2, listed in {out}/quarantine.jsonl" in said
         assert ("incomplete" in said) == (code == 3)
-    for code, may_lack in ((3, False), (1, True)):
+    for code, allow_incomplete in ((3, False), (1, True)):
         with pytest.raises(JobError, match="some failed"):
-            beside.run("some", str(code), may_lack=may_lack, out=out)
+            beside.run("some", str(code), allow_incomplete=allow_incomplete, out=out)
         assert "what it says" in capsys.readouterr().err

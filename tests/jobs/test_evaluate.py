@@ -17,9 +17,9 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from jobs.common.cli import Exit
-from jobs.evaluate import EvaluateConfig, evaluate, main
-from pipelines.errors import JobError
+from jobs.evaluate import EvaluateConfig, main
+from jobs.impl.evaluate import evaluate
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, predictions_table
 from pipelines.prepare.run import finish, plan_shards
@@ -155,7 +155,7 @@ def test_coco_results_are_scored_by_their_annotation_file(tmp_path: Path, data_k
         submission=str(data_kit / "results/a2d_eval/predictions.json"),
     )
     assert evaluate(config)["figures"]["mAP"] == pytest.approx(expected["AP 0.5:0.95"], abs=1e-6)
-    with pytest.raises(JobError, match="one annotation file"):
+    with pytest.raises(JobError, match="give their annotation file"):
         evaluate(replace(config, truth=(str(data_kit / "a2d"),)))
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
-from jobs.common.cli import Exit
 from jobs.predict import PredictConfig, main
+from pipelines.errors import Exit
 from pipelines.inference.quarantine import PREDICTIONS
 from pipelines.records import Record
 from prepared_data import a_record, png, prepared_folder, tiny_checkpoint

@@ -11,10 +11,10 @@ import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
-from jobs.common.cli import Exit
 from jobs.predict import PredictConfig, main
 from model_cases import config_of, published_model
 from pack import Case, cases
+from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.images import object_map
 from pipelines.prediction_reader import iter_predictions

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.common.cli import Exit
-from jobs.prepare import SHEET, PrepareConfig, main, published_recipe
+from jobs.impl.prepare import SHEET, published_recipe
+from jobs.prepare import PrepareConfig, main
 from pack import ROOT
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.config_io import CONFIG, read_config
-from pipelines.errors import JobError, LayoutError
+from pipelines.errors import Exit, JobError, LayoutError
 from pipelines.files import Folder
 from pipelines.images import checked_size
 from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, RowInfo, Shard, read_manifest
@@ -150,7 +150,7 @@ def test_a_second_run_writes_no_shard(data_kit: Path, tmp_path: Path, capsys: py
     before = {path.name: path.stat().st_mtime_ns for path in Path(config.out).glob("*.parquet")}
     whole = Path(config.out, "manifest.json").read_bytes()
     assert main(config) == Exit.CLEAN
-    assert "all 3 shards were there already" in capsys.readouterr().out
+    assert "all 3 shards were already written" in capsys.readouterr().out
     assert {path.name: path.stat().st_mtime_ns for path in Path(config.out).glob("*.parquet")} == before
     assert Path(config.out, "manifest.json").read_bytes() == whole
 

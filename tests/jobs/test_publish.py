@@ -7,9 +7,8 @@ import pytest
 import torch
 import yaml
 
-from jobs.common.cli import Exit
 from jobs.publish import PublishConfig, main
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.tracking.metric_log import MetricLog
 from pipelines.tracking.mlflow_run import RunHandle, open_run
 from sgmg.checkpoints import save

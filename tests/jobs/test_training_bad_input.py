@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from jobs import finetune_a2d, finetune_ytvos, pretrain_refcoco
-from jobs.common.cli import Exit, run
+from jobs.common.cli import run
+from pipelines.errors import Exit
 from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
 from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import save

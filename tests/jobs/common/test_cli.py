@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.common import cli as runtime
 from jobs.common.cli import parse
 from pack import ROOT
 from pipelines.config_io import read_config, write_config
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.session import durable_folder
 from pipelines.training.config import FINETUNE, PRETRAIN, TrainConfig
@@ -43,9 +42,9 @@ def test_a_training_config_survives_its_file(tmp_path: Path) -> None:
 
 def test_a_config_of_another_job_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"data": [], "colour": 1}))
-    with pytest.raises(JobError, match=r"is no config of this job: Config has no field colour"):
+    with pytest.raises(JobError, match=r"is not a config of this job: Config has no field colour"):
         read_config(Config, str(tmp_path / "config.json"))
-    with pytest.raises(JobError, match=r"Give the config\.json that a run of it left"):
+    with pytest.raises(JobError, match=r"Give the config\.json that a run of it wrote"):
         read_config(Config, str(tmp_path / "nothing.json"))
 
 
@@ -76,6 +75,6 @@ def test_in_a_submitted_job_a_relative_folder_is_refused(monkeypatch: pytest.Mon
 def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1() -> None:
     command = [sys.executable, str(ROOT / "jobs/finetune_ytvos.py"), "--data", "/no/such/folder", "--recipe", "tiny"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == runtime.Exit.FAILED
+    assert ended.returncode == Exit.FAILED
     assert ended.stderr.splitlines()[-1].startswith("error: /no/such/folder holds no manifest.json")
     assert "Traceback" not in ended.stderr

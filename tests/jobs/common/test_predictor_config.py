@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayError
 
-from jobs.common.predictor_config import PredictorConfig, actor_range, predictor_spec, root_cause, with_resources
+from jobs.common.predictor_config import PredictorConfig, actor_range
+from jobs.common.predictors import predictor_spec, root_cause, with_resources
 from pipelines.annotate.settings import Settings
-from pipelines.config_io import CONFIG, claim
-from pipelines.errors import JobError
-from pipelines.files import Folder
 from pipelines.inference.stream import Resources
 from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import MODEL
@@ -46,18 +44,6 @@ def test_a_range_of_predictors_is_read() -> None:
     for wrong in ("0:2", "3:2", "two", ":2"):
         with pytest.raises(ValueError, match=f"--actors '{wrong}' is not MIN:MAX"):
             actor_range(wrong)
-
-
-def test_results_of_something_else_are_not_mixed_with_ours(tmp_path: Path) -> None:
-    out = Folder(str(tmp_path))
-    claim(out, {"checkpoint_sha256": "a"})
-    out.write(CONFIG, b'{"made_by": {"checkpoint_sha256": "a", "fingerprint": "1"}}')
-    claim(out, {"checkpoint_sha256": "a", "fingerprint": "1"})
-    with pytest.raises(JobError, match="checkpoint_sha256 was 'a' and is now 'b'"):
-        claim(out, {"checkpoint_sha256": "b", "fingerprint": "2"})
-    out.write(CONFIG, b'{"dataset": "own"}')
-    with pytest.raises(JobError, match="written by something else"):
-        claim(out, {"checkpoint_sha256": "a"})
 
 
 def test_an_error_of_a_worker_is_told_without_its_way() -> None:
