@@ -16,7 +16,7 @@ from jobs.common.cli import Exit
 from pipelines.errors import JobError
 from pipelines.manifest import QUARANTINE
 
-JOBS = Path(__file__).resolve().parent
+JOBS = Path(__file__).resolve().parents[1]
 _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
