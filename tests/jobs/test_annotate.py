@@ -58,7 +58,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(videos: Path, checkpoint: Path, out: Path, **settings: Any) -> AnnotateConfig:
-    given = {"short_side": SIDE, "window": 8, "overlap": 2, "min_score": 0.02, "track": False, "text": SENTENCES[:2]}
+    given = {
+        "short_side": SIDE, "window": 8, "overlap": 2, "min_score": 0.02, "track": False, "text": SENTENCES[:2],
+        "actors": "1:1",
+    }  # fmt: skip
     return AnnotateConfig((str(videos),), str(checkpoint), str(out), **{**given, **settings})
 
 
@@ -100,7 +103,7 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     formats = ("parquet", "youtube-vis", "coco", "png", "davis")
-    config = config_of(videos, checkpoint, tmp_path / "out", formats=formats)
+    config = config_of(videos, checkpoint, tmp_path / "out", formats=formats, actors="1:2")
     assert main(config) == Exit.CLEAN
     said = capsys.readouterr().out
     assert "3 videos annotated" in said

@@ -46,7 +46,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(data: Path, checkpoint: Path, out: Path, **settings: Any) -> PredictConfig:
-    return PredictConfig(str(data), str(checkpoint), str(out), **{"short_side": SIDE, **settings})
+    return PredictConfig(str(data), str(checkpoint), str(out), **{"short_side": SIDE, "actors": "1:1", **settings})
 
 
 def files_of(out: Path) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def files_of(out: Path) -> dict[str, bytes]:
 def test_a_run_predicts_every_sentence_and_the_next_one_has_nothing_to_do(
     records: list[Record], data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = config_of(data, checkpoint, tmp_path / "out")
+    config = config_of(data, checkpoint, tmp_path / "out", actors="1:2")
     assert main(config) == Exit.CLEAN
     assert "15 expressions of 5 videos predicted" in capsys.readouterr().out
 

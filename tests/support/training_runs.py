@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -135,9 +136,13 @@ class Job:
         """Waits for something that the running job does."""
         end = time.monotonic() + SECONDS
         while not there():
-            assert self.process.poll() is None, "the job ended before"
+            assert self.poll() is None, "the job ended before"
             assert time.monotonic() < end, "it did not come to that"
             time.sleep(pause)
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self.process.poll()
 
     def end(self) -> int:
         """Its exit code, once it has ended."""
@@ -150,6 +155,83 @@ class Job:
         self.process.wait()
         _, alive = psutil.wait_procs(working, timeout=60)
         assert not alive, alive
+
+
+class JobServer:
+    """A process with a Ray of its own that runs training jobs one after another: job_server.py, started when needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, job: str, flags: list[str], log: Path) -> subprocess.Popen[bytes]:
+        """Starts a job; returns the process that runs it."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("job_server.py"))],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                bufsize=0, start_new_session=True, env=environment(),
+            )  # fmt: skip
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"job": job, "flags": flags, "log": str(log)}).encode() + b"\n")
+        return self._process
+
+    def close(self) -> None:
+        """Ends the process and its Ray."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        for child in psutil.wait_procs(children, timeout=3)[1]:
+            child.kill()
+
+
+class ServedJob(Job):
+    """A job that a JobServer runs: for tests that kill neither its driver nor its Ray."""
+
+    def __init__(self, server: JobServer, job: str, flags: list[str], log: Path) -> None:
+        self.log = log
+        log.touch()
+        self.process = server.start(job, flags, log)
+        self._server = server
+        self._code: int | None = None
+        self._seen = {}
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self.poll() is None:
+            self.process.kill()
+            self._server.close()
+        if error is not None:
+            error.add_note(f"the log of the job:\n{self.text[-6000:]}")
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            assert self.process.stdout is not None
+            if select.select([self.process.stdout], [], [], 0)[0]:
+                self._code = int(self.process.stdout.readline() or "-1")
+        return self._code
+
+    def end(self) -> int:
+        end = time.monotonic() + SECONDS
+        while (code := self.poll()) is None:
+            assert time.monotonic() < end, "it did not end"
+            time.sleep(0.05)
+        return code
+
+
+def run_served(server: JobServer, job: str, flags: list[str], log: Path) -> tuple[int, str]:
+    """A whole job, run by a JobServer: its exit code and its log."""
+    with ServedJob(server, job, flags, log) as running:
+        code = running.end()
+        return code, running.text
 
 
 def run_job(job: str, flags: list[str], log: Path, **variables: str) -> tuple[int, str]:
