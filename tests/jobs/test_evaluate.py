@@ -155,7 +155,7 @@ def test_coco_results_are_scored_by_their_annotation_file(tmp_path: Path, data_k
         submission=str(data_kit / "results/a2d_eval/predictions.json"),
     )
     assert evaluate(config)["figures"]["mAP"] == pytest.approx(expected["AP 0.5:0.95"], abs=1e-6)
-    with pytest.raises(JobError, match="give their annotation file"):
+    with pytest.raises(JobError, match="the one annotation file"):
         evaluate(replace(config, truth=(str(data_kit / "a2d"),)))
 
 

@@ -199,10 +199,10 @@ def test_a_wrong_raw_folder_leaves_nothing_behind(data_kit: Path, tmp_path: Path
     ("change", "said"),
     [
         ({"dataset": "davis"}, "no dataset 'davis'. Choose one of: own, refcoco"),
-        ({"quality": 0}, "--quality 0 is no JPEG quality"),
-        ({"short_side": 0}, "--short-side 0 is too small"),
-        ({"rows_per_shard": -1}, "--rows-per-shard -1 is too small"),
-        ({"show": -1}, "--show -1 is less than none"),
+        ({"quality": 0}, "--quality must be between 1 and 100"),
+        ({"short_side": 0}, "--short-side must be 1 or more"),
+        ({"rows_per_shard": -1}, "--rows-per-shard must be 1 or more"),
+        ({"show": -1}, "--show must be 0 or more"),
     ],
 )
 def test_an_odd_setting_is_an_error(data_kit: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:

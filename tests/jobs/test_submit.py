@@ -110,7 +110,7 @@ def test_the_zip_of_ref_youtube_vos_has_exactly_what_the_meta_files_ask_for(
     printed = capsys.readouterr().out
     assert f"wrote {config.out}: {len(wanted)} PNGs" in printed
     assert "(valid without the videos that" in printed
-    assert "3 videos, every expression, every frame, sizes of their images" in printed
+    assert "3 videos, every expression, every frame, sizes as the images" in printed
     assert f"read back: {len(wanted)} PNGs, each whole, of mode L" in printed
 
 
