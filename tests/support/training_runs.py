@@ -78,7 +78,7 @@ def environment() -> dict[str, str]:
     """Of a job: no Ray and no MLflow but its own, and no more threads or patience than it needs."""
     unset = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
     found = {name: value for name, value in os.environ.items() if name not in unset}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity"), str(ROOT / "tests" / "support")])
     return found | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "RAY_worker_niceness": "0"}
 
 
