@@ -78,7 +78,7 @@ def environment() -> dict[str, str]:
     """Of a job: no Ray and no MLflow but its own, and no more threads or patience than it needs."""
     unset = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
     found = {name: value for name, value in os.environ.items() if name not in unset}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity"), str(ROOT / "tests" / "support")])
     return found | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "RAY_worker_niceness": "0"}
 
 
@@ -166,11 +166,12 @@ class JobServer:
     def start(self, job: str, flags: list[str], log: Path) -> subprocess.Popen[bytes]:
         """Starts a job; returns the process that runs it."""
         if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("job_server.py"))],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                bufsize=0, start_new_session=True, env=environment(),
-            )  # fmt: skip
+            with log.open("ab") as stream:
+                self._process = subprocess.Popen(
+                    [sys.executable, str(Path(__file__).with_name("job_server.py"))],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream,
+                    bufsize=0, start_new_session=True, env=environment(),
+                )  # fmt: skip
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"job": job, "flags": flags, "log": str(log)}).encode() + b"\n")
         return self._process
