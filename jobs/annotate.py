@@ -22,7 +22,7 @@ from jobs.common.predictor_config import PredictorConfig, predictor_spec, root_c
 from pipelines.annotate.formats import FormatName, write_formats, write_page
 from pipelines.annotate.plan import AnnotationRequest
 from pipelines.annotate.requests import collect_requests, delete_stale_failures
-from pipelines.annotate.run import Stream, annotated
+from pipelines.annotate.run import Stream, annotate_videos
 from pipelines.annotate.settings import DATASET, Settings
 from pipelines.annotate.summary import Progress
 from pipelines.config_io import claim, write_config
@@ -128,7 +128,7 @@ def main(config: AnnotateConfig) -> Exit:
         write_config(out, config)
     except OSError as error:
         raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
-    asked = collect_requests(config.videos, config.expressions, config.text, out, _counter(stream.recipe))
+    asked = collect_requests(config.videos, config.expressions, config.text, out, _counter(stream.spec))
     delete_stale_failures(out, asked)
     progress = Progress(len(asked))
     with _tracked(config, out) as tracked:
@@ -151,8 +151,8 @@ def _annotate(
         JobError: something failed that is no fault of a single video.
     """
     try:
-        for news in progress.shown(annotated(asked, stream)):
-            progress.count(news)
+        for event in progress.shown(annotate_videos(asked, stream)):
+            progress.count(event)
         for written in write_formats(stream.out, config.formats, config.time_limit):
             _log.info("written: %s", written)
         failures = write_quarantine(stream.out)
@@ -194,7 +194,7 @@ def _counter(recipe: PredictorSpec) -> Any:
 
 def _made_by(stream: Stream) -> dict[str, Any]:
     """Everything another value of which would give other results."""
-    plain = {"dataset": DATASET, **stream.recipe.made_by(), **stream.settings.made_by()}
+    plain = {"dataset": DATASET, **stream.spec.provenance(), **stream.settings.provenance()}
     return {**plain, "fingerprint": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
 
 

@@ -26,7 +26,7 @@ from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.quarantine import Failure, write_quarantine
 from pipelines.manifest import QUARANTINE, Manifest, read_manifest
 from pipelines.predict.plan import Part, left_to_do, plan
-from pipelines.predict.run import predicted
+from pipelines.predict.run import predict_units
 from pipelines.predict.summary import Progress
 from pipelines.session import durable_folder, start_ray
 
@@ -86,7 +86,7 @@ def main(config: PredictConfig) -> Exit:
     print(f"{manifest.dataset} {manifest.split}: {left} of {units} units of work to do, {units - left} are done")
     progress = Progress(left)
     try:
-        for done in progress.shown(predicted(todo, data, out, recipe, resources)):
+        for done in progress.shown(predict_units(todo, data, out, recipe, resources)):
             progress.count(done)
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
@@ -106,7 +106,7 @@ def _made_by(manifest: Manifest, recipe: PredictorSpec) -> dict[str, Any]:
         "dataset": manifest.dataset,
         "split": manifest.split,
         "data_sha256": hashlib.sha256(json.dumps([manifest.source_fingerprint, shards]).encode()).hexdigest(),
-        **recipe.made_by(),
+        **recipe.provenance(),
         "fingerprint": recipe.fingerprint(),
     }
 

@@ -1,4 +1,4 @@
-"""How far a run of predictions is, and how fast: for a terminal, or for a log."""
+"""The progress of a run of predictions and its speed, for a terminal or for a log."""
 
 import logging
 import sys
@@ -7,26 +7,26 @@ from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
-from pipelines.predict.run import Done
+from pipelines.predict.write import UnitDone
 from pipelines.session import terminal
 
 _log = logging.getLogger(__name__)
 
 SAY_EVERY = 10.0
-"""Seconds between two lines where nobody watches a bar."""
+"""Seconds between two lines of the log, where there is no terminal for a bar."""
 
 
 class Progress:
-    """What is done so far, and how fast: a bar on a terminal, else a line every ten seconds."""
+    """Counts of what is done, and the speed: a bar on a terminal, else a line in the log every ten seconds."""
 
     def __init__(self, units: int) -> None:
-        self.units = self.videos = self.frames = self.expressions = self.failed = self.died = 0
+        self.units = self.videos = self.frames = self.expressions = self.failed = self.crashes = 0
         self._all_units = units
         self._waited = self._busy = 0.0
         self._started = time.monotonic()
 
-    def count(self, done: Done) -> None:
-        """Adds a unit."""
+    def count(self, done: UnitDone) -> None:
+        """Adds a unit that is done."""
         self.units += 1
         self.videos += done.videos
         self.frames += done.frames
@@ -34,7 +34,7 @@ class Progress:
         self.failed += done.failed
         self._waited += done.waited
         self._busy += done.busy
-        self.died += done.died
+        self.crashes += done.crashes
 
     def __str__(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)
@@ -44,10 +44,10 @@ class Progress:
         return (
             f"{self.units}/{self._all_units} units, {self.videos / seconds:.2f} videos/s, "
             f"{self.frames / seconds:.1f} frames/s, {eta}, waiting for data {waiting:.0%}, "
-            f"{self.failed} in quarantine, {self.died} failed actors"
+            f"{self.failed} in quarantine, {self.crashes} failed actors"
         )
 
-    def shown(self, stream: Iterable[Done]) -> Iterator[Done]:
+    def shown(self, stream: Iterable[UnitDone]) -> Iterator[UnitDone]:
         """The same units; says after each, where it is time, how far the work is."""
         watched = terminal()
         bar = tqdm(total=self._all_units, unit="unit", file=sys.stderr, disable=not watched)
