@@ -16,7 +16,7 @@ from jobs.common.progress import track
 from pipelines.annotate.formats import write_formats, write_page
 from pipelines.annotate.plan import AnnotationRequest
 from pipelines.annotate.requests import collect_requests, delete_stale_failures
-from pipelines.annotate.run import Stream, annotated
+from pipelines.annotate.run import Stream, annotate_videos
 from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
 from pipelines.annotate.video_state import VideoState
@@ -46,7 +46,7 @@ def annotate(config: AnnotateConfig) -> Exit:
         write_config(out, config)
     except OSError as error:
         raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
-    requests = collect_requests(config.videos, config.expressions, config.text, out, _token_counter(stream.recipe))
+    requests = collect_requests(config.videos, config.expressions, config.text, out, _token_counter(stream.spec))
     delete_stale_failures(out, requests)
     progress = Progress(len(requests))
     with _tracked(config, out) as run:
@@ -69,7 +69,7 @@ def _annotate_all(
         JobError: an error that is not the fault of a single video.
     """
     try:
-        events = annotated(requests, stream)
+        events = annotate_videos(requests, stream)
         for event in track(events, len(requests), "video", progress.__str__, lambda one: isinstance(one, VideoState)):
             progress.count(event)
         for file in write_formats(stream.out, config.formats, config.time_limit):
@@ -116,7 +116,7 @@ def _token_counter(spec: PredictorSpec) -> Any:
 
 def _made_by(stream: Stream) -> dict[str, Any]:
     """Returns the settings that decide the results, and their fingerprint."""
-    settings = {"dataset": DATASET, **stream.recipe.made_by(), **stream.settings.made_by()}
+    settings = {"dataset": DATASET, **stream.spec.provenance(), **stream.settings.provenance()}
     return {**settings, "fingerprint": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()}
 
 

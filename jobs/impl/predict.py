@@ -20,7 +20,7 @@ from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.quarantine import Failure, write_quarantine
 from pipelines.manifest import QUARANTINE, Manifest, read_manifest
 from pipelines.predict.plan import Part, left_to_do, plan
-from pipelines.predict.run import predicted
+from pipelines.predict.run import predict_units
 from pipelines.predict.summary import Progress
 from pipelines.session import durable_folder, start_ray
 
@@ -48,7 +48,7 @@ def predict(config: PredictConfig) -> Exit:
     print(f"{manifest.dataset} {manifest.split}: {left} of {units} units of work to do, {units - left} are done")
     progress = Progress(left)
     try:
-        for unit in track(predicted(todo, data, out, spec, resources), left, "unit", progress.__str__):
+        for unit in track(predict_units(todo, data, out, spec, resources), left, "unit", progress.__str__):
             progress.count(unit)
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
@@ -68,7 +68,7 @@ def _made_by(manifest: Manifest, spec: PredictorSpec) -> dict[str, Any]:
         "dataset": manifest.dataset,
         "split": manifest.split,
         "data_sha256": hashlib.sha256(json.dumps([manifest.source_fingerprint, shards]).encode()).hexdigest(),
-        **spec.made_by(),
+        **spec.provenance(),
         "fingerprint": spec.fingerprint(),
     }
 

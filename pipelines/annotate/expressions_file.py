@@ -1,4 +1,4 @@
-"""Which sentences are asked of which video: a CSV or JSONL table, or a list of sentences that goes for every video."""
+"""Reads the expressions of each video: a CSV or JSONL table, or a list of expressions for every video."""
 
 import csv
 import hashlib
@@ -13,48 +13,41 @@ from pathlib import PurePosixPath
 
 from pipelines.errors import BadItem, LayoutError
 from pipelines.files import read_bytes
+from pipelines.records import Expression
 from pipelines.video.listing import Video
 
 REQUIRED = {"video", "expression"}
 COLUMNS = ("video", "expression", "id")
 MAX_TOKENS = 512
-"""What RoBERTa has positions for."""
+"""Positions that RoBERTa has."""
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
-    """One expression that is asked of a video.
+class Expressions:
+    """The contents of a file of expressions.
 
-    Args:
-        id: unique within the video, fit for a file name. From the table, else made of the text, so that it stays when
-            other rows come or go.
-        text: without blanks at its ends.
+    Attributes:
+        by_video: expressions by the path of the video, in the order of the file. Ids are unique within the video and
+            safe as file names: from the table, else a hash of the text, so that they stay when other rows change.
+        problems: rows that cannot be used.
     """
 
-    id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Expressions:
-    """The sentences of every video, by its path, in the order of the file; and the rows that cannot be used."""
-
-    of: Mapping[str, tuple[Expression, ...]]
+    by_video: Mapping[str, tuple[Expression, ...]]
     problems: tuple[BadItem, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    where: str  # the file and line, for people
-    video: str | None  # None is every video
+    where: str  # file and line, for people
+    video: str | None  # None: every video
     text: str
     id: str
 
 
 def token_upper_bound(text: str) -> int:
-    """How many tokens a text has at worst: one a byte, as byte-level BPE begins with, and the two round a sentence."""
+    """Returns the most tokens that a text can have: one for each byte, as in byte-level BPE, and two special tokens."""
     return len(text.encode()) + 2
 
 
@@ -64,66 +57,68 @@ def read_expressions(
     tokens: Callable[[str], int] = token_upper_bound,
     max_tokens: int = MAX_TOKENS,
 ) -> Expressions:
-    """The sentences of a `.csv` or `.jsonl` of video, expression and, if wanted, id; or of a `.txt`, one a line.
+    """Reads a `.csv` or `.jsonl` with video, expression and optionally id, or a `.txt` with an expression on each line.
 
-    A video is named by its path or URI, by the end of it (`b/clip.mp4`), without suffix (`clip`) or by its id. The file
-    is UTF-8, with or without a byte order mark; a row that is not is a problem of that row alone.
+    A video is named by its path or URI, by the last parts of it (`b/clip.mp4`), by these without suffix (`clip`), or by
+    its id. The file is UTF-8, with or without a byte order mark; other bytes are a problem of their row alone.
 
     Args:
-        tokens: counts the tokens of a sentence as the checkpoint's tokenizer does; by default their upper bound.
-        max_tokens: how many the text encoder takes.
+        path: of the file, local or a URI.
+        videos: that the expressions may name.
+        tokens: counts the tokens of an expression as the checkpoint's tokenizer does; by default an upper bound.
+        max_tokens: most tokens that the text encoder takes.
 
     Raises:
-        LayoutError: it is no such file, or its header lacks a column.
-        OSError: it is not there, or may not be read.
+        LayoutError: the file has another format, or its header lacks a column.
+        OSError: the file does not exist, or cannot be read.
     """
-    found = _Found(videos, tokens, max_tokens)
+    table = _ExpressionTable(videos, tokens, max_tokens)
     for row in _rows(path):
         if isinstance(row, BadItem):
-            found.problems.append(row)
+            table.problems.append(row)
         else:
-            found.add(row)
-    of = {video.path: tuple(found.of[video.path]) for video in videos}
-    return Expressions(of, tuple(found.problems))
+            table.add(row)
+    by_video = {video.path: tuple(table.by_video[video.path]) for video in videos}
+    return Expressions(by_video, tuple(table.problems))
 
 
-class _Found:
-    """Sentences as they come in, checked against the videos and against one another."""
+class _ExpressionTable:
+    """Collects rows, checked against the videos and against one another."""
 
     def __init__(self, videos: Sequence[Video], tokens: Callable[[str], int], max_tokens: int) -> None:
         self.videos, self.tokens, self.max_tokens = videos, tokens, max_tokens
-        self.of: dict[str, list[Expression]] = defaultdict(list)
+        self.by_video: dict[str, list[Expression]] = defaultdict(list)
         self.problems: list[BadItem] = []
-        self.named: dict[str, list[Video]] = defaultdict(list)
+        self._by_name: dict[str, list[Video]] = defaultdict(list)
         for video in videos:
-            for name in {video.id, *map(_composed, _endings(video))}:
-                self.named[name].append(video)
+            for name in {video.id, *map(_nfc, _path_suffixes(video))}:
+                self._by_name[name].append(video)
 
     def add(self, row: _Row) -> None:
-        """Takes a row, or the reason why not."""
+        """Adds the expression of a row, or a problem."""
         text = " ".join(row.text.split())
-        if reason := self._wrong_with(row, text):
+        if reason := self._error_in(row, text):
             who = "every video" if row.video is None else row.video or "?"
             self.problems.append(BadItem(who, "list", f"{row.where}: {reason}"))
             return
         id = row.id or hashlib.sha256(text.encode()).hexdigest()[:8]
-        for video in self.videos if row.video is None else self.named[_composed(row.video)]:
-            taken = self.of[video.path]
+        for video in self.videos if row.video is None else self._by_name[_nfc(row.video)]:
+            taken = self.by_video[video.path]
             if any(other.text == text for other in taken):
-                reason = f"the expression {text!r} is there twice. Leave one out."
+                reason = f"the expression {text!r} is listed twice. Remove one."
             elif any(other.id == id for other in taken):
-                reason = f"the id {id!r} is there twice. Give each expression of a video its own."
+                reason = f"the id {id!r} is used twice. Give each expression of a video its own id."
             else:
                 taken.append(Expression(id, text))
                 continue
             self.problems.append(BadItem(video.path, "list", f"{row.where}: {reason}"))
 
-    def _wrong_with(self, row: _Row, text: str) -> str:
-        """Why a row cannot be used, whatever the others say; empty if it can."""
+    def _error_in(self, row: _Row, text: str) -> str:
+        """Returns why a row cannot be used, apart from the other rows; empty if it can be used."""
         if not text:
-            return "the expression is empty. Say what to look for."
+            return "the expression is empty. Write the object to look for."
         if re.search("[\ud800-\udfff]", text):  # JSON can spell half a character
-            return "the expression holds half a character (a lone surrogate). WriteStage it again."
+            return "the expression contains half a character (a lone surrogate). Write it again."
         # The bound first: only what may be too long is worth a tokenizer's time.
         if token_upper_bound(text) > self.max_tokens and (count := self.tokens(text)) > self.max_tokens:
             return (
@@ -131,20 +126,23 @@ class _Found:
                 f"{self.max_tokens}. Shorten it."
             )
         if row.id and not _ID.fullmatch(row.id):
-            return f"the id {row.id!r} is no file name. Use up to 64 letters, digits, '_', later also '.' and '-'."
+            return (
+                f"the id {row.id!r} cannot be a file name. Use up to 64 letters, digits and '_', and after the first "
+                f"also '.' and '-'."
+            )
         if row.video is None:
             return ""
-        meant = self.named.get(_composed(row.video), [])
-        if not meant:
-            return "no such video is among those listed. Mend its name, or add it to the videos."
-        if len(meant) > 1:
-            paths = " and ".join(video.path for video in meant[:2])
-            return f"{len(meant)} videos are called so, {paths} among them. WriteStage more of the path."
+        matches = self._by_name.get(_nfc(row.video), [])
+        if not matches:
+            return "the name matches none of the videos. Correct it, or add the video to --videos."
+        if len(matches) > 1:
+            paths = ", ".join(video.path for video in matches[:2]) + (", …" if len(matches) > 2 else "")
+            return f"the name matches {len(matches)} videos ({paths}). Give a longer part of the path."
         return ""
 
 
-def _endings(video: Video) -> Iterator[str]:
-    """Everything a person may call a video: its path, the ends of that, and these without suffix."""
+def _path_suffixes(video: Video) -> Iterator[str]:
+    """Yields the names that a row may use for a video: its path, the last parts of it, and these without suffix."""
     parts = video.path.split("/")
     stem = "" if video.images else PurePosixPath(video.path).suffix
     for first in range(len(parts)):
@@ -154,8 +152,8 @@ def _endings(video: Video) -> Iterator[str]:
             yield ending.removesuffix(stem)
 
 
-def _composed(name: str) -> str:
-    """A name with é as one character: some systems store it as two."""
+def _nfc(name: str) -> str:
+    """Returns a name with é as one character: some systems store it as two."""
     return unicodedata.normalize("NFC", name).removeprefix("./")
 
 
@@ -179,19 +177,19 @@ def _rows(path: str) -> Iterator[_Row | BadItem]:
             elif text.strip():
                 yield _Row(where, None, text, "")
     else:
-        raise LayoutError(f"{path} ends with {suffix or 'nothing'}. Give a .csv, .jsonl or .txt file.")
+        raise LayoutError(f"{path} has the suffix {suffix!r}. Give a .csv, .jsonl or .txt file.")
 
 
 def _csv_rows(path: str, name: str, lines: Sequence[bytes]) -> Iterator[_Row | BadItem]:
-    # Bytes that are no UTF-8 come through as lone surrogates, and are found in the row they belong to.
+    # Bytes that are not UTF-8 become lone surrogates, so that they are a problem of their row alone.
     text = b"".join(lines).decode(errors="surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [column.strip().lower() for column in next(reader, [])]
         if not set(header) >= REQUIRED or not set(header) <= set(COLUMNS) or len(set(header)) < len(header):
             raise LayoutError(
-                f"{path} begins with the columns {', '.join(header) or 'none'}. It needs video, expression and, if "
-                f"wanted, id, with commas between."
+                f"{path} has the columns {', '.join(header) or 'none'}. It needs video, expression and optionally id, "
+                f"separated by commas."
             )
         for fields in reader:
             if not fields:
@@ -219,9 +217,9 @@ def _json_rows(name: str, lines: Sequence[bytes]) -> Iterator[_Row | BadItem]:
             try:
                 row = json.loads(text)
                 if not isinstance(row, dict) or not REQUIRED <= set(row) <= set(COLUMNS):
-                    raise ValueError("it is no object of video, expression and, if wanted, id")
+                    raise ValueError("it must be an object with video, expression and optionally id")
                 if not isinstance(row["video"], str) or not isinstance(row["expression"], str):
-                    raise ValueError("video and expression are not both texts")
+                    raise ValueError("video and expression must be strings")
             except ValueError as error:
                 yield BadItem("?", "list", f"{where}: {error}")
             else:
@@ -234,7 +232,7 @@ def _row(row: Mapping[str, object], where: str) -> _Row:
 
 
 def _decoded(line: bytes, where: str) -> str | BadItem:
-    """The text of a line, or what is wrong with its bytes and how it reads in the other common encoding."""
+    """Returns the text of a line, or a problem that shows how it reads in the other common encoding."""
     try:
         return line.decode()
     except UnicodeDecodeError:

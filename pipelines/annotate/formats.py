@@ -1,4 +1,4 @@
-"""Every format that annotations are wanted in, made from their rows alone; what is up to date is left as it is."""
+"""The output formats of annotation, made from the rows alone; formats that are up to date are left as they are."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ from pipelines.exports.report.write import write_told
 from pipelines.exports.video_maps import write_video_maps
 from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
-from pipelines.inference.quarantine import PREDICTIONS, Failure, write_failures
-from pipelines.prediction_reader import Predictions, read_predictions, read_segments
+from pipelines.inference.quarantine import Failure, write_failures
+from pipelines.prediction_reader import PREDICTIONS, Predictions, read_predictions, read_segments
 from pipelines.video.frames_by_name import video_of_prediction
 
 FILES: dict[FormatName, str] = {
@@ -31,27 +31,27 @@ FILES: dict[FormatName, str] = {
     "overlay": "overlay",
     "report": "report/index.html",
 }
-"""What a format is called in the folder of the run; Parquet is there in any case."""
+"""Path of each format in the folder of the run. Parquet is always written."""
 
 _FILES_OF_ALL: tuple[FormatName, ...] = ("youtube-vis", "coco", "png", "davis")
 
 _CPUS = 1.0
 _AT_ONCE = 2
-"""Overlays, or batches of stills, that are begun, for each logical core."""
+"""Overlays, or batches of stills, in flight for each logical core."""
 _STILLS = 16
-"""Stills of a task: each is a video that is opened, and a frame that is decoded."""
+"""Stills of a task: for each, a video is opened and a frame decoded."""
 
 
 def write_formats(out: Folder, formats: Sequence[FormatName], time_limit: float) -> Iterator[str]:
-    """Writes what is wanted and not there yet, on Ray; says of each format, and each overlay, when it is there.
+    """Writes the formats that are missing or out of date, on Ray. Yields each format, and each overlay, once written.
 
     Args:
         out: folder of the run.
-        formats: all but the report, which comes last (`write_page`).
-        time_limit: seconds that decoding may keep an overlay waiting.
+        formats: which; the report is skipped, `write_page` writes it at the end.
+        time_limit: seconds without a heartbeat of the decoder, after which an overlay fails.
 
     Raises:
-        ray.exceptions.RayError: a result is damaged, or there is no room.
+        ray.exceptions.RayError: a result is damaged, or the disk is full.
     """
     results = results_of(out)
     if not results:
@@ -68,23 +68,25 @@ def write_formats(out: Folder, formats: Sequence[FormatName], time_limit: float)
 
 
 def write_page(out: Folder) -> Iterator[str]:
-    """The report, of what is there: results, overlays, quarantine; says of stills, and of it, when they are there.
+    """Writes the HTML report from the results, overlays and quarantine on disk.
+
+    Yields one line for each batch of stills, then "report".
 
     Raises:
-        ray.exceptions.RayError: a result or the quarantine is damaged, or there is no room.
+        ray.exceptions.RayError: a result or the quarantine is damaged, or the disk is full.
     """
-    told = _on_ray(gather).remote(out)
-    stills = ray.get(_on_ray(stills_to_draw).remote(out, told))
+    content = _on_ray(gather).remote(out)
+    stills = ray.get(_on_ray(stills_to_draw).remote(out, content))
     task = _on_ray(draw_stills)
     batches = [stills[start : start + _STILLS] for start in range(0, len(stills), _STILLS)]
     for number, _ in enumerate(_spread(task.remote(out, batch) for batch in batches), start=1):
         yield f"stills, {number} of {len(batches)} batches"
-    ray.get(_on_ray(write_told).remote(out, told))
+    ray.get(_on_ray(write_told).remote(out, content))
     yield "report"
 
 
 def _write_file(out: Folder, name: FormatName, digest: str) -> None:
-    """One file of all predictions, if those have changed since."""
+    """Writes one format as a single file, unless the predictions have not changed since it was written."""
     writers: dict[FormatName, Callable[[Predictions, Folder, str], int]] = {
         "youtube-vis": write_youtube_vis,
         "coco": write_coco_frames,
@@ -100,19 +102,19 @@ def _write_file(out: Folder, name: FormatName, digest: str) -> None:
 
 
 def _overlays(out: Folder, results: dict[str, list[str]], time_limit: float) -> Iterator[str]:
-    """An overlay a video, as many at once as there are cores."""
+    """Writes an overlay for each video on all cores. Yields one line for each."""
     out.remove_unfinished(FILES["overlay"])
     task = _on_ray(write_one_overlay)
     yield from _spread(task.remote(out, video, names, time_limit) for video, names in results.items())
 
 
 def _on_ray(function: Callable[..., Any]) -> Any:
-    """The function as a task of one core."""
+    """Returns the function as a Ray task that takes one core."""
     return ray.remote(num_cpus=_CPUS, max_retries=-1)(function)
 
 
 def _spread(tasks: Iterable[ray.ObjectRef]) -> Iterator[Any]:
-    """What the tasks give, as they end; so many are begun at once as keep all cores busy."""
+    """Yields task results in completion order, with at most `_AT_ONCE` tasks per core in flight."""
     most = max(1, int(_AT_ONCE * ray.cluster_resources().get("CPU", 1)))
     running: list[ray.ObjectRef] = []
     for task in tasks:
@@ -129,7 +131,17 @@ def _first(running: list[ray.ObjectRef]) -> Any:
 
 
 def write_one_overlay(out: Folder, video: str, names: Sequence[str], time_limit: float) -> str:
-    """The overlay of one video, if its rows have changed since; its name, or what became of it in the quarantine."""
+    """Writes the overlay of one video, unless its rows have not changed; a failure goes to the failure notes.
+
+    Args:
+        out: folder of the run.
+        video: id.
+        names: of its results, in predictions/.
+        time_limit: seconds without a heartbeat of the decoder, after which the overlay fails.
+
+    Returns:
+        A line for the log.
+    """
     path = f"{FILES['overlay']}/{video}.mp4"
     digest = _digest(out, names)
     if not _is_written(out, f"overlay-{video}", path, digest):
@@ -152,6 +164,6 @@ def _is_written(out: Folder, note: str, path: str, digest: str) -> bool:
 
 
 def _digest(out: Folder, names: Sequence[str]) -> str:
-    """Of the names and sizes of results: they change where a result comes to hold more."""
+    """Returns a hash of the names and sizes of results; a result that gets more rows changes its size."""
     sizes = [(name, out.size(f"{PREDICTIONS}/{name}")) for name in sorted(names)]
     return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()

@@ -1,30 +1,33 @@
-"""The first stage of annotation: of a video, what is left to do, as segments that different workers take."""
+"""The planning stage of annotation: what is left to do of a video, as segments that different workers take."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.annotate.expressions_file import Expression
+from pipelines.annotate.decode import SegmentContext
+from pipelines.annotate.events import Failed, Planned
+from pipelines.annotate.join import read_marker
 from pipelines.annotate.layout import (
-    BATCH,
     DONE,
     PLANS,
     WINDOWS,
     ExpressionGroup,
-    batch_of,
+    expression_group,
+    read_group,
     remove_file,
     remove_folder,
     remove_windows,
-    video_of,
+    write_group,
 )
 from pipelines.annotate.settings import WINDOWS_EACH, Settings
 from pipelines.errors import BadItem
 from pipelines.files import UNFINISHED, Folder
-from pipelines.inference.messages import NEWS, parcel, segment_parcel
-from pipelines.inference.quarantine import PREDICTIONS
+from pipelines.inference.messages import decode_items, encode, encode_segment
+from pipelines.inference.quarantine import Failure
+from pipelines.prediction_reader import PREDICTIONS
+from pipelines.records import Expression
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline
 from pipelines.video.segments import DecodeUnit, segments
@@ -33,41 +36,28 @@ from pipelines.video.worker_decoder import decoder
 
 @dataclass(frozen=True, slots=True)
 class AnnotationRequest:
-    """A video, all that is asked of it, and the names of the markers of what was answered."""
+    """A video and its expressions.
+
+    Attributes:
+        video: which one.
+        expressions: all of the video, answered or not.
+        markers: names of the markers of what earlier runs answered.
+    """
 
     video: Video
-    sentences: tuple[Expression, ...]
+    expressions: tuple[Expression, ...]
     markers: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """Plain text, to send to a worker."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "AnnotationRequest":
-        """What `to_json` wrote."""
-        values = json.loads(text)
-        sentences = tuple(Expression(**sentence) for sentence in values["sentences"])
-        return cls(Video(**values["video"]), sentences, tuple(values["markers"]))
-
-
-def markers_of(out: Folder) -> dict[str, list[str]]:
-    """The names of all markers, by video."""
-    found: dict[str, list[str]] = {}
-    for name in out.names(DONE, ".json"):
-        if not name.startswith(UNFINISHED):
-            found.setdefault(video_of(name), []).append(name)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
 class PlanStage:
-    """Videos → segments that are left to do, behind the news of what was planned.
+    """A stage that turns requests into segments that are left to decode.
 
     Attributes:
         out: folder of the run.
+        settings: of the run.
         fingerprint: of checkpoint and settings.
-        time_limit: seconds.
+        time_limit: seconds without a heartbeat of the decoder, after which a video fails.
         run: a name that no other run has.
     """
 
@@ -78,159 +68,150 @@ class PlanStage:
     run: str
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """One table of one row a piece of news or segment."""
-        for text in batch["asked"].to_pylist():
-            asked = AnnotationRequest.from_json(text)
-            path = f"{PLANS}/{self.run}/{asked.video.id}.arrow"
-            # Ray does a task again where a node died with what it gave, and expects the very same; but by now more of
-            # the video may be done. So a plan holds for all of a run.
+        """Yields, for each video, a `Planned` and a message for each segment; or a `Failed`."""
+        for request in decode_items(batch, AnnotationRequest):
+            path = f"{PLANS}/{self.run}/{request.video.id}.arrow"
+            # Ray runs a task again after a node failure and expects identical output; by then more of the video may be
+            # done. So the plan is stored once for each run.
             if not self.out.has(path):
-                self._keep(path, self._tried(asked))
+                self._store(path, self._try_plan(request))
             with self.out.open(path) as source:
                 tables = [pa.Table.from_batches([part]) for part in pa.ipc.open_stream(source)]
             yield from tables
 
-    def _keep(self, path: str, parcels: Sequence[pa.Table]) -> None:
-        with self.out.output(path) as stream, pa.ipc.new_stream(stream, parcels[0].schema) as writer:
-            for one in parcels:
-                writer.write_table(one)
+    def _store(self, path: str, messages: Sequence[pa.Table]) -> None:
+        with self.out.output(path) as stream, pa.ipc.new_stream(stream, messages[0].schema) as writer:
+            for message in messages:
+                writer.write_table(message)
 
-    def _tried(self, asked: AnnotationRequest) -> list[pa.Table]:
-        """The parcels of a video, or the one that says why there are none."""
+    def _try_plan(self, request: AnnotationRequest) -> list[pa.Table]:
+        """Returns the messages of a video, or one that says why it failed."""
+        video = request.video
         try:
-            return list(self._planned(asked))
+            return list(self._plan(request))
         except BadItem as error:
-            return [_failed(asked.video, error.stage, error.reason)]
-        except (ValueError, MemoryError) as error:  # what a strange header can lead to
-            return [_failed(asked.video, "decode", f"it cannot be planned ({type(error).__name__}: {error})")]
+            failure = Failure(video.path, error.stage, error.reason)
+        except (ValueError, MemoryError) as error:  # what an odd header can lead to
+            failure = Failure(video.path, "decode", f"it cannot be planned ({type(error).__name__}: {error})")
+        return [encode(Failed(video.id, failure))]
 
-    def _planned(self, asked: AnnotationRequest) -> Iterator[pa.Table]:
-        with decoder(self.time_limit) as one:
-            info = one.probe(asked.video)
-            kept, problems = self._done(asked, info.fingerprint)
-            left = [sentence for sentence in asked.sentences if sentence.id not in kept]
-            news = {"news": "planned", **_named(asked.video), "problems": problems}
+    def _plan(self, request: AnnotationRequest) -> Iterator[pa.Table]:
+        video = request.video
+        with decoder(self.time_limit) as worker_decoder:
+            info = worker_decoder.probe(video)
+            kept, problems = self._answered(request, info.fingerprint)
+            left = [expression for expression in request.expressions if expression.id not in kept]
             if not left:
-                yield parcel(NEWS, {**news, "segments": 0, "batches": [], "kept": len(kept)})
+                yield encode(Planned(video.id, segments=0, kept=len(kept), problems=problems))
                 return
-            timeline = one.timeline(asked.video, self.settings.shots)
-        parts = segments(
-            asked.video,
+            timeline = worker_decoder.timeline(video, self.settings.shots)
+        units = segments(
+            video,
             timeline,
             fps=self.settings.fps,
             length=self.settings.window,
             overlap=self.settings.overlap,
             windows_each=WINDOWS_EACH,
         )
-        batches = self._batches(asked.video, timeline.info.fingerprint, left)
-        there = [_there(self.out, batch) for batch in batches]
-        done: dict[int, list[int]] = {}
+        groups = self._groups(video, timeline.info.fingerprint, left)
+        files = [_files(self.out, group) for group in groups]
+        done: list[int] = []
         todo: list[DecodeUnit] = []
-        for part in parts:
-            windows = _windows(self.out, batches, there, part.number)
+        for unit in units:
+            windows = _done_windows(self.out, groups, files, unit.number)
             if windows is None:
-                todo.append(part)
+                todo.append(unit)
             else:
-                done[part.number] = windows
-        plain = [batch.to_plain() for batch in batches]
-        yield parcel(
-            NEWS,
-            {
-                **news,
-                "kept": len(kept),
-                "segments": len(todo),
-                "windows": [window for windows in done.values() for window in windows],
-                "batches": plain,
-                "fingerprint": timeline.info.fingerprint,
-                "seconds": _seconds(timeline),
-            },
+                done += windows
+        planned = Planned(
+            video=video.id,
+            segments=len(todo),
+            groups=groups,
+            kept=len(kept),
+            problems=problems,
+            windows=tuple(done),
+            fingerprint=timeline.info.fingerprint,
+            seconds=_seconds(timeline),
         )
-        for part in todo:
-            about = {"batches": plain, "there": [sorted(_numbers(names)) for names in there]}
-            yield segment_parcel(part, {**about, "numbered": timeline.numbered})
+        yield encode(planned)
+        written = tuple(tuple(sorted(_windows(names))) for names in files)
+        for unit in todo:
+            yield encode_segment(unit, SegmentContext(groups, written, timeline.numbered))
 
-    def _done(self, asked: AnnotationRequest, fingerprint: str) -> tuple[set[str], list[str]]:
-        """Ids that were answered of the video as it is, and what is wrong with the question; what is stale, goes."""
+    def _answered(self, request: AnnotationRequest, fingerprint: str) -> tuple[set[str], tuple[str, ...]]:
+        """Returns the ids of the expressions already answered for this version of the file, and the conflicts.
+
+        A conflict is an answered id that now has another text. Results of other versions of the file are deleted.
+        """
         kept: dict[str, str] = {}
-        for name in asked.markers:
-            told = json.loads(self.out.read(f"{DONE}/{name}"))
-            batch = ExpressionGroup.from_plain(told)
-            remove_windows(self.out, batch)  # a run that was killed may have left some
-            if told["fingerprint"] == fingerprint and self.out.has(batch.result):
-                kept |= dict(told["sentences"])
+        for name in request.markers:
+            marker = read_marker(self.out, f"{DONE}/{name}")
+            group = ExpressionGroup(marker.video, marker.name, ())
+            remove_windows(self.out, group)  # a run that was killed may have left some
+            if marker.fingerprint == fingerprint and self.out.has(group.result):
+                kept |= dict(marker.sentences)
             else:
-                remove_file(self.out, batch.result)
-                remove_file(self.out, batch.marker)
-        problems = [
+                remove_file(self.out, group.result)
+                remove_file(self.out, group.marker)
+        problems = tuple(
             f"the expression {one.id!r} was {kept[one.id]!r} and is now {one.text!r}. Give it another id, or choose "
             f"another --out."
-            for one in asked.sentences
+            for one in request.expressions
             if kept.get(one.id, one.text) != one.text
-        ]
+        )
         return set(kept), problems
 
-    def _batches(self, video: Video, fingerprint: str, left: Sequence[Expression]) -> list[ExpressionGroup]:
-        """Batches that were begun and are still asked for go on; all other sentences make a new one."""
-        found: list[ExpressionGroup] = []
-        open_ = set(left)
+    def _groups(self, video: Video, fingerprint: str, left: Sequence[Expression]) -> tuple[ExpressionGroup, ...]:
+        """Returns the groups of the expressions that are left: unfinished ones of earlier runs, and one new group.
+
+        Unfinished groups that do not fit the video, the settings or the expressions any more are deleted.
+        """
+        groups: list[ExpressionGroup] = []
+        ungrouped = set(left)
         for name in self.out.names(f"{WINDOWS}/{video.id}"):
             folder = f"{WINDOWS}/{video.id}/{name}"
-            begun = _begun(self.out, folder)
-            same = begun and begun == batch_of(video.id, fingerprint, self.fingerprint, begun.sentences)
-            if begun and same and set(begun.sentences) <= open_:
-                found.append(begun)
-                open_ -= set(begun.sentences)
+            group = read_group(self.out, folder)
+            same = group and group == expression_group(video.id, fingerprint, self.fingerprint, group.expressions)
+            if group and same and set(group.expressions) <= ungrouped:
+                groups.append(group)
+                ungrouped -= set(group.expressions)
             else:
                 remove_file(self.out, f"{PREDICTIONS}/{video.id}-{name}.parquet")
                 remove_folder(self.out, folder)
-        if open_:
-            fresh = batch_of(video.id, fingerprint, self.fingerprint, tuple(open_))
-            self.out.write(f"{fresh.folder}/{BATCH}", json.dumps(fresh.to_plain()).encode())
-            found.append(fresh)
-        return found
+        if ungrouped:
+            group = expression_group(video.id, fingerprint, self.fingerprint, tuple(ungrouped))
+            write_group(self.out, group)
+            groups.append(group)
+        return tuple(groups)
 
 
-def _begun(out: Folder, folder: str) -> ExpressionGroup | None:
-    """The batch that a folder of windows was made for; None where a killed run did not get so far as to say."""
-    return (
-        ExpressionGroup.from_plain(json.loads(out.read(f"{folder}/{BATCH}"))) if out.has(f"{folder}/{BATCH}") else None
-    )
+def _files(out: Folder, group: ExpressionGroup) -> set[str]:
+    """Returns the names in the folder of a group."""
+    return {name for name in out.names(group.folder) if not name.startswith(UNFINISHED)}
 
 
-def _there(out: Folder, batch: ExpressionGroup) -> set[str]:
-    return {name for name in out.names(batch.folder) if not name.startswith(UNFINISHED)}
-
-
-def _numbers(names: set[str]) -> set[int]:
-    """The windows among the names in a batch's folder."""
+def _windows(names: set[str]) -> set[int]:
+    """Returns the numbers of the windows among the names in the folder of a group."""
     return {int(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")}
 
 
-def _windows(
-    out: Folder, batches: Sequence[ExpressionGroup], there: Sequence[set[str]], number: int
+def _done_windows(
+    out: Folder, groups: Sequence[ExpressionGroup], files: Sequence[set[str]], number: int
 ) -> list[int] | None:
-    """The windows of a segment that is done for all batches; None where something of it is missing."""
+    """Returns the windows of a segment that is done for all groups; None if any of it is missing."""
     windows: list[int] = []
-    for batch, names in zip(batches, there, strict=True):
-        path = batch.segment(number)
+    for group, names in zip(groups, files, strict=True):
+        path = group.segment(number)
         if path.rpartition("/")[2] not in names:
             return None
         windows = json.loads(out.read(path))
-        if not set(windows) <= _numbers(names):
+        if not set(windows) <= _windows(names):
             return None
     return windows
 
 
 def _seconds(timeline: Timeline) -> float:
-    """How long the video is shown."""
+    """Returns the length of the video in seconds."""
     times = timeline.times
     step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1 / (timeline.info.fps or 24.0)
     return float(times[-1] - times[0] + step)
-
-
-def _named(video: Video) -> dict[str, Any]:
-    return {"video": video.id, "path": video.path}
-
-
-def _failed(video: Video, stage: str, reason: str) -> pa.Table:
-    return parcel(NEWS, {"news": "failed", **_named(video), "stage": stage, "reason": reason})

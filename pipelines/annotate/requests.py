@@ -1,19 +1,19 @@
-"""What is asked of which video, in all: the videos that were found, and the sentences that fit them."""
+"""The requests of a run: every listed video with its expressions."""
 
 from collections.abc import Callable, Sequence
 
 from pipelines.annotate.expressions_file import read_expressions
-from pipelines.annotate.layout import DONE, WRITTEN
-from pipelines.annotate.plan import AnnotationRequest, markers_of
+from pipelines.annotate.layout import DONE, WRITTEN, markers_of
+from pipelines.annotate.plan import AnnotationRequest
 from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder
 from pipelines.inference.quarantine import FAILED, Failure, write_failures
 from pipelines.video.listing import list_videos
 
 LISTED = "list"
-"""The note in failed/ on what could not be listed; no video is called so."""
+"""Name of the file in failed/ for what could not be listed; no video id equals it."""
 SENTENCES = "sentences.txt"
-"""Sentences of the command line, kept beside what they found."""
+"""File in the folder of the run that keeps the expressions of the command line."""
 
 
 def collect_requests(
@@ -23,17 +23,18 @@ def collect_requests(
     out: Folder,
     tokens: Callable[[str], int],
 ) -> list[AnnotationRequest]:
-    """Every video that something is asked of; what could not be listed goes to failed/.
+    """Returns a request for every video that has expressions; writes what could not be listed to failed/.
 
     Args:
-        patterns: of videos.
-        expressions: file of sentences; None takes the texts, for every video.
+        patterns: which videos, see `list_videos`.
+        expressions: file of expressions, see `read_expressions`; None takes the texts, for every video.
+        texts: expressions of the command line.
         out: folder of the run.
-        tokens: counts those of a sentence.
+        tokens: counts the tokens of an expression.
 
     Raises:
-        LayoutError: there is no video, or nothing to ask; the message says why.
-        OSError: the file of sentences is not there, or may not be read.
+        LayoutError: no video was found, or no video has an expression; the message says why.
+        OSError: the file of expressions does not exist, or cannot be read.
     """
     listing = list_videos(patterns)
     if not listing.videos:
@@ -44,31 +45,31 @@ def collect_requests(
             raise LayoutError("An empty --text was given. Say what to look for.")
         out.write(SENTENCES, "".join(f"{line}\n" for line in lines).encode())
         expressions = f"{out.uri.rstrip('/')}/{SENTENCES}"
-    found = read_expressions(expressions, listing.videos, tokens)
-    problems = [*listing.problems, *found.problems]
+    table = read_expressions(expressions, listing.videos, tokens)
+    problems = [*listing.problems, *table.problems]
     markers = markers_of(out)
-    asked = [
-        AnnotationRequest(video, sentences, tuple(markers.get(video.id, ())))
+    requests = [
+        AnnotationRequest(video, of_video, tuple(markers.get(video.id, ())))
         for video in listing.videos
-        if (sentences := found.of[video.path])
+        if (of_video := table.by_video[video.path])
     ]
-    if not asked:
-        raise LayoutError(f"Nothing is asked of the {len(listing.videos)} videos. {_why(found.problems)}")
+    if not requests:
+        raise LayoutError(f"None of the {len(listing.videos)} videos has an expression. {_why(table.problems)}")
     write_failures(out, LISTED, [Failure(one.video, one.stage, one.reason) for one in problems])
-    return asked
+    return requests
 
 
-def delete_stale_failures(out: Folder, asked: Sequence[AnnotationRequest]) -> None:
-    """Removes notes on what could not be used of videos that are no longer asked about; and what killed runs left."""
+def delete_stale_failures(out: Folder, requests: Sequence[AnnotationRequest]) -> None:
+    """Deletes failure notes of videos that are no longer requested, and temporary files of killed runs."""
     for folder in (DONE, WRITTEN):
         out.remove_unfinished(folder)
-    known = {LISTED, *(name for one in asked for name in (one.video.id, f"{one.video.id}-overlay"))}
+    known = {LISTED, *(name for one in requests for name in (one.video.id, f"{one.video.id}-overlay"))}
     for name in out.names(FAILED, ".json"):
         if name.removesuffix(".json") not in known:
             out.remove(f"{FAILED}/{name}")
 
 
 def _why(problems: Sequence[BadItem]) -> str:
-    said = "\n".join(f"  {one.video}: {one.reason}" for one in problems[:10])
+    lines = "\n".join(f"  {one.video}: {one.reason}" for one in problems[:10])
     more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
-    return f"What is wrong:\n{said}{more}" if problems else "The list of sentences is empty."
+    return f"Problems:\n{lines}{more}" if problems else "The list of expressions is empty."

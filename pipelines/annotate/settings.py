@@ -1,4 +1,4 @@
-"""What is asked of every video beside the sentences: which frames, in which windows, and what counts as seen."""
+"""The settings of annotation: which frames are decoded, in which windows, and which scores count as present."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,23 +10,24 @@ FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay"
 
 DATASET = "videos"
 WINDOWS_EACH = 8
-"""Windows of a unit of work: few, so that workers share a long video and a killed run loses little; enough that the
-way from the key frame before it costs little."""
+"""Windows of a segment: few, so that workers share a long video and a killed run loses little; enough that decoding
+from the key frame before the segment costs little."""
 LONGEST = 4
-"""Sides longer than so many times the shorter one are shrunk to that: a strip would fill any memory."""
+"""Longest side, as a multiple of the shorter one, that the model sees. Longer ones are shrunk: they would fill any
+memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what is found, beside videos, sentences and model.
+    """Everything that decides the predictions, beside videos, expressions and model.
 
     Attributes:
-        fps: frames a second that are looked at; None for all.
+        fps: frames per second that are decoded; None decodes every frame.
         window: frames encoded at once.
-        overlap: frames a window shares with the one before, by which an object is known again.
-        shots: whether to look for cuts, which no window then crosses.
-        independent: every window chooses its query by score alone, as the published inference does.
-        min_score: of a frame, below which its mask is empty.
+        overlap: frames that a window shares with the one before, where the join matches the object.
+        shots: whether to detect cuts; no window then crosses one.
+        independent: whether every window chooses its query by score alone, as the published inference does.
+        min_score: score of a frame, from 0 to 1, below which its mask is empty.
     """
 
     fps: float | None = None
@@ -40,23 +41,24 @@ class Settings:
         """Checks the numbers.
 
         Raises:
-            ValueError: one is out of range.
+            ValueError: a number is out of range.
         """
         if self.fps is not None and not 0 < self.fps < float("inf"):
-            raise ValueError(f"--fps {self.fps} takes no frames. Choose a rate above 0, or none for every frame.")
-        if self.window < 1 or not 0 <= self.overlap < self.window:
+            raise ValueError(f"--fps must be above 0 (got {self.fps}). Leave it out to take every frame.")
+        if self.window < 1:
+            raise ValueError(f"--window must be 1 or more (got {self.window}).")
+        if not 0 <= self.overlap < self.window:
             raise ValueError(
-                f"--window {self.window} and --overlap {self.overlap} do not get on. Choose a window of at least 1 "
-                f"frame, and an overlap from 0 to less than that."
+                f"--overlap ({self.overlap}) must be smaller than --window ({self.window}), and 0 or more."
             )
         if not 0 <= self.min_score <= 1:
-            raise ValueError(f"--min-score {self.min_score} is no score. Choose 0 … 1.")
+            raise ValueError(f"--min-score must be between 0 and 1 (got {self.min_score}).")
 
-    def made_by(self) -> dict[str, Any]:
-        """The settings as plain values."""
+    def provenance(self) -> dict[str, Any]:
+        """Returns the settings as plain values, for config.json and the fingerprint."""
         return asdict(self)
 
     def protocol(self, short_side: int) -> InferenceProtocol:
-        """How one window is asked: all of its queries are kept, for the join to choose from."""
+        """Returns the protocol of a window: all queries are kept, so that the join can choose among them."""
         keep = "chosen" if self.independent else "all"
         return InferenceProtocol(short_side=short_side, long_side=LONGEST * short_side, keep=keep)

@@ -1,24 +1,22 @@
-"""How far an annotation is, how fast, and in the end what came of it: for a terminal, a log, and MLflow."""
+"""The progress of an annotation, its speed, and a summary at the end: for a terminal, a log, and MLflow."""
 
-import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from mlflow.entities import Metric
 
-from pipelines.annotate.join import JoinResult
-from pipelines.annotate.layout import DONE
-from pipelines.annotate.plan import markers_of
-from pipelines.annotate.run import Finished, News
+from pipelines.annotate.events import Event, WindowDone
+from pipelines.annotate.join import JoinResult, read_marker
+from pipelines.annotate.layout import DONE, markers_of
+from pipelines.annotate.run import Finished
 from pipelines.annotate.video_state import VideoState
 from pipelines.files import Folder
 from pipelines.inference.quarantine import Failure
 
 _READERS = 32
-"""Markers that are read at once: there is one for every video or more, perhaps in object storage."""
+"""Markers that are read at the same time: there is at least one for every video, perhaps in object storage."""
 
 
 class Progress:
@@ -26,7 +24,7 @@ class Progress:
 
     def __init__(self, videos: int) -> None:
         self.videos = self.new = self.failed = self.partial = 0
-        self.frames = self.windows = self.sentences = self.absent = self.kept = self.died = 0
+        self.frames = self.windows = self.sentences = self.absent = self.kept = self.crashes = 0
         self.hours = 0.0
         self._all = videos
         self._frames_seen = 0
@@ -34,50 +32,54 @@ class Progress:
         self._unmarked: dict[str, list[JoinResult]] = {}
         self._started = time.monotonic()
 
-    def count(self, news: News | Finished | VideoState) -> None:
-        """Adds a piece of news."""
-        if isinstance(news, Finished):
-            self.sentences += news.joined.sentences
-            self.absent += news.joined.absent
-            self._unmarked.setdefault(news.video, []).append(news.joined)
-        elif isinstance(news, VideoState):
-            self._count_video(news)
-        elif news["news"] == "window":
-            self._count_window(news)
+    def count(self, event: Event | Finished | VideoState) -> None:
+        """Adds an event, or the final state of a video."""
+        match event:
+            case Finished():
+                self.sentences += event.joined.sentences
+                self.absent += event.joined.absent
+                self._unmarked.setdefault(event.video, []).append(event.joined)
+            case VideoState():
+                self._count_video(event)
+            case WindowDone():
+                self._count_window(event)
+            case _:
+                pass  # planned and decoded segments are not counted
 
-    def _count_window(self, news: Mapping[str, Any]) -> None:
+    def _count_window(self, event: WindowDone) -> None:
         self.windows += 1
-        self._frames_seen += news["frames"]
-        self._waited += news["waited"]
-        self._busy += news["busy"]
-        self.died += news["died"]
+        self._frames_seen += event.frames
+        self._waited += event.waited
+        self._busy += event.busy
+        self.crashes += event.crashes
 
-    def _count_video(self, standing: VideoState) -> None:
+    def _count_video(self, state: VideoState) -> None:
         self.videos += 1
-        self.kept += standing.kept
-        self.failed += bool(standing.failures)
-        self.partial += standing.partial
-        if all(one.stage == "list" for one in standing.failures):  # nothing is missing: its markers tell of it
-            self._unmarked.pop(standing.video.id, None)
-        if standing.answered:
+        self.kept += state.kept
+        self.failed += bool(state.failures)
+        self.partial += state.partial
+        if all(one.stage == "list" for one in state.failures):  # nothing is missing, so it has markers
+            self._unmarked.pop(state.video.id, None)
+        if state.answered:
             self.new += 1
-            self.frames += standing.frames
-            self.hours += standing.seconds / 3600
+            self.frames += state.frames
+            self.hours += state.seconds / 3600
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the start, above 0."""
         return max(time.monotonic() - self._started, 1e-9)
 
     def __str__(self) -> str:
         waiting = self._waited / max(self._waited + self._busy, 1e-9)
         return (
-            f"{self.videos}/{self._all} videos, {self.windows} windows, {self._frames_seen / self.elapsed:.1f} "
-            f"frames/s, waiting for data {waiting:.0%}, {self.failed} videos with failures, {self.died} failed actors"
+            f"{self.videos}/{self._all} videos, {self.windows} windows, "
+            f"{self._frames_seen / self.elapsed:.1f} frames/s, waiting for data {waiting:.0%}, "
+            f"{self.failed} videos with failures, {self.crashes} failed actors"
         )
 
     def summary(self) -> str:
-        """What came of it, for people."""
+        """Returns the results in a few lines, for people."""
         lines = [
             f"{self.new} videos annotated, {self.videos - self.new} had nothing left to do or failed; "
             f"{self.partial} are partial",
@@ -90,22 +92,26 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Hours of video an hour."""
+        """Hours of video per hour."""
         return self.hours / (self.elapsed / 3600)
 
     def metrics(self, failures: Sequence[Failure], out: Folder) -> list[Metric]:
-        """The summary for MLflow, failures by stage.
+        """Returns the summary for MLflow, failures by stage.
 
-        The run there is that of the folder: counts are of all that it holds, whichever attempt made it; hours and speed
-        are those of the last attempt that had something to do.
+        The run in MLflow stands for the folder: counts are of everything in it, whichever attempt wrote that; hours and
+        speed are those of the last attempt that had something to do.
+
+        Args:
+            failures: everything in the quarantine.
+            out: folder of the run.
         """
         stages = Counter(one.stage for one in failures)
-        held = self._held(out)
-        parts = [part for video in held.values() for part in video]
+        results = self._results(out)
+        parts = [part for video in results.values() for part in video]
         values = {
-            "videos": len(held),
-            "videos_partial": sum(any(part.note for part in video) for video in held.values()),
-            "frames": sum(max(part.frames for part in video) for video in held.values()),
+            "videos": len(results),
+            "videos_partial": sum(any(part.note for part in video) for video in results.values()),
+            "frames": sum(max(part.frames for part in video) for video in results.values()),
             "expressions": sum(part.sentences for part in parts),
             "expressions_absent": sum(part.absent for part in parts),
             "failures": len(failures),
@@ -116,12 +122,12 @@ class Progress:
         now = int(time.time() * 1000)
         return [Metric(name, float(value), now, 0) for name, value in values.items()]
 
-    def _held(self, out: Folder) -> dict[str, list[JoinResult]]:
-        """What came of the batches of each video: by their markers, and of those that lack something, as was told."""
-        held = {video: list(parts) for video, parts in self._unmarked.items()}
+    def _results(self, out: Folder) -> dict[str, list[JoinResult]]:
+        """Returns the result of every group of each video: from its marker, or, if it is partial, from its event."""
+        results = {video: list(parts) for video, parts in self._unmarked.items()}
         markers = [(video, name) for video, names in markers_of(out).items() for name in names]
         with ThreadPoolExecutor(_READERS) as readers:
-            texts = readers.map(out.read, [f"{DONE}/{name}" for _, name in markers])
-            for (video, _), text in zip(markers, texts, strict=True):
-                held.setdefault(video, []).append(JoinResult(**json.loads(text)["joined"]))
-        return held
+            stored = readers.map(lambda marker: read_marker(out, f"{DONE}/{marker[1]}"), markers)
+            for (video, _), marker in zip(markers, stored, strict=True):
+                results.setdefault(video, []).append(marker.joined)
+        return results

@@ -8,8 +8,7 @@ from jaxtyping import UInt8
 from pipelines.exports.pngs import encode_object_map
 from pipelines.exports.writing import in_order, zip_output
 from pipelines.files import Folder
-from pipelines.inference.quarantine import PREDICTIONS
-from pipelines.prediction_reader import number_first, read_segments
+from pipelines.prediction_reader import PREDICTIONS, number_first, read_segments
 from pipelines.predictions import Prediction
 from sgmg.masks import rle_area, rle_to_mask
 

@@ -1,8 +1,9 @@
-"""The second stage of bulk inference: an actor that holds the model."""
+"""The stage of bulk inference that runs the model: an actor on a GPU, or on some cores."""
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -10,75 +11,88 @@ import ray
 import torch
 
 from pipelines.errors import BadItem
-from pipelines.inference.model_frames import ModelFrames
+from pipelines.inference.messages import FramesHeader, PredictionsHeader, decode, decode_frames, encode_predictions
+from pipelines.inference.predictor import Predictor
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import Failure
-from pipelines.inference.unit_messages import open_decoded, predicted_parcel
 from pipelines.predictions import Prediction
 
 MAX_CRASHES = 4
-"""Predictors that may die of one unit before it is left alone: else it would stop the run for ever."""
-_DEADLY = (
-    f"{MAX_CRASHES} predictors died of it, most likely for want of memory. Give them more: fewer --actors, a smaller "
-    f"--short-side, or another machine."
+"""Predictors that may crash on one unit before it is skipped; otherwise it would stop the run for ever."""
+_CRASHED = (
+    f"{MAX_CRASHES} predictors crashed on it, most likely because memory ran out. Give each more memory: fewer "
+    f"--actors, a smaller --short-side or --window, or another machine."
 )
 
 
-class Predict:
-    """Decoded units → predictions. An actor: loads the model once, holds nothing between units."""
+class PredictStage:
+    """An actor that turns decoded frames into predictions. It holds the model, and nothing between two units.
 
-    def __init__(self, recipe: PredictorSpec, attempts: Any) -> None:
-        torch.set_num_threads(recipe.threads)
-        self._attempts = attempts
-        self._predictor = recipe.predictor()
+    The model is loaded for the first unit: a run that has nothing left to do ends in seconds.
+
+    Args:
+        spec: of the predictor.
+        crash_counter: handle of the run's `CrashCounter`.
+    """
+
+    def __init__(self, spec: PredictorSpec, crash_counter: Any) -> None:
+        torch.set_num_threads(spec.threads)
+        self._spec, self._crash_counter = spec, crash_counter
         self._idle_since = time.monotonic()
 
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """One row a unit, with its predictions as an Arrow table and what there is to count."""
-        for row in range(len(batch)):
-            started = time.monotonic()
-            waited = started - self._idle_since
-            unit, asked, failures = open_decoded(batch, row)
-            died: Any = ray.get(self._attempts.begin.remote(unit))
-            if died < MAX_CRASHES:
-                predictions = self._predictions(asked, failures)
-            else:
-                predictions = []
-                failures += [Failure(one.record.video, "predict", _DEADLY) for one in asked]
-            ray.get(self._attempts.end.remote(unit))
-            self._idle_since = time.monotonic()
-            count = {
-                "videos": len(asked),
-                "frames": sum(len(one.record.frame_names) for one in asked),
-                "expressions": len(predictions),
-                "died": died,
-                "waited": waited,
-                "busy": self._idle_since - started,
-            }
-            yield predicted_parcel(unit, failures, predictions, count)
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The predictor, loaded when it is first used."""
+        predictor = self._spec.predictor()
+        self._idle_since = time.monotonic()
+        return predictor
 
-    def _predictions(self, asked: Sequence[ModelFrames], failures: list[Failure]) -> list[Prediction]:
-        """Of what can be used; the rest is added to the failures."""
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yields one message for each message: predictions for decoded frames; others pass through unchanged."""
+        for row in range(len(batch)):
+            header, payload = decode(batch, row, FramesHeader)
+            yield batch.slice(row, 1) if header is None else self._predict(header, payload)
+
+    def _predict(self, header: FramesHeader, payload: memoryview) -> pa.Table:
+        predictor = self.predictor
+        started = time.monotonic()
+        videos = decode_frames(header, payload)
+        crashes: int = ray.get(self._crash_counter.start.remote(header.unit))
         predictions: list[Prediction] = []
-        for one in asked:
+        failures = list(header.failures)
+        for one in videos:
             try:
-                predictions += self._predictor.answer(one)
+                if crashes >= MAX_CRASHES:
+                    raise BadItem(one.record.video, "predict", _CRASHED)
+                predictions += predictor.answer(one)
             except BadItem as error:
                 failures.append(Failure(error.video, error.stage, error.reason))
-        return predictions
+        ray.get(self._crash_counter.finish.remote(header.unit))
+        waited, self._idle_since = started - self._idle_since, time.monotonic()
+        done = PredictionsHeader(
+            unit=header.unit,
+            failures=tuple(failures),
+            videos=len(videos),
+            frames=sum(len(one.record.frame_names) for one in videos),
+            crashes=crashes,
+            waited=waited,
+            busy=self._idle_since - started,
+            context=header.context,
+        )
+        return encode_predictions(done, predictions)
 
 
 class CrashCounter:
-    """How often each unit was begun and not ended: its predictor died. One actor for all of a run."""
+    """An actor, one for each run, that counts how often a unit was started and not finished: its predictor crashed."""
 
     def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
+        self._started: Counter[str] = Counter()
 
-    def begin(self, unit: str) -> int:
-        """How many predictors died of it so far."""
-        self._begun[unit] += 1
-        return self._begun[unit] - 1
+    def start(self, unit: str) -> int:
+        """Marks the unit as started. Returns how many predictors have crashed on it so far."""
+        self._started[unit] += 1
+        return self._started[unit] - 1
 
-    def end(self, unit: str) -> None:
-        """It is well: done again for another reason, it counts from 0."""
-        del self._begun[unit]
+    def finish(self, unit: str) -> None:
+        """Marks the unit as survived: later retries count from 0."""
+        del self._started[unit]

@@ -1,4 +1,4 @@
-"""From a record to what a predictor needs of it: the frames somebody asks about, decoded and resized."""
+"""Decodes and resizes the frames of a record that its protocol shows to the model."""
 
 from dataclasses import dataclass, replace
 
@@ -14,37 +14,42 @@ from sgmg.preprocess import resize_frames, resized_size
 
 @dataclass(frozen=True, slots=True)
 class ModelFrames:
-    """A record without bytes and truth, and those of its frames that the model is shown."""
+    """A record, and the frames of it that the model is shown.
+
+    Attributes:
+        record: without encoded frames and ground truth.
+        numbers: indices of the frames in the record, ascending.
+        frames: RGB, at the size the model sees.
+    """
 
     record: Record
-    numbers: tuple[int, ...]  # of the frames in the record, ascending
-    frames: UInt8[np.ndarray, "t h w 3"]  # RGB, at the size the model sees
+    numbers: tuple[int, ...]
+    frames: UInt8[np.ndarray, "t h w 3"]
 
     def shown(self, one: Pass) -> UInt8[np.ndarray, "t h w 3"]:
-        """The frames of a pass; a frame may come more than once."""
-        places = np.searchsorted(self.numbers, one.frames)
-        return self.frames[places]
+        """Returns the frames of a pass; a frame may occur more than once."""
+        return self.frames[np.searchsorted(self.numbers, one.frames)]
 
 
 def model_frames(record: Record, protocol: InferenceProtocol) -> ModelFrames:
-    """The frames of a record that its protocol shows the model; decoded without EXIF rotation, which masks ignore.
+    """Returns the frames that the protocol shows to the model, decoded without EXIF rotation, which masks ignore.
 
     Raises:
-        BadItem: a frame cannot be decoded, or has another size than the record says.
+        BadItem: a frame cannot be decoded, or its size differs from that of the record.
     """
     numbers = tuple(sorted({frame for one in protocol.passes(record) for frame in one.frames}))
     size = resized_size(record.height, record.width, protocol.short_side, protocol.long_side)
     frames = np.empty((len(numbers), *size, 3), dtype=np.uint8)
-    for place, number in enumerate(numbers):
+    for t, number in enumerate(numbers):
         try:
             image = decode_image(record.frames[number], (record.height, record.width))
         except ValueError as error:
             raise BadItem(record.video, "decode", f"frame {record.frame_names[number]}: {error}") from error
-        frames[place] = resize_frames(image[None], *size)[0]
+        frames[t] = resize_frames(image[None], *size)[0]
     return ModelFrames(without_pixels(record), numbers, frames)
 
 
 def without_pixels(record: Record) -> Record:
-    """The record as predictions need it: names, sizes and sentences."""
+    """Returns the record without encoded frames and ground truth: names, sizes and expressions."""
     expressions = tuple(replace(expression, object_ids=()) for expression in record.expressions)
     return replace(record, frames=(b"",) * len(record.frame_names), objects=(), expressions=expressions)

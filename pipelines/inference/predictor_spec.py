@@ -1,4 +1,4 @@
-"""How predictions are made: checkpoint, protocol and settings. Sent to every predictor, named in every row."""
+"""The specification of a predictor: checkpoint, protocol and settings. Every row of predictions has its fingerprint."""
 
 import hashlib
 import json
@@ -16,13 +16,17 @@ from sgmg.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class PredictorSpec:
-    """Everything that decides what the predictions are, and where a predictor runs.
+    """Everything that decides the predictions, and whether the predictor runs on a GPU.
 
     Attributes:
-        checkpoint: gives its path on the machine where it is called.
-        checkpoint_sha256: of its bytes.
+        checkpoint: returns the path of the checkpoint on the machine where it is called.
+        checkpoint_sha256: of the bytes of the checkpoint.
         tokenizer: as JSON.
-        threads: of torch in each predictor on a CPU; another number rounds otherwise.
+        protocol: of the benchmark.
+        precision: of the matrix products.
+        compile: whether the transformer is compiled.
+        threads: of torch in each predictor on a CPU; another number rounds differently.
+        gpu: whether it runs on a GPU.
     """
 
     checkpoint: Callable[[], Path]
@@ -34,8 +38,8 @@ class PredictorSpec:
     threads: int
     gpu: bool
 
-    def made_by(self) -> dict[str, Any]:
-        """What decides what is in the predictions, as plain values."""
+    def provenance(self) -> dict[str, Any]:
+        """Returns everything that decides the predictions, as plain values, for config.json."""
         return {
             "checkpoint_sha256": self.checkpoint_sha256,
             "tokenizer_sha256": hashlib.sha256(self.tokenizer.encode()).hexdigest(),
@@ -46,15 +50,15 @@ class PredictorSpec:
         }
 
     def fingerprint(self) -> str:
-        """The sha256 of `made_by`."""
-        return hashlib.sha256(json.dumps(self.made_by(), sort_keys=True).encode()).hexdigest()
+        """Returns the sha256 of `provenance`."""
+        return hashlib.sha256(json.dumps(self.provenance(), sort_keys=True).encode()).hexdigest()
 
     def predictor(self) -> Predictor:
-        """The model, loaded.
+        """Returns a predictor with the model loaded.
 
         Raises:
             FileNotFoundError: the checkpoint is not on this machine.
-            ValueError: it is another than where the run was started.
+            ValueError: the checkpoint on this machine differs from that on the machine that started the run.
         """
         path = self.checkpoint()
         if not path.exists():
@@ -62,15 +66,15 @@ class PredictorSpec:
                 f"{path} is not on this machine. Put the checkpoint where every node sees it: a shared disk, s3://…, "
                 f"gs://…, or MLflow."
             )
-        if (found := checkpoint_sha256(path)) != self.checkpoint_sha256:
+        if (digest := checkpoint_sha256(path)) != self.checkpoint_sha256:
             raise ValueError(
-                f"{path} on this machine has sha256 {found}, where the run was started it had "
+                f"{path} on this machine has sha256 {digest}, but the machine that started the run has "
                 f"{self.checkpoint_sha256}. Put the same checkpoint on every node."
             )
         model = load(path).model
         if self.compile:
-            # In place, so that names of weights stay; dynamic, as every video may have another size. Not the backbone:
-            # the compiler did not get through its windows of changing size in nine minutes.
+            # In place, so that the names of weights stay; dynamic, because every video may have another size. The
+            # backbone is left out: compiling its windows of changing size took more than nine minutes.
             model.transformer.compile(dynamic=True)
         return Predictor(
             model,
@@ -83,7 +87,10 @@ class PredictorSpec:
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """Of a published file, or of what a folder of ours holds beside the state of its training."""
+    """Returns the sha256 of a published file, or of the files of a folder that `sgmg.checkpoints` wrote.
+
+    The state of the training is left out: it does not change predictions.
+    """
     files = [path] if path.is_file() else [path / name for name in (CONFIG, MODEL, TOKENIZER)]
     digest = hashlib.sha256()
     for file in files:

@@ -1,4 +1,4 @@
-"""How each benchmark is run, in one table: what the published evaluation does, as values (spec model.md §8)."""
+"""The inference protocol of each benchmark, as in its published evaluation (spec model.md §8)."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -13,25 +13,31 @@ Keep = Literal["chosen", "all", "ranked"]
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What the model is shown at once, and asked about it; numbers count the frames and expressions of a record."""
+    """One forward pass: which frames are encoded together, and which expressions are segmented in them.
+
+    Attributes:
+        frames: indices in the record.
+        expressions: indices in the record.
+        place: index in `frames` of the only frame that is segmented; None segments all.
+    """
 
     frames: tuple[int, ...]
     expressions: tuple[int, ...]
-    place: int | None = None  # in `frames`, of the one that is segmented; None: all are
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceProtocol:
-    """The behaviour one benchmark is measured with.
+    """How the model is run on one benchmark.
 
     Attributes:
-        short_side, long_side: pixels frames are resized to, rule R(short_side, long_side).
-        multiple: sides are padded to a multiple of it.
-        keep: which queries.
-        window: frames encoded at once, each window choosing its own query; None: all frames of a video.
-        context: where single frames are asked, how many round each the backbone sees; None: whole videos are asked.
-        merge: objects of one annotator compete for the pixels (DAVIS).
-        images: results of a row group share a file, as those of single images are small.
+        short_side, long_side: pixels that frames are resized to, by rule R(short_side, long_side).
+        multiple: sides are padded to a multiple of this.
+        keep: which queries are kept.
+        window: frames encoded at once, each window choosing its own query; None encodes all frames of a video.
+        context: if single frames are segmented, frames around each that the backbone sees; None segments whole videos.
+        merge: whether the objects of one annotator compete for the pixels (DAVIS).
+        images: whether the results of a row group share a file, because those of single images are small.
     """
 
     long_side: int | None = None
@@ -53,23 +59,23 @@ class InferenceProtocol:
                 raise ValueError(f"{name}={value} must be at least 1.")
 
     def passes(self, record: Record) -> list[Pass]:
-        """Everything the model is asked of a record, in order; nothing where it has no expression."""
+        """Returns the forward passes of a record, in order; none if it has no expression."""
         if not record.expressions:
             return []
         t = len(record.frame_names)
         if self.context is None:
             length, everyone = self.window or t, tuple(range(len(record.expressions)))
             return [Pass(tuple(range(start, min(start + length, t))), everyone) for start in range(0, t, length)]
-        asked: defaultdict[int, list[int]] = defaultdict(list)
+        by_frame: defaultdict[int, list[int]] = defaultdict(list)
         for number, expression in enumerate(record.expressions):
             for frame in range(t) if expression.frames is None else sorted(expression.frames):
-                asked[frame].append(number)
-        windows = {frame: evaluation_window(frame, t, self.context) for frame in sorted(asked)}
-        return [Pass(tuple(frames), tuple(asked[frame]), place) for frame, (frames, place) in windows.items()]
+                by_frame[frame].append(number)
+        windows = {frame: evaluation_window(frame, t, self.context) for frame in sorted(by_frame)}
+        return [Pass(tuple(frames), tuple(by_frame[frame]), place) for frame, (frames, place) in windows.items()]
 
 
 VIDEO = InferenceProtocol()
-"""Every frame in one pass, one query a video: Ref-YouTube-VOS, and what has no benchmark of its own."""
+"""Every frame in one pass, one query for each video: Ref-YouTube-VOS, and datasets that are no benchmark."""
 
 _FRAME = InferenceProtocol(long_side=640, multiple=32, keep="all", context=5)
 _IMAGE = InferenceProtocol(long_side=640, multiple=32, keep="ranked", images=True)
@@ -86,19 +92,19 @@ PROTOCOLS: dict[str, InferenceProtocol] = {
     "refcoco+": _IMAGE,
     "refcocog": _IMAGE,
 }
-"""Dataset of the records → how it is run."""
+"""The protocol of each dataset, by the name in its records."""
 
 
 def inference_protocol(dataset: str, short_side: int | None = None, window: int | None = None) -> InferenceProtocol:
-    """The protocol of a dataset, or one that differs from it where that is asked for.
+    """Returns the protocol of a dataset, with the values that are given instead of the published ones.
 
     Args:
-        dataset: as the records name it.
-        short_side: pixels; small models learn from, and are asked about, smaller frames than published.
+        dataset: name in the records.
+        short_side: pixels; small models are trained and run on smaller frames than published.
         window: frames encoded at once.
 
     Raises:
-        ValueError: no such dataset, or a number below 1.
+        ValueError: the dataset is unknown, or a number is below 1.
     """
     if dataset not in PROTOCOLS:
         raise ValueError(f"There is no protocol for dataset {dataset!r}. Choose one of {', '.join(PROTOCOLS)}.")
@@ -107,9 +113,9 @@ def inference_protocol(dataset: str, short_side: int | None = None, window: int 
 
 
 def evaluation_window(anchor: int, frames: int, length: int) -> tuple[tuple[int, ...], int]:
-    """The clip round an annotated frame (A2D, JHMDB), and the place of that frame in it.
+    """Returns the clip around an annotated frame (A2D, JHMDB), and the index of that frame in the clip.
 
-    Parity: before the first and after the last frame stand copies of it, and the place is the first of equals.
+    Parity: the first and last frame are repeated beyond the ends of the video, and the index is that of the first copy.
 
     >>> evaluation_window(1, 9, 5)
     ((0, 0, 1, 2, 3), 2)
@@ -117,11 +123,11 @@ def evaluation_window(anchor: int, frames: int, length: int) -> tuple[tuple[int,
     ((0, 0, 0, 1, 2), 0)
 
     Raises:
-        ValueError: the anchor is not in the video, or the clip has no frame.
+        ValueError: the anchor is outside the video, or the length is below 1.
     """
     _check_anchor(anchor, frames)
     if length < 1:
-        raise ValueError(f"A clip of {length} frames holds nothing. Take at least 1.")
+        raise ValueError(f"length must be 1 or more (got {length}).")
     start = anchor - length // 2
     clip = tuple(min(max(frame, 0), frames - 1) for frame in range(start, start + length))
     return clip, clip.index(anchor)

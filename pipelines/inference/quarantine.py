@@ -1,4 +1,4 @@
-"""What could not be used: notes beside the results, and the quarantine made of them."""
+"""Failures of a run: a note for each video or unit, and the quarantine that is made of the notes."""
 
 import json
 import re
@@ -8,28 +8,35 @@ from dataclasses import asdict, dataclass
 
 from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
+from pipelines.prediction_reader import PREDICTIONS
 
-PREDICTIONS, FAILED = "predictions", "failed"
-"""Folders in a folder of predictions: a file a unit, and a note a unit of which something could not be used."""
+FAILED = "failed"
+"""Folder, in that of a run, of the failure notes: a JSON file for each video or unit that has failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One video or image that could not be used, as a line of the quarantine says it."""
+    """One video or image that could not be used: a line of the quarantine.
+
+    Attributes:
+        video: its name or path.
+        stage: list, read, decode, predict or overlay.
+        reason: for people.
+    """
 
     video: str
-    stage: str  # read, decode or predict
+    stage: str
     reason: str
 
 
 def reasons(failures: Sequence[Failure]) -> list[tuple[int, str, str]]:
-    """How many failures have the same reason, the most frequent first: count, stage, reason without numbers."""
+    """Returns count, stage and reason of failures that differ in numbers only, the most frequent first."""
     counted = Counter((one.stage, re.sub(r"\d+([.,]\d+)*", "…", one.reason)) for one in failures)
     return [(count, stage, reason) for (stage, reason), count in counted.most_common()]
 
 
 def write_failures(out: Folder, name: str, failures: Sequence[Failure]) -> None:
-    """Keeps what could not be used of a video, or forgets what once could not."""
+    """Writes the failure note of a video or unit; deletes an old note if there are no failures."""
     path = f"{FAILED}/{name}.json"
     if failures:
         plain = [{"video": one.video, "stage": one.stage, "reason": one.reason} for one in failures]
@@ -39,7 +46,7 @@ def write_failures(out: Folder, name: str, failures: Sequence[Failure]) -> None:
 
 
 def write_quarantine(out: Folder) -> list[Failure]:
-    """Everything that failed, sorted, written as quarantine.jsonl; removes what killed writers left."""
+    """Writes all failures, sorted, to quarantine.jsonl, and returns them. Deletes what killed writers left."""
     for folder in (PREDICTIONS, FAILED):
         out.remove_unfinished(folder)
     failures = [

@@ -1,4 +1,4 @@
-"""What a few expressions segment_clip in one encoded clip: tracks at the original size, and DAVIS's merged maps."""
+"""Segments some expressions in one encoded clip: tracks at the original size, and the merged maps of DAVIS."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipelines.inference.protocols import Keep
+from pipelines.predictions import QueryTrack
 from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 from sgmg.decoding import THRESHOLD, best_query, merge_objects, original_logits, ranked_queries
@@ -20,12 +21,18 @@ from sgmg.segmenter import segment_in_parts, slices
 
 
 class NotFinite(ValueError):
-    """The model's scores are no numbers: weights or precision are broken, and nothing can be read off them."""
+    """The model's scores are not finite: its weights or the precision are broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedClip:
-    """One encoded clip, the (height, width) before padding, and that of the source, which masks are drawn at."""
+    """One encoded clip.
+
+    Attributes:
+        video: its features.
+        sizes: height and width before padding.
+        original: height and width of the source; masks have this size.
+    """
 
     video: VideoFeatures
     sizes: Int[Tensor, "1 2"]
@@ -33,24 +40,15 @@ class EncodedClip:
 
     @property
     def length(self) -> int:
-        """Frames that are segmented."""
+        """Number of frames that are segmented."""
         return self.video.levels[0].shape[1]
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
-    """What one query says of one expression in each frame: COCO RLE, xyxy box in pixels, score from 0 to 1."""
-
-    rle: list[str]
-    boxes: list[list[float]]
-    scores: list[float]
-
-
-@dataclass(frozen=True, slots=True)
 class ClipPredictions:
-    """Tracks by expression and kept query; where objects were merged, a PNG of their numbers for each frame."""
+    """Tracks by expression and kept query; if objects are merged, also a PNG of object numbers for each frame."""
 
-    tracks: list[list[Track]]
+    tracks: list[list[QueryTrack]]
     merged: list[bytes] | None = None
 
 
@@ -72,26 +70,26 @@ _KEPT: dict[Keep, Callable[[Tensor], Tensor]] = {
 def segment_clip(
     model: SgMg, clip: EncodedClip, text: TextFeatures, keep: Keep, rows: int, objects: Sequence[int] | None = None
 ) -> ClipPredictions:
-    """What every expression finds in every frame of a clip.
+    """Returns the tracks of every expression in every frame of a clip.
 
     Args:
         model: in eval mode.
         clip: encoded.
-        text: of the expressions.
-        keep: which queries.
-        rows: most pairs of frame and expression segmented at once; bounds memory, changes no result.
-        objects: their numbers, one an expression, where they compete for the pixels.
+        text: features of the expressions.
+        keep: which queries are kept.
+        rows: most pairs of frame and expression segmented at once; bounds the memory, does not change results.
+        objects: the object number of each expression, if objects compete for the pixels; else None.
 
     Raises:
-        NotFinite: the model's scores are no numbers.
-        torch.OutOfMemoryError: fewer rows may fit.
+        NotFinite: the model's scores are not finite.
+        torch.OutOfMemoryError: the memory of the GPU is full; fewer rows may fit.
     """
     parts = []
     for some in slices(len(text.sentence), max(1, rows // clip.length)):
         out = segment_in_parts(model, clip.video, text.expressions(some), clip.sizes, rows)
         if not out.scores.isfinite().all():
             raise NotFinite("the model's scores are not finite. Try --precision float32, or another checkpoint.")
-        parts.append(_only(out, _KEPT[keep](out.scores[-1])))  # The masks of other queries go at once.
+        parts.append(_only(out, _KEPT[keep](out.scores[-1])))  # Frees the masks of the other queries.
     out = _joined(parts)
     e, k = out.scores.shape[1], out.scores.shape[3]
     rles: list[list[list[str]]] = [[[] for _ in range(k)] for _ in range(e)]
@@ -107,12 +105,16 @@ def segment_clip(
     scores = rearrange(out.scores[-1].sigmoid(), "e t k -> e k t").tolist()
     corners = pixels_from_unit(cxcywh_to_xyxy(out.boxes[-1].float()), clip.sizes.new_tensor(clip.original))
     boxes = rearrange(corners, "e t k xyxy -> e k t xyxy").tolist()
-    tracks = [[Track(rles[i][q], boxes[i][q], scores[i][q]) for q in range(k)] for i in range(e)]
+    tracks = [[_track(rles[i][q], boxes[i][q], scores[i][q]) for q in range(k)] for i in range(e)]
     return ClipPredictions(tracks, None if objects is None else merged)
 
 
+def _track(rle: list[str], boxes: list[list[float]], scores: list[float]) -> QueryTrack:
+    return QueryTrack(tuple(rle), tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in boxes), tuple(scores))
+
+
 def _only(out: ClipOutput, query: Int[Tensor, "e k"]) -> ClipOutput:
-    """The last layer's output for some queries alone, in their order."""
+    """Returns the output of the last layer for some queries, in their order."""
     expression = torch.arange(len(query), device=query.device)[:, None]
 
     def taken(values: Tensor) -> Tensor:
@@ -124,7 +126,7 @@ def _only(out: ClipOutput, query: Int[Tensor, "e k"]) -> ClipOutput:
 
 
 def _joined(parts: Sequence[ClipOutput]) -> ClipOutput:
-    """Outputs of consecutive expressions about one clip, as one."""
+    """Joins the outputs of consecutive expressions of one clip."""
     if len(parts) == 1:
         return parts[0]
     names = ("scores", "boxes", "reference_points", "patch_masks")
@@ -133,7 +135,7 @@ def _joined(parts: Sequence[ClipOutput]) -> ClipOutput:
 
 
 def _drawn(model: SgMg, clip: EncodedClip, out: ClipOutput, frames: slice) -> Float[Tensor, "e k t h w"]:
-    """Probabilities at the original size, in some of the frames."""
+    """Returns mask probabilities at the original size, for some of the frames."""
     every = _every_query(out.scores[-1])
     logits = model.refine(clip.video.frames(frames), out.frames(frames), every)
     height, width = clip.sizes[0].tolist()
@@ -141,7 +143,7 @@ def _drawn(model: SgMg, clip: EncodedClip, out: ClipOutput, frames: slice) -> Fl
 
 
 def _object_maps(probabilities: Float[Tensor, "o t h w"], objects: Sequence[int]) -> list[bytes]:
-    """PNGs of object numbers, 0 for background: where objects overlap the likelier wins."""
+    """Returns PNGs of object numbers, 0 for background; where objects overlap, the likelier one is taken."""
     numbers = np.array([0, *objects], dtype=np.uint8)
     maps = numbers[merge_objects(probabilities).cpu().numpy()]
     pngs = [cv2.imencode(".png", one) for one in maps]

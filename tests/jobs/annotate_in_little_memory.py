@@ -17,7 +17,7 @@ from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
 
 STORE = 80 * 2**20  # about the least that Ray takes
-KINDS = ("MapBatches(Plan", "MapBatches(Decode", "MapBatches(Annotate)", "MapBatches(Write", "join_batch")
+KINDS = ("MapBatches(Plan", "MapBatches(Decode", "MapBatches(PredictStage)", "MapBatches(Write", "join_group")
 DECODER = "pipelines.video.decoder_process"
 
 

@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
 
-WORKERS = ("MapBatches(Annotate)", "MapBatches(Decode", "MapBatches(Write")
+WORKERS = ("MapBatches(PredictStage)", "MapBatches(Decode", "MapBatches(Write")
 STORE = 200 * 2**20
 
 

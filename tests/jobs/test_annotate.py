@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from mlflow import MlflowClient
 
 from annotate_data import damage, moving, write_video
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
-from pipelines.annotate.join import JoinResult
+from pipelines.annotate.events import WindowDone
+from pipelines.annotate.join import JoinResult, Marker
 from pipelines.annotate.run import Finished
 from pipelines.annotate.settings import Settings
 from pipelines.annotate.summary import Progress
@@ -26,9 +28,9 @@ from pipelines.errors import Exit, JobError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.predictor import Predictor
-from pipelines.inference.quarantine import PREDICTIONS, Failure
+from pipelines.inference.quarantine import Failure
 from pipelines.manifest import QUARANTINE
-from pipelines.prediction_reader import iter_predictions
+from pipelines.prediction_reader import PREDICTIONS, iter_predictions
 from pipelines.predictions import Prediction
 from pipelines.records import Expression, Record
 from pipelines.video.decoder import windows
@@ -176,7 +178,7 @@ def test_whatever_cannot_be_used_is_in_quarantine_and_the_rest_is_done(
         ("empty.mp4", "decode"), ("poem.mp4", "decode"),
     }  # fmt: skip
     reasons = " ".join(reason for _, _, reason in said)
-    for part in ("does not exist", "no such video", "is empty", "has 1999 characters", "there twice", "called so"):
+    for part in ("does not exist", "matches none", "is empty", "has 1999 characters", "twice", "matches 2 videos"):
         assert part in reasons
     found = found_in(tmp_path / "out")
     assert [(Path(one.source).name, one.text) for one in found if "good" in one.source] == [
@@ -287,7 +289,7 @@ def test_what_does_not_go_together_is_said(wrong: dict[str, Any], said: str) -> 
 
 def test_progress_counts_videos_sentences_and_hours() -> None:
     progress = Progress(videos=2)
-    progress.count({"news": "window", "frames": 36, "waited": 1.0, "busy": 3.0, "died": 1})
+    progress.count(WindowDone("v", 0, frames=36, crashes=1, waited=1.0, busy=3.0))
     progress.count(Finished("v", JoinResult(frames=36, sentences=3, absent=1, note="")))
     progress.count(VideoState(Video("/v.mp4"), seconds=7200, frames=36, answered=True, partial=True))
     progress.count(VideoState(Video("/w.mp4"), failures=[Failure("/w.mp4", "decode", "gone")], kept=2))
@@ -303,8 +305,8 @@ def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds(tmp_path: Path) 
     out = Folder(str(tmp_path))
     whole, lacking = Video("/whole.mp4"), Video("/lacking.mp4")
     for name, absent in (("a", 1), ("b", 0)):
-        told = {"frames": 36, "sentences": 3, "absent": absent, "note": ""}
-        out.write(f"done/{whole.id}-{name}.json", json.dumps({"joined": told}).encode())
+        marker = Marker(whole.id, name, (), "file", JoinResult(frames=36, sentences=3, absent=absent, note=""))
+        out.write(f"done/{whole.id}-{name}.json", msgspec.json.encode(marker))
 
     def metrics_of(progress: Progress) -> dict[str, float]:
         return {one.key: one.value for one in progress.metrics([Failure("/w.mp4", "decode", "gone")], out)}

@@ -113,5 +113,5 @@ def test_nodes_and_workers_that_die_at_random_change_nothing(
     assert ran.returncode == Exit.QUARANTINE, ran.stdout + ran.stderr
     killed = re.findall(r"^killed (.*)$", ran.stdout, flags=re.MULTILINE)
     assert killed.count("a node") == 2
-    assert {"MapBatches(Annotate)", "MapBatches(Decode", "MapBatches(Write"} <= set(killed)
+    assert {"MapBatches(PredictStage)", "MapBatches(Decode", "MapBatches(Write"} <= set(killed)
     assert files_of(tmp_path) == undisturbed

@@ -55,10 +55,10 @@ def test_a_long_video_takes_the_memory_of_a_short_one(tmp_path: Path) -> None:
     assert {
         "driver",
         "MapBatches(Decode",
-        "MapBatches(Annotate)",
+        "MapBatches(PredictStage)",
         "pipelines.video.decoder_process",
     } <= few.keys() & many.keys()
     grown = {kind: many[kind] - few[kind] for kind in few.keys() & many.keys()}
-    joined = grown.pop("join_batch", 0)  # which may be over too quickly to be seen
-    assert joined < JOINED, (few["join_batch"], many["join_batch"])
+    joined = grown.pop("join_group", 0)  # which may be over too quickly to be seen
+    assert joined < JOINED, (few["join_group"], many["join_group"])
     assert all(growth < GROWTH for growth in grown.values()), grown

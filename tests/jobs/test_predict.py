@@ -16,11 +16,10 @@ from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import inference_protocol
-from pipelines.inference.quarantine import PREDICTIONS
 from pipelines.manifest import QUARANTINE
-from pipelines.predict.run import Done
 from pipelines.predict.summary import Progress
-from pipelines.prediction_reader import iter_predictions
+from pipelines.predict.write import UnitDone
+from pipelines.prediction_reader import PREDICTIONS, iter_predictions
 from pipelines.records import Record
 from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint, tiny_model
 from sgmg.masks import rles_to_masks
@@ -150,16 +149,16 @@ def test_data_that_was_never_prepared_is_said(checkpoint: Path, tmp_path: Path) 
 def test_progress_counts_speed_waiting_and_deaths() -> None:
     progress = Progress(units=2)
     assert "time left unknown" in str(progress)
-    for died in (0, 1):
-        progress.count(Done("u", 0, videos=1, frames=10, expressions=3, died=died, waited=1.0, busy=3.0))
+    for crashes in (0, 1):
+        progress.count(UnitDone("u", 0, videos=1, frames=10, expressions=3, crashes=crashes, waited=1.0, busy=3.0))
     assert str(progress).startswith("2/2 units, ")
     assert "waiting for data 25%, 0 in quarantine, 1 failed actors" in str(progress)
 
 
 def test_units_that_failed_count_for_the_time_that_is_left() -> None:
     progress = Progress(units=4)
-    progress.count(Done("u", 1, videos=0, frames=0, expressions=0, died=0, waited=1.0, busy=3.0))
+    progress.count(UnitDone("u", 1, videos=0, frames=0, expressions=0, crashes=0, waited=1.0, busy=3.0))
     assert re.search(r"1/4 units, .* \d+ s left", str(progress))
     for _ in range(3):
-        progress.count(Done("u", 0, videos=1, frames=99, expressions=3, died=0, waited=1.0, busy=3.0))
+        progress.count(UnitDone("u", 0, videos=1, frames=99, expressions=3, crashes=0, waited=1.0, busy=3.0))
     assert ", 0 s left, " in str(progress)

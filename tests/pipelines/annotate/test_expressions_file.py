@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.annotate.expressions_file import Expression, read_expressions
+from pipelines.annotate.expressions_file import read_expressions
 from pipelines.errors import LayoutError
+from pipelines.records import Expression
 from pipelines.video.listing import Video
 
 SWAN = Video("/data/a/swan.mp4")
@@ -28,12 +29,12 @@ def test_a_table_gives_each_video_its_sentences(tmp_path: Path) -> None:
     text = "\ufeff" + "\r\n".join(rows)
     found = read_expressions(_write(tmp_path, text), VIDEOS)
     assert not found.problems
-    first, second = found.of[SWAN.path]
+    first, second = found.by_video[SWAN.path]
     assert first == Expression("s1", "the swan, left")
     assert second.text == "a duck"
     assert len(second.id) == 8
-    assert found.of[TWINS[0].path] == (Expression("1", "the cow"),)
-    assert found.of[TWINS[1].path] == ()
+    assert found.by_video[TWINS[0].path] == (Expression("1", "the cow"),)
+    assert found.by_video[TWINS[1].path] == ()
 
 
 @pytest.mark.parametrize(
@@ -51,32 +52,32 @@ def test_a_table_gives_each_video_its_sentences(tmp_path: Path) -> None:
 )
 def test_a_video_may_be_named_in_several_ways(tmp_path: Path, name: str, video: Video) -> None:
     path = _write(tmp_path, json.dumps({"video": name, "expression": "x", "id": 7}) + "\n", "e.jsonl")
-    assert read_expressions(path, VIDEOS).of[video.path] == (Expression("7", "x"),)
+    assert read_expressions(path, VIDEOS).by_video[video.path] == (Expression("7", "x"),)
 
 
 def test_a_list_goes_for_every_video(tmp_path: Path) -> None:
     found = read_expressions(_write(tmp_path, "\ufeffthe dog\r\n\n the cat \n", "e.txt"), VIDEOS)
-    assert [tuple(one.text for one in found.of[video.path]) for video in VIDEOS] == [("the dog", "the cat")] * 5
+    assert [tuple(one.text for one in found.by_video[video.path]) for video in VIDEOS] == [("the dog", "the cat")] * 5
     assert not found.problems
 
 
 def test_the_id_of_a_sentence_stays_when_rows_come_before_it(tmp_path: Path) -> None:
-    before = read_expressions(_write(tmp_path, "video,expression\nswan,a\n"), VIDEOS).of[SWAN.path]
-    after = read_expressions(_write(tmp_path, "video,expression\nswan,b\nswan,a\n"), VIDEOS).of[SWAN.path]
+    before = read_expressions(_write(tmp_path, "video,expression\nswan,a\n"), VIDEOS).by_video[SWAN.path]
+    after = read_expressions(_write(tmp_path, "video,expression\nswan,b\nswan,a\n"), VIDEOS).by_video[SWAN.path]
     assert after[1] == before[0]
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("dog.mp4,x,", "e.csv, line 2: no such video"),
-        ("cow.mp4,x,", "2 videos are called so, /data/a/cow.mp4 and /data/b/cow.mp4"),
+        ("dog.mp4,x,", "e.csv, line 2: the name matches none of the videos"),
+        ("cow.mp4,x,", "the name matches 2 videos (/data/a/cow.mp4, /data/b/cow.mp4)"),
         ("swan,   ,", "the expression is empty"),
         (f"swan,{'dog ' * 500},", "1999 characters, up to 2001 tokens; the text encoder takes 512"),
-        ("swan,x,../up", "is no file name"),
-        ("swan,x,-a", "is no file name"),
+        ("swan,x,../up", "cannot be a file name"),
+        ("swan,x,-a", "cannot be a file name"),
         ("swan,a,b,c", "4 fields under 3 columns"),
-        (",x,", "no such video"),
+        (",x,", "the name matches none of the videos"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_a_problem_and_the_rest_goes_on(tmp_path: Path, row: str, reason: str) -> None:
@@ -84,18 +85,18 @@ def test_a_row_that_cannot_be_used_is_a_problem_and_the_rest_goes_on(tmp_path: P
     (problem,) = found.problems
     assert reason in problem.reason
     assert problem.stage == "list"
-    assert [one.text for one in found.of[SWAN.path]] == ["good"]
+    assert [one.text for one in found.by_video[SWAN.path]] == ["good"]
 
 
 def test_a_second_row_of_the_same_text_or_id_is_left_out(tmp_path: Path) -> None:
     text = "video,expression,id\nswan,x,1\nswan, x ,2\nswan,y,1\na/cow,x,1\n"
-    assert ["there twice" in reason for reason in _reasons(_write(tmp_path, text))] == [True, True]
+    assert ["twice" in reason for reason in _reasons(_write(tmp_path, text))] == [True, True]
 
 
 def test_a_tokenizer_decides_on_what_may_be_too_long(tmp_path: Path) -> None:
     path = _write(tmp_path, f"video,expression\nswan,{'dog ' * 300}\nswan,{'é' * 600}\n")
     found = read_expressions(path, VIDEOS, tokens=lambda text: 2 + len(text.split()) * (600 if "é" in text else 1))
-    assert [one.text[:3] for one in found.of[SWAN.path]] == ["dog"]
+    assert [one.text[:3] for one in found.by_video[SWAN.path]] == ["dog"]
     assert "600 characters, up to 602 tokens" in found.problems[0].reason
 
 
@@ -105,12 +106,12 @@ def test_a_row_in_latin_1_is_a_problem_that_shows_how_it_would_read(tmp_path: Pa
         "e.jsonl": b'{"video": "swan", "expression": "caf\xe9"}\n{"video": "swan", "expression": "good"}\n',
     }.items():
         found = read_expressions(_write(tmp_path, text, name), VIDEOS)
-        assert [one.text for one in found.of[SWAN.path]] == ["good"]
+        assert [one.text for one in found.by_video[SWAN.path]] == ["good"]
         assert "not UTF-8" in found.problems[0].reason
         assert "café" in found.problems[0].reason
     found = read_expressions(_write(tmp_path, b"caf\xe9\ngood\n", "e.txt"), VIDEOS)
     assert len(found.problems) == 1
-    assert all(len(sentences) == 1 for sentences in found.of.values())
+    assert all(len(sentences) == 1 for sentences in found.by_video.values())
 
 
 @pytest.mark.parametrize(

@@ -3,37 +3,52 @@
 import json
 from pathlib import Path
 
-from pipelines.annotate.expressions_file import Expression
-from pipelines.annotate.layout import ExpressionGroup, batch_of, remove_file, remove_folder, results_of, video_of
+from pipelines.annotate.layout import (
+    GROUP_FILE,
+    expression_group,
+    read_group,
+    remove_file,
+    remove_folder,
+    results_of,
+    video_of,
+    write_group,
+)
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.quarantine import Failure, write_failures
+from pipelines.records import Expression
 from pipelines.video.listing import Video
 
 SENTENCES = (Expression("1", "the dog"), Expression("2", "the cat"))
 
 
-def test_a_batch_is_named_by_what_made_it_and_not_by_the_order_of_its_sentences() -> None:
-    batch = batch_of("v-0123456789", "file", "settings", SENTENCES)
-    assert batch_of("v-0123456789", "file", "settings", SENTENCES[::-1]) == batch
+def test_a_group_is_named_by_what_made_it_and_not_by_the_order_of_its_sentences() -> None:
+    group = expression_group("v-0123456789", "file", "settings", SENTENCES)
+    assert expression_group("v-0123456789", "file", "settings", SENTENCES[::-1]) == group
     others = [
-        batch_of("v-0123456789", "another", "settings", SENTENCES),
-        batch_of("v-0123456789", "file", "others", SENTENCES),
-        batch_of("v-0123456789", "file", "settings", SENTENCES[:1]),
-        batch_of("v-0123456789", "file", "settings", (SENTENCES[0], Expression("2", "a cat"))),
+        expression_group("v-0123456789", "another", "settings", SENTENCES),
+        expression_group("v-0123456789", "file", "others", SENTENCES),
+        expression_group("v-0123456789", "file", "settings", SENTENCES[:1]),
+        expression_group("v-0123456789", "file", "settings", (SENTENCES[0], Expression("2", "a cat"))),
     ]
-    assert len({batch.name, *(other.name for other in others)}) == 5
+    assert len({group.name, *(other.name for other in others)}) == 5
 
 
-def test_a_batch_survives_its_way_to_a_worker() -> None:
-    batch = batch_of("v-0123456789", "file", "settings", SENTENCES)
-    assert ExpressionGroup.from_plain(json.loads(json.dumps(batch.to_plain()))) == batch
+def test_a_group_is_kept_beside_its_windows(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    group = expression_group("v-0123456789", "file", "settings", SENTENCES)
+    assert read_group(out, group.folder) is None
+    write_group(out, group)
+    assert read_group(out, group.folder) == group
+    assert json.loads(out.read(f"{group.folder}/{GROUP_FILE}")) == {
+        "video": "v-0123456789", "name": group.name, "sentences": [["1", "the dog"], ["2", "the cat"]],
+    }  # fmt: skip
 
 
 def test_the_names_of_results_tell_their_video() -> None:
     video = Video("/a b/Ünder-the-sea.mp4").id
-    batch = batch_of(video, "file", "settings", SENTENCES)
-    assert video_of(batch.result.rpartition("/")[2]) == video
-    assert video_of(batch.marker.rpartition("/")[2]) == video
+    group = expression_group(video, "file", "settings", SENTENCES)
+    assert video_of(group.result.rpartition("/")[2]) == video
+    assert video_of(group.marker.rpartition("/")[2]) == video
 
 
 def test_results_are_found_by_video_without_those_being_written(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""What is asked of which video, in all."""
+"""The requests of a run: which videos, with which expressions."""
 
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipelines.annotate.expressions_file import token_upper_bound
@@ -10,6 +11,7 @@ from pipelines.annotate.plan import AnnotationRequest
 from pipelines.annotate.requests import LISTED, SENTENCES, collect_requests, delete_stale_failures
 from pipelines.errors import LayoutError
 from pipelines.files import UNFINISHED, Folder
+from pipelines.inference.messages import decode_items, encode_item
 from pipelines.inference.quarantine import Failure, reasons
 from pipelines.video.listing import Video
 
@@ -29,11 +31,11 @@ def videos(tmp_path: Path) -> Path:
 
 
 def test_sentences_of_the_command_line_go_for_every_video_and_are_kept(out: Folder, videos: Path) -> None:
-    asked = collect_requests([str(videos)], None, ["the dog", "  a\n cat "], out, token_upper_bound)
-    assert [one.video.path for one in asked] == [
+    requests = collect_requests([str(videos)], None, ["the dog", "  a\n cat "], out, token_upper_bound)
+    assert [one.video.path for one in requests] == [
         str(videos / name) for name in ("a/clip.mp4", "b/clip.mp4", "b/other.mkv")
     ]
-    assert all([sentence.text for sentence in one.sentences] == ["the dog", "a cat"] for one in asked)
+    assert all([sentence.text for sentence in one.expressions] == ["the dog", "a cat"] for one in requests)
     assert out.read(SENTENCES).decode() == "the dog\na cat\n"
     assert not out.has(f"failed/{LISTED}.json")
 
@@ -41,7 +43,7 @@ def test_sentences_of_the_command_line_go_for_every_video_and_are_kept(out: Fold
 def test_a_video_of_which_nothing_is_asked_is_left_out_and_trouble_with_the_list_is_kept(
     out: Folder, videos: Path, tmp_path: Path
 ) -> None:
-    table = tmp_path / "asked.csv"
+    table = tmp_path / "expressions.csv"
     table.write_text("video,expression\nother,the dog\nclip,a cat\nnowhere,a cat\n")
     out.write("done/other-x.json", b"")
     patterns = [str(videos), str(tmp_path / "missing.mp4")]
@@ -58,32 +60,32 @@ def test_markers_go_to_the_video_they_are_of(out: Folder, videos: Path) -> None:
     for name in (f"{video.id}-0123456789ab", f"{video.id}-ffffffffffff"):
         out.write(f"done/{name}.json", b"")
     out.write(f"done/{UNFINISHED}x-{video.id}-eeeeeeeeeeee.json", b"")
-    asked = collect_requests([str(videos)], None, ["the dog"], out, token_upper_bound)
-    assert [len(one.markers) for one in asked] == [0, 2, 0]
-    assert AnnotationRequest.from_json(asked[1].to_json()) == asked[1]
+    requests = collect_requests([str(videos)], None, ["the dog"], out, token_upper_bound)
+    assert [len(one.markers) for one in requests] == [0, 2, 0]
+    assert list(decode_items(pa.Table.from_pylist([encode_item(requests[1])]), AnnotationRequest)) == [requests[1]]
 
 
 def test_nothing_to_look_at_or_for_is_said(out: Folder, videos: Path, tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"No video was found.*\n.*none: it does not exist"):
         collect_requests([str(tmp_path / "none")], None, ["the dog"], out, token_upper_bound)
-    table = tmp_path / "asked.csv"
+    table = tmp_path / "expressions.csv"
     table.write_text("video,expression\nnowhere,the dog\n")
-    with pytest.raises(LayoutError, match=r"Nothing is asked of the 3 videos.*\n.*no such video"):
+    with pytest.raises(LayoutError, match=r"None of the 3 videos has an expression.*\n.*matches none of the videos"):
         collect_requests([str(videos)], str(table), (), out, token_upper_bound)
     table.write_text("video,expression\n")
-    with pytest.raises(LayoutError, match="The list of sentences is empty"):
+    with pytest.raises(LayoutError, match="The list of expressions is empty"):
         collect_requests([str(videos)], str(table), (), out, token_upper_bound)
     with pytest.raises(LayoutError, match="An empty --text"):
         collect_requests([str(videos)], None, ["the dog", " "], out, token_upper_bound)
 
 
-def test_notes_on_videos_that_are_no_longer_asked_about_go(out: Folder) -> None:
-    asked = AnnotationRequest(Video("/a.mp4"), ())
-    names = (LISTED, asked.video.id, f"{asked.video.id}-overlay", Video("/b.mp4").id)
+def test_notes_on_videos_that_are_no_longer_requested_go(out: Folder) -> None:
+    request = AnnotationRequest(Video("/a.mp4"), ())
+    names = (LISTED, request.video.id, f"{request.video.id}-overlay", Video("/b.mp4").id)
     for name in names:
         out.write(f"failed/{name}.json", b"[]")
     out.write(f"done/{UNFINISHED}x.json", b"")
-    delete_stale_failures(out, [asked])
+    delete_stale_failures(out, [request])
     assert sorted(out.names("failed")) == sorted(f"{name}.json" for name in names[:3])
     assert out.names("done") == []
 

@@ -8,11 +8,11 @@ from pipelines.annotate.settings import Settings
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"fps": 0.0}, "--fps 0"),
-        ({"fps": float("nan")}, "--fps nan"),
-        ({"window": 0, "overlap": 0}, "--window 0"),
-        ({"window": 4, "overlap": 4}, "--overlap 4"),
-        ({"min_score": 1.5}, "--min-score 1.5"),
+        ({"fps": 0.0}, "--fps must be above 0 .got 0.0"),
+        ({"fps": float("nan")}, "--fps must be above 0 .got nan"),
+        ({"window": 0, "overlap": 0}, "--window must be 1 or more .got 0"),
+        ({"window": 4, "overlap": 4}, "--overlap .4. must be smaller than --window .4."),
+        ({"min_score": 1.5}, "--min-score must be between 0 and 1 .got 1.5"),
     ],
 )
 def test_numbers_out_of_range_are_said(wrong: dict[str, float], said: str) -> None:
@@ -31,6 +31,6 @@ def test_a_strip_is_shrunk_and_a_common_video_is_not() -> None:
 
 
 def test_what_decides_the_result_is_told() -> None:
-    assert Settings(fps=6).made_by() == {
+    assert Settings(fps=6).provenance() == {
         "fps": 6, "window": 36, "overlap": 4, "shots": False, "independent": False, "min_score": 0.3,
     }  # fmt: skip

@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+
 from pipelines.files import UNFINISHED, Folder
+from pipelines.inference.messages import decode_items, encode_item
 from pipelines.inference.protocols import inference_protocol
-from pipelines.inference.quarantine import FAILED, PREDICTIONS, Failure, write_quarantine
+from pipelines.inference.quarantine import FAILED, Failure, write_quarantine
 from pipelines.manifest import QUARANTINE, read_manifest
 from pipelines.predict.plan import Part, left_to_do, plan
+from pipelines.prediction_reader import PREDICTIONS
 from prepared_data import a_record, prepared_folder
 
 
@@ -37,7 +41,7 @@ def test_images_of_a_row_group_share_a_unit(tmp_path: Path) -> None:
 
 def test_a_part_survives_its_way_to_a_worker(tmp_path: Path) -> None:
     for part in parts_of(tmp_path):
-        assert Part.from_json(part.to_json()) == part
+        assert list(decode_items(pa.Table.from_pylist([encode_item(part)]), Part)) == [part]
 
 
 def test_what_is_there_is_not_done_again_but_what_failed_is(tmp_path: Path) -> None:

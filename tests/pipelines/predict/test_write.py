@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pipelines.files import Folder
-from pipelines.inference.quarantine import FAILED, PREDICTIONS, Failure
-from pipelines.inference.unit_messages import predicted_parcel
-from pipelines.predict.write import WriteStage
+from pipelines.inference.messages import PredictionsHeader, decode, encode_context, encode_predictions
+from pipelines.inference.quarantine import FAILED, Failure
+from pipelines.predict.write import UnitDone, WriteStage
+from pipelines.prediction_reader import PREDICTIONS
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 
 
@@ -18,8 +19,11 @@ def a_prediction(video: str) -> Prediction:
 
 def written(out: Path, predictions: list[Prediction], failures: list[Failure]) -> tuple[bool, bool]:
     """Whether the unit's file, and the note that something failed, are there afterwards."""
-    parcel = predicted_parcel("u", failures, predictions, {})
-    assert WriteStage(Folder(str(out)))(parcel).column_names == ["unit", "failures", "count"]
+    header = PredictionsHeader("u", tuple(failures), 2, 9, 1, 0.25, 1.5, encode_context(None))
+    (message,) = WriteStage(Folder(str(out)))(encode_predictions(header, predictions))
+    done, payload = decode(message, 0, UnitDone)
+    assert done == UnitDone("u", len(failures), 2, 9, len(predictions), 1, 0.25, 1.5)
+    assert len(payload) == 0
     return (out / PREDICTIONS / "u.parquet").is_file(), (out / FAILED / "u.json").is_file()
 
 
