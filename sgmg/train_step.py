@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,8 +15,7 @@ from torch.optim import Optimizer
 from sgmg.batch import ClipBatch, ClipTargets
 from sgmg.losses import check_finite, count_valid_frames
 from sgmg.optim import MAX_GRADIENT_NORM
-
-Precision = Literal["float32", "bfloat16", "float16"]
+from sgmg.precision import Precision, autocast
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class TrainStep:
         objective: `sgmg.objective.Objective`, or DDP round it.
         optimizer: over its parameters.
         precision: of the forward pass; float16 scales its losses.
-        max_norm: the norm of the whole gradient is clipped to this.
+        max_grad_norm: the norm of the whole gradient is clipped to this.
         measure: report the seconds of each phase, waiting for the device at their ends.
     """
 
@@ -56,12 +55,12 @@ class TrainStep:
         *,
         device: torch.device,
         precision: Precision = "float32",
-        max_norm: float = MAX_GRADIENT_NORM,
+        max_grad_norm: float = MAX_GRADIENT_NORM,
         measure: bool = False,
     ) -> None:
         self.objective, self.optimizer, self.device = objective, optimizer, device
         self.precision: Precision = precision
-        self.max_norm = max_norm
+        self.max_grad_norm = max_grad_norm
         self.measure = measure
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -81,7 +80,7 @@ class TrainStep:
         for number, one in enumerate(micro_batches):
             with self._gradients_shared(last=number == len(micro_batches) - 1):
                 torch.manual_seed(one.seed)
-                with self._autocast():
+                with autocast(self.device, self.precision):
                     losses: dict[str, Tensor] = self.objective(
                         one.batch.to(self.device, non_blocking=True),
                         one.targets.to(self.device, non_blocking=True),
@@ -94,7 +93,7 @@ class TrainStep:
         found = _mean_over_ranks(sums)
         check_finite(found, step)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         if self.precision != "float16":  # there the scaler looks, and skips the step
             check_finite({"gradient norm": norm}, step)
         before = self.scaler.get_scale()
@@ -126,11 +125,6 @@ class TrainStep:
             if isinstance(self.objective, DistributedDataParallel) and not last
             else nullcontext()
         )
-
-    def _autocast(self) -> AbstractContextManager:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
 
 def _mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -23,8 +23,8 @@ TRAINING: Groups = {
         "recipe", "model", "init", "backbone_weights", "text_weights", "tokenizer", "tokenizer_data", "freeze_text",
     ),
     "Optimiser": (
-        "global_batch", "clips_per_pass", "epochs", "max_steps", "lr", "rate", "backbone_lr", "text_lr", "lr_batch",
-        "rate_batch", "schedule", "lr_milestones", "max_grad_norm", "max_norm", "seed",
+        "global_batch", "clips_per_pass", "epochs", "max_steps", "lr", "backbone_lr", "text_lr", "lr_batch",
+        "schedule", "lr_milestones", "max_grad_norm", "seed",
     ),
     "Hardware": (
         "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "precision",

@@ -50,7 +50,6 @@ _OTHER_NAMES = {
     "predictions": ("pred", "preds", "results", "input"),
     "push-to": ("repo", "repo-id", "hub", "push-to-hub", "upload"),
     "quality": ("jpeg-quality",),
-    "rate": ("learning-rate", "lr", "base-lr"),
     "raw": ("input", "root", "data", "data-dir", "source"),
     "rows-per-shard": ("shard-size",),
     "schedule": ("scheduler", "lr-scheduler", "lr-schedule"),

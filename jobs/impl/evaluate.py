@@ -4,9 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from ray.exceptions import RayError
 
 from jobs.evaluate import EvaluateConfig
@@ -25,6 +22,7 @@ from pipelines.scoring.score import metric_name
 from pipelines.scoring.summary import SCORES, summary_of, title_of
 from pipelines.scoring.truth_parts import TruthPart, truth_parts
 from pipelines.session import durable_folder, start_ray
+from pipelines.tracking.client import Metric, MlflowClient, MlflowException
 from pipelines.tracking.mlflow_run import open_run, tracking_uri
 
 Drawing = tuple[Sequence[TruthPart], Sequence[TruthPart], PredictionSource]

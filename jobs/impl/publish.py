@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from jobs.publish import PublishConfig
 from pipelines.errors import Exit, JobError
@@ -17,6 +14,7 @@ from pipelines.files import Folder
 from pipelines.scoring.summary import SCORES
 from pipelines.session import durable_folder
 from pipelines.tracking.checkpoint_source import local_checkpoint
+from pipelines.tracking.client import MlflowClient, MlflowException, Run
 from pipelines.tracking.mlflow_run import limit_mlflow_timeouts, tracking_uri
 from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER
 from sgmg.segmenter import Segmenter

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mlflow.entities import Metric
-
 from pipelines.annotate.events import Event, WindowDone
 from pipelines.annotate.join import JoinResult, read_marker
 from pipelines.annotate.layout import DONE, markers_of
@@ -14,6 +12,7 @@ from pipelines.annotate.run import Finished
 from pipelines.annotate.video_state import VideoState
 from pipelines.files import Folder
 from pipelines.inference.quarantine import Failure
+from pipelines.tracking.client import Metric
 
 _READERS = 32
 """Markers that are read at the same time: there is at least one for every video, perhaps in object storage."""

@@ -62,40 +62,42 @@ class _Group:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch: all samples of the manifests, dealt to `lanes` that are walked side by side, one slot a step.
+    """One epoch: all samples of the manifests, dealt to `global_batch` lanes, each of which gives one slot a step.
 
     Row groups are permuted, their samples laid end to end, the line cut into lanes of equal length, and each lane
-    shuffled inside windows of `window` steps. Optimiser step s takes slot s of every lane: the global batch. Lanes,
-    not workers, decide who is in a batch, so another number of workers changes nothing but who does the work.
+    shuffled inside windows of `shuffle_window` steps. Optimiser step s takes slot s of every lane: the global batch.
+    Lanes, not workers, decide who is in a batch, so another number of workers changes nothing but who does the work.
 
     Args:
         manifests: of the prepared folders.
         lengths: frames a clip T of each of them: its anchors are 0, T, 2T, …
         seed, epoch: of every permutation here.
-        lanes: the global batch G, clips an optimiser step.
-        window: steps over which a lane is shuffled; what one read task passes on is of one window.
+        global_batch: clips an optimiser step G, which is the number of lanes.
+        shuffle_window: steps over which a lane is shuffled; one read task emits one window.
 
     Raises:
-        ValueError: there is nothing to learn from, or fewer samples than lanes.
+        ValueError: there is nothing to learn from, or fewer samples than `global_batch`.
     """
 
     manifests: tuple[Manifest, ...]
     lengths: tuple[int, ...]
     seed: int
     epoch: int
-    lanes: int
-    window: int = 128
+    global_batch: int
+    shuffle_window: int = 128
 
     def __post_init__(self) -> None:
         if len(self.manifests) != len(self.lengths):
             raise ValueError(f"{len(self.manifests)} manifests with {len(self.lengths)} lengths. Give one each.")
-        if self.lanes < 1 or self.window < 1:
-            raise ValueError(f"lanes={self.lanes} and window={self.window} must be at least 1.")
-        if self.samples < self.lanes:
+        if self.global_batch < 1 or self.shuffle_window < 1:
+            raise ValueError(
+                f"global_batch={self.global_batch} and shuffle_window={self.shuffle_window} must be at least 1."
+            )
+        if self.samples < self.global_batch:
             names = ", ".join(f"{one.dataset} {one.split}" for one in self.manifests)
             raise ValueError(
-                f"{names} have {self.samples} samples to learn from, fewer than the {self.lanes} clips of one step. "
-                f"Prepare a split whose truth is known (train), or lower the global batch."
+                f"{names} have {self.samples} samples to learn from, fewer than the {self.global_batch} clips of one "
+                f"step. Prepare a split whose truth is known (train), or lower the global batch."
             )
 
     @property
@@ -106,33 +108,33 @@ class EpochPlan:
     @property
     def steps(self) -> int:
         """Optimiser steps of the epoch; in the last one, lanes that are shorter by one hold an empty slot."""
-        return -(-self.samples // self.lanes)
+        return -(-self.samples // self.global_batch)
 
     def slot(self, lane: int, step: int) -> SampleRef | None:
         """The sample of a lane at a step; None where the lane has ended."""
-        window, place = divmod(step, self.window)
+        window, place = divmod(step, self.shuffle_window)
         order = self._window(lane, window)
         return self._sample(int(order[place])) if place < len(order) else None
 
     def read_window(self, lanes: Sequence[int], window: int) -> Iterator[tuple[int, int, SampleRef | None]]:
         """(step, lane, sample) of one window, step by step, in each the lanes in the order given."""
         orders = [self._window(lane, window) for lane in lanes]
-        first = window * self.window
-        for place in range(min(self.window, self.steps - first)):
+        first = window * self.shuffle_window
+        for place in range(min(self.shuffle_window, self.steps - first)):
             for lane, order in zip(lanes, orders, strict=True):
                 yield first + place, lane, self._sample(int(order[place])) if place < len(order) else None
 
     @property
     def windows(self) -> int:
         """Windows of the epoch."""
-        return -(-self.steps // self.window)
+        return -(-self.steps // self.shuffle_window)
 
     def _window(self, lane: int, window: int) -> Int[np.ndarray, " n"]:
         """Places on the line, in the order of the steps of one window of a lane."""
-        first = lane * self.samples // self.lanes
-        end = (lane + 1) * self.samples // self.lanes
-        start = first + window * self.window
-        places = np.arange(start, max(start, min(start + self.window, end)))
+        first = lane * self.samples // self.global_batch
+        end = (lane + 1) * self.samples // self.global_batch
+        start = first + window * self.shuffle_window
+        places = np.arange(start, max(start, min(start + self.shuffle_window, end)))
         return np.random.default_rng([self.seed, self.epoch, lane, window]).permutation(places)
 
     def _sample(self, place: int) -> SampleRef:
@@ -157,28 +159,30 @@ class EpochPlan:
         return np.cumsum([group.samples for group in self._groups], dtype=np.int64)
 
 
-def lanes_of(rank: int, world: int, lanes: int, together: int = 1) -> tuple[int, ...]:
-    """The lanes a rank owns: blocks of `together` neighbours, which share a forward pass, dealt like cards.
+def lanes_of(rank: int, world: int, global_batch: int, clips_per_pass: int = 1) -> tuple[int, ...]:
+    """The lanes a rank owns: blocks of `clips_per_pass` neighbours, which share a forward pass, dealt like cards.
 
     Neighbours are padded to one size and padding changes numbers, so who shares a forward must not depend on `world`.
 
-    >>> lanes_of(0, 2, 8, together=2), lanes_of(1, 3, 4)
+    >>> lanes_of(0, 2, 8, clips_per_pass=2), lanes_of(1, 3, 4)
     ((0, 1, 4, 5), (1,))
 
     Raises:
         ValueError: a rank would have nothing to do, or a block would be incomplete.
     """
-    if lanes % together:
+    if global_batch % clips_per_pass:
         raise ValueError(
-            f"A global batch of {lanes} clips cannot be cut into forward passes of {together}. Choose a divisor."
+            f"A global batch of {global_batch} clips cannot be cut into forward passes of {clips_per_pass}. "
+            f"Choose a divisor."
         )
-    if world > lanes // together:
+    passes = global_batch // clips_per_pass
+    if world > passes:
         raise ValueError(
-            f"{world} workers for {lanes // together} forward passes a step ({lanes} clips, {together} at once): some "
-            f"would have nothing to do. Start at most {lanes // together} workers, or raise the global batch."
+            f"{world} workers for {passes} forward passes a step ({global_batch} clips, {clips_per_pass} at once): some "
+            f"would have nothing to do. Start at most {passes} workers, or raise the global batch."
         )
     return tuple(
-        block * together + place for block in range(rank, lanes // together, world) for place in range(together)
+        block * clips_per_pass + place for block in range(rank, passes, world) for place in range(clips_per_pass)
     )
 
 

@@ -53,9 +53,9 @@ class TrainData:
     Args:
         parts: prepared folders, of one clip length T.
         seed: of the plans and of every clip's draws.
-        lanes: clips an optimiser step, the global batch.
-        together: neighbouring lanes that share a forward pass.
-        window: steps over which a lane is shuffled.
+        global_batch: clips an optimiser step, each of a lane of its own.
+        clips_per_pass: neighbouring lanes that share a forward pass.
+        shuffle_window: steps over which a lane is shuffled.
         sentences: asked of each clip: others of its video share its frames. The published recipes ask one.
 
     Raises:
@@ -64,9 +64,9 @@ class TrainData:
 
     parts: tuple[TrainPart, ...]
     seed: int
-    lanes: int
-    together: int = 1
-    window: int = 128
+    global_batch: int
+    clips_per_pass: int = 1
+    shuffle_window: int = 128
     sentences: int = 1
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class TrainData:
         """Which sample is seen when, in that epoch."""
         manifests = tuple(part.manifest for part in self.parts)
         lengths = tuple(part.recipe.length for part in self.parts)
-        return EpochPlan(manifests, lengths, self.seed, epoch, self.lanes, self.window)
+        return EpochPlan(manifests, lengths, self.seed, epoch, self.global_batch, self.shuffle_window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,9 @@ def train(
         ValueError: more ranks than forward passes a step.
     """
     plan = data.plan(epoch)
-    lanes = lanes_of(rank, world, data.lanes, data.together)
+    lanes = lanes_of(rank, world, data.global_batch, data.clips_per_pass)
     _configure(streaming or Streaming(world=world))
-    windows = [{"window": window} for window in range(start_step // data.window, plan.windows)]
+    windows = [{"window": window} for window in range(start_step // data.shuffle_window, plan.windows)]
     if not windows:
         return
     read = partial(read_window, data=data, plan=plan, lanes=lanes, start_step=start_step)

@@ -18,8 +18,9 @@ from pipelines.records import Record
 from sgmg.batch import TextFeatures
 from sgmg.masks import mask_to_rle
 from sgmg.model import SgMg
+from sgmg.precision import Precision, autocast
 from sgmg.preprocess import normalize, pad_clips
-from sgmg.segmenter import CPU_ROWS, GPU_ROWS, Precision, autocast, best_device
+from sgmg.segmenter import CPU_ROWS, GPU_ROWS, best_device
 from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import InferenceProtocol
 from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER, load
-from sgmg.segmenter import Precision
+from sgmg.config import Precision
 from sgmg.tokenizer import Tokenizer
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import ray
-from ray._private import state, worker
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.errors import JobError
 from pipelines.files import Folder
+from pipelines.training.ray_train import autoscaler_limits, started_by_this_process
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def wait_for_resources(
     Raises:
         JobError: the cluster and its autoscaler can never give it (said at once), or did not within the time.
     """
-    most = _ever()
-    if most is not None and (missing := lacking(wanted, most)):
+    most = max_cluster_resources()
+    if most is not None and (missing := missing_resources(wanted, most)):
         raise JobError(
             f"{what} need {resources_text(wanted)}, but of that this cluster can never give "
             f"{resources_text(missing)}. Ask for fewer workers, or for a larger cluster."
@@ -70,7 +70,7 @@ def wait_for_resources(
 
 def _missing(wanted: Resources, workers: Workers) -> str:
     """What the cluster lacks now; empty if nothing."""
-    if missing := lacking(wanted, ray.cluster_resources()):
+    if missing := missing_resources(wanted, ray.cluster_resources()):
         return resources_text(missing)
     unplaced = workers.unplaced()
     return f"nodes for {unplaced} of {workers.count} workers of {resources_text(workers.each)}" if unplaced else ""
@@ -93,7 +93,7 @@ def check_storage(folder: Folder) -> None:
         ) from error
     try:
         others = [node for node in nodes if node != here]
-        seen = ray.get([_sees.options(scheduling_strategy=_at(node)).remote(folder, name) for node in others])
+        seen = ray.get([_can_read.options(scheduling_strategy=_at(node)).remote(folder, name) for node in others])
     finally:
         folder.remove(name)
     if not all(seen):
@@ -105,7 +105,7 @@ def check_storage(folder: Folder) -> None:
 
 
 @ray.remote(num_cpus=0, max_retries=1)
-def _sees(folder: Folder, name: str) -> bool:
+def _can_read(folder: Folder, name: str) -> bool:
     return folder.has(name)
 
 
@@ -113,18 +113,17 @@ def _at(node: str) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
 
 
-def _ever() -> Resources | None:
-    """The most the cluster can ever have, or None where nodes may still be added by hand."""
+def max_cluster_resources() -> Resources | None:
+    """Returns the most that the cluster can ever have; None if nodes may still be added by hand."""
     now: Resources = ray.cluster_resources()
-    scaled = state.state.get_max_resources_from_cluster_config()
+    scaled = autoscaler_limits()
     if scaled is not None:
         return {name: max(scaled.get(name, 0), now.get(name, 0)) for name in {*scaled, *now}}
     # A Ray that this process started for itself ends with it: nobody adds nodes to it.
-    own = worker._global_node
-    return now if own is not None and own.head and len(ray.nodes()) == 1 else None
+    return now if started_by_this_process() and len(ray.nodes()) == 1 else None
 
 
-def lacking(wanted: Resources, given: Resources) -> Resources:
+def missing_resources(wanted: Resources, given: Resources) -> Resources:
     return {name: count - given.get(name, 0) for name, count in wanted.items() if count > given.get(name, 0) + 1e-9}
 
 

@@ -78,19 +78,19 @@ class TrainConfig:
     """Passes through the data."""
     max_steps: int = 0
     """Stop after so many optimiser steps; 0: after the epochs."""
-    rate: float = 1e-4
-    """Learning rate at `rate_batch` clips a step."""
+    lr: float = 1e-4
+    """Learning rate at `lr_batch` clips a step."""
     backbone_lr: float = 5e-5
     """The same, of the backbone."""
     text_lr: float = 1e-5
     """The same, of the text encoder."""
-    rate_batch: int = 8
+    lr_batch: int = 8
     """Clips a step that the rates are stated for; with others they are scaled in proportion."""
     schedule: Schedule = "multistep"
     """`multistep`: to a tenth at each epoch of --lr-milestones. `one-cycle`: up over the first tenth, then to 0."""
     lr_milestones: tuple[int, ...] = (3, 5)
     """Epochs, counted from 0, from which on the rates are a tenth of what they were."""
-    max_norm: float = 0.1
+    max_grad_norm: float = 0.1
     """The norm of the gradient is clipped to this."""
     precision: Precision = "float32"
     """Of the forward pass: float32, bfloat16 or float16."""
@@ -133,7 +133,7 @@ class TrainConfig:
         """
         if self.model not in PRESETS:
             raise ValueError(f"--model {self.model!r} is no preset. Choose one of: {', '.join(PRESETS)}.")
-        for name in ("frames", "global_batch", "clips_per_pass", "epochs", "rate_batch", "shuffle_window", "prefetch",
+        for name in ("frames", "global_batch", "clips_per_pass", "epochs", "lr_batch", "shuffle_window", "prefetch",
                      "checkpoint_every", "keep", "log_every", "valid_every", "sentences"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least 1.")
@@ -168,22 +168,22 @@ class TrainConfig:
         return self.name or f"{self.recipe}-{self.model}"
 
     @property
-    def rate_factor(self) -> float:
+    def lr_scale(self) -> float:
         """By how much the batch in use scales the rates."""
-        return self.global_batch / self.rate_batch
+        return self.global_batch / self.lr_batch
 
 
 _FINETUNE = TrainConfig(data=())
 _SMALL = {
     "model": "tiny",
     "short_sides": (160,),
-    "rate": 1e-3,
+    "lr": 1e-3,
     "backbone_lr": 1e-3,
     # Its words start from nothing, but at the others' rate sentences come to mean the same before they mean anything.
     "text_lr": 5e-4,
     "schedule": "one-cycle",
     "freeze_text": False,
-    "max_norm": 1.0,
+    "max_grad_norm": 1.0,
     # Asked of the same frames, sentences differ in their words alone: it learns to listen long before it would else.
     "sentences": 4,
     # Its sentences are about colours, places and directions: they must stay true.
@@ -197,30 +197,30 @@ _SMALL = {
 
 PRETRAIN: dict[str, TrainConfig] = {
     "pretrain": replace(
-        _FINETUNE, recipe="pretrain", frames=1, global_batch=16, rate_batch=16, clips_per_pass=2, epochs=11,
+        _FINETUNE, recipe="pretrain", frames=1, global_batch=16, lr_batch=16, clips_per_pass=2, epochs=11,
         lr_milestones=(8, 10), freeze_text=False,
     ),
     "tiny": replace(
-        _FINETUNE, recipe="tiny", frames=1, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=6, **_SMALL
+        _FINETUNE, recipe="tiny", frames=1, global_batch=4, lr_batch=4, clips_per_pass=2, epochs=6, **_SMALL
     ),
 }  # fmt: skip
 """Recipes of jobs/pretrain_refcoco.py; the first is the default. Published runs used 2 GPUs: --global-batch 4."""
 
 FINETUNE: dict[str, TrainConfig] = {
     "finetune": _FINETUNE,
-    "scratch": replace(_FINETUNE, recipe="scratch", rate_batch=4, global_batch=4, epochs=10, lr_milestones=(6, 8)),
+    "scratch": replace(_FINETUNE, recipe="scratch", lr_batch=4, global_batch=4, epochs=10, lr_milestones=(6, 8)),
     "joint": replace(_FINETUNE, recipe="joint", epochs=12, lr_milestones=(8, 10)),
     # At the rates of pre-training it forgets what words mean before it learns to follow.
     "tiny": replace(
-        _FINETUNE, recipe="tiny", frames=3, global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4,
-        **_SMALL | {"rate": 3e-4, "backbone_lr": 3e-4, "text_lr": 3e-4},
+        _FINETUNE, recipe="tiny", frames=3, global_batch=4, lr_batch=4, clips_per_pass=2, epochs=4,
+        **_SMALL | {"lr": 3e-4, "backbone_lr": 3e-4, "text_lr": 3e-4},
     ),
 }  # fmt: skip
 """Recipes of jobs/finetune_ytvos.py. Published runs used 2 GPUs: --global-batch 2."""
 
 A2D: dict[str, TrainConfig] = {
-    "a2d": replace(_FINETUNE, recipe="a2d", global_batch=16, rate_batch=16, clips_per_pass=2,
+    "a2d": replace(_FINETUNE, recipe="a2d", global_batch=16, lr_batch=16, clips_per_pass=2,
                    activation_checkpointing=True),
-    "tiny": replace(_FINETUNE, recipe="tiny", global_batch=4, rate_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
+    "tiny": replace(_FINETUNE, recipe="tiny", global_batch=4, lr_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
 }  # fmt: skip
 """Recipes of jobs/finetune_a2d.py. Published runs used 2 GPUs: --global-batch 4."""

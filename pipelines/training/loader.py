@@ -79,7 +79,10 @@ class StepLoader:
         before = epoch * self.data.plan(epoch).steps
         for slots in train(self.data, epoch, self.rank, self.world, first, self.streaming):
             step = before + slots[0].step
-            passes = [slots[place : place + self.data.together] for place in range(0, len(slots), self.data.together)]
+            passes = [
+                slots[place : place + self.data.clips_per_pass]
+                for place in range(0, len(slots), self.data.clips_per_pass)
+            ]
             micro_batches = tuple(self._forward(step, one) for one in passes)
             said = tuple(tuple(_sentences(one)) for one in passes)
             # Without their clips: the steps that wait would hold every frame twice.

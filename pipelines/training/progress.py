@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from pipelines.session import terminal
-from pipelines.training.cluster import lacking, resources_text
+from pipelines.training.cluster import missing_resources, resources_text
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class ProgressMonitor:
             bar.close()
 
     def _look_at_cluster(self) -> None:
-        missing = lacking(self.wanted, ray.cluster_resources())
+        missing = missing_resources(self.wanted, ray.cluster_resources())
         now = time.monotonic()
         if not missing:
             self._lacking_since = None

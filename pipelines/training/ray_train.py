@@ -1,14 +1,14 @@
-"""How Ray Train is set up round a run: its environment variables, what workers are told, and what it may print."""
+"""Settings of Ray Train for a run: environment variables, log levels, and every private name of Ray that we use."""
 
 import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
-from ray.data._internal.logging import SessionFileHandler
+from ray._private import state, worker
 from ray.train.v2._internal import constants
 from ray.train.v2._internal.execution import context
 
@@ -51,9 +51,20 @@ def worker_environment() -> dict[str, str]:
 def quiet() -> None:
     """Leaves the terminal to our own lines and to what is wrong; Ray writes the rest into its own files."""
     for handler in logging.getLogger("ray.data").handlers:
-        if not isinstance(handler, SessionFileHandler):
+        if isinstance(handler, logging.StreamHandler):  # the terminal's; Ray's own files have handlers of another kind
             handler.setLevel(logging.WARNING)
     # Of the first it says that bars are off, of the second, which is named by its file, every report.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     logging.getLogger(context.__file__).setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+
+def autoscaler_limits() -> Mapping[str, float] | None:
+    """Returns the resources of the cluster at its configured maximum size; None if no autoscaler is configured."""
+    return state.state.get_max_resources_from_cluster_config()
+
+
+def started_by_this_process() -> bool:
+    """Returns whether this process started the head node of the Ray it is connected to."""
+    own = worker._global_node
+    return own is not None and own.head

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from mlflow.exceptions import MlflowException
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError
 
 from pipelines.clips.stream import TrainData
 from pipelines.config_io import write_config
@@ -19,6 +17,7 @@ from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
+from pipelines.tracking.client import MlflowException
 from pipelines.tracking.metric_log import MetricLog, drain, spool_folder
 from pipelines.tracking.mlflow_run import RunHandle, open_run, run_folder
 from pipelines.tracking.models import register
@@ -75,7 +74,7 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> Exit:
     tracking = _tracked(config, kind, experiment, data, validation)
     log.info(
         "%s, %d steps of %d clips; lr %g x %d/%d", samples_told(data), steps, config.global_batch,
-        config.rate, config.global_batch, config.rate_batch,
+        config.lr, config.global_batch, config.lr_batch,
     )  # fmt: skip
     ear = create_progress_actor()
     spool = spool_folder(config.storage, experiment, config.run_name)

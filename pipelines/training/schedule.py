@@ -5,7 +5,7 @@ import math
 from pipelines.training.config import TrainConfig
 
 
-def rate_factor(config: TrainConfig, step: int, steps: int, per_epoch: int) -> float:
+def lr_factor(config: TrainConfig, step: int, steps: int, per_epoch: int) -> float:
     """What the rates are multiplied by at an optimiser step, besides the factor of the batch."""
     if config.schedule == "multistep":
         return 0.1 ** sum(step // per_epoch >= drop for drop in config.lr_milestones)

@@ -26,7 +26,7 @@ from pipelines.training.initial_model import start_model
 from pipelines.training.loader import StepBatch, StepLoader, Stopwatch
 from pipelines.training.progress import ProgressReport
 from pipelines.training.ray_train import quiet
-from pipelines.training.schedule import rate_factor
+from pipelines.training.schedule import lr_factor
 from pipelines.training.scores import scores_of, write_score
 from pipelines.training.step_files import picture_of, save_step
 from pipelines.training.validation import ValidationResult
@@ -96,7 +96,7 @@ class _Worker:
             self.optimizer,
             device=self.device,
             precision=self.config.precision,
-            max_norm=self.config.max_norm,
+            max_grad_norm=self.config.max_grad_norm,
         )
         if state is not None:
             self.step.load_state_dict(state)
@@ -220,7 +220,7 @@ class _Worker:
             return
         speed, waiting = clips * self.world / seconds, waited / seconds
         values = {f"loss/{name}": value for name, value in report.losses.items()}
-        values |= {f"rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        values |= {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         values |= {"gradient_norm": report.gradient_norm, "clips_per_second": speed, "data_wait": waiting}
         values |= {"dropped": dropped, "epoch": self.done / self.per_epoch, "workers": self.world}
         values |= {"skipped": float(report.skipped)} if self.config.precision == "float16" else {}
@@ -252,10 +252,10 @@ class _Worker:
 
     def _rates(self) -> LearningRates:
         config = self.config
-        return LearningRates(config.rate, config.backbone_lr, config.text_lr, config.rate).scaled(config.rate_factor)
+        return LearningRates(config.lr, config.backbone_lr, config.text_lr, config.lr).scaled(config.lr_scale)
 
     def _set_rates(self) -> None:
-        factor = rate_factor(self.config, self.done, self.steps, self.per_epoch)
+        factor = lr_factor(self.config, self.done, self.steps, self.per_epoch)
         rates = self._rates().scaled(factor)
         for group in self.optimizer.param_groups:
             group["lr"] = getattr(rates, group["name"])

@@ -78,7 +78,7 @@ def whole_frames(data: TrainData) -> TrainData:
     plan, (part,) = data.plan(0), data.parts
     cropped: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for window in range(plan.windows):
-        for row in read_window({"window": window}, data=data, plan=plan, lanes=range(data.lanes), start_step=0):
+        for row in read_window({"window": window}, data=data, plan=plan, lanes=range(data.global_batch), start_step=0):
             if row["sample"] and (row["drawn"] is None or row["drawn"].geometry.crop is not None):
                 _, _, video, expression, _ = row["sample"].split("/")
                 cropped[video][int(expression)] = "cropped"

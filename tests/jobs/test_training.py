@@ -100,7 +100,7 @@ def assert_all_is_in_mlflow(storage: Path, job: str, data: Path) -> Run:
     assert run.info.status == "FINISHED"
     assert run.data.params["recipe"] == "tiny"
     assert str(data) in run.data.params["data"]
-    wanted = {"loss/total", "loss/dice", "loss/ce_0", "rate/main", "rate/backbone", "gradient_norm", "clips_per_second"}
+    wanted = {"loss/total", "loss/dice", "loss/ce_0", "lr/main", "lr/backbone", "gradient_norm", "clips_per_second"}
     assert wanted | {"data_wait", "epoch", "workers"} <= set(run.data.metrics)
     assert any(name.startswith("system/") for name in run.data.metrics)
     assert [one.step for one in client.get_metric_history(run.info.run_id, "loss/total")] == [1, 2]

@@ -167,7 +167,7 @@ def test_a_relative_storage_in_a_submitted_job(data: MadeUp, said: Said, monkeyp
 def test_a_loss_that_is_no_number_ends_the_run_and_its_samples_are_kept(
     data: MadeUp, job_server: JobServer, tmp_path: Path
 ) -> None:
-    flags = flags_of(data.images, tmp_path, "run", "--rate", "1e30", "--checkpoint-every", "1")
+    flags = flags_of(data.images, tmp_path, "run", "--lr", "1e30", "--checkpoint-every", "1")
     with ServedJob(job_server, PRETRAIN_JOB, flags, tmp_path / "log") as job:
         assert job.end() == Exit.FAILED
         (line,) = [line for line in job.text.splitlines() if line.startswith("error: ")]

@@ -147,11 +147,11 @@ def a_finished_run_says_so(data: MadeUp, storage: Path) -> None:
 
 
 def another_setting_is_refused(data: MadeUp, storage: Path, job_server: JobServer) -> None:
-    flags = flags_of(data.images, storage, "run", "--rate", "0.5", "--seed", "3", "--workers", "1")
+    flags = flags_of(data.images, storage, "run", "--lr", "0.5", "--seed", "3", "--workers", "1")
     code, text = run_served(job_server, PRETRAIN, flags, storage / "log of another")
     assert code == 1, text
     (said,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert "was started with other settings: --rate 0.001 → 0.5, --seed 0 → 3. Give the old ones" in said
+    assert "was started with other settings: --lr 0.001 → 0.5, --seed 0 → 3. Give the old ones" in said
 
 
 def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on(

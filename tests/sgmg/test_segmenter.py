@@ -15,8 +15,9 @@ from sgmg.checkpoints import save
 from sgmg.config import SgMgConfig
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
 from sgmg.model import SgMg
+from sgmg.precision import Precision
 from sgmg.preprocess import normalize, pad_clips, resize_frames
-from sgmg.segmenter import Precision, Segmentation, Segmenter
+from sgmg.segmenter import Segmentation, Segmenter
 from sgmg.tokenizer import Tokenizer
 
 SENTENCES = ["a man in a red shirt", "the dog on the left", "the ball"]

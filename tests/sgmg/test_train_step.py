@@ -25,8 +25,9 @@ from sgmg.config import SgMgConfig, SwinConfig
 from sgmg.model import SgMg
 from sgmg.objective import Objective
 from sgmg.optim import MAX_GRADIENT_NORM, LearningRates, group_of, optimizer_for
+from sgmg.precision import Precision
 from sgmg.published import published_names
-from sgmg.train_step import MicroBatch, Precision, StepReport, TrainStep
+from sgmg.train_step import MicroBatch, StepReport, TrainStep
 
 SIDE, CLIPS, T = 160, 3, 2
 CPU = torch.device("cpu")
@@ -70,7 +71,7 @@ def clips(*chosen: int, weight: float = 1.0) -> MicroBatch:
 def a_step(objective: torch.nn.Module, rate: float = 0.1, precision: Precision = "float32") -> TrainStep:
     """Plain descent, so that weights differ as gradients do: Adam would blow up what is nearly nothing."""
     learning = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    return TrainStep(objective, SGD(learning, rate), device=CPU, precision=precision, max_norm=1.0)
+    return TrainStep(objective, SGD(learning, rate), device=CPU, precision=precision, max_grad_norm=1.0)
 
 
 def weights_of(objective: torch.nn.Module) -> dict[str, Tensor]:

@@ -10,14 +10,12 @@ from jobs.prepare import PrepareConfig
 from jobs.publish import PublishConfig
 from pipelines.training.config import TrainConfig
 
-LR = "lr" if "lr" in TrainConfig.__dataclass_fields__ else "rate"
-
 
 @pytest.mark.parametrize(
     ("config", "wrong", "right"),
     [
         (TrainConfig, "--batch-size", "--global-batch"),
-        (TrainConfig, "--learning-rate", f"--{LR}"),
+        (TrainConfig, "--learning-rate", "--lr"),
         (TrainConfig, "--gpus", "--gpus-per-worker"),
         (TrainConfig, "--pretrained", "--init"),
         (TrainConfig, "--dataset=a", "--data"),

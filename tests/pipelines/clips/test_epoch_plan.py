@@ -28,8 +28,8 @@ def plan_of(**changes: Any) -> EpochPlan:
         "lengths": (5, 1),
         "seed": 3,
         "epoch": 0,
-        "lanes": 4,
-        "window": 8,
+        "global_batch": 4,
+        "shuffle_window": 8,
     }
     return EpochPlan(**settings | changes)
 
@@ -38,7 +38,7 @@ def seen(plan: EpochPlan, world: int, start: int = 0, together: int = 1) -> list
     """The global batch of every step from `start` on, as `world` ranks read it."""
     batches: dict[int, dict[int, SampleRef | None]] = {}
     for rank in range(world):
-        lanes = lanes_of(rank, world, plan.lanes, together)
+        lanes = lanes_of(rank, world, plan.global_batch, together)
         slots = chain.from_iterable(plan.read_window(lanes, window) for window in range(plan.windows))
         for step, lane, sample in slots:
             if step >= start:
@@ -67,7 +67,7 @@ def test_the_rest_from_any_step_is_the_same_with_another_number_of_workers(befor
 
 
 def test_ranks_never_disagree_on_the_number_of_steps_and_the_ragged_end_is_less_than_a_batch() -> None:
-    plan = plan_of(lanes=7)
+    plan = plan_of(global_batch=7)
     batches = seen(plan, 3)
     assert {len(batch) for batch in batches} == {7}
     assert len(batches) == plan.steps
@@ -92,7 +92,7 @@ def test_a_batch_holds_samples_of_different_row_groups() -> None:
 
 
 def test_a_window_passes_on_what_lies_close_together() -> None:
-    plan = plan_of(window=8)
+    plan = plan_of(shuffle_window=8)
     groups = {(s.part, s.file) for _, _, s in plan.read_window((0,), 0) if s}
     assert len(groups) <= 3
 
@@ -104,30 +104,30 @@ def test_what_cannot_be_learned_from_is_never_drawn() -> None:
 
 
 def test_expressions_with_frames_of_their_own_are_asked_at_each_of_them() -> None:
-    plan = plan_of(manifests=(ASKED,), lengths=(5,), lanes=1)
+    plan = plan_of(manifests=(ASKED,), lengths=(5,), global_batch=1)
     samples = [sample for batch in seen(plan, 1) for sample in batch if sample]
     assert sorted((s.expression, s.anchor) for s in samples) == [(0, 0), (0, 1), (0, 2), (1, 0)]
 
 
 def test_lanes_that_share_a_forward_pass_stay_together() -> None:
-    assert [lanes_of(rank, 3, 8, together=2) for rank in range(3)] == [(0, 1, 6, 7), (2, 3), (4, 5)]
+    assert [lanes_of(rank, 3, 8, clips_per_pass=2) for rank in range(3)] == [(0, 1, 6, 7), (2, 3), (4, 5)]
 
 
 def test_more_workers_than_forward_passes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"5 workers for 4 forward passes.*at most 4 workers"):
-        lanes_of(0, 5, 8, together=2)
+        lanes_of(0, 5, 8, clips_per_pass=2)
     with pytest.raises(ValueError, match=r"8 clips cannot be cut into forward passes of 3"):
-        lanes_of(0, 1, 8, together=3)
+        lanes_of(0, 1, 8, clips_per_pass=3)
 
 
 def test_a_split_without_truth_is_refused() -> None:
     valid = manifest_of([[RowInfo("v", 20, 1, untrainable={0: "truth withheld"})]])
     with pytest.raises(ValueError, match=r"own train have 0 samples .* fewer than the 2 clips"):
-        plan_of(manifests=(valid,), lengths=(5,), lanes=2)
+        plan_of(manifests=(valid,), lengths=(5,), global_batch=2)
 
 
 def test_a_large_plan_is_made_in_a_moment() -> None:
     rows = [[RowInfo(f"{g}-{r}", 1, 3) for r in range(80)] for g in range(400)]
-    plan = plan_of(manifests=(manifest_of(rows),), lengths=(1,), lanes=16, window=128)
+    plan = plan_of(manifests=(manifest_of(rows),), lengths=(1,), global_batch=16, shuffle_window=128)
     assert plan.samples == 96_000
     assert len(list(plan.read_window(range(16), 3))) == 16 * 128

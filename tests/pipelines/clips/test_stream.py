@@ -105,7 +105,7 @@ def rows_of(data: TrainData) -> Iterable[dict[str, Any]]:
     """What a read task of one worker passes on."""
     plan = data.plan(0)
     for window in range(plan.windows):
-        yield from read_window({"window": window}, data=data, plan=plan, lanes=range(data.lanes), start_step=0)
+        yield from read_window({"window": window}, data=data, plan=plan, lanes=range(data.global_batch), start_step=0)
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +117,14 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> TrainData:
     videos = part_of(RefYouTubeVOS(Folder(str(paths.ytvos)), "train"), folder / "videos", VIDEO)
     copies = ClipRecipe.image_copies(LENGTH, SMALL)
     images = part_of(RefCoco(Folder(str(paths.refcoco)), "train"), folder / "images", copies)
-    return TrainData((videos, images), seed=5, lanes=6, together=2, window=4)
+    return TrainData((videos, images), seed=5, global_batch=6, clips_per_pass=2, shuffle_window=4)
 
 
 @pytest.fixture(scope="module")
 def real(data_kit: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainData:
     source = RefYouTubeVOS(Folder(str(data_kit / "refytvos")), "train")
     part = part_of(source, tmp_path_factory.mktemp("real"), replace(VIDEO, resize="torch"))
-    return TrainData((part,), seed=1, lanes=4, window=8)
+    return TrainData((part,), seed=1, global_batch=4, shuffle_window=8)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def with_dropped(tmp_path_factory: pytest.TempPathFactory) -> TrainData:
         annotated(f"video {n}", 4, ObjectTrack(1, (rectangle(20, 21 if n % 3 == 0 else 40),) * 4)) for n in range(7)
     ]
     part = made_up(tmp_path_factory.mktemp("dropped"), *videos)
-    return TrainData((part,), seed=0, lanes=4, window=2)
+    return TrainData((part,), seed=0, global_batch=4, shuffle_window=2)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def alone(synthetic: TrainData, ray_local: None) -> list[list[Shown]]:  # noqa: 
 
 def test_what_comes_out_of_ray_is_what_the_plan_says(synthetic: TrainData, alone: list[list[Shown]]) -> None:
     plan = synthetic.plan(0)
-    assert len(alone) == plan.steps > 2 * plan.window
+    assert len(alone) == plan.steps > 2 * plan.shuffle_window
     for step, slots in enumerate(alone):
         for lane, slot in enumerate(slots):
             sample = plan.slot(lane, step)
@@ -244,7 +244,7 @@ def test_several_sentences_a_clip_are_the_same_for_any_number_of_workers(synthet
 
 def test_a_clip_of_a2d_asks_the_annotated_frame_alone(data_kit: Path, tmp_path: Path) -> None:
     source = A2DSentences(Folder(str(data_kit / "a2d")), "train")
-    data = TrainData((part_of(source, tmp_path, ClipRecipe.one_frame_asked(5, SMALL)),), seed=0, lanes=1)
+    data = TrainData((part_of(source, tmp_path, ClipRecipe.one_frame_asked(5, SMALL)),), seed=0, global_batch=1)
     records = {(record := source.read(item).record).video: record for item in source.items()}
     wanted = {
         f"a2d-sentences/train/{record.video}/{said.id}/{frame}": (record, said, frame)
@@ -271,7 +271,7 @@ def test_frames_that_are_not_annotated_are_in_no_clip_and_no_anchor(tmp_path: Pa
     known = (0, 2, 3, 6)
     rles = tuple(rectangle(20, 40) if t in known else None for t in range(8))
     record = annotated("a", 8, ObjectTrack(1, rles), sentences=2)
-    rows = list(rows_of(TrainData((made_up(tmp_path, record),), seed=0, lanes=1)))
+    rows = list(rows_of(TrainData((made_up(tmp_path, record),), seed=0, global_batch=1)))
     assert sorted(row["sample"] for row in rows) == [f"own/train/a/{n}/{t}" for n in (0, 1) for t in (0, 6)]
     for row in rows:
         assert set(row["frames"]) <= {record.frames[t] for t in known}
@@ -281,7 +281,7 @@ def test_frames_that_are_not_annotated_are_in_no_clip_and_no_anchor(tmp_path: Pa
 def test_a_sentence_about_several_objects_has_the_union_of_them_as_its_target(tmp_path: Path) -> None:
     tracks = [ObjectTrack(id, (rectangle(left, left + 10),) * 3) for id, left in ((3, 5), (8, 30), (9, 45))]
     record = annotated("a", 3, *tracks, ids=(3, 8))
-    (row,) = rows_of(TrainData((made_up(tmp_path, record),), seed=0, lanes=1))
+    (row,) = rows_of(TrainData((made_up(tmp_path, record),), seed=0, global_batch=1))
     both = rle_to_mask(rectangle(5, 15), SIZE) | rle_to_mask(rectangle(30, 40), SIZE)
     for rle in row["rles"]:
         np.testing.assert_array_equal(rle_to_mask(rle, SIZE), both)
@@ -291,13 +291,13 @@ def test_an_image_too_narrow_for_copies_is_left_out_with_its_reason(tmp_path: Pa
     narrow = replace(annotated("a", 1, ObjectTrack(1, ("",))), width=200, height=40)
     narrow = replace(narrow, objects=(ObjectTrack(1, (mask_to_rle(np.ones((40, 200), dtype=np.bool_)),)),))
     recipe = ClipRecipe.image_copies(LENGTH, SMALL)
-    (row,) = rows_of(TrainData((made_up(tmp_path, narrow, recipe=recipe),), seed=0, lanes=1))
+    (row,) = rows_of(TrainData((made_up(tmp_path, narrow, recipe=recipe),), seed=0, global_batch=1))
     assert (row["dropped"], row["frames"]) == ("image too narrow for a clip of copies", [])
 
 
 def test_a_damaged_frame_is_an_error_that_names_the_sample(tmp_path: Path) -> None:
     record = annotated("a", 3, ObjectTrack(1, (rectangle(20, 40),) * 3))
-    data = TrainData((made_up(tmp_path, replace(record, frames=(b"no image",) * 3)),), seed=0, lanes=1)
+    data = TrainData((made_up(tmp_path, replace(record, frames=(b"no image",) * 3)),), seed=0, global_batch=1)
     (row,) = rows_of(data)
     with pytest.raises(ValueError, match=r"own/train/a/0/0: 8 bytes .* are no image"):
         decode_row(row)
@@ -312,7 +312,7 @@ def test_memory_of_a_read_task_does_not_grow_with_the_dataset(tmp_path: Path) ->
         frames = tuple(np.random.default_rng([number, t]).bytes(video // 6) for t in range(6))
         track = ObjectTrack(1, (rectangle(20, 40),) * 6)
         records.append(replace(annotated(f"{number:03d}", 6, track, sentences=3), frames=frames))
-    data = TrainData((made_up(tmp_path, *records),), seed=0, lanes=1, window=window)
+    data = TrainData((made_up(tmp_path, *records),), seed=0, global_batch=1, shuffle_window=window)
     before = pa.total_allocated_bytes()
     held = [pa.total_allocated_bytes() - before for _ in rows_of(data)]
     # A window touches two videos at most; Arrow's threads may hand back one or two more a moment later.

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.training.cluster import Workers, check_storage, lacking, resources_text, wait_for_resources
+from pipelines.training.cluster import Workers, check_storage, missing_resources, resources_text, wait_for_resources
 
 AUTOSCALER = "ray._private.state.state.get_max_resources_from_cluster_config"
 """What Ray's autoscaler says it could start at most; there is none to be had in a test."""
@@ -18,10 +18,10 @@ needs_ray = pytest.mark.usefixtures("ray_local")
 
 def test_what_is_lacking_is_the_difference_of_what_there_is_too_little_of() -> None:
     wanted = {"CPU": 5, "GPU": 2}
-    assert lacking(wanted, {"CPU": 8, "GPU": 2.0, "memory": 1}) == {}
-    assert lacking(wanted, {"CPU": 4.5}) == {"CPU": 0.5, "GPU": 2}
-    assert resources_text(lacking(wanted, {"CPU": 4.5})) == "0.5 CPU, 2 GPU"
-    assert lacking({"CPU": 0.3}, {"CPU": 0.1 + 0.2 - 1e-12}) == {}
+    assert missing_resources(wanted, {"CPU": 8, "GPU": 2.0, "memory": 1}) == {}
+    assert missing_resources(wanted, {"CPU": 4.5}) == {"CPU": 0.5, "GPU": 2}
+    assert resources_text(missing_resources(wanted, {"CPU": 4.5})) == "0.5 CPU, 2 GPU"
+    assert missing_resources({"CPU": 0.3}, {"CPU": 0.1 + 0.2 - 1e-12}) == {}
 
 
 @needs_ray
@@ -57,7 +57,7 @@ def test_a_worker_needs_a_node_that_holds_it(monkeypatch: pytest.MonkeyPatch) ->
     nodes = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": count}} for count in (1, 1, 2)]
     monkeypatch.setattr("ray.nodes", lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 8, "GPU": 8}}])
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 24, "GPU": 4})
-    monkeypatch.setattr("pipelines.training.cluster._ever", lambda: None)
+    monkeypatch.setattr("pipelines.training.cluster.max_cluster_resources", lambda: None)
     two = Workers(2, {"CPU": 1, "GPU": 2})
     assert two.unplaced() == 1
     assert Workers(4, {"CPU": 0.5, "GPU": 1}).unplaced() == 0

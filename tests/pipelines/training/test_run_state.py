@@ -48,8 +48,8 @@ def test_how_a_run_is_run_may_change(tmp_path: Path, changes: dict[str, Any]) ->
 def test_what_it_computes_may_not_and_every_difference_is_named(tmp_path: Path) -> None:
     run = started(tmp_path)
     with pytest.raises(JobError) as error:
-        check_same_run(run, replace(TINY, rate=0.5, data=("/data", "/more"), workers="2"))
-    assert "was started with other settings: --data ('/data',) → ('/data', '/more'), --rate" in str(error.value)
+        check_same_run(run, replace(TINY, lr=0.5, data=("/data", "/more"), workers="2"))
+    assert "was started with other settings: --data ('/data',) → ('/data', '/more'), --lr" in str(error.value)
     assert "Give the old ones to go on, or another --name to start anew" in str(error.value)
     assert "workers" not in str(error.value)
 
@@ -65,7 +65,7 @@ def test_a_run_that_never_came_to_a_checkpoint_may_start_anew_with_anything(tmp_
     run = Folder(str(tmp_path))
     check_same_run(run, TINY)
     write_config(run, TINY)
-    check_same_run(run, replace(TINY, rate=0.5))
+    check_same_run(run, replace(TINY, lr=0.5))
 
 
 def test_a_config_that_cannot_be_read_is_no_reason_to_start_anew(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_run_under_way_wants_the_rows_it_was_started_with(tmp_path: Path) -> N
     def data(videos: str) -> TrainData:
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
         folder = Folder(str(prepared_folder(tmp_path / "data", [a_record(name) for name in videos])))
-        return TrainData((TrainPart(folder, read_manifest(folder), ClipRecipe.video(5)),), seed=0, lanes=1)
+        return TrainData((TrainPart(folder, read_manifest(folder), ClipRecipe.video(5)),), seed=0, global_batch=1)
 
     run = started(tmp_path / "run")
     check_same_data(run, data("abcd"))  # of a run from before rows were noted
