@@ -178,8 +178,8 @@ def lanes_of(rank: int, world: int, global_batch: int, clips_per_pass: int = 1) 
     passes = global_batch // clips_per_pass
     if world > passes:
         raise ValueError(
-            f"{world} workers for {passes} forward passes a step ({global_batch} clips, {clips_per_pass} at once): some "
-            f"would have nothing to do. Start at most {passes} workers, or raise the global batch."
+            f"{world} workers for {passes} forward passes a step ({global_batch} clips, {clips_per_pass} at once): "
+            f"some would have nothing to do. Start at most {passes} workers, or raise the global batch."
         )
     return tuple(
         block * clips_per_pass + place for block in range(rank, passes, world) for place in range(clips_per_pass)
