@@ -1,20 +1,20 @@
-"""Two kinds of trouble with raw data: the whole layout is wrong, or one item is."""
+"""Errors that every stage speaks of, and the exit codes of jobs."""
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 
 class LayoutError(ValueError):
-    """The folder is not what was said it is: nothing can be prepared. Names the file, and how to mend it."""
+    """Error in the layout of a whole input: nothing can be read from it. The message names the file and the remedy."""
 
 
 class BadItem(ValueError):
-    """One video or image cannot be prepared; it goes to quarantine with this reason, and the rest goes on.
+    """Error in one video or image: it goes to quarantine with this reason, and the rest continues.
 
     Args:
-        video: which one.
-        stage: what was being done: list, read or decode.
-        reason: what is wrong, where, in words for a person.
+        video: name of the video or image.
+        stage: list, read, decode or predict.
+        reason: what is wrong and where, for people.
     """
 
     def __init__(self, video: str, stage: str, reason: str) -> None:
@@ -27,10 +27,10 @@ class BadItem(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Something smaller than a video that was left out in the open: counted by reason in the manifest."""
+    """An expression, object or frame that was left out; the manifest counts them by reason."""
 
     video: str
-    reason: str  # one of a few fixed phrases, so that they can be counted
+    reason: str  # one of a few fixed phrases, to be counted
     what: str  # which expression, object or frame
 
 
@@ -43,4 +43,4 @@ class Exit(IntEnum):
 
 
 class JobError(Exception):
-    """Something a person can mend: shown as one sentence, without a traceback; the job ends with `Exit.FAILED`."""
+    """Error that a user can mend: printed as one sentence without a traceback; the job ends with `Exit.FAILED`."""

@@ -1,4 +1,4 @@
-"""Encoded images: their size, whether they are whole, and maps of object ids."""
+"""Encoded images: checks, pixels, and maps of object ids; masks resized by nearest neighbour."""
 
 import io
 
@@ -13,10 +13,10 @@ _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def checked_size(data: bytes) -> tuple[int, int]:
-    """Width and height of an encoded image that decodes to its last row. EXIF rotation is ignored: masks ignore it.
+    """Returns width and height of an encoded image after decoding all of it. Ignores EXIF rotation, as masks do.
 
     Raises:
-        ValueError: it is empty, no image, or cut short.
+        ValueError: the data are empty, not an image, or cut short.
     """
     if not data:
         raise ValueError("the file is empty")
@@ -31,10 +31,10 @@ def checked_size(data: bytes) -> tuple[int, int]:
 
 
 def object_map(data: bytes) -> Int[np.ndarray, "h w"]:
-    """The object id of every pixel of a palette or grey PNG, as it is stored.
+    """Returns the stored value of every pixel of a palette or grey PNG: its object id.
 
     Raises:
-        ValueError: it is no such image, or it is damaged.
+        ValueError: the data are not such an image, or damaged.
     """
     checked_size(data)
     with Image.open(io.BytesIO(data)) as image:
@@ -44,10 +44,10 @@ def object_map(data: bytes) -> Int[np.ndarray, "h w"]:
 
 
 def decode_image(data: bytes, size: Size) -> UInt8[np.ndarray, "h w 3"]:
-    """The RGB pixels of a JPEG or PNG of the given height and width. EXIF rotation is ignored: masks ignore it.
+    """Decodes a JPEG or PNG of the given height and width to RGB. Ignores EXIF rotation, as masks do.
 
     Raises:
-        ValueError: it is no image, or one of another size.
+        ValueError: the data are not an image, or the image has another size.
     """
     image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _AS_STORED) if data else None
     if image is None:
@@ -60,9 +60,9 @@ def decode_image(data: bytes, size: Size) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def nearest_pixels(source: int, size: int) -> Int[np.ndarray, " {size}"]:
-    """Which of `source` pixels each of `size` takes, by the rule of PyTorch's `nearest`: ⌊i · source / size⌋, float32.
+    """Returns the source pixel of each target pixel by PyTorch's `nearest` rule: ⌊i · source / size⌋ in float32.
 
-    Not Pillow's, which looks from the middle of the pixel; the published masks are resized by PyTorch.
+    Pillow's rule, which starts from the pixel centre, differs; the published masks are resized by PyTorch.
 
     >>> nearest_pixels(5, 3).tolist()
     [0, 1, 3]
@@ -72,7 +72,7 @@ def nearest_pixels(source: int, size: int) -> Int[np.ndarray, " {size}"]:
 
 
 def nearest(masks: Bool[np.ndarray, "*stack _ _"], height: int, width: int) -> Bool[np.ndarray, "*stack h2 w2"]:
-    """Masks resized by nearest neighbour, as PyTorch's `nearest` does.
+    """Resizes masks by nearest neighbour, as PyTorch's `nearest` does.
 
     >>> nearest(np.array([[True, False, False, True]]), 2, 2).tolist()
     [[True, False], [True, False]]

@@ -1,4 +1,4 @@
-"""A folder of prepared Parquet: its manifest, which knows every row, and its row groups, read one at a time."""
+"""Folders of prepared Parquet: the manifest, which describes every row, and reading one row group at a time."""
 
 import json
 from collections import Counter
@@ -16,12 +16,12 @@ MANIFEST, QUARANTINE = "manifest.json", "quarantine.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class RowInfo:
-    """What a plan needs to know of one row without reading it.
+    """Description of one row, enough to plan an epoch without reading it.
 
-    `frames` counts those in which every object is annotated, or all where the truth is withheld: anchors go along them.
-    `asked` counts the annotated frames of each expression where the expressions name them (A2D, JHMDB); elsewhere an
-    expression is asked along the whole video. `untrainable` are indices of expressions nobody can learn from, by
-    reason: truth withheld, a crowd, a box without area.
+    `frames` counts the frames in which every object is annotated, or all if the truth is withheld: possible anchors.
+    `asked` counts the annotated frames of each expression where expressions name them (A2D, JHMDB); None if each
+    expression is about the whole video. `untrainable` maps the index of an expression that cannot be learned from to
+    the reason: truth withheld, a crowd, a box without area.
     """
 
     video: str
@@ -33,7 +33,7 @@ class RowInfo:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One Parquet file: its name in the folder, its bytes, and the rows of each of its row groups."""
+    """One Parquet file: its name in the folder, its size in bytes, and the rows of each row group."""
 
     file: str
     bytes: int
@@ -42,9 +42,9 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a folder of prepared data holds, and how it was made.
+    """Contents of a folder of prepared data, and how it was made.
 
-    `counts`: videos, frames, objects, expressions, bytes. `dropped`: rows smaller than a video that were left out, by
+    `counts`: videos, frames, objects, expressions, bytes. `dropped`: expressions, objects and frames left out, by
     reason. `source_fingerprint`: sha256 over those of all rows.
     """
 
@@ -60,21 +60,21 @@ class Manifest:
 
     @property
     def rows(self) -> list[RowInfo]:
-        """Of every shard, in order."""
+        """Rows of all shards, in order."""
         return [row for shard in self.shards for group in shard.row_groups for row in group]
 
     @property
     def single_images(self) -> bool:
-        """Whether no row has more than one frame, annotated or not."""
+        """True if no row has more than one frame, annotated or not."""
         return self.counts["frames"] == self.counts["videos"]
 
     @property
     def untrainable(self) -> Counter[str]:
-        """How many expressions nobody can learn from, by reason."""
+        """Number of expressions that cannot be learned from, by reason."""
         return Counter(reason for row in self.rows for reason in (row.untrainable or {}).values())
 
     def to_json(self) -> str:
-        """Readable JSON, one row a line where it can be; `from_json` gives the same manifest back."""
+        """Converts the manifest to readable JSON, one shard per line; `from_json` reads it back."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "shards"}
         head = json.dumps(values, indent=2, ensure_ascii=False)
         shards = ",\n".join(
@@ -84,10 +84,10 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """The manifest that `to_json` wrote.
+        """Reads the manifest that `to_json` wrote.
 
         Raises:
-            ValueError: it is something else, or of another version of the schema.
+            ValueError: the text is not a manifest, or has another schema version.
         """
         try:
             values = json.loads(text)
@@ -101,11 +101,11 @@ class Manifest:
 
 
 def read_manifest(folder: Folder) -> Manifest:
-    """The manifest of a prepared folder.
+    """Reads the manifest of a prepared folder.
 
     Raises:
-        FileNotFoundError: there is none: nothing was prepared there, or not to the end.
-        ValueError: it is damaged, or of another version of the schema.
+        FileNotFoundError: there is no manifest: nothing was prepared, or not to the end.
+        ValueError: the manifest is damaged, or has another schema version.
     """
     try:
         text = folder.read(MANIFEST).decode()
@@ -121,11 +121,11 @@ def read_manifest(folder: Folder) -> Manifest:
 
 
 def read_rows(folder: Folder, file: str, row_group: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of one row group, or some columns of them, as plain values; `records.record_of` makes records of whole
-    rows.
+    """Reads the rows of one row group, or some of their columns, as plain values; `records.record_of` makes records of
+    whole rows.
 
     Raises:
-        FileNotFoundError: the shard is gone.
+        FileNotFoundError: the shard does not exist.
     """
     with folder.open(file) as source, pq.ParquetFile(source) as parquet:
         return parquet.read_row_group(row_group, columns=columns, use_threads=False).to_pylist()
@@ -137,7 +137,7 @@ def _shard(values: dict[str, Any]) -> Shard:
 
 
 def row_info_of(row: Mapping[str, Any]) -> RowInfo:
-    """The `RowInfo` of plain values, as JSON holds them."""
+    """Makes a `RowInfo` of JSON values."""
     asked, untrainable = row.get("asked"), row.get("untrainable")
     return RowInfo(
         row["video"],
@@ -149,7 +149,7 @@ def row_info_of(row: Mapping[str, Any]) -> RowInfo:
 
 
 def without_none(value: Any) -> Any:
-    """The same without the fields that say nothing."""
+    """Returns JSON values without the fields that are None, at any depth."""
     if isinstance(value, dict):
         return {key: without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
@@ -170,5 +170,5 @@ NO_PIXELS = "object without pixels"
 
 
 def annotated_frames(rles: Sequence[Sequence[str | None]]) -> list[int]:
-    """The frames in which no object's mask is missing, of the RLEs of every object: what anchors count along."""
+    """Returns the frames in which every object has a mask, given the RLEs of each object: the possible anchors."""
     return [t for t, masks in enumerate(zip(*rles, strict=True)) if None not in masks]

@@ -1,4 +1,4 @@
-"""Reading a folder of predictions: first what there is, then one expression at a time, its segments joined."""
+"""Reading a folder of predictions: first the index, then one expression at a time, its segments joined."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,13 +13,13 @@ from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Predict
 from sgmg.masks import Size, rle_union
 
 PREDICTIONS = "predictions"
-"""The folder, in that of a run, that holds its Parquet files."""
+"""Folder of the Parquet files, inside that of a run."""
 
 _LIGHT = [name for name in PREDICTION_SCHEMA.names if name not in ("queries", "merged", "timestamps", "source")]
 
 
 class Row(NamedTuple):
-    """Where a row lies."""
+    """Location of a row."""
 
     file: str
     group: int  # which row group of the file
@@ -28,9 +28,9 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PredictionEntry:
-    """One expression of one video, in all its segments: what is known of it without reading a mask.
+    """One expression of one video with all its segments, described without reading masks.
 
-    Without rows it was not predicted: it is read as absent.
+    An entry without rows was not predicted; it is read as absent.
     """
 
     video: str
@@ -46,9 +46,9 @@ class PredictionEntry:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """All predictions of a run, by video, then expression (numbers as numbers), whatever files they lie in.
+    """Predictions of a run, sorted by video, then expression (numbers by value), over all files.
 
-    Iterating reads one Parquet file, and in it one row group, at a time.
+    Iterating reads one row group of one Parquet file at a time.
     """
 
     folder: Folder
@@ -61,7 +61,7 @@ class Predictions:
         return self.read(self.entries)
 
     def read(self, entries: Iterable[PredictionEntry]) -> Iterator[Prediction]:
-        """The predictions of some entries, in their order, the segments of each joined.
+        """Reads the predictions of some entries, in their order, segments joined.
 
         Raises:
             ValueError: a file is damaged, or segments do not fit together; the message names the file.
@@ -80,7 +80,7 @@ class Predictions:
             yield _joined(parts)
 
     def _absent(self, entry: PredictionEntry) -> Prediction:
-        """An empty mask in every frame."""
+        """Makes a prediction with an empty mask in every frame."""
         t = len(entry.frame_names)
         return Prediction(
             dataset=self.dataset,
@@ -104,22 +104,22 @@ class Predictions:
 
 
 def iter_predictions(folder: Folder) -> Iterator[Prediction]:
-    """Every expression of every video of a run, segments joined, sorted by video and expression; one file at a time.
+    """Yields every expression of every video of a run, segments joined, sorted by video and expression.
 
     Raises:
-        FileNotFoundError: there are no predictions.
-        ValueError: a file is damaged, or files do not belong together; the message names them.
+        FileNotFoundError: the folder holds no predictions.
+        ValueError: a file is damaged, or files are of different runs; the message names them.
     """
     return iter(read_predictions(folder))
 
 
 def read_predictions(folder: Folder) -> Predictions:
-    """What a run's folder holds; masks are read later. Files still being written, or hidden, are passed over.
+    """Indexes the predictions of a run's folder without reading masks. Skips unfinished and hidden files.
 
     Raises:
-        FileNotFoundError: there are no predictions.
-        ValueError: a file is damaged, files belong to several datasets, splits or checkpoints, a name would leave its
-            folder, or a segment is there twice.
+        FileNotFoundError: the folder holds no predictions.
+        ValueError: a file is damaged, files are of several datasets, splits or checkpoints, a name would leave its
+            folder, or a segment is given twice.
     """
     inner = folder.folder(PREDICTIONS)
     files = [name for name in inner.names(suffix=".parquet") if not name.startswith(".")]  # UNFINISHED too
@@ -148,7 +148,7 @@ def read_predictions(folder: Folder) -> Predictions:
 
 
 def number_first(name: str) -> tuple[bool, int, str]:
-    """Sorts ids as people count: numbers by value, then other names.
+    """Returns a sort key for ids: numbers by value, then other names.
 
     >>> sorted(["10", "b", "9"], key=number_first)
     ['9', '10', 'b']
@@ -180,7 +180,7 @@ def _row_group(folder: Folder, file: str, group: int, columns: list[str]) -> pa.
 
 
 def _entry(rows: list[tuple[int, Row, dict[str, Any]]]) -> PredictionEntry:
-    """One expression of one video from its rows in order.
+    """Makes the entry of one expression of one video from its rows in order.
 
     Raises:
         ValueError: segments overlap, one is missing, a frame is named twice, or their sizes differ.
@@ -213,7 +213,7 @@ def _entry(rows: list[tuple[int, Row, dict[str, Any]]]) -> PredictionEntry:
 
 
 def _joined(parts: list[Prediction]) -> Prediction:
-    """The segments of one expression, in order, as one."""
+    """Joins the segments of one expression, given in order."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -244,7 +244,7 @@ def _joined_tracks(tracks: tuple[QueryTrack, ...]) -> QueryTrack:
 
 
 def _chained(lists: Iterable[tuple[Any, ...] | None]) -> Any:
-    """One list of several; None where one of them is missing."""
+    """Concatenates lists; None if one of them is None."""
     whole: list[Any] = []
     for part in lists:
         if part is None:
@@ -255,7 +255,7 @@ def _chained(lists: Iterable[tuple[Any, ...] | None]) -> Any:
 
 @contextmanager
 def _named(folder: Folder, file: str) -> Iterator[None]:
-    """Puts the file's name before what is wrong with it."""
+    """Prefixes errors with the file's name."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -268,7 +268,7 @@ def _named(folder: Folder, file: str) -> Iterator[None]:
 
 
 def read_segments(out: Folder, names: Sequence[str]) -> Iterator[list[Prediction]]:
-    """The rows of all results of a video, segment by segment, a list of all its sentences each."""
+    """Yields, segment by segment, the rows of all expressions of a video from all its result files."""
     with ExitStack() as stack:
         sources = [stack.enter_context(out.open(name)) for name in names]
         files = [stack.enter_context(pq.ParquetFile(source)) for source in sources]

@@ -1,4 +1,4 @@
-"""Text in pictures: a font that knows more than ASCII, and lines that fit a width."""
+"""Text in pictures: a font with more than ASCII, and line breaking by width."""
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @lru_cache(maxsize=8)
 def font_of(height: int) -> Font:
-    """DejaVu Sans out of matplotlib, which MLflow brings; Pillow's own font knows no letter beyond ASCII.
+    """Returns matplotlib's DejaVu Sans; Pillow's own font has only ASCII.
 
     Args:
         height: of a line, in pixels.
@@ -25,12 +25,12 @@ def font_of(height: int) -> Font:
 
 
 def drawable(text: str, font: Font) -> str:
-    r"""Letters that the font lacks as their number: \u4e2d can be looked up, an empty square cannot."""
+    r"""Replaces letters that the font lacks by their code point: \u4e2d can be looked up, an empty square cannot."""
     return "".join(letter if _known(letter, font) else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def broken_lines(text: str, font: Font, room: int) -> list[str]:
-    """The text in lines of at most `room` pixels, at least one; a word that is longer is cut."""
+    """Breaks the text into lines of at most `room` pixels, at least one line; longer words are cut."""
     lines: list[str] = []
     for word in drawable(text, font).split() or [""]:
         joined = f"{lines[-1]} {word}" if lines else word

@@ -1,4 +1,4 @@
-"""Masks drawn on frames, for people: a colour an expression, the truth as an outline, sentences below the picture."""
+"""Masks drawn on frames: one colour per expression, the truth as an outline, sentences below the picture."""
 
 import colorsys
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ COLOURS: tuple[Colour, ...] = (
     (255, 105, 180),
     (141, 110, 99),
 )
-"""Red, green, blue from 0 to 255, told apart beside one another; `colour_of` has more."""
+"""Red, green, blue, 0 to 255, easy to tell apart side by side; `colour_of` has more."""
 
 TRUTH_COLOUR: Colour = (255, 255, 255)
-"""Of the outline of a true mask."""
+"""Colour of the outline of a true mask."""
 
 _TINT = 0.5
 _DIM = 0.45  # of the brightness of what is not in the light
@@ -35,7 +35,7 @@ _PAPER, _INK = (24, 24, 24), (240, 240, 240)
 
 
 def colour_of(number: int) -> Colour:
-    """The colour of an expression, by its place among those that are drawn together; no two are the same."""
+    """Returns the colour of an expression by its index among those drawn together; all differ."""
     if number < len(COLOURS):
         return COLOURS[number]
     # Steps of the golden angle never come back to a hue, and two in a row are far apart.
@@ -49,10 +49,10 @@ def draw_masks(
     masks: Sequence[Bool[np.ndarray, "h w"]],
     truths: Sequence[Bool[np.ndarray, "h w"]] = (),
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A copy of the frame with every mask tinted and edged in its colour, and every truth outlined in white.
+    """Copies the frame with each mask tinted and edged in its colour, and each truth outlined in white.
 
     Raises:
-        ValueError: a mask of another size.
+        ValueError: a mask has another size than the frame.
     """
     drawn = frame.copy()
     for mask in (*masks, *truths):
@@ -71,12 +71,12 @@ def spotlight(
     mask: Bool[np.ndarray, "h w"],
     truth: Bool[np.ndarray, "h w"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A copy of the frame, dark but for the mask: its object keeps the colours that a sentence may speak of.
+    """Copies the frame darkened outside the mask, so that the object keeps the colours that a sentence may name.
 
     The mask is edged in the first colour, the truth outlined in white.
 
     Raises:
-        ValueError: a mask of another size.
+        ValueError: a mask has another size than the frame.
     """
     if mask.shape != frame.shape[:2] or truth.shape != frame.shape[:2]:
         raise ValueError(f"Masks of {mask.shape} and {truth.shape} do not both fit a frame of {frame.shape[:2]}.")
@@ -87,9 +87,9 @@ def spotlight(
 
 
 def legend(lines: Sequence[tuple[str, Colour | None]], width: int) -> UInt8[np.ndarray, "height width 3"]:
-    """A strip of text `width` pixels wide: each line with a square of its colour, broken where it is too long.
+    """Draws a strip of text `width` pixels wide: each line with a square of its colour, long lines broken.
 
-    The same lines and width give the same height, so a strip made once fits every frame of a video.
+    The height depends only on lines and width, so one strip fits all frames of a video.
     """
     text_height = int(np.clip(width // 40, 10, 28))
     font = font_of(text_height)
@@ -117,10 +117,10 @@ def overlay(
     texts: Sequence[str],
     truths: Sequence[Bool[np.ndarray, "h w"]] = (),
 ) -> UInt8[np.ndarray, "height w 3"]:
-    """One frame with the masks of its expressions, and below it what each of them says in the mask's colour.
+    """Draws the masks of the expressions on a frame, and their texts below it in the masks' colours.
 
     Raises:
-        ValueError: not one text a mask, or a mask of another size.
+        ValueError: the number of texts and masks differs, or a mask has another size.
     """
     if len(texts) != len(masks):
         raise ValueError(f"{len(masks)} masks have {len(texts)} texts. Give one a mask.")
@@ -128,16 +128,16 @@ def overlay(
     return np.concatenate([draw_masks(frame, masks, truths), legend(lines, frame.shape[1])])
 
 
-def contact_sheet(
+def frame_strip(
     frames: Sequence[UInt8[np.ndarray, "h w 3"]],
     lines: Sequence[tuple[str, Colour | None]],
     columns: int = 2,
     width: int = 960,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Drawn frames of one size side by side, `width` pixels in all, above lines of text.
+    """Puts drawn frames of one size side by side, `width` pixels in all, above lines of text.
 
     Raises:
-        ValueError: there are no frames.
+        ValueError: no frames are given.
     """
     if not frames:
         raise ValueError("A contact sheet needs at least one frame.")

@@ -1,4 +1,4 @@
-"""A record at another size: frames, masks and boxes by the resize rule of the model (spec model.md §8)."""
+"""Resizing a record: frames, masks and boxes by the resize rule of the model (spec model.md §8)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +13,10 @@ from sgmg.preprocess import resize_frames, resized_size
 
 
 def resized(record: Record, short_side: int, quality: int) -> Record:
-    """The record with its shorter side at `short_side` pixels; one that is no larger stays as it is, byte for byte.
+    """Resizes a record so that its shorter side has `short_side` pixels; a smaller one is returned unchanged.
 
     Frames are resized by Pillow's antialiased bilinear filter and become JPEG of the given quality without chroma
-    subsampling (4:4:4): sentences name colours, and small objects would lose theirs. Masks are resized by nearest
+    subsampling (4:4:4), since sentences name colours and small objects would lose theirs. Masks are resized by nearest
     neighbour; boxes and areas are scaled. `original_width`, `original_height` keep the size of the source.
 
     Raises:
@@ -59,5 +59,5 @@ def _resized_track(track: ObjectTrack, old: Size, new: Size) -> ObjectTrack:
 
 
 def _resized_rles(rles: Sequence[str | None], old: Size, new: Size) -> tuple[str | None, ...]:
-    """One mask at a time: a long video of large frames would not fit as a stack."""
+    """Resizes one mask at a time: a long video of large frames would not fit in memory as a stack."""
     return tuple(None if rle is None else masks_to_rles(nearest(rles_to_masks([rle], old), *new))[0] for rle in rles)

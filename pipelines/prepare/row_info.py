@@ -1,4 +1,4 @@
-"""What the manifest says of a row: enough to plan an epoch without reading it."""
+"""The manifest's description of a row: enough to plan an epoch without reading the row."""
 
 from pipelines.manifest import CROWD, NO_AREA, NO_PIXELS, WITHHELD, RowInfo, annotated_frames
 from pipelines.records import Expression, ObjectTrack, Record
@@ -6,7 +6,7 @@ from sgmg.masks import Size, rle_area
 
 
 def row_info(record: Record) -> RowInfo:
-    """What a plan needs to know of the record."""
+    """Describes a record for the manifest."""
     tracks = {track.id: track for track in record.objects}
     reasons = {
         index: reason
@@ -26,7 +26,7 @@ def row_info(record: Record) -> RowInfo:
 
 
 def _untrainable(expression: Expression, tracks: dict[int, ObjectTrack], size: Size) -> str:
-    """Why nobody can learn from an expression; empty where one can."""
+    """Returns why an expression cannot be learned from; empty if it can."""
     objects = [tracks[id] for id in expression.object_ids]
     if not objects:
         return WITHHELD

@@ -1,4 +1,4 @@
-"""Raw dataset → folder of prepared Parquet, with its manifest and quarantine; one Ray Data task a shard."""
+"""Prepares a raw dataset: a folder of Parquet shards with manifest and quarantine; one Ray Data task per shard."""
 
 import json
 from collections import Counter
@@ -17,13 +17,13 @@ from pipelines.sources.base import LeavesOut, Source, fingerprint
 
 
 def plan_shards(source: Source, settings: Mapping[str, Any], rows_per_shard: int) -> list[ShardPlan]:
-    """The shards of a split: neighbouring items, by the names of their videos.
+    """Plans the shards of a split: neighbouring items in the order of their video names.
 
     Args:
-        settings: plain values that decide what is in a shard, beside its items.
+        settings: plain values that, with the items, decide the content of a shard.
 
     Raises:
-        LayoutError: the folder is not what the source expects, or the split is empty.
+        LayoutError: the folder has another layout than the source expects, or the split is empty.
     """
     items = sorted(source.items(), key=lambda item: item.video)
     if not items:
@@ -38,12 +38,12 @@ def plan_shards(source: Source, settings: Mapping[str, Any], rows_per_shard: int
 
 
 def shards_to_do(plans: Sequence[ShardPlan], out: Folder, retry_quarantined: bool = False) -> list[ShardPlan]:
-    """The shards that are not in the folder yet; with `retry_quarantined` also those that had to leave something out.
+    """Returns the shards that are missing; with `retry_quarantined` also those with quarantined items.
 
-    Removes what killed writers left, and the manifest if something is to be done: it is true again at the end.
+    Removes the files of killed writers, and the manifest if work is left: `finish` writes a new one.
 
     Raises:
-        ValueError: the folder holds shards of other raw data or settings, or a damaged one.
+        ValueError: the folder holds shards of other raw data or settings, or a damaged shard.
     """
     out.remove_unfinished()
     there = [name for name in out.names(suffix=".parquet") if not name.startswith(UNFINISHED)]
@@ -59,12 +59,12 @@ def shards_to_do(plans: Sequence[ShardPlan], out: Folder, retry_quarantined: boo
 
 
 def write_shards(todo: Sequence[ShardPlan], writer: ShardWriter, workers: int | None = None) -> Iterator[int]:
-    """Writes the shards, in any order, and says of each when it is there: bytes of its frames.
+    """Writes the shards in any order. Yields the bytes of its frames for each written shard.
 
-    A task whose worker or node dies is run again elsewhere.
+    Ray runs a task again if its worker or node dies.
 
     Args:
-        workers: tasks at once, at most; by default as many as the cluster has cores.
+        workers: most tasks at once; by default one per core of the cluster.
     """
     if not todo:
         return
@@ -80,7 +80,7 @@ def write_shards(todo: Sequence[ShardPlan], writer: ShardWriter, workers: int | 
 
 
 def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapping[str, Any]) -> Manifest:
-    """Writes quarantine and manifest out of what the shards say of themselves; the manifest last.
+    """Writes quarantine and manifest from the footers of the shards; the manifest last.
 
     Raises:
         FileNotFoundError: a shard is missing.

@@ -1,4 +1,4 @@
-"""One shard: a few items read, resized if asked, and written as one Parquet file that says itself what it holds."""
+"""One shard: items are read, resized if requested, and written as one Parquet file that describes itself."""
 
 import json
 import logging
@@ -23,16 +23,15 @@ _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 GROUP, LARGEST_GROUP = 8 * 2**20, 16 * 2**20
-"""Bytes of frames at which a row group is written, and that it passes only where one row alone does."""
+"""Bytes of frames at which a row group is written, and its limit, which only a single larger row exceeds."""
 ATTEMPTS, PAUSE = 3, 2.0
-"""How often a shard is tried where storage fails, and seconds before the second attempt; twice as many before each
-further one."""
+"""Attempts to write a shard if storage fails, and seconds before the second; doubled before each further one."""
 _FOOTER = b"sgmg.shard"
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """A shard to be: its file, its items as JSON, and the sha256 of these with every setting that matters."""
+    """Plan of a shard: its file, its items as JSON, and the sha256 of these and of the settings."""
 
     file: str
     items: str
@@ -41,10 +40,10 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a shard knows of itself. It lies in the file's own metadata, so that a shard is there as a whole or not.
+    """Description of a shard, stored in the Parquet file's own metadata, so that both exist or neither.
 
-    `counts`: videos, frames, objects, expressions, frame_bytes. `quarantined`: video, stage, reason of every item that
-    could not be used.
+    `counts`: videos, frames, objects, expressions, frame_bytes. `quarantined`: video, stage, reason of each unusable
+    item.
     """
 
     fingerprint: str
@@ -56,16 +55,16 @@ class Footer:
 
 
 def items_to_json(items: Iterable[Item]) -> str:
-    """Items as they travel to a worker; their keys are plain values."""
+    """Converts items to JSON, to send them to a worker; their keys are plain values."""
     return json.dumps([[item.video, item.key] for item in items])
 
 
 def read_footer(out: Folder, file: str) -> Footer:
-    """What a shard says of itself.
+    """Reads the footer of a shard.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no shard, or damaged.
+        ValueError: the file is not a shard, or damaged.
     """
     try:
         with out.open(file) as stream, pq.ParquetFile(stream) as parquet:
@@ -83,7 +82,7 @@ def read_footer(out: Folder, file: str) -> Footer:
 
 @dataclass(frozen=True, slots=True)
 class ShardWriter:
-    """Makes shards out of items, on any worker. Holds one row group and one record at a time."""
+    """Writer of shards, on any worker. Holds one row group and one record in memory."""
 
     source: Source
     out: Folder
@@ -91,10 +90,10 @@ class ShardWriter:
     quality: int = 95  # of resized frames
 
     def write(self, plan: ShardPlan) -> Footer:
-        """The shard as a file; what it says of itself. An item that cannot be used is quarantined.
+        """Writes a shard and returns its footer. Unusable items are quarantined.
 
         Raises:
-            OSError: storage failed, and failed again.
+            OSError: storage failed at every attempt.
         """
         return _again_if_storage_fails(lambda: self._write(plan), f"{plan.file} in {self.out.uri}")
 
@@ -124,7 +123,7 @@ class ShardWriter:
 
 @dataclass
 class _ShardFile:
-    """Records on their way into a Parquet file, row group by row group."""
+    """Parquet file that records are written to, row group by row group."""
 
     stream: pa.NativeFile
     quarantined: list[dict[str, str]] = field(default_factory=list)
@@ -187,7 +186,7 @@ class _ShardFile:
 
 
 def _compression() -> dict[str, str]:
-    """Codec of every column as Parquet names it. Frames are compressed already."""
+    """Returns the codec of each Parquet column. Frames are compressed already."""
     sink = pa.BufferOutputStream()
     pq.write_table(SCHEMA.empty_table(), sink)
     columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
@@ -196,7 +195,7 @@ def _compression() -> dict[str, str]:
 
 
 def _again_if_storage_fails(work: Callable[[], Result], what: str) -> Result:
-    """The result of the work, which is tried again where a network or disk fails; not where a file is not there."""
+    """Runs the work, and again if a network or disk fails; not if a file is missing."""
     for attempt in range(1, ATTEMPTS):
         try:
             return work()

@@ -10,7 +10,7 @@ import ray
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from pipelines.drawing.overlay import TRUTH_COLOUR, colour_of, contact_sheet, spotlight
+from pipelines.drawing.overlay import TRUTH_COLOUR, colour_of, frame_strip, spotlight
 from pipelines.files import Folder
 from pipelines.manifest import read_rows
 from pipelines.predictions import Prediction
@@ -109,7 +109,7 @@ def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], fr
         pictures.append(spotlight(picture, predicted, true))
     what = "J&F" if isinstance(row, TrackRow) else "IoU"
     title = f"{row.text or 'object'} · {what} {100 * row.figure:.1f} · {row.video}, expression {row.expression}"
-    sheet = contact_sheet(pictures, [(title, colour_of(0)), ("truth", TRUTH_COLOUR)])
+    sheet = frame_strip(pictures, [(title, colour_of(0)), ("truth", TRUTH_COLOUR)])
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "png")
     return buffer.getvalue()

@@ -5,7 +5,7 @@ from pipelines.drawing.overlay import (
     COLOURS,
     TRUTH_COLOUR,
     colour_of,
-    contact_sheet,
+    frame_strip,
     draw_masks,
     legend,
     overlay,
@@ -64,7 +64,7 @@ def test_a_legend_is_as_high_for_every_frame_of_a_video() -> None:
 
 def test_a_sheet_has_all_its_frames() -> None:
     frames = [np.full((60, 80, 3), value, dtype=np.uint8) for value in (10, 110, 210)]
-    sheet = contact_sheet(frames, [("three", None)], columns=2, width=160)
+    sheet = frame_strip(frames, [("three", None)], columns=2, width=160)
     assert sheet.shape[1] == 160
     assert [int(sheet[y, x, 0]) for y, x in ((30, 40), (30, 120), (90, 40), (90, 120))] == [10, 110, 210, 0]
 
