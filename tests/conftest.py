@@ -1,6 +1,7 @@
 """What every test shares: the folder of golden numbers, and draws and threads that do not depend on the machine."""
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import jaxtyping
 import pytest
 import torch
 
+import rounding
 from pack import ROOT, full_pack
 
 if TYPE_CHECKING:
@@ -24,9 +26,39 @@ def pytest_configure() -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
 
+def pytest_report_header() -> str:
+    """What decides how numbers are rounded: the processor, and the kernels that torch, oneDNN and MKL take for it."""
+    flags = ("avx2", "avx512_f", "avx512_bf16", "amx_tile", "amx_bf16")
+    capabilities = torch.cpu.get_capabilities()
+    names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+    capped = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    parts = [
+        f"processor: {_processor()}",
+        f"torch kernels: {torch.backends.cpu.get_cpu_capability()}",
+        f"it has: {' '.join(flag for flag in flags if capabilities.get(flag)) or 'none of ' + ' '.join(flags)}",
+        f"{torch.get_num_threads()} threads of torch in this process",
+    ]
+    return ", ".join(parts + capped)
+
+
+def _processor() -> str:
+    """The name of the processor's model."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 @pytest.fixture(autouse=True)
 def _same_draws_in_every_order() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """The test, and the fixtures it takes that are made for it alone, compute in float64."""
+    with rounding.in_float64():
+        yield
 
 
 @pytest.fixture

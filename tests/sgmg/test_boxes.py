@@ -14,17 +14,20 @@ from sgmg.boxes import (
 SQUARE = torch.tensor([0.0, 0.0, 2.0, 2.0])
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_a_box_keeps_its_place_when_its_format_changes() -> None:
     torch.testing.assert_close(
         cxcywh_to_xyxy(torch.tensor([[0.5, 0.4, 0.2, 0.6]])), torch.tensor([[0.4, 0.1, 0.6, 0.7]])
     )
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_a_box_survives_the_round_trip_between_formats() -> None:
     boxes = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(xyxy_to_cxcywh(cxcywh_to_xyxy(boxes)), boxes)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_a_box_survives_the_round_trip_to_pixels() -> None:
     boxes = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(1))
     sizes = torch.tensor([[360, 640], [320, 200]])[:, None]
@@ -79,6 +82,7 @@ def test_a_box_far_from_its_target_is_still_drawn_to_it() -> None:
     assert gradient[0] < 0
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_inverse_sigmoid_undoes_sigmoid_between_its_bounds() -> None:
     logits = torch.linspace(-8, 8, 17)
     torch.testing.assert_close(inverse_sigmoid(logits.sigmoid()), logits, atol=1e-3, rtol=1e-3)

@@ -45,6 +45,7 @@ def test_a_query_is_taken_for_all_frames() -> None:
     torch.testing.assert_close(taken, torch.stack((values[0, :, 3], values[1, :, 0])))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_logits_lose_their_padding_before_they_are_resized() -> None:
     logits = torch.randn(2, 3, 8, 16)
     logits[..., 6:, :] = logits[..., 12:] = 1e6

@@ -66,6 +66,7 @@ def perfect(targets: ClipTargets, query: int) -> Predictions:
     return Predictions(scores, boxes, masks)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_the_cost_is_that_of_the_paper_for_every_expression_and_query(targets: ClipTargets) -> None:
     scores, boxes, masks = predictions(seed=1)
     costs = matching_costs(scores, boxes, masks, targets)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rounding import in_float64
 from sgmg.batch import ClipBatch, ClipOutput, VideoFeatures
 from sgmg.config import SgMgConfig, SwinConfig
 from sgmg.decoding import best_query
@@ -28,8 +29,8 @@ def shaken(config: SgMgConfig) -> SgMg:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _inference() -> Iterator[None]:
-    with torch.no_grad():
+def _inference_in_float64() -> Iterator[None]:
+    with torch.no_grad(), in_float64():
         yield
 
 
@@ -64,10 +65,6 @@ def one_of(out: ClipOutput, expression: int) -> tuple[Tensor, ...]:
     return out.scores[:, expression], out.boxes[:, expression], out.patch_masks[:, expression]
 
 
-def assert_near(got: object, expected: object) -> None:
-    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
-
-
 def test_many_expressions_of_a_clip_are_as_good_as_many_runs_and_the_backbone_runs_once() -> None:
     model = shaken(TINY)
     frames, padding, sizes = clips()
@@ -84,8 +81,8 @@ def test_many_expressions_of_a_clip_are_as_good_as_many_runs_and_the_backbone_ru
         video = model.encode_video(frames, padding)
         text = model.encode_text(words[e : e + 1, :length], token_padding[e : e + 1, :length])
         alone = model.segment(video, text, sizes, clip_of[:1])
-        assert_near(one_of(alone, 0), one_of(together, e))
-        assert_near(model.refine(video, alone, query[e : e + 1])[0], masks[e])
+        torch.testing.assert_close(one_of(alone, 0), one_of(together, e))
+        torch.testing.assert_close(model.refine(video, alone, query[e : e + 1])[0], masks[e])
     assert len(runs) == 5
 
 
@@ -99,8 +96,8 @@ def test_expressions_of_several_clips_are_told_apart(model: SgMg) -> None:
         one = slice(clip, clip + 1)
         video = model.encode_video(frames[one], padding[one])
         alone = model.segment(video, text.expressions(slice(e, e + 1)), sizes[one], torch.tensor([0]))
-        assert_near(one_of(alone, 0), one_of(together, e))
-        assert_near(model.refine(video, alone, query[e : e + 1])[0], masks[e])
+        torch.testing.assert_close(one_of(alone, 0), one_of(together, e))
+        torch.testing.assert_close(model.refine(video, alone, query[e : e + 1])[0], masks[e])
 
 
 def test_asking_one_frame_of_a_clip_is_asking_all_and_keeping_that_one(model: SgMg) -> None:
@@ -109,12 +106,12 @@ def test_asking_one_frame_of_a_clip_is_asking_all_and_keeping_that_one(model: Sg
     one = model.encode_video(frames, padding, asked)
     every = model.encode_video(frames, padding)
     for narrow, wide in zip((*one.levels, *one.details), (*every.levels, *every.details), strict=True):
-        assert_near(narrow[:, 0], torch.stack((wide[0, 2], wide[1, 0])))
+        torch.testing.assert_close(narrow[:, 0], torch.stack((wide[0, 2], wide[1, 0])))
     out, whole = (model.segment(video, text, sizes, clip_of) for video in (one, every))
-    assert_near(out.scores[:, :, 0], torch.stack((whole.scores[:, 0, 2], whole.scores[:, 1, 0]), dim=1))
+    torch.testing.assert_close(out.scores[:, :, 0], torch.stack((whole.scores[:, 0, 2], whole.scores[:, 1, 0]), dim=1))
     query = torch.tensor([1, 3])
     drawn = model.refine(every, whole, query)
-    assert_near(model.refine(one, out, query)[:, 0], torch.stack((drawn[0, 2], drawn[1, 0])))
+    torch.testing.assert_close(model.refine(one, out, query)[:, 0], torch.stack((drawn[0, 2], drawn[1, 0])))
 
 
 def test_a_backbone_of_images_sees_only_the_asked_frame() -> None:
@@ -124,7 +121,7 @@ def test_a_backbone_of_images_sees_only_the_asked_frame() -> None:
     one = model.encode_video(frames, padding, torch.tensor([2, 0]))
     every = model.encode_video(frames, padding)
     assert seen == [(2, 1, 3, SIDE, SIDE), (2, 3, 3, SIDE, SIDE)]
-    assert_near(one.levels[0][:, 0], torch.stack((every.levels[0][0, 2], every.levels[0][1, 0])))
+    torch.testing.assert_close(one.levels[0][:, 0], torch.stack((every.levels[0][0, 2], every.levels[0][1, 0])))
 
 
 def test_a_backbone_of_video_sees_the_whole_clip_of_an_asked_frame() -> None:
@@ -147,7 +144,7 @@ def test_the_last_layer_alone_is_the_last_of_all_and_draws_with_its_kernels_only
     for name in ("scores", "boxes", "reference_points", "patch_masks"):
         assert len(getattr(last, name)) == 1
         assert len(getattr(every, name)) == TINY.decoder_layers
-        assert_near(getattr(last, name)[0], getattr(every, name)[-1])
+        torch.testing.assert_close(getattr(last, name)[0], getattr(every, name)[-1])
     assert not torch.allclose(every.patch_masks[0], every.patch_masks[1])
 
 
@@ -171,14 +168,14 @@ def test_drawing_a_query_is_drawing_all_and_choosing(model: SgMg, asked: tuple[V
     query = torch.tensor([4, 0, 2])
     every = model.refine(*asked, torch.arange(TINY.queries).expand(3, -1))
     assert every.shape == (3, TINY.queries, 2, SIDE, SIDE)
-    assert_near(model.refine(*asked, query), every[torch.arange(3), query])
+    torch.testing.assert_close(model.refine(*asked, query), every[torch.arange(3), query])
 
 
 def test_a_query_is_drawn_in_the_layer_asked_for(model: SgMg, asked: tuple[VideoFeatures, ClipOutput]) -> None:
     video, out = asked
     query = torch.tensor([4, 0, 2])
     flipped = replace(out, patch_masks=out.patch_masks.flip(0))
-    assert_near(model.refine(video, out, query, layer=0), model.refine(video, flipped, query))
+    torch.testing.assert_close(model.refine(video, out, query, layer=0), model.refine(video, flipped, query))
     assert not torch.allclose(model.refine(video, out, query, layer=0), model.refine(video, out, query))
 
 
@@ -190,7 +187,7 @@ def test_forward_encodes_and_segments_a_batch(model: SgMg) -> None:
     video, text = model.encode_video(frames, padding, torch.tensor([1, 1])), model.encode_text(words, token_padding)
     expected = model.segment(video, text, sizes, torch.tensor([1, 0]), layers="all")
     assert out.scores.shape == (2, 2, 1, TINY.queries)
-    assert_near(one_of(out, 1), one_of(expected, 1))
+    torch.testing.assert_close(one_of(out, 1), one_of(expected, 1))
 
 
 def test_each_attenuation_is_made_of_that_of_the_level_before(model: SgMg) -> None:
@@ -226,4 +223,6 @@ def test_small_frames_are_padded_up_and_their_masks_can_be_cropped(model: SgMg) 
     assert mask.shape == (1, 1, SIDE, SIDE)
     assert mask[..., :40, :50].isfinite().all()
     grown, grown_padding, _ = pad_clips([frames[0]], multiple=4)
-    assert_near(model.segment(model.encode_video(grown, grown_padding), text, sizes, clip_of).scores, out.scores)
+    torch.testing.assert_close(
+        model.segment(model.encode_video(grown, grown_padding), text, sizes, clip_of).scores, out.scores
+    )

@@ -55,6 +55,7 @@ def answers(model: SgMg, one_clip: OneClip) -> tuple[ClipOutput, Tensor]:
     return out, model.refine(video, out, torch.tensor([0]))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_without_dropout_training_and_evaluation_give_the_same(one_clip: OneClip) -> None:
     model = shaken(TINY)
     evaluated, mask = answers(model.eval(), one_clip)
@@ -102,6 +103,7 @@ def test_autocast_keeps_spectra_and_samples_in_float32_and_comes_close(
     assert (mixed_mask - full_mask).abs().mean() < 0.1 * full_mask.abs().mean()
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_recomputed_activations_give_the_same_gradients(one_clip: OneClip) -> None:
     gradients = []
     for switch in (False, True):

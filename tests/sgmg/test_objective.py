@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from pack import ROOT
+from rounding import in_float64
 from sgmg.batch import ClipBatch, ClipTargets
 from sgmg.config import SgMgConfig
 from sgmg.losses import LOSS_WEIGHTS
@@ -81,6 +84,7 @@ def gradients_of(objective: torch.nn.Module, batch: ClipBatch, targets: ClipTarg
     }
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_losses_are_named_by_kind_and_layer_and_the_total_weighs_them_all() -> None:
     losses = an_objective()(*two_clips())
     assert set(losses) == {"total", *LOSS_WEIGHTS, *(f"{name}_0" for name in LOSS_WEIGHTS)}
@@ -108,14 +112,13 @@ def test_a_frozen_text_encoder_learns_nothing_but_its_resizers_do() -> None:
     assert "model.text.word_resizer.fc.weight" in learning
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_an_expression_of_weight_zero_changes_nothing() -> None:
     objective, (batch, targets) = an_objective(), two_clips()
     dropped = replace(targets, weight=torch.tensor([1.0, 0.0]))
     alone = clip(0, batch, targets)
-    torch.testing.assert_close(objective(batch, dropped), objective(*alone), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(
-        gradients_of(objective, batch, dropped), gradients_of(objective, *alone), atol=1e-4, rtol=1e-3
-    )
+    torch.testing.assert_close(objective(batch, dropped), objective(*alone))
+    torch.testing.assert_close(gradients_of(objective, batch, dropped), gradients_of(objective, *alone))
 
 
 def test_each_layer_matches_for_itself_and_its_matched_query_is_drawn() -> None:
@@ -147,6 +150,7 @@ def test_where_one_frame_is_asked_it_alone_is_taught_and_the_others_are_seen() -
         objective(asked, targets)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_losses_are_shares_of_the_valid_frames_given() -> None:
     objective, (batch, targets) = an_objective(), two_clips()
     assert global_valid_frames(targets).item() == 3
@@ -164,10 +168,15 @@ def test_a_clip_without_its_object_is_refused_before_the_model_runs() -> None:
     assert not runs
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_two_processes_learn_what_one_learns_of_both_batches(tmp_path: Path) -> None:
     expected = gradients_of(an_objective(), *two_clips())
     other = subprocess.Popen(
-        [sys.executable, __file__, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, __file__, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "parity")},
     )
     try:
         gradients, valid = learned_by(0, tmp_path)
@@ -176,9 +185,10 @@ def test_two_processes_learn_what_one_learns_of_both_batches(tmp_path: Path) -> 
         other.kill()
     assert other.returncode == 0, output
     assert valid == 1.5  # two frames here, one there
-    torch.testing.assert_close(gradients, expected, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(gradients, expected)
 
 
+@in_float64()
 def learned_by(rank: int, folder: Path) -> tuple[dict[str, Tensor], float]:
     """What one of two processes learns from its own clip: the gradients, and V of spec 9."""
     wait = timedelta(seconds=60)

@@ -18,6 +18,7 @@ def spelled_out(inputs: Tensor, parameters: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("with_coordinates", [True, False])
+@pytest.mark.usefixtures("in_float64")
 def test_each_query_convolves_with_its_own_kernels(with_coordinates: bool) -> None:
     n, q, h, w = 2, 3, 4, 5
     features = torch.randn(n, CHANNELS, h, w)
@@ -30,7 +31,7 @@ def test_each_query_convolves_with_its_own_kernels(with_coordinates: bool) -> No
             if coordinates is not None:
                 inputs = torch.cat((inputs, coordinates[frame, query]))
             expected = spelled_out(inputs, parameters[frame, query])
-            torch.testing.assert_close(masks[frame, query], expected, atol=1e-4, rtol=1e-5)
+            torch.testing.assert_close(masks[frame, query], expected)
 
 
 def test_coordinates_point_from_the_centre_of_a_cell_to_the_reference_in_pixels() -> None:
@@ -43,6 +44,7 @@ def test_coordinates_point_from_the_centre_of_a_cell_to_the_reference_in_pixels(
                 assert coordinates[frame, 0, :, i, j].tolist() == [x - (8 * j + 4), y - (8 * i + 4)]
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_mask_features_sum_the_levels_at_the_finest() -> None:
     memory = [torch.randn(2, CHANNELS, 8, 12), torch.randn(2, CHANNELS, 4, 6), torch.randn(2, CHANNELS, 2, 3)]
     expected = memory[0].clone()

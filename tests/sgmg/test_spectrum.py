@@ -38,6 +38,7 @@ def a_filter(channels: int = 4) -> SpectrumFilter:
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3), (1, 1)])
+@pytest.mark.usefixtures("in_float64")
 def test_the_gaussian_peaks_at_the_highest_frequency(height: int, width: int) -> None:
     expected = [
         [math.exp(-((i - height // 2) ** 2 + (j - width // 2) ** 2) / 98) for j in range(width)] for i in range(height)
@@ -49,6 +50,7 @@ def test_an_attenuation_of_the_same_size_passes_unchanged() -> None:
     torch.testing.assert_close(resize_attenuation(gaussian(5, 7), (5, 7)), gaussian(5, 7), atol=0, rtol=0)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_the_attenuation_of_the_next_level_is_resized_and_not_built_anew() -> None:
     resized = resize_attenuation(gaussian(8, 12), (4, 6))
     # Halving bilinearly averages 2x2 cells.
@@ -57,17 +59,20 @@ def test_the_attenuation_of_the_next_level_is_resized_and_not_built_anew() -> No
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (5, 7), (3, 4)])
+@pytest.mark.usefixtures("in_float64")
 def test_the_filter_is_that_of_the_paper(height: int, width: int) -> None:
     module, x, attenuation = a_filter(), torch.randn(2, 4, height, width), gaussian(height, width)
     expected = torch.stack([spelled_out(module, frame, attenuation) for frame in x])
-    torch.testing.assert_close(module(x, attenuation).double(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(module(x, attenuation).double(), expected)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_each_frame_has_its_own_gate() -> None:
     module, x, attenuation = a_filter(), torch.randn(2, 4, 5, 7), gaussian(5, 7)
-    torch.testing.assert_close(module(x, attenuation)[1:], module(x[1:], attenuation), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(x, attenuation)[1:], module(x[1:], attenuation))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_a_silent_mixer_leaves_the_frame_alone() -> None:
     module, x = a_filter(), torch.randn(1, 4, 5, 7)
     for parameter in module.mix[2].parameters():

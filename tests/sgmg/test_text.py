@@ -34,6 +34,7 @@ def test_words_and_sentence_come_at_the_width_of_the_model(
     assert torch.equal(features.positions, word_positions(padding, 32))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_padding_an_expression_does_not_change_it(encoder: TextEncoder, words: Tensor, padding: Tensor) -> None:
     encoder.eval()
     batched = encoder(words, padding)

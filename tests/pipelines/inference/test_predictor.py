@@ -1,6 +1,7 @@
 """Records in, predictions out, as each benchmark wants them."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipelines.inference.protocols import InferenceProtocol, inference_protocol
 from pipelines.predictions import Prediction, prediction_of, predictions_table
 from pipelines.records import Expression, Record
 from prepared_data import SENTENCES, a_record, pixels_of, tiny_model
+from rounding import in_float64
 from sgmg.batch import ClipOutput
 from sgmg.boxes import cxcywh_to_xyxy
 from sgmg.decoding import best_query, merge_objects, original_logits, take_query
@@ -25,6 +27,12 @@ from sgmg.segmenter import Segmenter
 from sgmg.tokenizer import Tokenizer
 
 SIDE = 130
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_float64() -> Iterator[None]:
+    with in_float64():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +89,9 @@ def test_a_video_gives_what_the_segmenter_gives(model: SgMg, tokenizer: Tokenize
     for index, one in enumerate(found):
         assert one.frame_names == ("00000", "00005", "00010")
         assert (masks_of(one) != wanted.masks[index]).mean() < 1e-3
-        np.testing.assert_allclose(one.queries[0].scores, wanted.scores[index], atol=1e-5)
-        np.testing.assert_allclose(one.queries[0].boxes, wanted.boxes[index], atol=1e-3)
-        assert one.score == pytest.approx(wanted.scores[index].mean(), abs=1e-5)
+        np.testing.assert_allclose(one.queries[0].scores, wanted.scores[index])
+        np.testing.assert_allclose(one.queries[0].boxes, wanted.boxes[index])
+        assert one.score == pytest.approx(wanted.scores[index].mean())
         assert (one.fingerprint, one.note, len(one.queries), one.merged) == ("f", "", 1, None)
     assert 0.01 < np.mean([masks_of(one) for one in found]) < 0.99
 
@@ -119,11 +127,11 @@ def test_a2d_keeps_all_queries_of_the_frames_that_are_asked(model: SgMg, tokeniz
         pixels = pixels_of(sum(b"dog"), 6)[window]
         out, probabilities = by_hand(model, tokenizer, pixels, [SENTENCES[0]], multiple=32, place=2)
         scores = out.scores[-1, 0, 0].sigmoid()
-        np.testing.assert_allclose([query.scores[index] for query in found.queries], scores, atol=1e-5)
+        np.testing.assert_allclose([query.scores[index] for query in found.queries], scores)
         masks = np.stack([masks_of(found, query)[index] for query in range(5)])
         assert (masks != (probabilities[0, :, 0] > 0.5).numpy()).mean() < 1e-3
     best = max(np.mean(query.scores) for query in found.queries)
-    assert found.score == pytest.approx(best, abs=1e-6)
+    assert found.score == pytest.approx(best)
 
 
 def test_images_keep_all_queries_the_best_first_with_boxes(model: SgMg, tokenizer: Tokenizer) -> None:
@@ -133,9 +141,9 @@ def test_images_keep_all_queries_the_best_first_with_boxes(model: SgMg, tokenize
     for index, one in enumerate(found):
         scores = out.scores[-1, index, 0].sigmoid()
         order = scores.argsort(descending=True).tolist()
-        np.testing.assert_allclose([query.scores[0] for query in one.queries], scores[order], atol=1e-5)
+        np.testing.assert_allclose([query.scores[0] for query in one.queries], scores[order])
         boxes = cxcywh_to_xyxy(out.boxes[-1, index, 0]) * torch.tensor([56, 40, 56, 40])
-        np.testing.assert_allclose([query.boxes[0] for query in one.queries], boxes[order], atol=1e-3)
+        np.testing.assert_allclose([query.boxes[0] for query in one.queries], boxes[order])
         masks = np.stack([masks_of(one, query)[0] for query in range(5)])
         assert (masks != (probabilities[index, order, 0] > 0.5).numpy()).mean() < 1e-3
 
@@ -182,7 +190,7 @@ def test_masks_and_boxes_are_of_the_original_size(model: SgMg, tokenizer: Tokeni
     for index, one in enumerate(predicted(model, tokenizer, record)):
         assert (one.height, one.width) == (80, 112)
         assert (masks_of(one) != (probabilities[index, chosen[index]] > 0.5).numpy()).mean() < 1e-3
-        np.testing.assert_allclose(one.queries[0].boxes, boxes[index], atol=1e-3)
+        np.testing.assert_allclose(one.queries[0].boxes, boxes[index])
 
 
 class Tight(SgMg):
@@ -211,7 +219,7 @@ def test_out_of_memory_goes_on_with_fewer_at_once_and_says_so(
     for one, other in zip(found, predicted(model, tokenizer, record, protocol), strict=True):
         assert len(one.queries) == len(other.queries)
         assert (masks_of(one) != masks_of(other)).mean() < 1e-3
-        np.testing.assert_allclose(one.queries[0].scores, other.queries[0].scores, atol=1e-5)
+        np.testing.assert_allclose(one.queries[0].scores, other.queries[0].scores)
         assert (one.merged is None) == (other.merged is None)
 
 

@@ -9,6 +9,7 @@ from sgmg.config import ResNetConfig, SwinConfig
 SWIN = SwinConfig(8, (2, 2, 2, 2), (1, 2, 4, 8), video=False, window=(1, 7, 7), drop_path=0.0)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_swin_sees_every_frame_for_itself() -> None:
     backbone, frames = ImageSwin(SWIN), torch.randn(2, 2, 3, 32, 44)
     together = backbone(frames)
@@ -20,9 +21,10 @@ def test_swin_sees_every_frame_for_itself() -> None:
         (2, 2, 64, 1, 2),
     ]
     for many, one in zip(together, alone, strict=True):
-        torch.testing.assert_close(many[1:, 1:], one, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(many[1:, 1:], one)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_outputs_of_swin_are_normalized_and_what_is_merged_is_not() -> None:
     backbone, frames, merged = ImageSwin(SWIN), torch.randn(1, 2, 3, 32, 32), []
     for merging in backbone.body.mergings:
@@ -52,7 +54,7 @@ def test_drop_path_of_swin_tosses_a_coin_per_frame() -> None:
 @pytest.fixture(scope="module")
 def resnet() -> ResNet:
     torch.manual_seed(0)
-    backbone = ResNet(ResNetConfig("resnet50"))
+    backbone = ResNet(ResNetConfig("resnet50")).double()
     with torch.no_grad():
         for name, buffer in backbone.named_buffers():
             if name.endswith("running_mean"):
@@ -62,6 +64,7 @@ def resnet() -> ResNet:
     return backbone
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_features_of_resnet_are_those_of_timm(resnet: ResNet) -> None:
     frames = torch.randn(2, 1, 3, 64, 64)
     features = resnet(frames)
@@ -72,9 +75,10 @@ def test_features_of_resnet_are_those_of_timm(resnet: ResNet) -> None:
         (2048, 2, 2),
     ]
     for feature, expected in zip(features, resnet.body(frames[:, 0]), strict=True):
-        torch.testing.assert_close(feature[:, 0], expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(feature[:, 0], expected)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_batch_norm_of_resnet_stays_as_it_is_in_training(resnet: ResNet) -> None:
     def statistics() -> dict[str, Tensor]:
         return {name: value.clone() for name, value in resnet.state_dict().items() if "running" in name}
@@ -99,6 +103,7 @@ def test_only_the_convolutions_behind_the_first_stage_of_resnet_learn(resnet: Re
     assert len(learning) == 53 - 1 - 10  # all but the stem's and those of the first stage
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_a_checkpointed_resnet_has_the_same_gradients(resnet: ResNet) -> None:
     thrifty = ResNet(ResNetConfig("resnet50"), activation_checkpointing=True)
     thrifty.load_state_dict(resnet.state_dict())

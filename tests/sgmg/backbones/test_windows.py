@@ -106,12 +106,14 @@ GRIDS = [
 
 
 @pytest.mark.parametrize(("window", "shift", "size"), GRIDS)
+@pytest.mark.usefixtures("in_float64")
 def test_attention_is_that_of_every_window_with_its_own_mask(window: Size, shift: Size, size: Size) -> None:
     attention, plan, x = an_attention(), WindowPlan(window, shift), torch.randn(2, *size, DIM)
     expected = window_by_window(attention, x, plan, FULL, stranger=-100)
-    torch.testing.assert_close(attention(x, plan), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attention(x, plan), expected)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_gradients_are_those_of_every_window_with_its_own_mask() -> None:
     attention, plan = an_attention(), WindowPlan((4, 3, 5), (2, 1, 2))
     x = torch.randn(1, 4, 6, 10, DIM, requires_grad=True)
@@ -119,13 +121,14 @@ def test_gradients_are_those_of_every_window_with_its_own_mask() -> None:
     up = torch.randn_like(x)
     got = torch.autograd.grad((attention(x, plan) * up).sum(), inputs)
     expected = torch.autograd.grad((window_by_window(attention, x, plan, FULL, stranger=-100) * up).sum(), inputs)
-    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_a_stranger_whose_logit_is_over_a_hundred_higher_is_still_heard() -> None:
     attention, plan, x = an_attention(scale=5.0), WindowPlan((4, 3, 5), (0, 1, 2)), torch.randn(1, 4, 3, 5, DIM)
     got = attention(x, plan)
-    torch.testing.assert_close(got, window_by_window(attention, x, plan, FULL, stranger=-100), atol=0.1, rtol=1e-3)
+    torch.testing.assert_close(got, window_by_window(attention, x, plan, FULL, stranger=-100))
     unheard = window_by_window(attention, x, plan, FULL, stranger=-math.inf)
     assert (got - unheard).abs().max() > 10
 
