@@ -141,7 +141,7 @@ def test_parts_share_seed_lanes_and_clip_length(data: MadeUp) -> None:
     recipe = replace(FINETUNE["joint"], global_batch=6, clips_per_pass=2, seed=5, frames=3, shuffle_window=7)
     found = train_data(config_of(data.images, data.videos, recipe=recipe), "clips")
     assert [part.recipe for part in found.parts] == [ClipRecipe.image_copies(3), ClipRecipe.video(3)]
-    assert (found.seed, found.lanes, found.together, found.window) == (5, 6, 2, 7)
+    assert (found.seed, found.global_batch, found.clips_per_pass, found.shuffle_window) == (5, 6, 2, 7)
     counted = [read_manifest(folder.folder) for folder in found.parts]
     assert found.plan(0).samples == sum(_samples(manifest, 3) for manifest in counted)
     with pytest.raises(JobError, match="--data names no folder"):
