@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP) ## the whole story on a small synthetic dataset, on a CPU
-	$(BIN)/python jobs/demo.py --storage $(STORAGE)
+	$(BIN)/python jobs/demo.py --storage "$(STORAGE)"
 
 test: $(STAMP) ## run the tests (SLOW=1: the slow ones too; COVER=1: and count the lines they run)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(if $(SLOW),-m "$(if $(filter only,$(SLOW)),slow)") \

@@ -1,1 +1,1 @@
-"""What people submit: each file is one command, `python jobs/x.py` or `ray job submit`."""
+"""Commands: each file here is one, for `python jobs/x.py` or `ray job submit`; impl/ does their work."""

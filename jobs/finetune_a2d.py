@@ -1,14 +1,17 @@
-"""Trains SgMg on video clips of which one frame is annotated: A2D-Sentences, or one's own data."""
+"""Trains SgMg on video clips with one annotated frame each: A2D-Sentences, or your own data."""
 
-from jobs._loop import train
-from jobs.recipes import A2D, TrainConfig
-from jobs.runtime import Exit, run
+from jobs.common.cli import run
+from jobs.common.flag_groups import TRAINING
+from pipelines.errors import Exit
+from pipelines.training.config import A2D, TrainConfig
 
 
 def main(config: TrainConfig) -> Exit:
-    """Trains until the end, from wherever the run of that name stands."""
+    """Trains to the end; continues the run of that name if there is one."""
+    from pipelines.training.run import train
+
     return train(config, "annotated-frames", "a2d")
 
 
 if __name__ == "__main__":
-    run(TrainConfig, main, recipes=A2D)
+    run(TrainConfig, main, recipes=A2D, groups=TRAINING)

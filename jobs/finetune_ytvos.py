@@ -1,14 +1,17 @@
-"""Trains SgMg on video clips with a mask in every frame: Ref-YouTube-VOS, MeViS, or one's own data."""
+"""Trains SgMg on video clips with a mask in every frame: Ref-YouTube-VOS, MeViS, or your own data."""
 
-from jobs._loop import train
-from jobs.recipes import FINETUNE, TrainConfig
-from jobs.runtime import Exit, run
+from jobs.common.cli import run
+from jobs.common.flag_groups import TRAINING
+from pipelines.errors import Exit
+from pipelines.training.config import FINETUNE, TrainConfig
 
 
 def main(config: TrainConfig) -> Exit:
-    """Trains until the end, from wherever the run of that name stands."""
+    """Trains to the end; continues the run of that name if there is one."""
+    from pipelines.training.run import train
+
     return train(config, "clips", "finetune")
 
 
 if __name__ == "__main__":
-    run(TrainConfig, main, recipes=FINETUNE)
+    run(TrainConfig, main, recipes=FINETUNE, groups=TRAINING)

@@ -1,14 +1,17 @@
-"""Trains SgMg on single images with sentences: RefCOCO, RefCOCO+, RefCOCOg, or one's own data."""
+"""Trains SgMg on single images with sentences: RefCOCO, RefCOCO+, RefCOCOg, or your own data."""
 
-from jobs._loop import train
-from jobs.recipes import PRETRAIN, TrainConfig
-from jobs.runtime import Exit, run
+from jobs.common.cli import run
+from jobs.common.flag_groups import TRAINING
+from pipelines.errors import Exit
+from pipelines.training.config import PRETRAIN, TrainConfig
 
 
 def main(config: TrainConfig) -> Exit:
-    """Trains until the end, from wherever the run of that name stands."""
+    """Trains to the end; continues the run of that name if there is one."""
+    from pipelines.training.run import train
+
     return train(config, "images", "pretrain")
 
 
 if __name__ == "__main__":
-    run(TrainConfig, main, recipes=PRETRAIN)
+    run(TrainConfig, main, recipes=PRETRAIN, groups=TRAINING)

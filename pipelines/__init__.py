@@ -1,1 +1,1 @@
-"""The data, on Ray Data: raw datasets to records to clips, predictions to exports and scores."""
+"""Everything round the model: data preparation, training, inference, exports, scores, on Ray and MLflow."""

@@ -1,5 +1,6 @@
-"""Folders, local or on any filesystem pyarrow knows: names cannot leave them, files are written whole or not at all."""
+"""Folders on any filesystem of pyarrow: names cannot leave them, and files are written whole or not at all."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +12,17 @@ import pyarrow as pa
 from pyarrow import fs
 
 UNFINISHED = ".unfinished-"
-"""How the names of files begin that are still being written; readers look past them."""
+"""Prefix of the names of files that are still being written; readers ignore them."""
 
 
 def safe_name(name: str) -> str:
-    """The name of a video, frame or file that came out of an annotation, if it stays inside the folder it is put in.
+    """Returns a name that came out of an annotation (video, frame, file), if it stays inside its folder.
 
     >>> safe_name("-davisCamel")
     '-davisCamel'
 
     Raises:
-        ValueError: it is empty, absolute, or holds `..`, a backslash, a drive letter or a control character.
+        ValueError: the name is empty, absolute, or holds `..`, a backslash, a drive letter or a control character.
     """
     path = PurePosixPath(name)
     odd = not name or path.is_absolute() or ".." in path.parts or "\\" in name or name[1:2] == ":"
@@ -49,7 +50,7 @@ class Folder:
         self.__dict__.update(state)
 
     def path(self, name: str = "") -> str:
-        """The full path of something in the folder, for messages and for the filesystem.
+        """Returns the full path of a name in the folder, for messages and for the filesystem.
 
         Raises:
             ValueError: the name would leave the folder.
@@ -58,11 +59,11 @@ class Folder:
         return f"{root}/{safe_name(name)}" if name else root
 
     def folder(self, name: str) -> "Folder":
-        """A folder inside."""
+        """Returns a folder inside this one."""
         return Folder(f"{self.uri.rstrip('/')}/{safe_name(name)}")
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file.
+        """Reads all bytes of a file.
 
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
@@ -74,11 +75,11 @@ class Folder:
             raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
 
     def has(self, name: str) -> bool:
-        """Whether there is a file or folder of that name."""
+        """Returns whether a file or folder of that name exists."""
         return self._located[0].get_file_info(self.path(name)).type != fs.FileType.NotFound
 
     def names(self, name: str = "", suffix: str = "") -> list[str]:
-        """Sorted names of what lies directly in a folder, those that end so; none where there is no folder."""
+        """Lists the sorted names directly in a folder that end with `suffix`; empty if the folder does not exist."""
         selector = fs.FileSelector(self.path(name), allow_not_found=True)
         try:
             found = self._located[0].get_file_info(selector)
@@ -87,7 +88,7 @@ class Folder:
         return sorted(info.base_name for info in found if info.base_name.endswith(suffix))
 
     def open(self, name: str) -> pa.NativeFile:
-        """A file to read at any place, as Parquet needs it.
+        """Opens a file for random access, as Parquet needs it.
 
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
@@ -98,7 +99,7 @@ class Folder:
             raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
 
     def size(self, name: str) -> int:
-        """Bytes of a file.
+        """Returns the size of a file in bytes.
 
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
@@ -109,18 +110,18 @@ class Folder:
         return found.size
 
     def make(self) -> "Folder":
-        """Makes the folder, and those above it, where they are missing; itself."""
+        """Creates the folder and its parents if they are missing. Returns the folder."""
         self._located[0].create_dir(self.path(), recursive=True)
         return self
 
     @contextmanager
     def output(self, name: str) -> Iterator[pa.NativeFile]:
-        """A stream that becomes the file when the block ends without error; until then nothing of that name is there.
+        """Opens a stream that becomes the file when the block ends without error; until then the name does not exist.
 
-        What was there before is replaced. Two writers of one name do not meet: the last one to end wins.
+        Replaces an existing file. Of two concurrent writers of one name the last to end wins.
 
         Raises:
-            OSError: there is no room, or no permission.
+            OSError: the disk is full, or permission is denied.
         """
         filesystem, path = self._located[0], self.path(name)
         parent, _, base = path.rpartition("/")
@@ -136,16 +137,16 @@ class Folder:
             raise
 
     def write(self, name: str, data: bytes) -> None:
-        """A whole file at once, as `output` writes it.
+        """Writes a whole file at once, as `output` does.
 
         Raises:
-            OSError: there is no room, or no permission.
+            OSError: the disk is full, or permission is denied.
         """
         with self.output(name) as stream:
             stream.write(data)
 
     def remove_unfinished(self, name: str = "") -> None:
-        """Removes what writers that were killed left in a folder; nobody else may be writing there."""
+        """Removes the files of killed writers from a folder; no other writer may be active there."""
         for left in self.names(name):
             if left.startswith(UNFINISHED):
                 self._located[0].delete_file(f"{self.path(name)}/{left}")
@@ -157,3 +158,35 @@ class Folder:
             FileNotFoundError: there is no such file.
         """
         self._located[0].delete_file(self.path(name))
+
+
+_OPTIONS = r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|retry_limit_seconds)=[^/]*"
+
+
+_REMOTE = re.compile(rf"(?P<scheme>\w[\w+.-]*)://(?P<root>[^/]*)(?P<path>/.*?)?(?P<query>{_OPTIONS})?", re.DOTALL)
+
+
+def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:
+    """Returns the filesystem of a path or URI, and the path within it, special characters unchanged.
+
+    Raises:
+        ValueError: pyarrow has no such filesystem.
+    """
+    uri = _REMOTE.fullmatch(path)
+    if not uri:
+        return fs.LocalFileSystem(), path
+    root, inside = uri["root"], uri["path"] or ""
+    # Only the bucket goes through the URI parser: keys may hold blanks, quotes and per cent signs.
+    filesystem, base = fs.FileSystem.from_uri(f"{uri['scheme']}://{root or '/'}{uri['query'] or ''}")
+    return filesystem, (inside if base in ("", "/") else base.rstrip("/") + inside)
+
+
+def read_bytes(path: str) -> bytes:
+    """Reads all of a small file at a path or URI.
+
+    Raises:
+        OSError: the file does not exist or cannot be read.
+    """
+    filesystem, inside = resolve_filesystem(path)
+    with filesystem.open_input_stream(inside, compression=None) as stream:
+        return stream.read()

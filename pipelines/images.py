@@ -1,17 +1,22 @@
-"""Encoded images: their size, whether they are whole, and maps of object ids."""
+"""Encoded images: checks, pixels, and maps of object ids; masks resized by nearest neighbour."""
 
 import io
 
+import cv2
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image, UnidentifiedImageError
+
+from sgmg.masks import Size
+
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def checked_size(data: bytes) -> tuple[int, int]:
-    """Width and height of an encoded image that decodes to its last row. EXIF rotation is ignored: masks ignore it.
+    """Returns width and height of an encoded image after decoding all of it. Ignores EXIF rotation, as masks do.
 
     Raises:
-        ValueError: it is empty, no image, or cut short.
+        ValueError: the data are empty, not an image, or cut short.
     """
     if not data:
         raise ValueError("the file is empty")
@@ -26,13 +31,51 @@ def checked_size(data: bytes) -> tuple[int, int]:
 
 
 def object_map(data: bytes) -> Int[np.ndarray, "h w"]:
-    """The object id of every pixel of a palette or grey PNG, as it is stored.
+    """Returns the stored value of every pixel of a palette or grey PNG: its object id.
 
     Raises:
-        ValueError: it is no such image, or it is damaged.
+        ValueError: the data are not such an image, or damaged.
     """
     checked_size(data)
     with Image.open(io.BytesIO(data)) as image:
         if image.mode not in ("P", "L", "I", "I;16", "1"):
             raise ValueError(f"the mask has colours ({image.mode}), but object ids need a palette or grey PNG")
         return np.asarray(image).astype(np.int64)
+
+
+def decode_image(data: bytes, size: Size) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes a JPEG or PNG of the given height and width to RGB. Ignores EXIF rotation, as masks do.
+
+    Raises:
+        ValueError: the data are not an image, or the image has another size.
+    """
+    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _AS_STORED) if data else None
+    if image is None:
+        raise ValueError(f"{len(data)} bytes that begin with {data[:8]!r} are no image. Prepare the data again.")
+    if image.shape[:2] != size:
+        raise ValueError(
+            f"The image has height, width {image.shape[:2]}, but its record says {size}. Prepare the data again."
+        )
+    return image
+
+
+def nearest_pixels(source: int, size: int) -> Int[np.ndarray, " {size}"]:
+    """Returns the source pixel of each target pixel by PyTorch's `nearest` rule: ⌊i · source / size⌋ in float32.
+
+    Pillow's rule, which starts from the pixel centre, differs; the published masks are resized by PyTorch.
+
+    >>> nearest_pixels(5, 3).tolist()
+    [0, 1, 3]
+    """
+    scale = np.float32(source) / np.float32(size)
+    return np.minimum((np.arange(size, dtype=np.float32) * scale).astype(np.intp), source - 1)
+
+
+def nearest(masks: Bool[np.ndarray, "*stack _ _"], height: int, width: int) -> Bool[np.ndarray, "*stack h2 w2"]:
+    """Resizes masks by nearest neighbour, as PyTorch's `nearest` does.
+
+    >>> nearest(np.array([[True, False, False, True]]), 2, 2).tolist()
+    [[True, False], [True, False]]
+    """
+    rows, columns = nearest_pixels(masks.shape[-2], height), nearest_pixels(masks.shape[-1], width)
+    return masks[..., rows[:, None], columns]

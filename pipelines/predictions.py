@@ -1,4 +1,4 @@
-"""The row of predictions: what the model found of one expression in one video. Every format and score is made of it."""
+"""The row of predictions: the masks of one expression in one video. All formats and scores are made from it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -9,15 +9,16 @@ import pyarrow as pa
 from pipelines.records import frozen
 
 PREDICTION_VERSION = 1
-"""Written into every row; a reader of another version says so."""
+"""Schema version, written into every row; readers refuse other versions."""
 
 Status = Literal["ok", "absent", "partial"]
-"""`absent`: every mask of the chosen query is empty. `partial`: part of the video could not be read, see the note."""
+"""Status of a prediction. `absent`: all masks of the chosen query are empty. `partial`: part of the video could not be
+read, see the note."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryTrack:
-    """What one query says in each of the row's frames, in pixels of the original size."""
+    """Masks, boxes and scores of one query in each of the row's frames, in pixels of the original size."""
 
     rle: tuple[str, ...]  # COCO compressed, at height x width
     boxes: tuple[tuple[float, float, float, float], ...]  # xyxy
@@ -32,11 +33,11 @@ class QueryTrack:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One expression of one video, or of one segment of at most 1 000 frames of it (spec data.md §4).
+    """Prediction of one expression in one video, or in one segment of at most 1 000 frames (spec data.md §4).
 
-    `frame_names` are those of the frames that were asked: all of a video, the annotated ones of A2D and JHMDB (whose
-    `external_id` is a template, see `sources.frame_ids`). `queries` are the kept ones, the first the chosen one where
-    only one is kept; A2D and JHMDB keep all in query order, RefCOCO all by falling score. `merged` holds, for
+    `frame_names` are those of the predicted frames: all of a video, the annotated ones of A2D and JHMDB (whose
+    `external_id` is a template, see `sources.frame_ids`). `queries` are the kept ones: only the chosen one by
+    default; A2D and JHMDB keep all in query order, RefCOCO all by falling score. `merged` holds, for
     Ref-DAVIS17 and in the row of an annotator's first object only, a PNG of object ids (from 1) a frame.
     """
 
@@ -65,7 +66,7 @@ class Prediction:
     schema_version: int = PREDICTION_VERSION
 
     def __post_init__(self) -> None:
-        """Checks what every reader relies on.
+        """Checks the invariants that readers rely on.
 
         Raises:
             ValueError: no query, lists of different length, or an unknown status.
@@ -80,7 +81,7 @@ class Prediction:
             raise ValueError(f"status {self.status!r} is none of {', '.join(get_args(Status))}.")
 
     def to_row(self) -> dict[str, Any]:
-        """Plain values in the order of `PREDICTION_SCHEMA`."""
+        """Converts to plain values in the order of `PREDICTION_SCHEMA`."""
         return asdict(self)
 
 
@@ -118,21 +119,21 @@ PREDICTION_SCHEMA = pa.schema(
         ("schema_version", pa.int32()),
     ]
 )
-"""What Parquet holds; a field a `Prediction` has, in its order."""
+"""Schema of the Parquet files: the fields of `Prediction`, in order."""
 
 assert PREDICTION_SCHEMA.names == [field.name for field in fields(Prediction)]
 
 
 def predictions_table(predictions: list[Prediction]) -> pa.Table:
-    """Predictions as an Arrow table."""
+    """Converts predictions to an Arrow table."""
     return pa.Table.from_pylist([one.to_row() for one in predictions], schema=PREDICTION_SCHEMA)
 
 
 def prediction_of(row: Mapping[str, Any]) -> Prediction:
-    """The prediction of one row, as `to_row` or Parquet gives it.
+    """Makes a prediction of a row from `to_row` or Parquet.
 
     Raises:
-        ValueError: it was written by another version of the schema.
+        ValueError: the row has another schema version.
     """
     if row["schema_version"] != PREDICTION_VERSION:
         raise ValueError(

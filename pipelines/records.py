@@ -1,4 +1,4 @@
-"""The row of prepared Parquet: one video (or image) with its frames, its objects and all its expressions."""
+"""The row of prepared Parquet: one video or image with its frames, objects and expressions."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-"""Written into every row; a reader of another version says so."""
+"""Schema version, written into every row; readers refuse other versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectTrack:
-    """One annotated object over all frames of its record (spec data.md §2)."""
+    """Annotations of one object over all frames of its record (spec data.md §2)."""
 
     id: int
     rle: tuple[str | None, ...]  # COCO compressed, at height x width of the frames; None: not annotated in this frame
@@ -24,7 +24,7 @@ class ObjectTrack:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """One sentence and the objects it speaks of; no object where the truth is withheld."""
+    """A sentence and the objects it refers to; no object if the truth is withheld."""
 
     id: str
     text: str
@@ -36,7 +36,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One video, or one image; frames are encoded bytes as the source had them."""
+    """One video or image; frames are the encoded bytes of the source."""
 
     dataset: str
     split: str
@@ -58,10 +58,10 @@ class Record:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        """Checks what every reader relies on.
+        """Checks the invariants that readers rely on.
 
         Raises:
-            ValueError: lists of frames differ in length, or an expression speaks of an object that is not there.
+            ValueError: lists of frames differ in length, or an expression refers to an object that the record lacks.
         """
         t = len(self.frame_names)
         if t == 0 or len(self.frames) != t:
@@ -79,7 +79,7 @@ class Record:
                 )
 
     def to_row(self) -> dict[str, Any]:
-        """Plain values in the order of `SCHEMA`."""
+        """Converts to plain values in the order of `SCHEMA`."""
         return asdict(self)
 
 
@@ -125,30 +125,30 @@ SCHEMA = pa.schema(
         ("schema_version", pa.int32()),
     ]
 )
-"""What Parquet holds; a field a `Record` has, in its order."""
+"""Schema of the Parquet files: the fields of `Record`, in order."""
 
 assert SCHEMA.names == [field.name for field in fields(Record)]
 
 
 def table_of(records: list[Record]) -> pa.Table:
-    """Records as an Arrow table."""
+    """Converts records to an Arrow table."""
     return pa.Table.from_pylist([record.to_row() for record in records], schema=SCHEMA)
 
 
 def records_of(table: pa.Table) -> list[Record]:
-    """The records of an Arrow table.
+    """Yields the records of an Arrow table.
 
     Raises:
-        ValueError: it was written by another version of the schema.
+        ValueError: the row has another schema version.
     """
     return [record_of(row) for row in table.to_pylist()]
 
 
 def record_of(row: Mapping[str, Any]) -> Record:
-    """The record of one row, as `to_row` or Parquet gives it.
+    """Makes a record of a row from `to_row` or Parquet.
 
     Raises:
-        ValueError: it was written by another version of the schema.
+        ValueError: the row has another schema version.
     """
     if row["schema_version"] != SCHEMA_VERSION:
         raise ValueError(
@@ -162,7 +162,7 @@ def record_of(row: Mapping[str, Any]) -> Record:
 
 
 def frozen(value: Any) -> Any:
-    """Lists, at any depth, as tuples: what a record holds."""
+    """Converts lists to tuples, at any depth, as records hold them."""
     if isinstance(value, list | tuple):
         return tuple(frozen(item) for item in value)
     if isinstance(value, dict):

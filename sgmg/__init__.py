@@ -3,8 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sgmg._torchvision import make_torchvision_importable
-
 if TYPE_CHECKING:
     from sgmg.config import SgMgConfig
     from sgmg.model import SgMg
@@ -14,9 +12,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Objective", "Segmentation", "Segmenter", "SgMg", "SgMgConfig", "Tokenizer", "__version__"]
-
-# timm and transformers import torchvision, so it must be importable before any module here asks for them.
-make_torchvision_importable()
 
 _HOME = {
     "Objective": "sgmg.objective",

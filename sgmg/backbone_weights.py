@@ -12,7 +12,7 @@ from sgmg.backbones.image import ImageSwin
 from sgmg.backbones.video_swin import VideoSwin
 from sgmg.model import SgMg
 from sgmg.published import DERIVED, load_kinetics, published_names
-from sgmg.weights import Misfit, read_torch_file, shapes_of
+from sgmg.weights import StateDictMismatch, read_torch_file, shapes_of
 
 _CLASSIFIER = re.compile(r"^(fc|head)\.|^norm\.|attn_mask$|num_batches_tracked$")
 """What an ImageNet file holds to tell classes apart, or that follows from the rest."""
@@ -38,7 +38,7 @@ def load_backbone(model: SgMg, path: str | PathLike[str]) -> None:
     given = {name: weight for name, weight in _imagenet(path).items() if not _left_out(name)}
     names = _imagenet_names(model)
     wanted = {theirs: model.state_dict()[ours] for ours, theirs in names.items()}
-    if misfit := Misfit.between(shapes_of(given), shapes_of(wanted)):
+    if misfit := StateDictMismatch.between(shapes_of(given), shapes_of(wanted)):
         raise ValueError(
             f"{path} does not fit the backbone of {model.config.name}: {misfit}. Get the file of that backbone, or "
             f"choose the preset that the file is for."

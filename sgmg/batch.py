@@ -47,7 +47,7 @@ class ClipBatch(Movable):
     padding: Bool[Tensor, "b h w"]
     sizes: Int[Tensor, "b 2"]  # height, width before padding
     words: Int[Tensor, "e n"]
-    word_padding: Bool[Tensor, "e n"]
+    token_padding: Bool[Tensor, "e n"]
     clip_of: Int[Tensor, " e"]  # the clip each expression is about
     asked_frame: Int[Tensor, " b"] | None = None  # A2D, JHMDB: the one frame of the clip that is segmented
 
@@ -104,21 +104,21 @@ class ClipOutput(Movable):
 
     scores: Float[Tensor, "l e t q"]  # logits
     boxes: Float[Tensor, "l e t q 4"]  # cxcywh in units of the unpadded frame
-    entering: Float[Tensor, "l e t q 2"]  # xy of the reference point each layer starts from
+    reference_points: Float[Tensor, "l e t q 2"]  # xy of the reference point each layer starts from
     patch_masks: Float[Tensor, "l e t q p _ _"]  # p=16 channels at 1/8: a 4x4 patch of the mask at 1/2 in each cell
     clip_of: Int[Tensor, " e"]
 
     def frames(self, wanted: slice) -> "ClipOutput":
         """Some of the frames."""
-        tensors = (self.scores, self.boxes, self.entering, self.patch_masks)
-        scores, boxes, entering, masks = (tensor[:, :, wanted] for tensor in tensors)
-        return ClipOutput(scores, boxes, entering, masks, self.clip_of)
+        tensors = (self.scores, self.boxes, self.reference_points, self.patch_masks)
+        scores, boxes, reference_points, masks = (tensor[:, :, wanted] for tensor in tensors)
+        return ClipOutput(scores, boxes, reference_points, masks, self.clip_of)
 
     @classmethod
     def joined(cls, parts: Sequence["ClipOutput"]) -> "ClipOutput":
         """Outputs for consecutive frames of the same clips and expressions, as one."""
-        scores, boxes, entering, masks = (
+        scores, boxes, reference_points, masks = (
             torch.cat([getattr(part, name) for part in parts], dim=2)
-            for name in ("scores", "boxes", "entering", "patch_masks")
+            for name in ("scores", "boxes", "reference_points", "patch_masks")
         )
-        return cls(scores, boxes, entering, masks, parts[0].clip_of)
+        return cls(scores, boxes, reference_points, masks, parts[0].clip_of)

@@ -19,7 +19,7 @@ from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
 from sgmg.published import load_published
 from sgmg.tokenizer import Tokenizer
-from sgmg.weights import Misfit, blank_model, fill, read_torch_file, shapes_of
+from sgmg.weights import StateDictMismatch, fill, meta_model, read_torch_file, shapes_of
 
 FORMAT = 1
 """Of config.json; a checkpoint of a higher one needs a newer sgmg."""
@@ -136,7 +136,7 @@ def load_pretrained(model: SgMg, path: str | PathLike[str]) -> Tokenizer | None:
     """
     found = load(path)
     given = _but_class_heads(found.model)
-    if misfit := Misfit.between(shapes_of(given), shapes_of(_but_class_heads(model))):
+    if misfit := StateDictMismatch.between(shapes_of(given), shapes_of(_but_class_heads(model))):
         raise ValueError(
             f"{path} is a {found.model.config.name}, which does not fit this {model.config.name}: {misfit}. "
             f"Make the model from the checkpoint's config."
@@ -163,8 +163,8 @@ def _load_folder(folder: Path, config: SgMgConfig | None) -> Checkpoint:
         weights = load_file(folder / MODEL)
     except SafetensorError as error:
         raise ValueError(f"{folder / MODEL} is damaged or cut short ({error}). Use another checkpoint.") from error
-    model = blank_model(config)
-    if misfit := Misfit.between(shapes_of(weights), shapes_of(model.state_dict())):
+    model = meta_model(config)
+    if misfit := StateDictMismatch.between(shapes_of(weights), shapes_of(model.state_dict())):
         raise ValueError(f"{folder / MODEL} does not fit the config {config.name}: {misfit}. Use another checkpoint.")
     tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
     return Checkpoint(folder, fill(model, weights), tokenizer, notes)

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Number type of the matrix products in a forward pass."""
+
 STAGES = 4
 """Stages of every backbone: features at 1/4, 1/8, 1/16 and 1/32 of the frame."""
 

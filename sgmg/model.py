@@ -33,7 +33,7 @@ class SgMg(nn.Module):
     Encode a clip once, ask any number of expressions about it, and draw full-size masks of the chosen queries only:
 
         video = model.encode_video(frames, padding)
-        text = model.encode_text(words, word_padding)
+        text = model.encode_text(words, token_padding)
         out = model.segment(video, text, sizes, clip_of)
         masks = model.refine(video, out, best_query(out.scores[-1]))
     """
@@ -124,13 +124,13 @@ class SgMg(nn.Module):
             details=tuple(rearrange(detail, "(b t) p h w -> b t p h w", b=len(frames)) for detail in details),
         )
 
-    def encode_text(self, words: Int[Tensor, "e n"], word_padding: Bool[Tensor, "e n"]) -> TextFeatures:
+    def encode_text(self, words: Int[Tensor, "e n"], token_padding: Bool[Tensor, "e n"]) -> TextFeatures:
         """e tokenized expressions (`sgmg.tokenizer.Tokenizer`) at the width of the model.
 
         Raises:
             ValueError: there is none, a word id is outside the vocabulary, or an expression is too long or all padding.
         """
-        return self.text(words, word_padding)
+        return self.text(words, token_padding)
 
     def segment(
         self,
@@ -176,7 +176,7 @@ class SgMg(nn.Module):
         return ClipOutput(
             scores=rearrange(scores.float(), "l (e t) q 1 -> l e t q", t=t),
             boxes=rearrange(found.boxes[first:], "l (e t) q box -> l e t q box", t=t),
-            entering=rearrange(found.entering[first:], "l (e t) q xy -> l e t q xy", t=t),
+            reference_points=rearrange(found.reference_points[first:], "l (e t) q xy -> l e t q xy", t=t),
             patch_masks=rearrange(masks, "l (e t) q p h w -> l e t q p h w", t=t),
             clip_of=clip_of,
         )
@@ -210,7 +210,7 @@ class SgMg(nn.Module):
     def forward(self, batch: ClipBatch, layers: Literal["last", "all"] = "last") -> ClipOutput:
         """Encodes and segments a batch."""
         video = self.encode_video(batch.frames, batch.padding, batch.asked_frame)
-        text = self.encode_text(batch.words, batch.word_padding)
+        text = self.encode_text(batch.words, batch.token_padding)
         return self.segment(video, text, batch.sizes, batch.clip_of, layers)
 
     def _features(self, frames: Tensor, asked_frame: Tensor | None) -> Sequence[Float[Tensor, "b t _ _ _"]]:

@@ -16,7 +16,7 @@ from sgmg.patch_kernels import unfold_patches
 
 
 @dataclass(frozen=True, slots=True)
-class Supervised:
+class TrainOutput:
     """One training forward: predictions of all l layers, the query each matched, and what that cost."""
 
     out: ClipOutput
@@ -52,16 +52,16 @@ class Objective(nn.Module):
         Raises:
             ValueError: the object of an expression is in no frame.
         """
-        return self.supervise(batch, targets, valid_frames).losses
+        return self.forward_with_outputs(batch, targets, valid_frames).losses
 
-    def supervise(
+    def forward_with_outputs(
         self, batch: ClipBatch, targets: ClipTargets, valid_frames: Float[Tensor, ""] | None = None
-    ) -> Supervised:
+    ) -> TrainOutput:
         """As `forward`, with everything the losses were made from."""
         check_targets(targets)
         model = self.model
         video = model.encode_video(batch.frames, batch.padding, batch.asked_frame)
-        text = model.encode_text(batch.words, batch.word_padding)
+        text = model.encode_text(batch.words, batch.token_padding)
         out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
         layers = list(zip(out.scores, out.boxes, unfold_patches(out.patch_masks), strict=True))
         matched = [match(scores, boxes, candidates, targets) for scores, boxes, candidates in layers]
@@ -75,7 +75,7 @@ class Objective(nn.Module):
         losses = {"total": torch.stack([total(losses) for losses in by_layer]).sum(), **by_layer[-1]}
         for layer, earlier in enumerate(by_layer[:-1]):
             losses |= {f"{name}_{layer}": loss for name, loss in earlier.items()}
-        return Supervised(out, torch.stack(matched), torch.stack(masks), torch.stack(patches), losses)
+        return TrainOutput(out, torch.stack(matched), torch.stack(masks), torch.stack(patches), losses)
 
 
 def global_valid_frames(targets: ClipTargets) -> Float[Tensor, ""]:

@@ -18,7 +18,7 @@ from sgmg.backbones.video_swin import VideoSwin
 from sgmg.config import PRESETS, SgMgConfig, SwinConfig
 from sgmg.model import SgMg
 from sgmg.patch_kernels import kernel_parameters
-from sgmg.weights import Misfit, Shapes, blank_model, fill, read_torch_file, shapes_of
+from sgmg.weights import Shapes, StateDictMismatch, fill, meta_model, read_torch_file, shapes_of
 
 RENAMES: tuple[tuple[str, str], ...] = (
     # Ours, the published name. Applied in order, every match.
@@ -114,9 +114,9 @@ def load_published(path: str | PathLike[str], config: SgMgConfig | None = None) 
     config = config or _with_options(_named_preset(content) or _nearest(state), state)
     if not config.refine_boxes:
         state = _without_repeated_heads(state)
-    if misfit := Misfit.between(shapes_of(state), _published_shapes(config)):
+    if misfit := StateDictMismatch.between(shapes_of(state), _published_shapes(config)):
         raise ValueError(_unfit(path, config, _nearest(state), misfit))
-    model = blank_model(config)
+    model = meta_model(config)
     return fill(model, {ours: state[theirs] for ours, theirs in published_names(model).items()})
 
 
@@ -137,11 +137,13 @@ def load_kinetics(model: SgMg, path: str | PathLike[str]) -> None:
     state = {name: w for name, w in weights.items() if not DERIVED.search(name) and not ACTIONS.search(name)}
     if KINETICS_PATCHES in state and state[KINETICS_PATCHES].dim() == 5:
         state[KINETICS_PATCHES] = state[KINETICS_PATCHES].sum(dim=2)
-    if misfit := Misfit.between(shapes_of(state), _kinetics_shapes(model.config)):
+    if misfit := StateDictMismatch.between(shapes_of(state), _kinetics_shapes(model.config)):
         videos = [
             preset for preset in PRESETS.values() if isinstance(preset.backbone, SwinConfig) and preset.backbone.video
         ]
-        nearest = min(videos, key=lambda preset: len(Misfit.between(shapes_of(state), _kinetics_shapes(preset))))
+        nearest = min(
+            videos, key=lambda preset: len(StateDictMismatch.between(shapes_of(state), _kinetics_shapes(preset)))
+        )
         raise ValueError(_unfit(path, model.config, nearest, misfit))
     model.load_state_dict(model.state_dict() | {ours: state[theirs] for ours, theirs in _kinetics_names(model).items()})
 
@@ -167,14 +169,14 @@ def _rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
 
 @lru_cache(maxsize=64)
 def _published_shapes(config: SgMgConfig) -> Shapes:
-    model = blank_model(config)
+    model = meta_model(config)
     weights = model.state_dict()
     return shapes_of({theirs: weights[ours] for ours, theirs in published_names(model).items()})
 
 
 @lru_cache(maxsize=64)
 def _kinetics_shapes(config: SgMgConfig) -> Shapes:
-    model = blank_model(config)
+    model = meta_model(config)
     weights = model.state_dict()
     return shapes_of({theirs: weights[ours] for ours, theirs in _kinetics_names(model).items()})
 
@@ -241,10 +243,13 @@ def _nearest(state: Mapping[str, Tensor]) -> SgMgConfig:
     """The preset that fits the weights best."""
     given = shapes_of(_without_repeated_heads(state))
     presets = PRESETS.values()
-    return min(presets, key=lambda preset: len(Misfit.between(given, _published_shapes(_with_options(preset, state)))))
+    return min(
+        presets,
+        key=lambda preset: len(StateDictMismatch.between(given, _published_shapes(_with_options(preset, state)))),
+    )
 
 
-def _unfit(path: Path, config: SgMgConfig, nearest: SgMgConfig, misfit: Misfit) -> str:
+def _unfit(path: Path, config: SgMgConfig, nearest: SgMgConfig, misfit: StateDictMismatch) -> str:
     if nearest.name == config.name:
         return f"{path} does not fit {config.name}, the nearest preset: {misfit}. Get the file or its config again."
     return f"{path} does not fit {config.name}, but is nearest to {nearest.name}: {misfit}. Use that preset."

@@ -1,9 +1,8 @@
 """Frames and sentences in, masks out: the whole way, for people who have a video."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -16,10 +15,9 @@ from sgmg.checkpoints import load
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
 from sgmg.hub import SETTINGS, Shared
 from sgmg.model import SgMg
+from sgmg.precision import Precision, autocast
 from sgmg.preprocess import normalize, pad_clips, resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 VIDEO_MULTIPLE = 16
 """Sides of a video are padded to a multiple of this (spec 1)."""
@@ -178,13 +176,6 @@ class Segmenter(Shared):
             scores=take_query(out.scores[-1], query).sigmoid().cpu().numpy(),
             boxes=pixels_from_unit(boxes, torch.tensor(original, device=self.device)).cpu().numpy(),
         )
-
-
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """Matrix products in that precision while the block runs."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def segment_in_parts(

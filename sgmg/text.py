@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import RobertaConfig, RobertaModel
 
+from sgmg._transformers import RobertaConfig, RobertaModel
 from sgmg.batch import TextFeatures
 from sgmg.config import TextConfig
 from sgmg.positions import word_positions

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,12 +15,11 @@ from torch.optim import Optimizer
 from sgmg.batch import ClipBatch, ClipTargets
 from sgmg.losses import check_finite, count_valid_frames
 from sgmg.optim import MAX_GRADIENT_NORM
-
-Precision = Literal["float32", "bfloat16", "float16"]
+from sgmg.precision import Precision, autocast
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
+class MicroBatch:
     """The clips that share one forward pass, and the seed of its dropout: the same on any rank, after any restart."""
 
     batch: ClipBatch
@@ -39,13 +38,13 @@ class StepReport:
 
 
 class TrainStep:
-    """Forward, backward, clip, step. Behaves alike for 1 GPU with 16 passes and 16 GPUs with one.
+    """MicroBatch, backward, clip, step. Behaves alike for 1 GPU with 16 passes and 16 GPUs with one.
 
     Args:
         objective: `sgmg.objective.Objective`, or DDP round it.
         optimizer: over its parameters.
         precision: of the forward pass; float16 scales its losses.
-        max_norm: the norm of the whole gradient is clipped to this.
+        max_grad_norm: the norm of the whole gradient is clipped to this.
         measure: report the seconds of each phase, waiting for the device at their ends.
     """
 
@@ -56,18 +55,18 @@ class TrainStep:
         *,
         device: torch.device,
         precision: Precision = "float32",
-        max_norm: float = MAX_GRADIENT_NORM,
+        max_grad_norm: float = MAX_GRADIENT_NORM,
         measure: bool = False,
     ) -> None:
         self.objective, self.optimizer, self.device = objective, optimizer, device
         self.precision: Precision = precision
-        self.max_norm = max_norm
+        self.max_grad_norm = max_grad_norm
         self.measure = measure
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def __call__(self, forwards: Sequence[Forward], step: int) -> StepReport:
-        """Teaches the model one global batch, of which `forwards` are this rank's passes, at least one.
+    def __call__(self, micro_batches: Sequence[MicroBatch], step: int) -> StepReport:
+        """Teaches the model one global batch, of which `micro_batches` are this rank's passes, at least one.
 
         Raises:
             FloatingPointError: a loss or the gradient is not finite, on any rank; no weight has changed. All ranks
@@ -75,13 +74,13 @@ class TrainStep:
             ValueError: the object of an expression is in no frame.
         """
         clock = _Clock(self.device, self.measure)
-        valid = self._valid_frames(forwards)
+        valid = self._valid_frames(micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
-        for number, one in enumerate(forwards):
-            with self._gradients_shared(last=number == len(forwards) - 1):
+        for number, one in enumerate(micro_batches):
+            with self._gradients_shared(last=number == len(micro_batches) - 1):
                 torch.manual_seed(one.seed)
-                with self._autocast():
+                with autocast(self.device, self.precision):
                     losses: dict[str, Tensor] = self.objective(
                         one.batch.to(self.device, non_blocking=True),
                         one.targets.to(self.device, non_blocking=True),
@@ -94,7 +93,7 @@ class TrainStep:
         found = _mean_over_ranks(sums)
         check_finite(found, step)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         if self.precision != "float16":  # there the scaler looks, and skips the step
             check_finite({"gradient norm": norm}, step)
         before = self.scaler.get_scale()
@@ -114,9 +113,9 @@ class TrainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
-    def _valid_frames(self, forwards: Sequence[Forward]) -> Tensor:
+    def _valid_frames(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
         """V of spec 9 over the whole step, before the first backward pass; a rank's share of it."""
-        count = torch.stack([count_valid_frames(one.targets) for one in forwards]).sum().to(self.device)
+        count = torch.stack([count_valid_frames(one.targets) for one in micro_batches]).sum().to(self.device)
         return _mean_over_ranks({"count": count})["count"]
 
     def _gradients_shared(self, *, last: bool) -> AbstractContextManager:
@@ -126,11 +125,6 @@ class TrainStep:
             if isinstance(self.objective, DistributedDataParallel) and not last
             else nullcontext()
         )
-
-    def _autocast(self) -> AbstractContextManager:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
 
 def _mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

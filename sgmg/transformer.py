@@ -103,7 +103,7 @@ class Decoded:
     references: Float[Tensor, "l n q r"]  # after each layer, detached; without refinement the initial one throughout
 
     @property
-    def entering(self) -> Float[Tensor, "l n q 2"]:
+    def reference_points(self) -> Float[Tensor, "l n q 2"]:
         """xy of the reference each layer starts from."""
         return torch.cat((self.initial_reference[None], self.references[:-1, ..., :2]))
 

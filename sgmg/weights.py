@@ -23,12 +23,12 @@ NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class StateDictMismatch:
     """Why weights do not fit a model; false where they do.
 
-    >>> str(Misfit.between({"a": (2,), "b": (1,)}, {"a": (3,), "c": (1,)}))
+    >>> str(StateDictMismatch.between({"a": (2,), "b": (1,)}, {"a": (3,), "c": (1,)}))
     '1 missing (c), 1 unexpected (b), 1 of another shape (a is (2,), not (3,))'
-    >>> bool(Misfit.between({"a": (2,)}, {"a": (2,)}))
+    >>> bool(StateDictMismatch.between({"a": (2,)}, {"a": (2,)}))
     False
     """
 
@@ -37,7 +37,7 @@ class Misfit:
     reshaped: tuple[str, ...]
 
     @classmethod
-    def between(cls, given: Shapes, wanted: Shapes) -> "Misfit":
+    def between(cls, given: Shapes, wanted: Shapes) -> "StateDictMismatch":
         """What keeps `given` from being loaded where `wanted` is expected."""
         return cls(
             missing=tuple(name for name in wanted if name not in given),
@@ -62,7 +62,7 @@ def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
-def blank_model(config: SgMgConfig) -> SgMg:
+def meta_model(config: SgMgConfig) -> SgMg:
     """The model without its numbers, on the meta device: a quarter of a second instead of four."""
     with torch.device("meta"):
         return SgMg(config)
@@ -72,8 +72,8 @@ def fill(model: SgMg, weights: Mapping[str, Tensor]) -> SgMg:
     """Gives a blank model copies of these weights, in their dtype, and puts it into eval mode.
 
     Args:
-        model: of `blank_model`; it is returned.
-        weights: exactly the entries of its state dict; `Misfit` tells beforehand.
+        model: of `meta_model`; it is returned.
+        weights: exactly the entries of its state dict; `StateDictMismatch` tells beforehand.
     """
     # Copies, since the readers map their files: one that is replaced or cut must not reach into a living model.
     model.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=True)

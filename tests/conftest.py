@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # The tests build every weight and tokenizer they need; offline, a stray look at the hub fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,6 +15,9 @@ import torch
 
 import rounding
 from pack import ROOT, full_pack
+
+if TYPE_CHECKING:
+    from training_runs import JobServer
 
 
 def pytest_configure() -> None:
@@ -80,6 +84,16 @@ def ray_local() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, object_store_memory=512 * 2**20, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def job_server() -> Iterator["JobServer"]:
+    """What runs the training jobs that are not killed: one process and one Ray for all of them."""
+    from training_runs import JobServer  # here: most tests train nothing
+
+    server = JobServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import runtime
 from jobs.annotate import AnnotateConfig
+from jobs.common import cli as runtime
 from jobs.evaluate import EvaluateConfig
 from jobs.predict import PredictConfig
 from jobs.prepare import PrepareConfig
 from jobs.publish import PublishConfig
-from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
 from jobs.submit import SubmitConfig
+from pipelines.errors import Exit
+from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
 from sgmg import Segmenter
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -108,7 +109,7 @@ def test_every_command_does_what_it_says_in_the_order_they_are_read(
             line = re.sub(rf"/data/{raw}\b", str(data_kit / folder), line)
         config, recipes = CONFIGS[name]
         parsed = runtime.parse(config, [*shlex.split(line), *shlex.split(MORE.get(name, ""))], recipes=recipes)
-        assert importlib.import_module(f"jobs.{name}").main(parsed) is runtime.Exit.CLEAN, f"{job} {line}"
+        assert importlib.import_module(f"jobs.{name}").main(parsed) is Exit.CLEAN, f"{job} {line}"
     assert (tmp_path / "out" / "ytvos.zip").is_file()
     assert (tmp_path / "out" / "corpus" / "report" / "index.html").is_file()
     assert Segmenter.from_pretrained(tmp_path / "out" / "hub").notes["licence"] == "cc-by-nc-4.0"

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.exports.reading import Entry, Predictions
 from pipelines.exports.writing import json_output, read_lines, single, write_list
 from pipelines.files import Folder
+from pipelines.prediction_reader import PredictionEntry, Predictions
 from pipelines.predictions import Prediction
 from pipelines.sources.frame_ids import frame_id
 from sgmg.masks import rle_to_coco
@@ -14,7 +14,7 @@ IMAGE_SETS = ("refcoco", "refcoco+", "refcocog")
 """Ids of their results are numbers, one a sentence, and there are boxes; A2D and JHMDB have a text for every frame."""
 
 
-def image_ids(dataset: str, entry: Entry | Prediction) -> list[str | int]:
+def image_ids(dataset: str, entry: PredictionEntry | Prediction) -> list[str | int]:
     """What the ground truth calls an expression at each of its frames.
 
     Raises:

@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from pipelines.exports.pngs import encode_object_map
-from pipelines.exports.reading import Entry, Predictions
 from pipelines.exports.submission import read_object_maps
 from pipelines.exports.writing import folder_output, in_order, zip_output
 from pipelines.files import Folder
 from pipelines.images import object_map
+from pipelines.prediction_reader import PredictionEntry, Predictions
 from sgmg.masks import Size
 
 ANNOTATORS = 4
@@ -65,13 +65,13 @@ def check_object_maps(predictions: Predictions, out: Folder, name: str) -> str:
     return f"{sum(wanted.values())} PNGs, each whole, of mode P with no id beyond its objects, of its video's size"
 
 
-def _by_annotator(predictions: Predictions) -> dict[tuple[int, str], list[Entry]]:
+def _by_annotator(predictions: Predictions) -> dict[tuple[int, str], list[PredictionEntry]]:
     """The entries of every annotator and video, sorted.
 
     Raises:
         ValueError: an expression has no annotator, or a video lacks one of the four.
     """
-    groups: dict[tuple[int, str], list[Entry]] = defaultdict(list)
+    groups: dict[tuple[int, str], list[PredictionEntry]] = defaultdict(list)
     for entry in predictions.entries:
         if entry.annotator not in range(ANNOTATORS):
             raise ValueError(
@@ -82,7 +82,7 @@ def _by_annotator(predictions: Predictions) -> dict[tuple[int, str], list[Entry]
     return dict(sorted(groups.items()))
 
 
-def _object(entry: Entry) -> int:
+def _object(entry: PredictionEntry) -> int:
     """The id of the object an expression is about: expression 4·o + k speaks of object o from 0, id o + 1."""
     return int(entry.expression) // ANNOTATORS + 1
 

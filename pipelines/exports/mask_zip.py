@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from itertools import zip_longest
 
 from pipelines.exports.pngs import decode_mask, encode_mask
-from pipelines.exports.reading import Predictions
 from pipelines.exports.submission import name_order, submitted_files
 from pipelines.exports.writing import in_order, zip_output
 from pipelines.files import Folder
+from pipelines.prediction_reader import Predictions
 from sgmg.masks import Size, rle_to_mask
 
 YTVOS_ROOT, MEVIS_ROOT = "Annotations/", ""

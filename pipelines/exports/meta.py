@@ -9,9 +9,9 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.exports.coco import IMAGE_SETS, image_ids
-from pipelines.exports.reading import Predictions, number_first
 from pipelines.exports.writing import parent_and_name
 from pipelines.files import Folder
+from pipelines.prediction_reader import Predictions, number_first
 from pipelines.sources.davis_texts import raw_videos
 from pipelines.sources.meta_expressions import checked
 from sgmg.masks import Size
@@ -35,7 +35,7 @@ _FIRST = 10  # how many of a kind of fault are listed
 
 
 @dataclass
-class Faults:
+class Mismatch:
     """What does not agree, by kind; `str` lists the first ten of each and counts the rest."""
 
     missing: list[str] = field(default_factory=list)  # asked for, not predicted
@@ -55,7 +55,7 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Expected:
     """What a meta file asks for: `videos` (expression ids and frames of each) or `images` (height, width of each).
 
     `wordless` are the videos and ids of expressions whose sentence is empty: the server wants their masks all the same.
@@ -69,7 +69,7 @@ class Wanted:
     wordless: tuple[tuple[str, str], ...] = ()
 
 
-def read_wanted(meta: str, dataset: str, split: str) -> Wanted:
+def read_expected(meta: str, dataset: str, split: str) -> Expected:
     """What the benchmark's file asks for.
 
     Args:
@@ -101,7 +101,7 @@ def read_wanted(meta: str, dataset: str, split: str) -> Wanted:
     return _official_valid(root, wanted) if (dataset, split) == ("ref-youtube-vos", "valid") else wanted
 
 
-def with_wordless(predictions: Predictions, wanted: Wanted) -> Predictions:
+def with_empty_texts(predictions: Predictions, wanted: Expected) -> Predictions:
     """The same, and no mask for every expression that has no words in a video of which others were predicted.
 
     jobs/prepare.py leaves these out, so that nobody will ever predict them.
@@ -119,7 +119,7 @@ def with_wordless(predictions: Predictions, wanted: Wanted) -> Predictions:
     return replace(predictions, entries=tuple(entries))
 
 
-def compare(predictions: Predictions, wanted: Wanted) -> Faults:
+def compare(predictions: Predictions, wanted: Expected) -> Mismatch:
     """What the predictions lack, what they have too much, and whose size is wrong.
 
     Raises:
@@ -135,8 +135,8 @@ def compare(predictions: Predictions, wanted: Wanted) -> Faults:
     return _compare_images(predictions, wanted) if images else _compare_videos(predictions, wanted)
 
 
-def _compare_videos(predictions: Predictions, wanted: Wanted) -> Faults:
-    faults = Faults()
+def _compare_videos(predictions: Predictions, wanted: Expected) -> Mismatch:
+    faults = Mismatch()
     found: dict[str, dict[str, set[str]]] = {}
     sizes: dict[str, tuple[Size, str]] = {}
     for entry in predictions.entries:
@@ -162,20 +162,20 @@ def _compare_videos(predictions: Predictions, wanted: Wanted) -> Faults:
     return faults
 
 
-def _compare_images(predictions: Predictions, wanted: Wanted) -> Faults:
+def _compare_images(predictions: Predictions, wanted: Expected) -> Mismatch:
     sizes = {id: entry.size for entry in predictions.entries for id in image_ids(predictions.dataset, entry)}
 
     def listed(ids: Iterable[str | int]) -> list[str]:
         return [f"image {id}" for id in sorted(map(str, ids), key=number_first)]
 
-    return Faults(
+    return Mismatch(
         missing=listed(wanted.images.keys() - sizes.keys()),
         others=listed(sizes.keys() - wanted.images.keys()),
         sizes=listed(id for id in sizes.keys() & wanted.images.keys() if sizes[id] != wanted.images[id]),
     )
 
 
-def _wanted_images(root: Folder, name: str, names: Iterable[str]) -> Wanted:
+def _wanted_images(root: Folder, name: str, names: Iterable[str]) -> Expected:
     path = root.path(name)
     try:
         content = _read_json(root, name)
@@ -185,10 +185,10 @@ def _wanted_images(root: Folder, name: str, names: Iterable[str]) -> Wanted:
         images = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     except (KeyError, TypeError) as error:
         raise ValueError(f'{path} is no ground truth in COCO\'s format ({error!r} under "images").') from error
-    return Wanted(path, "every image", images=images)
+    return Expected(path, "every image", images=images)
 
 
-def _wanted_videos(root: Folder, name: str, frames: Folder | None, split: str) -> Wanted:
+def _wanted_videos(root: Folder, name: str, frames: Folder | None, split: str) -> Expected:
     path = root.path(name)
     videos = _read_json(root, name).get("videos")
     if not isinstance(videos, dict):
@@ -199,10 +199,10 @@ def _wanted_videos(root: Folder, name: str, frames: Folder | None, split: str) -
         ids, asked = tuple(entry["expressions"]), {sentence.id for sentence in listed.sentences}
         found[video] = (ids, listed.frame_names)
         wordless += [(video, id) for id in ids if id not in asked]
-    return Wanted(path, "all its videos", found, frames=frames, wordless=tuple(wordless))
+    return Expected(path, "all its videos", found, frames=frames, wordless=tuple(wordless))
 
 
-def _official_valid(root: Folder, wanted: Wanted) -> Wanted:
+def _official_valid(root: Folder, wanted: Expected) -> Expected:
     """Without the videos of test, which the file lists too; where test's is missing, those that have images."""
     test = _META["ref-youtube-vos"].format(split="test")
     if root.has(test):
@@ -216,7 +216,7 @@ def _official_valid(root: Folder, wanted: Wanted) -> Wanted:
     return replace(wanted, rule=rule, videos={video: wanted.videos[video] for video in sorted(kept)})
 
 
-def _wanted_raw_davis(root: Folder, split: str) -> Wanted:
+def _wanted_raw_davis(root: Folder, split: str) -> Expected:
     videos, wordless = {}, []
     for video, said in raw_videos(root, split):
         if said.problem:
@@ -227,7 +227,7 @@ def _wanted_raw_davis(root: Folder, split: str) -> Wanted:
     home = "DAVIS/" if root.has("DAVIS") else ""
     frames = root.folder(f"{home}JPEGImages/480p")
     path = root.path("davis_text_annotations")
-    return Wanted(path, "all videos of the split", videos, frames=frames, wordless=tuple(wordless))
+    return Expected(path, "all videos of the split", videos, frames=frames, wordless=tuple(wordless))
 
 
 def _image_size(frames: Folder, name: str) -> Size | None:

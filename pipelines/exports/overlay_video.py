@@ -15,15 +15,16 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from pipelines.exports.frames_again import Again, FramesAgain
+from pipelines.drawing.overlay import colour_of, draw_masks, legend
+from pipelines.errors import BadItem
 from pipelines.exports.mp4 import mp4_file
-from pipelines.exports.reading import number_first
 from pipelines.files import Folder
-from pipelines.overlay import colour_of, draw_masks, legend
+from pipelines.prediction_reader import number_first
 from pipelines.predictions import Prediction
-from pipelines.problems import BadItem
-from pipelines.video import TIME_LIMIT, VideoDecoder
-from pipelines.video_list import Video
+from pipelines.video.decoder import VideoDecoder
+from pipelines.video.defaults import TIME_LIMIT
+from pipelines.video.frames_by_name import FramesByName, TimedFrame
+from pipelines.video.listing import Video
 from sgmg.masks import Size, rle_area, rle_to_mask
 
 LONG_EDGE = 1280
@@ -80,7 +81,7 @@ def write_overlay(
     # A local file first: an index in front of the frames needs a second pass over them.
     with VideoDecoder(time_limit) as decoder, TemporaryDirectory(prefix="overlay-") as folder:
         path = Path(folder) / "overlay.mp4"
-        with FramesAgain(decoder, video) as frames, mp4_file(path, layout.size) as mp4:
+        with FramesByName(decoder, video) as frames, mp4_file(path, layout.size) as mp4:
             for shown in _shown(frames, video, chain([first], parts), asked, layout):
                 mp4.add(layout.page(shown.picture), shown.time)
                 if shown.found > poster[0]:
@@ -152,7 +153,7 @@ class Layout:
 
 
 def _shown(
-    frames: FramesAgain,
+    frames: FramesByName,
     video: Video,
     segments: Iterable[Sequence[Prediction]],
     asked: Sequence[Prediction],
@@ -174,7 +175,7 @@ def _shown(
 
 
 def _drawn(
-    again: Again, video: Video, found: Sequence[tuple[Prediction, int]], order: dict[str, int], layout: Layout
+    again: TimedFrame, video: Video, found: Sequence[tuple[Prediction, int]], order: dict[str, int], layout: Layout
 ) -> Shown:
     if again.image.shape[:2] != layout.frame:
         is_, was = (f"{width} x {height}" for height, width in (again.image.shape[:2], layout.frame))

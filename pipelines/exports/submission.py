@@ -14,9 +14,9 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt8
 
 from pipelines.exports.pngs import decode_mask, decode_object_map
-from pipelines.exports.reading import number_first
 from pipelines.exports.writing import parent_and_name
 from pipelines.files import Folder, safe_name
+from pipelines.prediction_reader import number_first
 from sgmg.masks import Size
 
 # RuntimeError where it is encrypted, NotImplementedError where it is packed in an unknown way.
@@ -33,7 +33,7 @@ _LARGEST = 64 * 2**20  # bytes of a PNG; a mask has thousands
 _FROM_MACOS = ("__MACOSX", ".DS_Store")
 
 ArrayT = TypeVar("ArrayT", bound=np.ndarray)
-Entry = tuple[str, Callable[[], bytes]]
+ArchiveFile = tuple[str, Callable[[], bytes]]
 """The name of a file, and what reads it."""
 
 
@@ -122,7 +122,7 @@ def name_order(name: str) -> tuple[tuple[bool, int, str], ...]:
 
 
 @contextmanager
-def submitted_files(path: str | Path) -> Iterator[Sequence[Entry]]:
+def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
     """Every file of a zip or local folder, sorted, its name checked; what macOS adds is passed over.
 
     Raises:
@@ -172,7 +172,9 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
         raise ValueError(f"it is damaged ({error})") from error
 
 
-def _in_layout(entries: Sequence[Entry], layout: str, path: str | Path) -> list[tuple[list[str], Callable[[], bytes]]]:
+def _in_layout(
+    entries: Sequence[ArchiveFile], layout: str, path: str | Path
+) -> list[tuple[list[str], Callable[[], bytes]]]:
     """Names in parts, the last without `.png`."""
     found = []
     for name, load in entries:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipelines.exports.coco import segmentation
-from pipelines.exports.reading import Entry, Predictions
 from pipelines.exports.writing import json_output, read_lines, single, write_list
 from pipelines.files import Folder
+from pipelines.prediction_reader import PredictionEntry, Predictions
 from sgmg.masks import rle_area, rle_to_xywh
 
 Names = dict[str, tuple[str, ...]]
@@ -106,7 +106,7 @@ def _categories(predictions: Predictions) -> dict[str, int]:
     return {text: id for id, text in enumerate(dict.fromkeys(entry.text for entry in predictions.entries), start=1)}
 
 
-def _by_video(predictions: Predictions) -> dict[str, Entry]:
+def _by_video(predictions: Predictions) -> dict[str, PredictionEntry]:
     """The first entry of every video: all have its size."""
     return {entry.video: entry for entry in reversed(predictions.entries)}
 

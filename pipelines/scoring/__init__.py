@@ -1,1 +1,1 @@
-"""Scores of predictions, made of small rows that any number of workers may count (spec data.md §5)."""
+"""Scores of predictions: small rows that any number of workers compute, and figures made of them (spec data.md §5)."""

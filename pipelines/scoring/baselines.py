@@ -1,11 +1,11 @@
-"""What any model should beat: the whole frame as the answer to everything, and the mean box of other truths."""
+"""Baselines that any model should beat: the whole frame, and the mean box of the training truth."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
 from pipelines.predictions import Prediction, QueryTrack
-from pipelines.truth import VideoTruth
+from pipelines.scoring.truth import VideoTruth
 from sgmg.masks import Size, mask_to_rle, rle_to_xywh
 
 UnitBox = tuple[float, float, float, float]
@@ -15,16 +15,16 @@ WHOLE_FRAME: UnitBox = (0.0, 0.0, 1.0, 1.0)
 
 
 def mean_box(truths: Iterable[VideoTruth]) -> UnitBox:
-    """The mean box of every expression's objects in every frame that shows them, of the training set for instance.
+    """Returns the mean box of the objects of all expressions, over the frames that show them, usually of training data.
 
     Raises:
-        ValueError: no frame shows any.
+        ValueError: no frame shows an object.
     """
     total, count = np.zeros(4), 0
     for truth in truths:
         height, width = truth.size
-        for expression in truth.told:
-            for frame in truth.asked(expression):
+        for expression in truth.labelled_expressions:
+            for frame in truth.scored_frames(expression):
                 x, y, w, h = rle_to_xywh(truth.rle(expression, frame) or "", truth.size)
                 if w and h:
                     total += np.array([x / width, y / height, (x + w) / width, (y + h) / height])
@@ -36,12 +36,12 @@ def mean_box(truths: Iterable[VideoTruth]) -> UnitBox:
 
 
 def box_everywhere(truth: VideoTruth, box: UnitBox, name: str) -> list[Prediction]:
-    """The same box as the prediction of every expression in every frame that is asked; `name` is its fingerprint."""
+    """Predicts one box for every expression in every scored frame; `name` becomes their fingerprint."""
     rle, corners = _box_mask(box, truth.size)
     height, width = truth.size
     predictions: list[Prediction] = []
-    for expression in truth.told:
-        names = tuple(truth.frame_names[frame] for frame in truth.asked(expression))
+    for expression in truth.labelled_expressions:
+        names = tuple(truth.frame_names[frame] for frame in truth.scored_frames(expression))
         t = len(names)
         predictions.append(
             Prediction(
@@ -66,7 +66,7 @@ def box_everywhere(truth: VideoTruth, box: UnitBox, name: str) -> list[Predictio
 
 
 def whole_frame(truth: VideoTruth) -> list[Prediction]:
-    """Every pixel as the prediction of every expression."""
+    """Predicts all pixels of the frame for every expression."""
     return box_everywhere(truth, WHOLE_FRAME, "whole frame")
 
 

@@ -1,4 +1,4 @@
-"""The worst and the best scored expressions as pictures: a few frames, truth outlined, what was found tinted."""
+"""Pictures of the worst and the best scored expressions: a few frames, truth outlined, prediction tinted."""
 
 import io
 import re
@@ -10,16 +10,16 @@ import ray
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from pipelines.drawing.overlay import TRUTH_COLOUR, colour_of, frame_strip, spotlight
 from pipelines.files import Folder
-from pipelines.overlay import TRUTH_COLOUR, colour_of, contact_sheet, spotlight
+from pipelines.manifest import read_rows
 from pipelines.predictions import Prediction
-from pipelines.prepared import read_rows
 from pipelines.scoring.davis import merged_of, result_maps, truth_maps
-from pipelines.scoring.found import Found
+from pipelines.scoring.prediction_source import PredictionSource
 from pipelines.scoring.rows import PictureRow, Row, TrackRow
 from pipelines.scoring.tracks import track_results
-from pipelines.truth import VideoTruth
-from pipelines.truth_parts import PreparedPart, TruthPart
+from pipelines.scoring.truth import VideoTruth
+from pipelines.scoring.truth_parts import PreparedPart, TruthPart
 from sgmg.masks import rle_to_mask
 from sgmg.referring import best_candidate
 
@@ -29,14 +29,14 @@ FRAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row that is worth a look; `name` is the picture's file."""
+    """A row to draw; `name` is the file name of its picture."""
 
     name: str
     row: Row
 
 
 def worst_and_best(rows: Sequence[Row], count: int) -> list[Case]:
-    """The `count` rows of the lowest and of the highest score; each row once, of DAVIS the unsupervised ones."""
+    """Returns the `count` rows with the lowest and the highest score, each once; of DAVIS only unsupervised rows."""
     ranked = sorted(
         (row for row in rows if not isinstance(row, TrackRow) or row.protocol != "strict-id"),
         key=lambda row: (row.figure, row.video, row.expression),
@@ -51,16 +51,20 @@ def worst_and_best(rows: Sequence[Row], count: int) -> list[Case]:
 
 
 def draw_cases(
-    cases: Sequence[Case], parts: Sequence[TruthPart], frames: Sequence[TruthPart], found: Found, out: Folder
+    cases: Sequence[Case],
+    parts: Sequence[TruthPart],
+    frames: Sequence[TruthPart],
+    source: PredictionSource,
+    out: Folder,
 ) -> list[str]:
-    """Writes the pictures of all cases into a folder, each drawn by a Ray task; their names.
+    """Draws each case in a Ray task, writes the pictures into a folder, and returns their names.
 
     Args:
-        parts: the truth that was scored by.
-        frames: prepared data that hold the frames of the same videos.
+        parts: the truth that the rows were scored against.
+        frames: prepared data with the frames of the same videos.
 
     Raises:
-        ValueError: a video has no frames among them.
+        ValueError: the prepared data lack the frames of a video.
     """
     truth_of = {video: part for part in parts for video in part.videos}
     frames_of = {video: part for part in frames if isinstance(part, PreparedPart) for video in part.videos}
@@ -70,7 +74,7 @@ def draw_cases(
             f"leave --pictures out."
         )
     drawn = [
-        _draw.remote(case, truth_of[case.row.video], frames_of[case.row.video], found.only([case.row.video]))
+        _draw.remote(case, truth_of[case.row.video], frames_of[case.row.video], source.only([case.row.video]))
         for case in cases
     ]
     for case, task in zip(cases, drawn, strict=True):
@@ -79,14 +83,14 @@ def draw_cases(
 
 
 @ray.remote(num_cpus=1)
-def _draw(case: Case, part: TruthPart, frames: PreparedPart, found: Found) -> bytes:
+def _draw(case: Case, part: TruthPart, frames: PreparedPart, source: PredictionSource) -> bytes:
     truth = next(one for one in part.read() if one.video == case.row.video)
-    predictions = [one for one in found.read([truth]) if one.video == truth.video]
+    predictions = [one for one in source.read([truth]) if one.video == truth.video]
     return draw_case(case.row, truth, predictions, _read_frames(frames, truth))
 
 
 def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], frames: dict[str, bytes]) -> bytes:
-    """The PNG of one row. `frames` are encoded pictures by frame name.
+    """Draws one row as a PNG. `frames` maps frame names to encoded images.
 
     Raises:
         ValueError: a frame is missing.
@@ -101,11 +105,11 @@ def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], fr
             coloured = image.convert("RGB")
         # Frames may have been prepared smaller than they were.
         picture = np.asarray(coloured if coloured.size == (width, height) else coloured.resize((width, height)))
-        found, wanted = _masks(row, truth, predictions, frame)
-        pictures.append(spotlight(picture, found, wanted))
+        predicted, true = _masks(row, truth, predictions, frame)
+        pictures.append(spotlight(picture, predicted, true))
     what = "J&F" if isinstance(row, TrackRow) else "IoU"
     title = f"{row.text or 'object'} · {what} {100 * row.figure:.1f} · {row.video}, expression {row.expression}"
-    sheet = contact_sheet(pictures, [(title, colour_of(0)), ("truth", TRUTH_COLOUR)])
+    sheet = frame_strip(pictures, [(title, colour_of(0)), ("truth", TRUTH_COLOUR)])
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "png")
     return buffer.getvalue()
@@ -115,20 +119,24 @@ def _shown(row: Row, truth: VideoTruth) -> list[int]:
     if isinstance(row, PictureRow):
         return [truth.frame_names.index(row.frame)]
     expression = next((one for one in truth.expressions if one.id == row.expression), None)
-    asked = truth.asked(expression) if expression and row.protocol == "expression" else range(len(truth.frame_names))
-    places = np.linspace(0, len(asked) - 1, min(FRAMES, len(asked))).round().astype(int)
-    return [asked[place] for place in places]
+    frames = (
+        truth.scored_frames(expression)
+        if expression and row.protocol == "expression"
+        else range(len(truth.frame_names))
+    )
+    indices = np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int)
+    return [frames[i] for i in indices]
 
 
 def _masks(
     row: Row, truth: VideoTruth, predictions: Sequence[Prediction], frame: int
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """What was found and what is true in one frame."""
+    """Returns the predicted and the true mask of one frame."""
     if isinstance(row, TrackRow) and row.protocol != "expression":
         merged = merged_of(truth, predictions, row.annotator or 0)
         return result_maps(truth, merged)[frame] == row.result_id, truth_maps(truth)[frame] == row.truth_id
     expression = next(one for one in truth.expressions if one.id == row.expression)
-    wanted = truth.rle(expression, frame)
+    true = truth.rle(expression, frame)
     name = truth.frame_names[frame]
     if isinstance(row, PictureRow):
         rle = _best(row, predictions, name)
@@ -137,7 +145,7 @@ def _masks(
     nothing = np.zeros(truth.size, dtype=np.bool_)
     return (
         nothing if rle is None else rle_to_mask(rle, truth.size),
-        nothing if wanted is None else rle_to_mask(wanted, truth.size),
+        nothing if true is None else rle_to_mask(true, truth.size),
     )
 
 

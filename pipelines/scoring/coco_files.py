@@ -1,4 +1,4 @@
-"""A file of COCO results against a file of COCO annotations, both as their owners write them."""
+"""Scores a COCO results file against a COCO annotations file."""
 
 import contextlib
 import io
@@ -24,10 +24,10 @@ AVERAGES = (
 
 
 def coco_averages(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float]:
-    """The twelve numbers of COCO for any annotations: "segm" or "bbox". Categories count where results name several.
+    """Returns COCO's twelve numbers for `kind` "segm" or "bbox"; per category where the results name several.
 
     Raises:
-        ValueError: a result is of an image that the truth does not know.
+        ValueError: a result names an image that is not in the truth.
     """
     _check_images(truth, results)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints and has no switch
@@ -43,15 +43,15 @@ def coco_averages(truth: dict[str, Any], results: list[dict[str, Any]], kind: st
 
 
 def coco_rows(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[list[PictureRow], list[str]]:
-    """Rows of results of referring benchmarks, where an image stands for one expression and has one annotation.
+    """Makes rows from results of referring benchmarks, where each image is one expression with one annotation.
 
-    Boxes are scored too where every result and every annotation has one.
+    Scores boxes too if every result and every annotation has one.
 
     Returns:
-        The rows, and the images that have no result: they count as one empty candidate.
+        The rows, and the images without a result, which count as one empty candidate each.
 
     Raises:
-        ValueError: an image has not one annotation, a result is of an unknown image, or something is no COCO.
+        ValueError: an image has no or several annotations, a result names an unknown image, or a file is not COCO.
     """
     _check_form(truth, results)
     _check_images(truth, results)
@@ -79,11 +79,11 @@ def coco_rows(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[lis
 
 
 def read_json(path: str) -> Any:
-    """A JSON file, local or at a URI.
+    """Reads a JSON file, local or at a URI.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is no JSON.
+        ValueError: the file is not JSON.
     """
     parent, name = parent_and_name(path)
     try:
@@ -97,14 +97,14 @@ def _row(image: dict[str, Any], truth: dict[str, Any], results: list[dict[str, A
     name, crowd = str(image["id"]), bool(truth.get("iscrowd", 0))
     rles = [segmentation_to_rle(one["segmentation"], size) for one in results] or [rle_union([], size)]
     scores = [one["score"] for one in results] or [0.0]
-    wanted = segmentation_to_rle(truth["segmentation"], size)
-    masks = match_masks(rles, scores, wanted, size, truth.get("area"), crowd)
+    true_rle = segmentation_to_rle(truth["segmentation"], size)
+    masks = match_masks(rles, scores, true_rle, size, truth.get("area"), crowd)
     if not boxed:
         return PictureRow("coco", "", name, name, image.get("caption", ""), "", name, masks)
     boxes = [_xyxy(one["bbox"]) for one in results] or [(0.0, 0.0, 0.0, 0.0)]
-    wanted_box = _xyxy(truth["bbox"])
-    found = match_boxes(boxes, scores, wanted_box, crowd)
-    hits = hit_ranks(boxes, scores, wanted_box)
+    true_box = _xyxy(truth["bbox"])
+    found = match_boxes(boxes, scores, true_box, crowd)
+    hits = hit_ranks(boxes, scores, true_box)
     return PictureRow("coco", "", name, name, image.get("caption", ""), "", name, masks, found, hits)
 
 
@@ -121,10 +121,10 @@ _NEEDED = {
 
 
 def _check_form(truth: Any, results: Any) -> None:
-    """What is read of COCO's files is there.
+    """Checks that the fields of COCO files that are read here exist.
 
     Raises:
-        ValueError: it is not; the message tells the first.
+        ValueError: a field is missing; the message names the first.
     """
     held = truth if isinstance(truth, dict) else {}
     for what, found in {

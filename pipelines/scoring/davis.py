@@ -1,4 +1,4 @@
-"""The protocols of DAVIS 2017 on the index maps that the predictor merged, per annotator: Ref-DAVIS17."""
+"""Ref-DAVIS17: the protocols of DAVIS 2017 on each annotator's merged index maps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from pipelines.images import object_map
 from pipelines.predictions import Prediction
 from pipelines.scoring.rows import TrackProtocol, TrackRow, track_row
 from pipelines.scoring.tracks import check_size
-from pipelines.truth import VideoTruth
+from pipelines.scoring.truth import VideoTruth
 from sgmg.davis import VOID, score_semi_supervised, score_unsupervised
 from sgmg.masks import rle_to_mask
 from sgmg.metrics import TrackScores
@@ -19,10 +19,10 @@ ANNOTATORS = 4
 
 
 def missing_maps(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[str]:
-    """The annotators and frames of which no index map is there, in words.
+    """Returns messages that name the annotators and frames without an index map.
 
     Raises:
-        ValueError: something is predicted twice, or at another size.
+        ValueError: a prediction is given twice, or at another size.
     """
     merged = _merged(truth, predictions)
     missing: list[str] = []
@@ -30,22 +30,22 @@ def missing_maps(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[s
         if annotator not in merged:
             missing.append(f"video {truth.video}, annotator {annotator}")
             continue
-        there = merged[annotator]
+        maps = merged[annotator]
         missing += [
             f"video {truth.video}, annotator {annotator}, frame {name}"
             for name in truth.frame_names
-            if name not in there
+            if name not in maps
         ]
     return missing
 
 
 def score_davis(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[TrackRow]:
-    """A row an object, annotator and protocol (unsupervised, strict-id); maps that are not there count as empty.
+    """Scores a video: a row per object, annotator and protocol (unsupervised, strict-id). Missing maps count as empty.
 
-    There is no strict-id where a result holds ids beyond the truth's, or a video has fewer than 3 frames.
+    Strict-id is left out if a result holds ids that the truth lacks, or the video has fewer than 3 frames.
 
     Raises:
-        ValueError: something is predicted twice or at another size, or a map is damaged or holds impossible ids.
+        ValueError: a prediction is given twice or at another size, or a map is damaged or holds ids beyond 255.
     """
     merged = _merged(truth, predictions)
     texts = {one.id: one.text for one in truth.expressions} | {one.expression: one.text for one in predictions}
@@ -70,7 +70,7 @@ def score_davis(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[Tr
 
 
 def truth_maps(truth: VideoTruth) -> UInt8[np.ndarray, "t h w"]:
-    """The object id of every pixel of every frame, 255 where nobody is asked."""
+    """Returns the object id of every pixel; 255 marks void pixels, which are not scored."""
     maps = np.zeros((len(truth.frame_names), *truth.size), dtype=np.uint8)
     for number, track in truth.objects.items():
         if not 0 < number <= VOID:
@@ -82,10 +82,10 @@ def truth_maps(truth: VideoTruth) -> UInt8[np.ndarray, "t h w"]:
 
 
 def result_maps(truth: VideoTruth, merged: Mapping[str, bytes]) -> UInt8[np.ndarray, "t h w"]:
-    """The index maps of one annotator in the order of the truth's frames.
+    """Returns the index maps of one annotator, in the order of the truth's frames.
 
     Raises:
-        ValueError: a map is damaged or of another size, or its ids are beyond 255.
+        ValueError: a map is damaged or of another size, or holds ids above 255.
     """
     maps = np.zeros((len(truth.frame_names), *truth.size), dtype=np.uint8)
     for index, name in zip(maps, truth.frame_names, strict=True):
@@ -104,7 +104,7 @@ def result_maps(truth: VideoTruth, merged: Mapping[str, bytes]) -> UInt8[np.ndar
 
 
 def merged_of(truth: VideoTruth, predictions: Sequence[Prediction], annotator: int) -> dict[str, bytes]:
-    """Frame name → PNG of one annotator; empty where there is none."""
+    """Returns one annotator's index maps as PNGs by frame name; empty if there are none."""
     return _merged(truth, predictions).get(annotator, {})
 
 
@@ -125,6 +125,6 @@ def _merged(truth: VideoTruth, predictions: Sequence[Prediction]) -> dict[int, d
 
 
 def _annotators(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[int]:
-    """Those who said something of the video; all four where nothing says who."""
-    said = [one.annotator for one in (*truth.expressions, *predictions) if one.annotator is not None]
-    return sorted(set(said)) or list(range(ANNOTATORS))
+    """Returns the annotators of the video's expressions; all four if the truth does not name them."""
+    annotators = [one.annotator for one in (*truth.expressions, *predictions) if one.annotator is not None]
+    return sorted(set(annotators)) or list(range(ANNOTATORS))

@@ -1,4 +1,4 @@
-"""A whole run against its truth: a Ray task a piece of truth, a few at a time, rows back in the order of the truth."""
+"""Scores a whole run: one Ray task per part of the truth, a few at a time; rows in the order of the truth."""
 
 import logging
 import math
@@ -11,10 +11,10 @@ import pyarrow as pa
 import ray
 
 from pipelines.predictions import Prediction
-from pipelines.score import MissingPredictions, Row, protocol_of, score_video
-from pipelines.scoring.found import Found, FoundParquet
-from pipelines.truth import VideoTruth
-from pipelines.truth_parts import DavisPart, PreparedPart, TruthPart
+from pipelines.scoring.prediction_source import ParquetPredictions, PredictionSource
+from pipelines.scoring.score import MissingPredictions, Row, score_video, scoring_protocol
+from pipelines.scoring.truth import VideoTruth
+from pipelines.scoring.truth_parts import DavisPart, PreparedPart, TruthPart
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ TASKS_PER_CORE = 2
 
 @dataclass(frozen=True, slots=True)
 class PartScores:
-    """What one piece of truth came to. `problem` says why there are no rows."""
+    """The rows of one part of the truth. `problem` says why there are none."""
 
     rows: tuple[Row, ...] = ()
     withheld: int = 0  # expressions without truth
@@ -34,24 +34,24 @@ class PartScores:
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """All rows of a run, and what had no part in them."""
+    """All rows of a run, and the videos that were not scored."""
 
     rows: tuple[Row, ...]
     withheld: int
     missing: tuple[str, ...]  # scored as empty
-    unasked: tuple[str, ...] = field(default=())  # predicted videos that the truth does not know
+    extra_videos: tuple[str, ...] = field(default=())  # predicted videos that the truth does not know
 
 
-def score_run(parts: Sequence[TruthPart], found: Found, *, missing_as_empty: bool = False) -> RunScores:
-    """Scores every video of the truth. Ray must run; no worker holds more than one piece of truth.
+def score_run(parts: Sequence[TruthPart], source: PredictionSource, *, missing_as_empty: bool = False) -> RunScores:
+    """Scores every video of the truth. Ray must be running; each worker holds one part of the truth at a time.
 
     Raises:
-        MissingPredictions: something is not predicted, and may not count as empty.
-        ValueError: predictions of another dataset or split, truth that is withheld, or damage; the first ten are told.
+        MissingPredictions: predictions are missing, and `missing_as_empty` is false.
+        ValueError: another dataset or split, withheld truth, or damaged files; the message lists the first ten.
     """
-    check_same_data(parts, found)
-    parts = _with_annotators(parts, found)
-    scored = _score_all(parts, found, missing_as_empty)
+    check_same_data(parts, source)
+    parts = _with_annotators(parts, source)
+    scored = _score_all(parts, source, missing_as_empty)
     missing = [what for one in scored for what in one.missing]
     if problems := [one.problem for one in scored if one.problem]:
         more = f"\n… and {len(problems) - 10} more" if len(problems) > 10 else ""
@@ -65,22 +65,22 @@ def score_run(parts: Sequence[TruthPart], found: Found, *, missing_as_empty: boo
             f"None of {withheld} expressions has a truth: the data are published without. Give --truth a folder that "
             f"holds the masks, or send the results to the benchmark's server."
         )
-    asked = {video for part in parts for video in part.videos}
-    return RunScores(rows, withheld, tuple(missing), tuple(sorted(found.videos - asked)))
+    known = {video for part in parts for video in part.videos}
+    return RunScores(rows, withheld, tuple(missing), tuple(sorted(source.videos - known)))
 
 
-def check_same_data(parts: Sequence[TruthPart], found: Found) -> None:
-    """Truth and predictions are of one dataset and of the same splits.
+def check_same_data(parts: Sequence[TruthPart], source: PredictionSource) -> None:
+    """Checks that truth and predictions are of one dataset and the same splits.
 
     Raises:
-        ValueError: they are not, or not a single video is in both.
+        ValueError: they differ, or have no video in common.
     """
     datasets, splits = {part.dataset for part in parts}, {part.split for part in parts}
     if len(datasets) != 1:
         raise ValueError(f"The truth is of {', '.join(sorted(datasets)) or 'no dataset'}. Score one dataset at a time.")
-    protocol_of(*datasets)
-    if isinstance(found, FoundParquet):
-        predicted = found.predictions
+    scoring_protocol(*datasets)
+    if isinstance(source, ParquetPredictions):
+        predicted = source.predictions
         if {predicted.dataset} != datasets:
             raise ValueError(
                 f"The predictions are of {predicted.dataset}, the truth is of {', '.join(datasets)}. Give the truth of "
@@ -92,81 +92,85 @@ def check_same_data(parts: Sequence[TruthPart], found: Found) -> None:
                 f"the truth of the split that was predicted."
             )
     videos = {video for part in parts for video in part.videos}
-    if not videos & found.videos:
+    if not videos & source.videos:
         raise ValueError(
             f"None of the {len(videos)} videos of the truth is predicted (the first is {min(videos, default='none')}, "
-            f"that of the predictions {min(found.videos, default='none')}). Give predictions and truth of one and the "
+            f"that of the predictions {min(source.videos, default='none')}). Give predictions and truth of one and the "
             f"same data."
         )
 
 
-def _with_annotators(parts: Sequence[TruthPart], found: Found) -> list[TruthPart]:
-    """DAVIS folders do not say who spoke: those who are in the predictions."""
+def _with_annotators(parts: Sequence[TruthPart], source: PredictionSource) -> list[TruthPart]:
+    """Fills in the annotators of DAVIS parts from the predictions, as DAVIS folders do not name them."""
     if not any(isinstance(part, DavisPart) for part in parts):
         return list(parts)
-    said = found.annotators or frozenset(range(4))
-    return [replace(part, annotators=tuple(sorted(said))) if isinstance(part, DavisPart) else part for part in parts]
+    annotators = source.annotators or frozenset(range(4))
+    return [
+        replace(part, annotators=tuple(sorted(annotators))) if isinstance(part, DavisPart) else part for part in parts
+    ]
 
 
-def _score_all(parts: Sequence[TruthPart], found: Found, missing_as_empty: bool) -> list[PartScores]:
-    """Every piece, in order. Once something is missing, the rest is only looked through."""
+def _score_all(parts: Sequence[TruthPart], source: PredictionSource, missing_as_empty: bool) -> list[PartScores]:
+    """Scores all parts, in order. After the first missing prediction the rest is only checked for more."""
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     # The list of a zip is read anew by every task: few tasks then, each with several pieces.
-    several = 1 if isinstance(found, FoundParquet) else math.ceil(len(parts) / (4 * cores))
+    several = 1 if isinstance(source, ParquetPredictions) else math.ceil(len(parts) / (4 * cores))
     batches = [parts[start : start + several] for start in range(0, len(parts), several)]
     results: dict[int, PartScores] = {}
     running: dict[ray.ObjectRef[Any], int] = {}
     ahead = iter(enumerate(batches))
     failed = False
-    told = time.monotonic()
+    last_logged = time.monotonic()
     while len(results) < len(batches):
         while len(running) < TASKS_PER_CORE * cores and (following := next(ahead, None)) is not None:
             number, batch = following
-            own = found.only([video for part in batch for video in part.videos])
+            own = source.only([video for part in batch for video in part.videos])
             running[_score_parts.remote(batch, own, missing_as_empty, failed)] = number
         (done, *_), _ = ray.wait(list(running), num_returns=1)
         result = ray.get(done)
         results[running.pop(done)] = result
         failed |= bool(result.problem or (result.missing and not missing_as_empty))
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
+        if time.monotonic() - last_logged > 10:
+            last_logged = time.monotonic()
             _log.info("scored %d of %d pieces", len(results), len(batches))
     return [results[number] for number in range(len(batches))]
 
 
 @ray.remote(num_cpus=1, max_retries=3)
-def _score_parts(parts: Sequence[TruthPart], found: Found, missing_as_empty: bool, only_look: bool) -> PartScores:
-    return score_parts(parts, found, missing_as_empty=missing_as_empty, only_look=only_look)
+def _score_parts(
+    parts: Sequence[TruthPart], source: PredictionSource, missing_as_empty: bool, only_look: bool
+) -> PartScores:
+    return score_parts(parts, source, missing_as_empty=missing_as_empty, only_look=only_look)
 
 
 def score_parts(
-    parts: Sequence[TruthPart], found: Found, *, missing_as_empty: bool = False, only_look: bool = False
+    parts: Sequence[TruthPart], source: PredictionSource, *, missing_as_empty: bool = False, only_look: bool = False
 ) -> PartScores:
-    """Pieces of truth: their rows, or what is missing or wrong, as values, so that all of it can be told at once."""
+    """Scores parts of the truth. Problems are returned as values, so that one message can list them all."""
     rows: list[Row] = []
     missing: list[str] = []
     try:
         truths = [truth for part in parts for truth in _read(part)]
         predictions: dict[str, list[Prediction]] = {}
-        for one in found.read(truths):
+        for one in source.read(truths):
             predictions.setdefault(one.video, []).append(one)
         for truth in truths:
-            own, protocol = predictions.get(truth.video, []), protocol_of(truth.dataset)
+            own, protocol = predictions.get(truth.video, []), scoring_protocol(truth.dataset)
             absent = protocol.missing(truth, own)
             missing += absent if own or not absent else [f"video {truth.video}"]
             if not only_look and (missing_as_empty or not missing):
                 rows += score_video(truth, own, protocol, missing_as_empty=True)
     except (ValueError, FileNotFoundError) as error:
         return PartScores(problem=str(error))
-    withheld = sum(len(truth.expressions) - len(truth.told) for truth in truths)
+    withheld = sum(len(truth.expressions) - len(truth.labelled_expressions) for truth in truths)
     return PartScores(tuple(rows), withheld, tuple(missing))
 
 
 def _read(part: TruthPart) -> list[VideoTruth]:
-    """The truths of a piece.
+    """Reads the truths of a part.
 
     Raises:
-        ValueError: a file is damaged or gone; the message names it.
+        ValueError: a file is damaged or missing; the message names it.
     """
     try:
         return part.read()

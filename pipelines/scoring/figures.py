@@ -1,4 +1,4 @@
-"""Rows to the named figures that papers print, each a share of 1."""
+"""The figures that papers print, computed from rows; each a fraction of 1."""
 
 import io
 import logging
@@ -20,13 +20,13 @@ Figures = dict[str, float]
 
 
 def figures(rows: Sequence[Row]) -> Figures:
-    """The figures of a benchmark of all its rows, in whatever order they come, the one that papers print first.
+    """Computes a benchmark's figures from its rows, in any order; the figure that papers print stands first.
 
     Tracks: J&F, J, F, their recall and decay; for DAVIS the mean over annotators, the same of each, and strict-id.
     Pictures: mAP and its parts, P@K, mean_iou, overall_iou; where there are boxes the same of them, called "box …".
 
     Raises:
-        ValueError: there are no rows, or rows of different kinds.
+        ValueError: there are no rows, or track and picture rows are mixed.
     """
     tracks = [row for row in rows if isinstance(row, TrackRow)]
     pictures = [row for row in rows if isinstance(row, PictureRow)]
@@ -39,7 +39,7 @@ def figures(rows: Sequence[Row]) -> Figures:
 
 
 def track_figures(rows: Sequence[TrackRow]) -> Figures:
-    """J&F and the rest of expressions, or of DAVIS objects: per annotator, then the mean."""
+    """Computes J&F, J, F and their parts of expressions, or of DAVIS objects per annotator and their mean."""
     found: Figures = {}
     for protocol in ("expression", "unsupervised", "strict-id"):
         of_protocol = sorted((row for row in rows if row.protocol == protocol), key=_track_order)
@@ -61,7 +61,7 @@ def track_figures(rows: Sequence[TrackRow]) -> Figures:
 
 
 def picture_figures(rows: Sequence[PictureRow]) -> Figures:
-    """mAP, P@K, mean and overall IoU of masks; of boxes too where all rows have them."""
+    """Computes mAP, P@K, mean and overall IoU of masks; of boxes too if all rows have them."""
     rows = sorted(rows, key=lambda row: row.order)  # among equal scores COCO goes by the order of pictures
     found = _match_figures([row.masks for row in rows])
     boxes = [row.boxes for row in rows if row.boxes is not None]
@@ -73,7 +73,7 @@ def picture_figures(rows: Sequence[PictureRow]) -> Figures:
 
 
 def average_precision(matches: Sequence[Match]) -> MaskAP:
-    """COCO's average precision, categories ignored, from IoUs that were computed elsewhere; one match is one picture.
+    """Computes COCO's average precision, ignoring categories, from given IoUs; one match per picture.
 
     Raises:
         ValueError: there are no matches.
@@ -100,7 +100,7 @@ def average_precision(matches: Sequence[Match]) -> MaskAP:
 
 
 def metric_name(figure: str) -> str:
-    """What MLflow calls a figure: it allows neither & nor @.
+    """Returns a figure's name in MLflow, which allows neither & nor @.
 
     >>> metric_name("strict-id J&F"), metric_name("P@0.5")
     ('strict-id_J_and_F', 'P_at_0.5')
@@ -109,7 +109,7 @@ def metric_name(figure: str) -> str:
 
 
 class _KnownOverlaps(COCOeval):
-    """COCO's matching and averaging on overlaps that candidates carry where their box would be."""
+    """COCO's matching and averaging on given overlaps, which candidates carry in place of their box."""
 
     _dts: dict[tuple[int, int], list[dict[str, Any]]]
 
@@ -161,7 +161,7 @@ def _totals(totals: TotalScores) -> Figures:
 
 
 def _all_strict(rows: Sequence[TrackRow]) -> bool:
-    """Whether every sequence that was scored unsupervised has strict-id scores too: a part of them is no figure."""
+    """Returns whether every unsupervised sequence has strict-id scores too; a mean of some of them would mislead."""
     pairs = {
         protocol: {(row.video, row.annotator) for row in rows if row.protocol == protocol}
         for protocol in ("unsupervised", "strict-id")

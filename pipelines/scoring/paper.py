@@ -1,4 +1,4 @@
-"""What the paper reports, to print beside ours, and the table of both."""
+"""The paper's figures, and the table of ours beside them."""
 
 from collections.abc import Sequence
 
@@ -25,14 +25,14 @@ Line = tuple[str, float, float | None, float | None]
 """Figure, ours, the paper's two."""
 
 
-def beside_paper(dataset: str, found: Figures) -> list[Line]:
-    """Every figure of ours, with the paper's where it reports one."""
+def with_paper_figures(dataset: str, found: Figures) -> list[Line]:
+    """Pairs each of our figures with the paper's, if it reports one."""
     reported = PAPER.get(dataset, {})
     return [(name, value, *reported.get(name, (None, None))) for name, value in found.items()]
 
 
 def summary_text(title: str, dataset: str, lines: Sequence[Line]) -> str:
-    """The table for people, in percent (COCO's -1 of no such object is a dash)."""
+    """Formats the table as text, in percent; a dash for COCO's -1 (no such object)."""
     paper = [f"paper {backbone}" for backbone in BACKBONES] if dataset in PAPER else []
     width = max(len(name) for name, *_ in lines)
     rows = [f"{'':{width}}  {'ours':>7}" + "".join(f"  {name:>18}" for name in paper)]
@@ -45,7 +45,7 @@ def summary_text(title: str, dataset: str, lines: Sequence[Line]) -> str:
 
 
 def summary_csv(lines: Sequence[Line]) -> bytes:
-    """The same table for programs, shares of 1."""
+    """Formats the table as CSV, in fractions of 1."""
     head = ["figure", "ours", *(f"paper {backbone}" for backbone in BACKBONES)]
     rows = [[name, *("" if value is None else repr(value) for value in values)] for name, *values in lines]
     return ("\n".join(",".join(row) for row in [head, *rows]) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Every candidate of an expression at single frames: A2D, JHMDB (masks), RefCOCO (masks and boxes)."""
+"""Scores at single frames, with all candidates of an expression: A2D, JHMDB (masks), RefCOCO (masks and boxes)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from pipelines.predictions import Prediction
 from pipelines.records import Expression
 from pipelines.scoring.rows import Match, PictureRow
 from pipelines.scoring.tracks import check_size
+from pipelines.scoring.truth import VideoTruth
 from pipelines.sources.frame_ids import frame_id
-from pipelines.truth import VideoTruth
 from sgmg.masks import Size, rle_area, rle_to_coco, rle_union
 from sgmg.referring import Overlap, best_candidate, box_hits, box_overlap, mask_overlap
 
@@ -23,16 +23,16 @@ Box = tuple[float, float, float, float]
 
 
 def missing_pictures(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[str]:
-    """The expressions and frames that should be predicted and are not, in words.
+    """Returns messages that name the expressions and frames without a prediction.
 
     Raises:
-        ValueError: something is predicted twice, or at another size.
+        ValueError: a prediction is given twice, or at another size.
     """
-    places = _places(truth, predictions)
+    index = _index(truth, predictions)
     missing: list[str] = []
-    for expression in truth.told:
-        names = [truth.frame_names[frame] for frame in truth.asked(expression)]
-        absent = [name for name in names if (expression.id, name) not in places]
+    for expression in truth.labelled_expressions:
+        names = [truth.frame_names[frame] for frame in truth.scored_frames(expression)]
+        absent = [name for name in names if (expression.id, name) not in index]
         if len(absent) == len(names):
             missing.append(f"video {truth.video}, expression {expression.id}")
         else:
@@ -43,16 +43,16 @@ def missing_pictures(truth: VideoTruth, predictions: Sequence[Prediction]) -> li
 def score_pictures(
     truth: VideoTruth, predictions: Sequence[Prediction], *, with_boxes: bool = False
 ) -> list[PictureRow]:
-    """A row an expression and frame; what is not predicted counts as one empty candidate.
+    """Scores a video: one row per expression and frame. A missing prediction counts as one empty candidate.
 
     Raises:
-        ValueError: something is predicted twice, at another size, or an RLE is damaged.
+        ValueError: a prediction is given twice or at another size, or an RLE is damaged.
     """
-    places = _places(truth, predictions)
+    index = _index(truth, predictions)
     rows: list[PictureRow] = []
-    for expression in truth.told:
-        for frame in truth.asked(expression):
-            found = places.get((expression.id, truth.frame_names[frame]))
+    for expression in truth.labelled_expressions:
+        for frame in truth.scored_frames(expression):
+            found = index.get((expression.id, truth.frame_names[frame]))
             try:
                 rows.append(_row(truth, expression, frame, found, with_boxes))
             except ValueError as error:
@@ -64,7 +64,7 @@ def score_pictures(
 def match_masks(
     results: Sequence[str], scores: Sequence[float], truth: str, size: Size, area: float | None, crowd: bool = False
 ) -> Match:
-    """How candidates agree with the true mask, all at height, width `size`; areas are pixels where not told."""
+    """Matches candidate masks with the true mask, all of height, width `size`. Areas default to pixel counts."""
     coco = [rle_to_coco(rle, size) for rle in results]
     overlaps = _coco.iou(coco, [rle_to_coco(truth, size)], [int(crowd)])
     areas = [float(rle_area(rle, size)) for rle in results]
@@ -73,7 +73,7 @@ def match_masks(
 
 
 def match_boxes(results: Sequence[Box], scores: Sequence[float], truth: Box, crowd: bool = False) -> Match:
-    """How candidates agree with the true box."""
+    """Matches candidate boxes with the true box."""
     xywh = [_xywh(box) for box in results]
     overlaps = _coco.iou(np.array(xywh), np.array([_xywh(truth)]), [int(crowd)])
     overlap = box_overlap(np.array(results), np.array(truth))
@@ -107,12 +107,12 @@ def _row(
 ) -> PictureRow:
     rles, boxes, scores = [rle_union([], truth.size)], [(0.0, 0.0, 0.0, 0.0)], [0.0]
     if found is not None:
-        prediction, place = found
-        rles = [query.rle[place] for query in prediction.queries]
-        boxes = [query.boxes[place] for query in prediction.queries]
-        scores = [query.scores[place] for query in prediction.queries]
-    wanted = truth.rle(expression, frame)
-    assert wanted is not None  # asked only where it is annotated
+        prediction, frame_index = found
+        rles = [query.rle[frame_index] for query in prediction.queries]
+        boxes = [query.boxes[frame_index] for query in prediction.queries]
+        scores = [query.scores[frame_index] for query in prediction.queries]
+    true_rle = truth.rle(expression, frame)
+    assert true_rle is not None  # scored only where it is annotated
     tracks = [truth.objects[number] for number in expression.object_ids]
     alone = tracks[0] if len(tracks) == 1 else None
     crowd = any(track.iscrowd for track in tracks)
@@ -129,29 +129,29 @@ def _row(
         expression.text,
         name,
         _result_name(expression, name),
-        match_masks(rles, scores, wanted, truth.size, area, crowd),
+        match_masks(rles, scores, true_rle, truth.size, area, crowd),
         match_boxes(boxes, scores, box, crowd) if with_boxes and box is not None else None,
         hit_ranks(boxes, scores, box) if with_boxes and box is not None else None,
     )
 
 
 def hit_ranks(boxes: Sequence[Box], scores: Sequence[float], truth: Box) -> tuple[bool, ...]:
-    """Whether one of the 1, 5, 10 highest-scored boxes has a gIoU of at least .5 with the true one."""
+    """Returns whether one of the 1, 5, 10 highest-scored boxes has a gIoU of at least 0.5 with the true box."""
     return tuple(box_hits(np.array(boxes), np.array(scores), np.array(truth)).tolist())
 
 
-def _places(truth: VideoTruth, predictions: Sequence[Prediction]) -> dict[tuple[str, str], tuple[Prediction, int]]:
-    """(expression, frame name) → the prediction that holds it, and where in it."""
-    places: dict[tuple[str, str], tuple[Prediction, int]] = {}
+def _index(truth: VideoTruth, predictions: Sequence[Prediction]) -> dict[tuple[str, str], tuple[Prediction, int]]:
+    """Maps (expression, frame name) to its prediction and the frame's index in it."""
+    index: dict[tuple[str, str], tuple[Prediction, int]] = {}
     for prediction in predictions:
         check_size(truth, prediction)
-        for place, name in enumerate(prediction.frame_names):
-            if places.setdefault((prediction.expression, name), (prediction, place))[0] is not prediction:
+        for frame_index, name in enumerate(prediction.frame_names):
+            if index.setdefault((prediction.expression, name), (prediction, frame_index))[0] is not prediction:
                 raise ValueError(
                     f"{truth.video}, expression {prediction.expression}, is predicted twice at frame {name}. Give the "
                     f"predictions of one run."
                 )
-    return places
+    return index
 
 
 def _result_name(expression: Expression, frame: str) -> str:

@@ -1,4 +1,4 @@
-"""The rows that scores are made of: one a track or picture, small, so that workers count them and one adds them up."""
+"""Rows that figures are computed from: one per track or picture, small enough to gather from all workers."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ TrackProtocol = Literal["expression", "unsupervised", "strict-id"]
 
 @dataclass(frozen=True, slots=True)
 class TrackRow:
-    """J and F of one expression along its video, or of one object of DAVIS under one of its protocols."""
+    """J and F of one expression along its video, or of one DAVIS object under one protocol."""
 
     dataset: str
     split: str
@@ -38,12 +38,12 @@ class TrackRow:
 
     @property
     def figure(self) -> float:
-        """J&F, by which rows are ranked."""
+        """Figure by which rows are ranked: J&F."""
         return (self.j + self.f) / 2
 
     @property
     def scores(self) -> TrackScores:
-        """What `sgmg.metrics.total_scores` adds up."""
+        """Input of `sgmg.metrics.total_scores`."""
         j = FrameStatistics(self.j, self.j_recall, self.j_decay)
         f = FrameStatistics(self.f, self.f_recall, self.f_decay)
         return TrackScores(f"{self.video}_{self.expression}", j, f, self.result_id, self.truth_id)
@@ -51,10 +51,10 @@ class TrackRow:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How the q candidates of a picture, masks or boxes, agree with the truth: all that COCO's scores need.
+    """Agreement of a picture's q candidates, masks or boxes, with the truth: the input of COCO's scores.
 
     `intersection`, `union` and `iou` are of the candidate with the highest score. `overlaps` are COCO's own IoUs, of
-    all; areas decide what is small, medium or large.
+    all; areas decide which objects are small, medium or large.
     """
 
     intersection: float
@@ -69,7 +69,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class PictureRow:
-    """One expression at one frame. `result` is what COCO results call it."""
+    """Scores of one expression at one frame. `result` is its image id in COCO results."""
 
     dataset: str
     split: str
@@ -84,12 +84,12 @@ class PictureRow:
 
     @property
     def figure(self) -> float:
-        """IoU, by which rows are ranked."""
+        """Figure by which rows are ranked: IoU."""
         return self.masks.iou
 
     @property
     def order(self) -> tuple[int, str]:
-        """Where COCO's tools put it: numbers by size, names by letter."""
+        """Sort key of COCO's tools: numbers by value, names alphabetically."""
         return (int(self.result), "") if self.result.isdecimal() else (0, self.result)
 
 
@@ -99,7 +99,7 @@ Row = TrackRow | PictureRow
 def track_row(
     scores: TrackScores, frames: int, protocol: TrackProtocol, *, annotator: int | None = None, **names: str
 ) -> TrackRow:
-    """The row of a scored track; `names` are dataset, split, video, expression and text."""
+    """Makes the row of a scored track; `names` are dataset, split, video, expression and text."""
     j, f = scores.j, scores.f
     return TrackRow(
         **names,
@@ -118,7 +118,7 @@ def track_row(
 
 
 def rows_table(rows: Sequence[Row]) -> pa.Table:
-    """All rows, a column a field; those of `Match` are called masks_iou, boxes_iou and so on.
+    """Makes a table of all rows, one column per field; fields of `Match` become masks_iou, boxes_iou and so on.
 
     Raises:
         ValueError: there are no rows.
@@ -129,7 +129,7 @@ def rows_table(rows: Sequence[Row]) -> pa.Table:
 
 
 def csv_bytes(table: pa.Table) -> bytes:
-    """The columns of a table that are no lists, for spreadsheets."""
+    """Writes the scalar columns of a table as CSV, for spreadsheets."""
     plain = [field.name for field in table.schema if not pa.types.is_list(field.type)]
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(table.select(plain), buffer)
@@ -137,7 +137,7 @@ def csv_bytes(table: pa.Table) -> bytes:
 
 
 def write_parquet(folder: Folder, name: str, table: pa.Table) -> None:
-    """The whole table, lists and all, as one file."""
+    """Writes the whole table, with its list columns, as one Parquet file."""
     with folder.output(name) as stream:
         pq.write_table(table, stream)
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from pipelines.predictions import Prediction, QueryTrack
 from pipelines.records import Expression
 from pipelines.scoring.rows import TrackRow, track_row
-from pipelines.truth import VideoTruth
+from pipelines.scoring.truth import VideoTruth
 from sgmg.masks import Size, rle_to_mask
 from sgmg.metrics import TrackScores, frame_statistics, outline, region_similarity
 
@@ -17,56 +17,56 @@ Results = dict[str, dict[str, str]]
 
 
 def missing_tracks(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[str]:
-    """The expressions and frames of a video that should be predicted and are not, in words.
+    """Returns messages that name the expressions and frames of a video without a prediction.
 
     Raises:
-        ValueError: something is predicted twice, or at another size.
+        ValueError: a prediction is given twice, or at another size.
     """
     results = track_results(truth, predictions)
     missing: list[str] = []
-    for expression in truth.told:
+    for expression in truth.labelled_expressions:
         if expression.id not in results:
             missing.append(f"video {truth.video}, expression {expression.id}")
             continue
-        names = [truth.frame_names[frame] for frame in truth.asked(expression)]
-        there = results[expression.id]
+        names = [truth.frame_names[frame] for frame in truth.scored_frames(expression)]
+        predicted = results[expression.id]
         missing += [
-            f"video {truth.video}, expression {expression.id}, frame {name}" for name in names if name not in there
+            f"video {truth.video}, expression {expression.id}, frame {name}" for name in names if name not in predicted
         ]
     return missing
 
 
 def score_tracks(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[TrackRow]:
-    """A row an expression; what is not predicted counts as empty.
+    """Scores a video: one row per expression. Missing predictions count as empty.
 
-    One frame is in memory at a time, and each truth is drawn once for all expressions of the same objects.
+    Decodes one frame at a time, and each true mask once for all expressions about the same objects.
 
     Raises:
-        ValueError: something is predicted twice, at another size, or an RLE is damaged.
+        ValueError: a prediction is given twice or at another size, or an RLE is damaged.
     """
     results = track_results(truth, predictions)
-    asked = {expression.id: frozenset(truth.asked(expression)) for expression in truth.told}
-    values: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
+    scored = {expression.id: frozenset(truth.scored_frames(expression)) for expression in truth.labelled_expressions}
+    values: dict[str, list[tuple[float, float]]] = {name: [] for name in scored}
     for frame, name in enumerate(truth.frame_names):
         by_objects: dict[tuple[int, ...], list[Expression]] = {}
-        for expression in truth.told:
-            if frame in asked[expression.id]:
+        for expression in truth.labelled_expressions:
+            if frame in scored[expression.id]:
                 by_objects.setdefault(expression.object_ids, []).append(expression)
         for expressions in by_objects.values():
-            wanted = truth.rle(expressions[0], frame)
-            assert wanted is not None  # asked only where it is annotated
+            true_rle = truth.rle(expressions[0], frame)
+            assert true_rle is not None  # scored only where it is annotated
             found = {one.id: results.get(one.id, {}).get(name) for one in expressions}
             try:
-                scores = _frame_scores(wanted, found, truth.size)
+                scores = _frame_scores(true_rle, found, truth.size)
             except ValueError as error:
                 raise ValueError(f"{truth.video}, frame {name}, {error}") from error
             for expression, score in scores.items():
                 values[expression].append(score)
-    return [_row(truth, expression, np.array(values[expression.id])) for expression in truth.told]
+    return [_row(truth, expression, np.array(values[expression.id])) for expression in truth.labelled_expressions]
 
 
 def track_results(truth: VideoTruth, predictions: Sequence[Prediction]) -> Results:
-    """The chosen query of every expression, with segments joined.
+    """Returns the chosen query of every expression, segments joined.
 
     Raises:
         ValueError: an expression is predicted twice, or at another size than the truth.
@@ -85,15 +85,15 @@ def track_results(truth: VideoTruth, predictions: Sequence[Prediction]) -> Resul
 
 
 def chosen_query(prediction: Prediction) -> QueryTrack:
-    """The only query, or the one that fits best along the video."""
+    """Returns the only query, or the one with the best mean score along the video."""
     return max(prediction.queries, key=lambda query: float(np.mean(query.scores)))
 
 
 def check_size(truth: VideoTruth, prediction: Prediction) -> None:
-    """Predictions are at the original size, and so must be the truth.
+    """Checks that prediction and truth have the same, original size.
 
     Raises:
-        ValueError: they are not of one size.
+        ValueError: the sizes differ.
     """
     if (prediction.height, prediction.width) != truth.size:
         raise ValueError(
@@ -104,17 +104,17 @@ def check_size(truth: VideoTruth, prediction: Prediction) -> None:
 
 
 def _frame_scores(truth: str, results: Mapping[str, str | None], size: Size) -> dict[str, tuple[float, float]]:
-    """J and F of every expression's result in one frame.
+    """Computes J and F of every expression's result in one frame.
 
     Raises:
-        ValueError: an RLE is damaged; the message tells whose.
+        ValueError: an RLE is damaged; the message names the expression.
     """
-    wanted = _mask("the truth", truth, size)
-    line = outline(wanted)
+    true_mask = _mask("the truth", truth, size)
+    line = outline(true_mask)
     scores: dict[str, tuple[float, float]] = {}
     for expression, rle in results.items():
         found = _mask(f"expression {expression}", rle, size)
-        (j,) = region_similarity(found[None], wanted[None])
+        (j,) = region_similarity(found[None], true_mask[None])
         scores[expression] = (float(j), outline(found).f_measure(line))
     return scores
 

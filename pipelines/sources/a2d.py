@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import Expression, ObjectTrack, Record
 from pipelines.sources.a2d_clip import Annotation, annotation_of_h5, decoded_clip
 from pipelines.sources.base import Item, Reading, fingerprint

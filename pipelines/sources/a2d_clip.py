@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from einops import rearrange
 from jaxtyping import Bool, Float
 
-from pipelines.problems import BadItem, Dropped
+from pipelines.errors import BadItem, Dropped
 from sgmg.masks import Size, masks_to_rles
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from pipelines.problems import Dropped
+from pipelines.errors import Dropped
 from pipelines.records import Record
 
 

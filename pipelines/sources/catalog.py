@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines.files import Folder
-from pipelines.problems import LayoutError
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
 from pipelines.sources.davis import RefDavis17
 from pipelines.sources.jhmdb import JhmdbSentences
 from pipelines.sources.mevis import MeViS
+from pipelines.sources.names import DatasetName, check_dataset
 from pipelines.sources.own import Own
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.ytvos import RefYouTubeVOS
@@ -19,32 +19,30 @@ IMAGES, VIDEOS = 256, 16
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DatasetEntry:
     """How to read a dataset: from its folder, a split, and the JPEG quality for frames that come out of video files."""
 
     open: Callable[[Folder, str, int], Source]
     rows_per_shard: int = VIDEOS
 
 
-DATASETS = {
-    "own": Entry(lambda root, split, quality: Own(root, split, quality=quality)),
-    "refcoco": Entry(lambda root, split, _: RefCoco(root, split, "refcoco"), IMAGES),
-    "refcoco+": Entry(lambda root, split, _: RefCoco(root, split, "refcoco+"), IMAGES),
-    "refcocog": Entry(lambda root, split, _: RefCoco(root, split, "refcocog"), IMAGES),
-    "ref-youtube-vos": Entry(lambda root, split, _: RefYouTubeVOS(root, split)),
-    "ref-davis17": Entry(lambda root, split, _: RefDavis17(root, split)),
-    "a2d-sentences": Entry(lambda root, split, quality: A2DSentences(root, split, quality)),
-    "jhmdb-sentences": Entry(lambda root, split, _: JhmdbSentences(root, split)),
-    "mevis": Entry(lambda root, split, _: MeViS(root, split)),
+DATASETS: dict[DatasetName, DatasetEntry] = {
+    "own": DatasetEntry(lambda root, split, quality: Own(root, split, quality=quality)),
+    "refcoco": DatasetEntry(lambda root, split, _: RefCoco(root, split, "refcoco"), IMAGES),
+    "refcoco+": DatasetEntry(lambda root, split, _: RefCoco(root, split, "refcoco+"), IMAGES),
+    "refcocog": DatasetEntry(lambda root, split, _: RefCoco(root, split, "refcocog"), IMAGES),
+    "ref-youtube-vos": DatasetEntry(lambda root, split, _: RefYouTubeVOS(root, split)),
+    "ref-davis17": DatasetEntry(lambda root, split, _: RefDavis17(root, split)),
+    "a2d-sentences": DatasetEntry(lambda root, split, quality: A2DSentences(root, split, quality)),
+    "jhmdb-sentences": DatasetEntry(lambda root, split, _: JhmdbSentences(root, split)),
+    "mevis": DatasetEntry(lambda root, split, _: MeViS(root, split)),
 }
 
 
-def entry_of(dataset: str) -> Entry:
+def entry_of(dataset: str) -> DatasetEntry:
     """The entry of a dataset.
 
     Raises:
         LayoutError: there is none of that name; the message lists them.
     """
-    if dataset not in DATASETS:
-        raise LayoutError(f"There is no dataset {dataset!r}. Choose one of: {', '.join(DATASETS)}.")
-    return DATASETS[dataset]
+    return DATASETS[check_dataset(dataset)]

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
 from pipelines.images import object_map
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import Expression, ObjectTrack, Record
 from pipelines.sources.base import Item, Reading, fingerprint
 from pipelines.sources.davis_texts import SETS, DavisVideo, converted_videos, raw_videos

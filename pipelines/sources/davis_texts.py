@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipelines.errors import LayoutError
 from pipelines.files import Folder, safe_name
-from pipelines.problems import LayoutError
 from pipelines.sources.reading import annotation_json, annotation_text
 
 SETS = {"train": "train.txt", "valid": "val.txt"}

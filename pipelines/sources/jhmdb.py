@@ -14,8 +14,8 @@ import scipy.io
 from einops import rearrange
 from scipy.io.matlab import MatReadError
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder, safe_name
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import Expression, ObjectTrack, Record
 from pipelines.sources.base import Item, Reading, fingerprint
 from pipelines.sources.frame_ids import frame_id_template

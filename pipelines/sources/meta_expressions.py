@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder, safe_name
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.sources.base import Item
 from pipelines.sources.reading import annotation_text, checked_video
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from pipelines.errors import BadItem
 from pipelines.files import Folder
 from pipelines.images import object_map
-from pipelines.problems import BadItem
 from pipelines.records import ObjectTrack
 from pipelines.sources.reading import item_bytes
 from sgmg.masks import masks_to_rles

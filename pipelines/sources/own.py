@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import Expression, Record
 from pipelines.sources.base import Item, Reading, fingerprint
 from pipelines.sources.meta_expressions import EMPTY

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder, safe_name
 from pipelines.images import checked_size
-from pipelines.problems import BadItem, LayoutError
 
 _UNREADABLE = (FileNotFoundError, PermissionError)  # Others, as of a network, pass: a retry may mend them.
 

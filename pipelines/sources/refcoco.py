@@ -5,8 +5,8 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder, safe_name
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import Expression, ObjectTrack, Record
 from pipelines.sources.base import Item, Reading, fingerprint
 from pipelines.sources.coco_annotations import clipped_xyxy, segmentation_to_rle

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from pipelines.errors import LayoutError
 from pipelines.files import Folder
-from pipelines.problems import LayoutError
 from pipelines.sources.reading import annotation_text
 from pipelines.sources.refs_pickle import plain_pickle
 

@@ -3,7 +3,7 @@
 import io
 import pickle
 
-from pipelines.problems import LayoutError
+from pipelines.errors import LayoutError
 
 _PLAIN = frozenset({"bytearray", "complex", "frozenset", "set"})
 """The builtins that a pickle of plain values names; lists, dicts, numbers and strings have codes of their own."""

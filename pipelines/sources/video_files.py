@@ -1,4 +1,4 @@
-"""A whole video file as encoded frames. For clips to train on: a video of hours is `pipelines.video`'s."""
+"""A whole video file as encoded frames. For clips to train on: a video of hours is `pipelines.video.decoder`'s."""
 
 import io
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from av.error import FFmpegError
 from jaxtyping import UInt8
 
-from pipelines.video_pixels import orientation_of, turned
+from pipelines.video.pixels import orientation_of, turned
 
 QUALITY = 95
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
-from pipelines.problems import BadItem, Dropped
 from pipelines.records import Expression, Record
 from pipelines.sources.base import Item, Reading, fingerprint
 from pipelines.sources.meta_expressions import Listed, check_images, checked, read_videos, typed

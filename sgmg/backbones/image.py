@@ -4,6 +4,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sgmg._torchvision import make_torchvision_importable
 from sgmg.backbones.video_swin import SwinStages
 from sgmg.config import ResNetConfig, SwinConfig
 
@@ -33,6 +34,7 @@ class ResNet(nn.Module):
 
     def __init__(self, config: ResNetConfig, *, activation_checkpointing: bool = False) -> None:
         super().__init__()
+        make_torchvision_importable()
         import timm  # Here: it takes seconds, and only two presets need it.
         from timm.layers.norm_act import freeze_batch_norm_2d
 

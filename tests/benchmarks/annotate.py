@@ -20,21 +20,22 @@ from ray.cluster_utils import Cluster
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
 
 from annotate_data import moving, write_video
-from pipelines.annotate import Finished, Stream, annotated
-from pipelines.annotate_asked import ask_everything
-from pipelines.annotate_settings import Settings
-from pipelines.asked import AskedFrames
-from pipelines.benchmarks import Protocol
-from pipelines.expressions_file import tokens_at_most
+from pipelines.annotate.events import WindowDone
+from pipelines.annotate.expressions_file import token_upper_bound
+from pipelines.annotate.requests import collect_requests
+from pipelines.annotate.run import Finished, Stream, annotate_videos
+from pipelines.annotate.settings import Settings
 from pipelines.files import Folder
-from pipelines.predict import Resources
-from pipelines.predict_recipe import Recipe
+from pipelines.inference.model_frames import ModelFrames
+from pipelines.inference.predictor_spec import PredictorSpec
+from pipelines.inference.protocols import InferenceProtocol
+from pipelines.inference.stream import Resources
 from pipelines.predictions import Prediction, QueryTrack
 from sgmg.masks import mask_to_rle
 
 
 @dataclass(frozen=True)
-class StubRecipe(Recipe):
+class StubSpec(PredictorSpec):
     """Makes a stub instead of a model."""
 
     seconds: float = 0.0  # a frame
@@ -50,9 +51,9 @@ class Stub:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def answer(self, asked: AskedFrames) -> list[Prediction]:
+    def answer(self, frames: ModelFrames) -> list[Prediction]:
         """A row a sentence, with five queries."""
-        record = asked.record
+        record = frames.record
         t = len(record.frame_names)
         time.sleep(self._seconds * t)
         mask = np.zeros((record.height, record.width), np.bool_)
@@ -62,7 +63,7 @@ class Stub:
             Prediction(
                 record.dataset, record.split, record.video, expression.id, expression.text, record.width, record.height,
                 record.frame_names, (query,) * 5, 0.9, "", record.source, record.source_fingerprint,
-                segment=record.segment, fps=record.fps, timestamps=record.timestamps,
+                fps=record.fps, timestamps=record.timestamps,
             )
             for expression in record.expressions
         ]  # fmt: skip
@@ -99,28 +100,28 @@ def measure(videos: Sequence[str], nodes: int, actors: int, cores: int, seconds:
 
 
 def _measured(videos: Sequence[str], out: Folder, actors: int, seconds: float, size: int, share: float) -> Measured:
-    protocol = Protocol(short_side=size, keep="all")
-    recipe = StubRecipe(Path, "", "", protocol, "float32", False, 1, False, seconds=seconds)
+    protocol = InferenceProtocol(short_side=size, keep="all")
+    spec = StubSpec(Path, "", "", protocol, "float32", False, 1, False, seconds=seconds)
     settings = Settings()
     resources = Resources((actors, actors), gpus_per_actor=share, cpus_per_actor=0, cpus_per_decode=0.5)
-    stream = Stream(out, recipe, settings, resources, "stub", 600)
-    asked = ask_everything(videos, None, ("the dog", "the cat", "a man"), out, tokens_at_most)
+    stream = Stream(out, spec, settings, resources, "stub", 600)
+    requests = collect_requests(videos, None, ("the dog", "the cat", "a man"), out, token_upper_bound)
     frames, waited, busy = 0, 0.0, 0.0
     began = time.perf_counter()
-    for news in annotated(asked, stream):
-        if isinstance(news, dict) and news["news"] == "window":
+    for event in annotate_videos(requests, stream):
+        if isinstance(event, WindowDone):
             # A predictor's first window counts from when it has loaded its model: it waited for nothing.
-            frames, waited, busy = frames + news["frames"], waited + news["waited"], busy + news["busy"]
-        elif isinstance(news, Finished):
-            assert not news.joined.note
+            frames, waited, busy = frames + event.frames, waited + event.waited, busy + event.busy
+        elif isinstance(event, Finished):
+            assert not event.joined.note
     spent = waited + busy
     return Measured(frames * seconds / spent, waited / spent, frames / (time.perf_counter() - began))
 
 
 def decode_rate(videos: Sequence[str], size: int) -> float:
     """Frames/s that one core decodes and resizes, without Ray."""
-    from pipelines.video import windows
-    from pipelines.video_list import list_videos
+    from pipelines.video.decoder import windows
+    from pipelines.video.listing import list_videos
     from sgmg.preprocess import resize_frames, resized_size
 
     began, frames = time.process_time(), 0

@@ -31,13 +31,13 @@ import torch
 from PIL import Image
 from plain_clips import PlainClip, plain_loader
 
-from pipelines.clips import Streaming, TrainData, TrainPart, decode_row, read_window, slot_of, train
-from pipelines.collate import collate
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.collate import collate
+from pipelines.clips.geometry import ResizeFilter, transform_image
+from pipelines.clips.stream import Streaming, TrainData, TrainPart, decode_row, read_window, slot_of, train
 from pipelines.files import Folder
-from pipelines.geometry import ResizeFilter, transform_image
-from pipelines.prepare import finish, plan_shards, write_shards
-from pipelines.recipes import ClipRecipe
-from pipelines.shard import ShardWriter
+from pipelines.prepare.run import finish, plan_shards, write_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.ytvos import RefYouTubeVOS
 from sgmg.tokenizer import Tokenizer
 
@@ -170,14 +170,14 @@ def resized(data: TrainData, kind: ResizeFilter) -> Iterator[np.ndarray]:
 def streamed(data: TrainData, tokenizer: Tokenizer, clips: int) -> float:
     """Clips/s on the wall, after the first window."""
     parts = data.parts * -(-clips // data.plan(0).samples)  # one long epoch: the start of one takes a second
-    long = replace(data, parts=parts, window=16)
+    long = replace(data, parts=parts, shuffle_window=16)
     made, started = 0, 0.0
     for slots in train(long, 0, 0, 1, streaming=Streaming()):
         for slot in slots:
             if slot.clip is not None:
                 collate([slot.clip], tokenizer, LENGTH)
                 made += bool(started)
-        if not started and slots[0].step == long.window:
+        if not started and slots[0].step == long.shuffle_window:
             started = time.perf_counter()
     return made / (time.perf_counter() - started)
 
@@ -194,7 +194,7 @@ def farthest(data: TrainData, tokenizer: Tokenizer, plain: list[PlainClip]) -> t
 def measured(raw: Path, out: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Every speed of one size of frames, by name."""
     part = prepared(raw, out / "prepared")
-    data = TrainData((part,), seed=0, lanes=1)
+    data = TrainData((part,), seed=0, global_batch=1)
     counts = part.manifest.counts
     tokenizer = Tokenizer.train(["a black swan", "the dog on the left"])
     plain = plain_clips(raw, data)

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipelines.exports.mask_zip import check_mask_zip, write_mask_zip
-from pipelines.exports.reading import iter_predictions, read_predictions
 from pipelines.exports.submission import read_submission
 from pipelines.files import Folder
+from pipelines.prediction_reader import iter_predictions, read_predictions
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from sgmg.masks import masks_to_rles, rle_to_mask
 

@@ -3,7 +3,7 @@
 It is given for nothing what our reader has to find out: which frames, which object, and every random draw.
 """
 
-import sgmg  # noqa: F401  # isort: skip  # first: it makes torchvision importable beside a CPU build of torch
+import sgmg.text  # noqa: F401  # isort: skip  # first: it makes torchvision importable beside a CPU build of torch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 
-from pipelines.clip import DrawnClip
-from pipelines.colour import Colour
+from pipelines.clips.clip import ClipParams
+from pipelines.clips.colour import Colour
 from sgmg.preprocess import MEAN, STD
 from sgmg.tokenizer import Tokenizer
 
@@ -36,7 +36,7 @@ class PlainClip:
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     object_id: int
-    drawn: DrawnClip
+    drawn: ClipParams
 
 
 class PlainClips(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, str]]):
@@ -76,7 +76,7 @@ def box_of(mask: np.ndarray) -> Tensor:
 
 
 def resized_and_cropped(
-    image: Image.Image, mask: Image.Image, box: Tensor, drawn: DrawnClip
+    image: Image.Image, mask: Image.Image, box: Tensor, drawn: ClipParams
 ) -> tuple[Image.Image, Image.Image, Tensor]:
     """Resized at once, or enlarged, cropped and resized."""
     if (crop := drawn.geometry.crop) is not None:

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import torch
 
-from pipelines.benchmarks import protocol_of
-from pipelines.predictor import Predictor
+from pipelines.inference.predictor import Predictor
+from pipelines.inference.protocols import inference_protocol
 from pipelines.records import Expression, Record
 from sgmg.config import PRESETS, SgMgConfig
 from sgmg.model import SgMg
@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> None:
     predictor = Predictor(
         SgMg(SgMgConfig.preset(arguments.preset)),
         Tokenizer.train(sentences),
-        protocol_of("ref-youtube-vos", short_side=min(arguments.height, arguments.width)),
+        inference_protocol("ref-youtube-vos", short_side=min(arguments.height, arguments.width)),
         device=arguments.device,
         precision=arguments.precision,
         rows=arguments.rows,

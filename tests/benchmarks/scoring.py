@@ -17,8 +17,8 @@ from skimage.morphology import dilation, disk, isotropic_dilation
 
 from pipelines.predictions import Prediction, QueryTrack
 from pipelines.records import Expression, ObjectTrack
-from pipelines.score import figures, score_video
-from pipelines.truth import VideoTruth
+from pipelines.scoring.score import figures, score_video
+from pipelines.scoring.truth import VideoTruth
 from sgmg.masks import masks_to_rles, rles_to_masks
 
 TOLERANCE = 0.008

@@ -21,16 +21,16 @@ from pathlib import Path
 import ray
 import torch
 
-from jobs._loader import Loading, StepClips
-from jobs._train_data import geometry_of, own_tokenizer
-from pipelines.clips import Streaming, TrainData, TrainPart, read_window
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.stream import Streaming, TrainData, TrainPart, read_window
 from pipelines.files import Folder
-from pipelines.prepare import finish, plan_shards
-from pipelines.prepared import Manifest
-from pipelines.recipes import ClipRecipe
-from pipelines.shard import ShardWriter
+from pipelines.manifest import Manifest
+from pipelines.prepare.run import finish, plan_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
 from pipelines.sources.ytvos import RefYouTubeVOS
+from pipelines.training.data import geometry_of, own_tokenizer
+from pipelines.training.loader import StepBatch, StepLoader
 from sgmg.config import PRESETS, SgMgConfig
 from sgmg.model import SgMg
 from sgmg.objective import Objective
@@ -78,7 +78,7 @@ def whole_frames(data: TrainData) -> TrainData:
     plan, (part,) = data.plan(0), data.parts
     cropped: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for window in range(plan.windows):
-        for row in read_window({"window": window}, data=data, plan=plan, lanes=range(data.lanes), start_step=0):
+        for row in read_window({"window": window}, data=data, plan=plan, lanes=range(data.global_batch), start_step=0):
             if row["sample"] and (row["drawn"] is None or row["drawn"].geometry.crop is not None):
                 _, _, video, expression, _ = row["sample"].split("/")
                 cropped[video][int(expression)] = "cropped"
@@ -107,7 +107,7 @@ def a_step(arguments: argparse.Namespace) -> TrainStep:
     return TrainStep(Objective(model), optimizer_for(model), device=device, precision=arguments.precision, measure=True)
 
 
-def measured(step: TrainStep, clips: Iterator[StepClips]) -> Iterator[Step]:
+def measured(step: TrainStep, clips: Iterator[StepBatch]) -> Iterator[Step]:
     """Every step with its times."""
     while True:
         asked = time.perf_counter()
@@ -116,9 +116,9 @@ def measured(step: TrainStep, clips: Iterator[StepClips]) -> Iterator[Step]:
             return
         waited = time.perf_counter() - asked
         before = time.process_time()
-        report = step(found.forwards, found.step)
+        report = step(found.micro_batches, found.step)
         cpu = time.process_time() - before
-        yield Step({"data wait": waited, **report.seconds}, cpu, tuple(found.forwards[0].batch.frames.shape))
+        yield Step({"data wait": waited, **report.seconds}, cpu, tuple(found.micro_batches[0].batch.frames.shape))
 
 
 def peak_gigabytes(device: torch.device) -> float:
@@ -144,7 +144,9 @@ def main(arguments: argparse.Namespace) -> None:
             raise SystemExit(f"Only {data.plan(0).steps} steps of clips could be drawn. Ask for fewer --steps.")
         tokenizer = own_tokenizer([folder.uri], 512)
         step = a_step(arguments)
-        loading = Loading(data, tokenizer, 0, 1, 0, ends, 4, Streaming(reserved_cpus=1.0), step.device.type == "cuda")
+        loading = StepLoader(
+            data, tokenizer, 0, 1, 0, ends, 4, Streaming(reserved_cpus=1.0), step.device.type == "cuda"
+        )
         steps = list(measured(step, loading.steps()))[WARM_UP:]
     tell(arguments, step.device, steps)
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import runtime
-from jobs._recipe import actor_range
 from jobs.annotate import AnnotateConfig
+from jobs.common import cli as runtime
+from jobs.common.predictor_config import actor_range
 from jobs.predict import PredictConfig
-from jobs.recipes import FINETUNE, PRETRAIN, TrainConfig
+from pipelines.training.config import FINETUNE, PRETRAIN, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"

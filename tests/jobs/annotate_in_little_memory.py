@@ -14,11 +14,11 @@ import psutil
 import ray
 
 from jobs.annotate import AnnotateConfig, main
-from jobs.runtime import parse
+from jobs.common.cli import parse
 
 STORE = 80 * 2**20  # about the least that Ray takes
-KINDS = ("MapBatches(Plan", "MapBatches(Decode", "MapBatches(Annotate)", "MapBatches(Write", "join_batch")
-DECODER = "pipelines.video_child"
+KINDS = ("MapBatches(Plan", "MapBatches(Decode", "MapBatches(PredictStage)", "MapBatches(Write", "join_group")
+DECODER = "pipelines.video.decoder_process"
 
 
 def watch(peaks: dict[str, int], over: threading.Event) -> None:

@@ -15,9 +15,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from jobs.annotate import AnnotateConfig, main
-from jobs.runtime import parse
+from jobs.common.cli import parse
 
-WORKERS = ("MapBatches(Annotate)", "MapBatches(Decode", "MapBatches(Write")
+WORKERS = ("MapBatches(PredictStage)", "MapBatches(Decode", "MapBatches(Write")
 STORE = 200 * 2**20
 
 

@@ -13,7 +13,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from jobs.predict import PredictConfig, main
-from pipelines.predict_plan import PREDICTIONS
+from pipelines.prediction_reader import PREDICTIONS
 
 
 def predictors_of(node: object) -> int:
@@ -22,7 +22,7 @@ def predictors_of(node: object) -> int:
     count = 0
     for process in psutil.Process(raylet).children(recursive=True):
         try:
-            count += "MapBatches(Predict)" in " ".join(process.cmdline())
+            count += "MapBatches(PredictStage)" in " ".join(process.cmdline())
         except psutil.Error:
             continue
     return count

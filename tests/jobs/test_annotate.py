@@ -9,28 +9,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from mlflow import MlflowClient
 
 from annotate_data import damage, moving, write_video
 from jobs.annotate import AnnotateConfig, main
-from jobs.annotate_progress import Progress
-from jobs.runtime import CONFIG, Exit, JobError, parse, read_config
-from pipelines.annotate import Finished
-from pipelines.annotate_join import Joined
-from pipelines.annotate_settings import Settings
-from pipelines.annotate_standing import Standing
-from pipelines.asked import AskedFrames
-from pipelines.exports.reading import iter_predictions
+from jobs.common.cli import parse
+from pipelines.annotate.events import WindowDone
+from pipelines.annotate.join import JoinResult, Marker
+from pipelines.annotate.run import Finished
+from pipelines.annotate.settings import Settings
+from pipelines.annotate.summary import Progress
+from pipelines.annotate.tracks import JoinSettings, join_windows
+from pipelines.annotate.video_state import VideoState
+from pipelines.config_io import CONFIG, read_config
+from pipelines.errors import Exit, JobError
 from pipelines.files import UNFINISHED, Folder
-from pipelines.join import Rules, joined
-from pipelines.predict_plan import PREDICTIONS, Failure
+from pipelines.inference.model_frames import ModelFrames
+from pipelines.inference.predictor import Predictor
+from pipelines.inference.quarantine import Failure
+from pipelines.manifest import QUARANTINE
+from pipelines.prediction_reader import PREDICTIONS, iter_predictions
 from pipelines.predictions import Prediction
-from pipelines.predictor import Predictor
-from pipelines.prepared import QUARANTINE
 from pipelines.records import Expression, Record
-from pipelines.video import windows
-from pipelines.video_list import Video
+from pipelines.video.decoder import windows
+from pipelines.video.listing import Video
 from prepared_data import SENTENCES, tiny_checkpoint, tiny_model
 from sgmg.masks import rles_to_masks
 from sgmg.preprocess import resize_frames, resized_size
@@ -56,7 +60,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(videos: Path, checkpoint: Path, out: Path, **settings: Any) -> AnnotateConfig:
-    given = {"short_side": SIDE, "window": 8, "overlap": 2, "min_score": 0.02, "track": False, "text": SENTENCES[:2]}
+    given = {
+        "short_side": SIDE, "window": 8, "overlap": 2, "min_score": 0.02, "track": False, "text": SENTENCES[:2],
+        "actors": "1:1",
+    }  # fmt: skip
     return AnnotateConfig((str(videos),), str(checkpoint), str(out), **{**given, **settings})
 
 
@@ -87,8 +94,8 @@ def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> l
             video.path, "", width, height, timestamps=tuple(window.timestamps.tolist()),
         )  # fmt: skip
         frames = resize_frames(window.frames, *resized_size(height, width, SIDE))
-        found.append(predictor.answer(AskedFrames(record, tuple(range(len(frames))), frames)))
-    (rows,) = joined(found, Rules(min_score, False, ""))
+        found.append(predictor.answer(ModelFrames(record, tuple(range(len(frames))), frames)))
+    (rows,) = join_windows(found, JoinSettings(min_score, False, ""))
     return rows
 
 
@@ -98,7 +105,7 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     formats = ("parquet", "youtube-vis", "coco", "png", "davis")
-    config = config_of(videos, checkpoint, tmp_path / "out", formats=formats)
+    config = config_of(videos, checkpoint, tmp_path / "out", formats=formats, actors="1:2")
     assert main(config) == Exit.CLEAN
     said = capsys.readouterr().out
     assert "3 videos annotated" in said
@@ -171,7 +178,7 @@ def test_whatever_cannot_be_used_is_in_quarantine_and_the_rest_is_done(
         ("empty.mp4", "decode"), ("poem.mp4", "decode"),
     }  # fmt: skip
     reasons = " ".join(reason for _, _, reason in said)
-    for part in ("does not exist", "no such video", "is empty", "has 1999 characters", "there twice", "called so"):
+    for part in ("does not exist", "matches none", "is empty", "has 1999 characters", "twice", "matches 2 videos"):
         assert part in reasons
     found = found_in(tmp_path / "out")
     assert [(Path(one.source).name, one.text) for one in found if "good" in one.source] == [
@@ -267,12 +274,12 @@ def test_the_command_line_is_understood() -> None:
         ({"expressions": "e.csv"}, "either --expressions"),
         ({"videos": ()}, "--videos"),
         ({"actors": "3:2"}, "--actors '3:2'"),
-        ({"fps": -1.0}, "--fps -1"),
-        ({"min_score": 2.0}, "--min-score 2"),
-        ({"window": 4, "overlap": 4}, "--overlap 4"),
-        ({"time_limit": 0.0}, "--time-limit 0"),
-        ({"short_side": 0}, "--short-side 0"),
-        ({"cpus_per_actor": -1.0}, "--cpus-per-actor -1"),
+        ({"fps": -1.0}, r"--fps must be above 0 \(got -1\.0\)"),
+        ({"min_score": 2.0}, r"--min-score must be between 0 and 1 \(got 2\.0\)"),
+        ({"window": 4, "overlap": 4}, r"--overlap \(4\) must be smaller than --window \(4\)"),
+        ({"time_limit": 0.0}, "--time-limit must be above 0"),
+        ({"short_side": 0}, "--short-side must be 1 or more"),
+        ({"cpus_per_actor": -1.0}, "--cpus-per-actor must be 0 or more"),
     ],
 )
 def test_what_does_not_go_together_is_said(wrong: dict[str, Any], said: str) -> None:
@@ -282,25 +289,24 @@ def test_what_does_not_go_together_is_said(wrong: dict[str, Any], said: str) -> 
 
 def test_progress_counts_videos_sentences_and_hours() -> None:
     progress = Progress(videos=2)
-    progress.count({"news": "window", "frames": 36, "waited": 1.0, "busy": 3.0, "died": 1})
-    progress.count(Finished("v", Joined(frames=36, sentences=3, absent=1, note="")))
-    progress.count(Standing(Video("/v.mp4"), seconds=7200, frames=36, answered=True, partial=True))
-    progress.count(Standing(Video("/w.mp4"), failures=[Failure("/w.mp4", "decode", "gone")], kept=2))
+    progress.count(WindowDone("v", 0, frames=36, crashes=1, waited=1.0, busy=3.0))
+    progress.count(Finished("v", JoinResult(frames=36, sentences=3, absent=1, note="")))
+    progress.count(VideoState(Video("/v.mp4"), seconds=7200, frames=36, answered=True, partial=True))
+    progress.count(VideoState(Video("/w.mp4"), failures=[Failure("/w.mp4", "decode", "gone")], kept=2))
     assert str(progress).startswith("2/2 videos, 1 windows, ")
     assert "waiting for data 25%, 1 videos with failures, 1 failed actors" in str(progress)
     said = progress.summary()
     assert "1 videos annotated, 1 had nothing left to do or failed; 1 are partial" in said
     assert "3 expressions answered, 1 of them absent; 2 were answered before" in said
     assert "36 frames, 2 hours of video in" in said
-    assert list(progress.shown([])) == []
 
 
 def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds(tmp_path: Path) -> None:
     out = Folder(str(tmp_path))
     whole, lacking = Video("/whole.mp4"), Video("/lacking.mp4")
     for name, absent in (("a", 1), ("b", 0)):
-        told = {"frames": 36, "sentences": 3, "absent": absent, "note": ""}
-        out.write(f"done/{whole.id}-{name}.json", json.dumps({"joined": told}).encode())
+        marker = Marker(whole.id, name, (), "file", JoinResult(frames=36, sentences=3, absent=absent, note=""))
+        out.write(f"done/{whole.id}-{name}.json", msgspec.json.encode(marker))
 
     def metrics_of(progress: Progress) -> dict[str, float]:
         return {one.key: one.value for one in progress.metrics([Failure("/w.mp4", "decode", "gone")], out)}
@@ -311,11 +317,11 @@ def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds(tmp_path: Path) 
         "failures_decode": 1,
     }  # fmt: skip
     progress = Progress(videos=2)
-    progress.count(Finished(whole.id, Joined(frames=36, sentences=3, absent=0, note="")))  # that of marker b
-    progress.count(Standing(whole, seconds=1800, frames=36, answered=True))
-    progress.count(Finished(lacking.id, Joined(frames=9, sentences=1, absent=1, note="odd")))
+    progress.count(Finished(whole.id, JoinResult(frames=36, sentences=3, absent=0, note="")))  # that of marker b
+    progress.count(VideoState(whole, seconds=1800, frames=36, answered=True))
+    progress.count(Finished(lacking.id, JoinResult(frames=9, sentences=1, absent=1, note="odd")))
     lost = [Failure(lacking.path, "decode", "gone")]
-    progress.count(Standing(lacking, seconds=1800, frames=9, answered=True, partial=True, failures=lost))
+    progress.count(VideoState(lacking, seconds=1800, frames=9, answered=True, partial=True, failures=lost))
     found = metrics_of(progress)
     assert (found["videos"], found["videos_partial"], found["frames"]) == (2, 1, 45)
     assert (found["expressions"], found["expressions_absent"], found["hours_of_video"]) == (7, 2, 1)

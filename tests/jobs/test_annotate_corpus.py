@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from jobs.annotate import AnnotateConfig, main
-from jobs.runtime import Exit
-from pipelines.exports.reading import iter_predictions
+from pipelines.errors import Exit
 from pipelines.files import Folder
+from pipelines.manifest import QUARANTINE
+from pipelines.prediction_reader import iter_predictions
 from pipelines.predictions import Prediction
-from pipelines.prepared import QUARANTINE
 from prepared_data import SENTENCES, tiny_checkpoint
 
 FPS = 4.0

@@ -13,8 +13,8 @@ import pytest
 
 from annotate_data import moving, write_video
 from jobs.annotate import AnnotateConfig, main
-from jobs.runtime import Exit
-from pipelines.annotate_settings import WINDOWS_EACH
+from pipelines.annotate.settings import WINDOWS_EACH
+from pipelines.errors import Exit
 from prepared_data import SENTENCES, tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,5 +113,5 @@ def test_nodes_and_workers_that_die_at_random_change_nothing(
     assert ran.returncode == Exit.QUARANTINE, ran.stdout + ran.stderr
     killed = re.findall(r"^killed (.*)$", ran.stdout, flags=re.MULTILINE)
     assert killed.count("a node") == 2
-    assert {"MapBatches(Annotate)", "MapBatches(Decode", "MapBatches(Write"} <= set(killed)
+    assert {"MapBatches(PredictStage)", "MapBatches(Decode", "MapBatches(Write"} <= set(killed)
     assert files_of(tmp_path) == undisturbed

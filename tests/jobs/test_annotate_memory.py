@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from annotate_data import moving, write_video
-from pipelines.exports.reading import iter_predictions
 from pipelines.files import Folder
+from pipelines.prediction_reader import iter_predictions
 from prepared_data import SENTENCES, tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,8 +52,13 @@ def test_a_long_video_takes_the_memory_of_a_short_one(tmp_path: Path) -> None:
     assert frames == SHORT
     many, frames = peaks_of(tmp_path, LONG)
     assert frames == LONG
-    assert {"driver", "MapBatches(Decode", "MapBatches(Annotate)", "pipelines.video_child"} <= few.keys() & many.keys()
+    assert {
+        "driver",
+        "MapBatches(Decode",
+        "MapBatches(PredictStage)",
+        "pipelines.video.decoder_process",
+    } <= few.keys() & many.keys()
     grown = {kind: many[kind] - few[kind] for kind in few.keys() & many.keys()}
-    joined = grown.pop("join_batch", 0)  # which may be over too quickly to be seen
-    assert joined < JOINED, (few["join_batch"], many["join_batch"])
+    joined = grown.pop("join_group", 0)  # which may be over too quickly to be seen
+    assert joined < JOINED, (few["join_group"], many["join_group"])
     assert all(growth < GROWTH for growth in grown.values()), grown

@@ -14,19 +14,21 @@ import pytest
 from ray.exceptions import RayError
 
 from jobs import evaluate, predict, submit
-from jobs._recipe import innermost
+from jobs.common.cli import run
+from jobs.common.predictors import root_cause
 from jobs.evaluate import EvaluateConfig
+from jobs.impl.evaluate import evaluate as scored
 from jobs.predict import PredictConfig
-from jobs.runtime import Exit, run
 from jobs.submit import SubmitConfig
-from pipelines.exports.reading import PREDICTIONS
+from pipelines.errors import Exit
 from pipelines.files import Folder
+from pipelines.prediction_reader import PREDICTIONS
 from pipelines.predictions import Prediction, QueryTrack, prediction_of, predictions_table
-from pipelines.prepare import finish, plan_shards
+from pipelines.prepare.run import finish, plan_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.scoring.baselines import whole_frame
-from pipelines.shard import ShardWriter
+from pipelines.scoring.truth_parts import read_truths
 from pipelines.sources.catalog import entry_of
-from pipelines.truth_parts import read_truths
 from prepared_data import tiny_checkpoint
 from training_runs import prepared
 
@@ -115,7 +117,9 @@ def test_predictions_of_other_data_are_told_before_anything_is_started(
     truth = data_kit / "refytvos_gt/valid"
     assert "are of split train, the truth is of valid" in say(evaluate, truth=truth, **told)
     annotations = data_kit / "refcoco/refcoco/instances_refcoco_val.json"
-    assert "is a single file: it is the truth of --submission FILE.json" in say(evaluate, truth=annotations, **told)
+    assert "is a single file, which is the ground truth of --submission FILE.json" in say(
+        evaluate, truth=annotations, **told
+    )
 
 
 def test_what_is_nowhere_is_named(say: Say, predicted: Path, ytvos: Path, tmp_path: Path) -> None:
@@ -177,12 +181,12 @@ def test_a_place_that_cannot_be_written_is_told_and_nothing_is_left_there(
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "folder.zip").mkdir()
     said = say(evaluate, predictions=predicted, truth=ytvos, out=tmp_path / "file" / "scores")
-    assert "cannot be made" in said
+    assert "cannot be created" in said
     told = {"predictions": predicted, "format": "ref-youtube-vos"}
     for out in (tmp_path / "file" / "a.zip", tmp_path / "folder.zip"):
         assert f"--out {out} cannot be written" in say(submit, **told, out=out)
     with files_no_longer_than(5000):
-        assert "Nothing of it is left. Make room" in say(submit, **told, out=tmp_path / "a.zip")
+        assert "Nothing was left there. Free disk space" in say(submit, **told, out=tmp_path / "a.zip")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.zip"]
 
 
@@ -197,7 +201,7 @@ def test_a_folder_of_another_dataset_is_no_meta(say: Say, data_kit: Path, tmp_pa
     prepared("refcoco", data_kit / "refcoco", "val", tmp_path / "data")
     told = {"predictions": predictions_of(tmp_path / "data", tmp_path / "run"), "format": "coco"}
     said = say(submit, **told, out=tmp_path / "a.json", meta=data_kit / "a2d")
-    assert f"--meta {data_kit / 'a2d'} is not what refcoco val can be compared with" in said
+    assert f"--meta {data_kit / 'a2d'} cannot be compared with predictions of refcoco val" in said
 
 
 def test_a_damaged_checkpoint_is_told_before_anything_is_started(say: Say, ytvos: Path, tmp_path: Path) -> None:
@@ -214,8 +218,8 @@ def test_what_ray_says_of_a_worker_is_cut_to_the_error_itself() -> None:
         'ray::Predict() (pid=1)\n  File "a.py", line 3, in f\nValueError: no\n\nThe above exception was the cause:\n\n'
         'ray::Predict() (pid=1)\n  File "b.py", line 5, in g\nsafetensors.Damaged: the file is cut short\nMend it.'
     )
-    assert innermost(RayError(text)) == "Damaged: the file is cut short\nMend it."
-    assert innermost(RayError("the node ran out of memory: wait")) == "the node ran out of memory: wait"
+    assert root_cause(RayError(text)) == "Damaged: the file is cut short\nMend it."
+    assert root_cause(RayError("the node ran out of memory: wait")) == "the node ran out of memory: wait"
 
 
 @pytest.mark.slow
@@ -258,7 +262,7 @@ def test_smaller_frames_are_no_truth_but_can_be_drawn_on(
     assert "prepared at the original size (jobs/prepare.py without --short-side, into another --out" in said
     told = {"pictures": 1, "frames": (str(small),)}
     config = EvaluateConfig((str(ytvos),), str(tmp_path / "scores"), str(predicted), **told)
-    assert len(evaluate.evaluate(config)["pictures"]) == 2
+    assert len(scored(config)["pictures"]) == 2
 
 
 @pytest.mark.slow
@@ -266,7 +270,7 @@ def test_smaller_frames_are_no_truth_but_can_be_drawn_on(
 def test_mlflow_that_does_not_take_scores_is_told(say: Say, predicted: Path, ytvos: Path, tmp_path: Path) -> None:
     told = {"predictions": predicted, "truth": ytvos, "out": tmp_path / "scores"}
     said = say(evaluate, **told, storage=tmp_path / "runs", mlflow_run="nobody")
-    assert said.startswith("--mlflow-run nobody is not to be had of sqlite:///")
+    assert said.startswith("--mlflow-run nobody was not found at sqlite:///")
     assert not (tmp_path / "scores" / "scores.json").exists()
     (tmp_path / "file").write_text("in the way")
     said = say(evaluate, **told, storage=tmp_path / "file")

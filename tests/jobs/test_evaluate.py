@@ -17,17 +17,18 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from jobs.evaluate import EvaluateConfig, evaluate, main
-from jobs.runtime import Exit, JobError
+from jobs.evaluate import EvaluateConfig, main
+from jobs.impl.evaluate import evaluate
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, predictions_table
-from pipelines.prepare import finish, plan_shards
+from pipelines.prepare.run import finish, plan_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.scoring.baselines import whole_frame
 from pipelines.scoring.davis import truth_maps
-from pipelines.shard import ShardWriter
+from pipelines.scoring.truth import VideoTruth
+from pipelines.scoring.truth_parts import read_truths
 from pipelines.sources.catalog import entry_of
-from pipelines.truth import VideoTruth
-from pipelines.truth_parts import read_truths
 from sgmg.masks import rles_to_masks
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -154,7 +155,7 @@ def test_coco_results_are_scored_by_their_annotation_file(tmp_path: Path, data_k
         submission=str(data_kit / "results/a2d_eval/predictions.json"),
     )
     assert evaluate(config)["figures"]["mAP"] == pytest.approx(expected["AP 0.5:0.95"], abs=1e-6)
-    with pytest.raises(JobError, match="one annotation file"):
+    with pytest.raises(JobError, match="the one annotation file"):
         evaluate(replace(config, truth=(str(data_kit / "a2d"),)))
 
 

@@ -13,10 +13,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from jobs.evaluate import SCORES, EvaluateConfig, evaluate
+from jobs.evaluate import EvaluateConfig
+from jobs.impl.evaluate import evaluate
 from pipelines.files import UNFINISHED
 from pipelines.scoring.davis import truth_maps
-from pipelines.truth_parts import read_truths
+from pipelines.scoring.summary import SCORES
+from pipelines.scoring.truth_parts import read_truths
 from training_runs import Job, prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]

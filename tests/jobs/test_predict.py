@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
+from jobs.common.cli import parse
 from jobs.predict import PredictConfig, main
-from jobs.predict_progress import Progress
-from jobs.runtime import CONFIG, Exit, JobError, parse, read_config
-from pipelines.benchmarks import protocol_of
-from pipelines.exports.reading import iter_predictions
+from pipelines.config_io import CONFIG, read_config
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
-from pipelines.predict import Done
-from pipelines.predict_plan import PREDICTIONS
-from pipelines.predictor import Predictor
-from pipelines.prepared import QUARANTINE
+from pipelines.inference.predictor import Predictor
+from pipelines.inference.protocols import inference_protocol
+from pipelines.manifest import QUARANTINE
+from pipelines.predict.summary import Progress
+from pipelines.predict.write import UnitDone
+from pipelines.prediction_reader import PREDICTIONS, iter_predictions
 from pipelines.records import Record
 from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint, tiny_model
 from sgmg.masks import rles_to_masks
@@ -44,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(data: Path, checkpoint: Path, out: Path, **settings: Any) -> PredictConfig:
-    return PredictConfig(str(data), str(checkpoint), str(out), **{"short_side": SIDE, **settings})
+    return PredictConfig(str(data), str(checkpoint), str(out), **{"short_side": SIDE, "actors": "1:1", **settings})
 
 
 def files_of(out: Path) -> dict[str, bytes]:
@@ -56,11 +57,11 @@ def files_of(out: Path) -> dict[str, bytes]:
 def test_a_run_predicts_every_sentence_and_the_next_one_has_nothing_to_do(
     records: list[Record], data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = config_of(data, checkpoint, tmp_path / "out")
+    config = config_of(data, checkpoint, tmp_path / "out", actors="1:2")
     assert main(config) == Exit.CLEAN
     assert "15 expressions of 5 videos predicted" in capsys.readouterr().out
 
-    predictor = Predictor(tiny_model(), Tokenizer.train(SENTENCES), protocol_of("own", SIDE), device="cpu")
+    predictor = Predictor(tiny_model(), Tokenizer.train(SENTENCES), inference_protocol("own", SIDE), device="cpu")
     wanted = [prediction for record in records for prediction in predictor.predict(record)]
     found = list(iter_predictions(Folder(str(tmp_path / "out"))))
     assert [(one.video, one.text) for one in found] == [(one.video, one.text) for one in wanted]
@@ -134,9 +135,9 @@ def test_the_command_line_says_how_many_predictors() -> None:
 
 
 def test_numbers_out_of_range_are_said() -> None:
-    with pytest.raises(ValueError, match="--short-side 0"):
+    with pytest.raises(ValueError, match=r"--short-side must be 1 or more \(got 0\)"):
         PredictConfig("d", "c", "o", short_side=0)
-    with pytest.raises(ValueError, match="--cpus-per-actor -1"):
+    with pytest.raises(ValueError, match="--cpus-per-actor must be 0 or more"):
         PredictConfig("d", "c", "o", cpus_per_actor=-1)
 
 
@@ -148,17 +149,16 @@ def test_data_that_was_never_prepared_is_said(checkpoint: Path, tmp_path: Path) 
 def test_progress_counts_speed_waiting_and_deaths() -> None:
     progress = Progress(units=2)
     assert "time left unknown" in str(progress)
-    for died in (0, 1):
-        progress.count(Done("u", 0, videos=1, frames=10, expressions=3, died=died, waited=1.0, busy=3.0))
+    for crashes in (0, 1):
+        progress.count(UnitDone("u", 0, videos=1, frames=10, expressions=3, crashes=crashes, waited=1.0, busy=3.0))
     assert str(progress).startswith("2/2 units, ")
     assert "waiting for data 25%, 0 in quarantine, 1 failed actors" in str(progress)
-    assert list(progress.shown([])) == []
 
 
 def test_units_that_failed_count_for_the_time_that_is_left() -> None:
     progress = Progress(units=4)
-    progress.count(Done("u", 1, videos=0, frames=0, expressions=0, died=0, waited=1.0, busy=3.0))
+    progress.count(UnitDone("u", 1, videos=0, frames=0, expressions=0, crashes=0, waited=1.0, busy=3.0))
     assert re.search(r"1/4 units, .* \d+ s left", str(progress))
     for _ in range(3):
-        progress.count(Done("u", 0, videos=1, frames=99, expressions=3, died=0, waited=1.0, busy=3.0))
+        progress.count(UnitDone("u", 0, videos=1, frames=99, expressions=3, crashes=0, waited=1.0, busy=3.0))
     assert ", 0 s left, " in str(progress)

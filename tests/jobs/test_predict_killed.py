@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from jobs.predict import PredictConfig, main
-from jobs.runtime import Exit
-from pipelines.predict_plan import PREDICTIONS
+from pipelines.errors import Exit
+from pipelines.prediction_reader import PREDICTIONS
 from pipelines.records import Record
 from prepared_data import a_record, png, prepared_folder, tiny_checkpoint
 
@@ -79,7 +79,7 @@ def kill_once(title: str, when: Callable[[], bool]) -> tuple[threading.Thread, l
     return thread, killed
 
 
-@pytest.mark.parametrize("title", ["MapBatches(Predict)", "MapBatches(Decode"])
+@pytest.mark.parametrize("title", ["MapBatches(PredictStage)", "MapBatches(Decode"])
 def test_a_worker_that_is_killed_changes_nothing(
     config: PredictConfig, undisturbed: dict[str, bytes], tmp_path: Path, title: str
 ) -> None:

@@ -12,12 +12,12 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
 from jobs.predict import PredictConfig, main
-from jobs.runtime import Exit
 from model_cases import config_of, published_model
 from pack import Case, cases
-from pipelines.exports.reading import iter_predictions
+from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.images import object_map
+from pipelines.prediction_reader import iter_predictions
 from pipelines.records import Expression, Record
 from prepared_data import a_record, png, prepared_folder
 from sgmg.masks import rles_to_masks

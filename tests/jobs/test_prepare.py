@@ -12,16 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.prepare import SHEET, PrepareConfig, main, published_recipe
-from jobs.runtime import CONFIG, Exit, JobError, read_config
+from jobs.impl.prepare import SHEET, published_recipe
+from jobs.prepare import PrepareConfig, main
 from pack import ROOT
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.config_io import CONFIG, read_config
+from pipelines.errors import Exit, JobError, LayoutError
 from pipelines.files import Folder
 from pipelines.images import checked_size
-from pipelines.prepared import QUARANTINE, Manifest, RowInfo, Shard, read_manifest
-from pipelines.problems import LayoutError
-from pipelines.recipes import ClipRecipe
+from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, RowInfo, Shard, read_manifest
+from pipelines.prepare.row_info import row_info
 from pipelines.records import Record, records_of, table_of
-from pipelines.row_info import WITHHELD, row_info
 from pipelines.sources.catalog import entry_of
 from training_runs import prepared
 
@@ -149,7 +150,7 @@ def test_a_second_run_writes_no_shard(data_kit: Path, tmp_path: Path, capsys: py
     before = {path.name: path.stat().st_mtime_ns for path in Path(config.out).glob("*.parquet")}
     whole = Path(config.out, "manifest.json").read_bytes()
     assert main(config) == Exit.CLEAN
-    assert "all 3 shards were there already" in capsys.readouterr().out
+    assert "all 3 shards were already written" in capsys.readouterr().out
     assert {path.name: path.stat().st_mtime_ns for path in Path(config.out).glob("*.parquet")} == before
     assert Path(config.out, "manifest.json").read_bytes() == whole
 
@@ -198,10 +199,10 @@ def test_a_wrong_raw_folder_leaves_nothing_behind(data_kit: Path, tmp_path: Path
     ("change", "said"),
     [
         ({"dataset": "davis"}, "no dataset 'davis'. Choose one of: own, refcoco"),
-        ({"quality": 0}, "--quality 0 is no JPEG quality"),
-        ({"short_side": 0}, "--short-side 0 is too small"),
-        ({"rows_per_shard": -1}, "--rows-per-shard -1 is too small"),
-        ({"show": -1}, "--show -1 is less than none"),
+        ({"quality": 0}, "--quality must be between 1 and 100"),
+        ({"short_side": 0}, "--short-side must be 1 or more"),
+        ({"rows_per_shard": -1}, "--rows-per-shard must be 1 or more"),
+        ({"show": -1}, "--show must be 0 or more"),
     ],
 )
 def test_an_odd_setting_is_an_error(data_kit: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:

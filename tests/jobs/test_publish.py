@@ -8,9 +8,9 @@ import torch
 import yaml
 
 from jobs.publish import PublishConfig, main
-from jobs.runtime import Exit, JobError
-from jobs.tracking import RunHandle, open_run
-from jobs.tracking_log import MetricLog
+from pipelines.errors import Exit, JobError
+from pipelines.tracking.metric_log import MetricLog
+from pipelines.tracking.mlflow_run import RunHandle, open_run
 from sgmg.checkpoints import save
 from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
@@ -99,7 +99,7 @@ def test_an_mlflow_that_is_away_leaves_the_card_without_scores(
     storage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     main(PublishConfig(str(storage / "step_20"), str(tmp_path / "shared"), storage=str(tmp_path / "elsewhere")))
-    assert "lacks the scores of training" in caplog.text
+    assert "has no scores of the training" in caplog.text
     assert (tmp_path / "shared" / "README.md").is_file()
 
 
@@ -114,11 +114,11 @@ def test_what_is_no_result_of_evaluate_is_said(storage: Path, tmp_path: Path) ->
 def test_a_hub_that_is_away_leaves_the_folder(storage: Path, tmp_path: Path) -> None:
     out = tmp_path / "shared"
     config = PublishConfig(str(storage / "step_20"), str(out), push_to="somebody/found", storage=str(storage))
-    with pytest.raises(JobError, match=r"did not take 'somebody/found'.*hf auth login"):
+    with pytest.raises(JobError, match=r"did not accept 'somebody/found'.*hf auth login"):
         main(config)
     assert {file.name for file in out.iterdir()} == WRITTEN
 
 
 def test_the_result_is_local(storage: Path) -> None:
-    with pytest.raises(JobError, match="no local folder"):
+    with pytest.raises(JobError, match="not a local folder"):
         main(PublishConfig(str(storage / "step_20"), "s3://bucket/model", storage=str(storage)))

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.runtime import Exit, JobError
-from jobs.submit import FORMATS, FormatName, SubmitConfig, main
+from jobs.impl.submit import FORMATS
+from jobs.submit import FormatName, SubmitConfig, main
+from pipelines.errors import Exit, JobError
 from pipelines.exports.pngs import encode_object_map
 from pipelines.exports.submission import read_object_maps, read_submission
 from pipelines.files import Folder
@@ -109,7 +110,7 @@ def test_the_zip_of_ref_youtube_vos_has_exactly_what_the_meta_files_ask_for(
     printed = capsys.readouterr().out
     assert f"wrote {config.out}: {len(wanted)} PNGs" in printed
     assert "(valid without the videos that" in printed
-    assert "3 videos, every expression, every frame, sizes of their images" in printed
+    assert "3 videos, every expression, every frame, sizes as the images" in printed
     assert f"read back: {len(wanted)} PNGs, each whole, of mode L" in printed
 
 
@@ -129,7 +130,7 @@ def test_an_expression_without_words_gets_empty_masks(
     assert main(config) == Exit.CLEAN
     said = capsys.readouterr().out
     assert f"1 expressions have no words in {file}: their masks are empty" in said
-    assert "complete by" in said
+    assert "complete according to" in said
     masks = [one.mask for one in read_submission(config.out) if (one.video, one.expression) == (video, "7")]
     assert len(masks) == len(listed["videos"][video]["frames"])
     assert not np.any(masks)

@@ -1,4 +1,4 @@
-"""The three training jobs on real data, submitted to a Ray of their own as people submit them."""
+"""The three training jobs on real data; where they are submitted, to a Ray of their own as people submit them."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from ray_heads import Head, started_ray
 from sgmg.checkpoints import load
-from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, prepared, run_of
+from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, JobServer, prepared, run_of, run_served
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 
@@ -50,7 +50,7 @@ def artifacts(client: MlflowClient, run: Run, folder: str = "") -> set[str]:
 
 
 def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
-    head: Head, data_kit: Path, storage: Path, tmp_path: Path
+    head: Head, job_server: JobServer, data_kit: Path, storage: Path, tmp_path: Path
 ) -> None:
     prepared("refcoco", data_kit / "refcoco", "train", tmp_path / "refcoco")
     prepared("refcoco", data_kit / "refcoco", "val", tmp_path / "val")
@@ -59,20 +59,22 @@ def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
     common = ["--storage", str(storage), *SMALL]
 
     valid = ["--valid", str(tmp_path / "val"), "--valid-short-side", "96"]
-    pretrain = ["python", "jobs/pretrain_refcoco.py", "--data", str(tmp_path / "refcoco"), *valid, *common]
-    code, text = head.submit(*pretrain)
+    pretrain = ["--data", str(tmp_path / "refcoco"), *valid, *common]
+    code, text = head.submit("python", "jobs/pretrain_refcoco.py", *pretrain)
     assert code == 0, text
     pretrained = assert_all_is_in_mlflow(storage, PRETRAIN, tmp_path / "refcoco")
     assert_scores_are_there(storage, pretrained)
 
     start = ["--init", f"mlflow:{pretrained.info.run_id}", "--frames", "3"]
-    code, text = head.submit("python", "jobs/finetune_ytvos.py", "--data", str(tmp_path / "ytvos"), *start, *common)
+    finetune = ["--data", str(tmp_path / "ytvos"), *start, *common]
+    code, text = run_served(job_server, FINETUNE, finetune, tmp_path / "log of finetune")
     assert code == 0, text
     finetuned = assert_all_is_in_mlflow(storage, FINETUNE, tmp_path / "ytvos")
     assert finetuned.data.params["init"] == f"mlflow:{pretrained.info.run_id}"
 
     start = ["--init", "models:/sgmg/2"]
-    code, text = head.submit("python", "jobs/finetune_a2d.py", "--data", str(tmp_path / "a2d"), *start, *common)
+    a2d = ["--data", str(tmp_path / "a2d"), *start, *common]
+    code, text = run_served(job_server, A2D, a2d, tmp_path / "log of a2d")
     assert code == 0, text
     assert_all_is_in_mlflow(storage, A2D, tmp_path / "a2d")
 
@@ -82,12 +84,12 @@ def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
     (score,) = (run / "scores").glob("step_00000002.json")
     before = json.loads(score.read_text())
     score.unlink()
-    code, text = head.submit(*pretrain)
+    code, text = run_served(job_server, PRETRAIN, pretrain, tmp_path / "log of scoring")
     assert code == 0, text
     assert json.loads(score.read_text())["figures"] == pytest.approx(before["figures"], abs=1e-6)
     assert "goes on after step 2 " in text
     assert re.search(r"models:/sgmg/1 is the best of this run", text)
-    code, text = head.submit(*pretrain)
+    code, text = run_served(job_server, PRETRAIN, pretrain, tmp_path / "log of nothing")
     assert code == 0, text
     assert "is finished: 2 steps" in text
 
@@ -98,7 +100,7 @@ def assert_all_is_in_mlflow(storage: Path, job: str, data: Path) -> Run:
     assert run.info.status == "FINISHED"
     assert run.data.params["recipe"] == "tiny"
     assert str(data) in run.data.params["data"]
-    wanted = {"loss/total", "loss/dice", "loss/ce_0", "rate/main", "rate/backbone", "gradient_norm", "clips_per_second"}
+    wanted = {"loss/total", "loss/dice", "loss/ce_0", "lr/main", "lr/backbone", "gradient_norm", "clips_per_second"}
     assert wanted | {"data_wait", "epoch", "workers"} <= set(run.data.metrics)
     assert any(name.startswith("system/") for name in run.data.metrics)
     assert [one.step for one in client.get_metric_history(run.info.run_id, "loss/total")] == [1, 2]

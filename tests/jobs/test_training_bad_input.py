@@ -10,14 +10,15 @@ import pytest
 from PIL import Image
 
 from jobs import finetune_a2d, finetune_ytvos, pretrain_refcoco
-from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
-from jobs.runtime import Exit, run
+from jobs.common.cli import run
+from pipelines.errors import Exit
+from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
 from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import save
 from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
-from training_runs import LAST, Job, MadeUp, checkpoints, flags_of, made_up, prepared, run_of
+from training_runs import LAST, JobServer, MadeUp, ServedJob, checkpoints, flags_of, made_up, prepared, run_of
 from training_runs import PRETRAIN as PRETRAIN_JOB
 
 JOBS = {
@@ -163,9 +164,11 @@ def test_a_relative_storage_in_a_submitted_job(data: MadeUp, said: Said, monkeyp
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
-def test_a_loss_that_is_no_number_ends_the_run_and_its_samples_are_kept(data: MadeUp, tmp_path: Path) -> None:
-    flags = flags_of(data.images, tmp_path, "run", "--rate", "1e30", "--checkpoint-every", "1")
-    with Job(PRETRAIN_JOB, flags, tmp_path / "log") as job:
+def test_a_loss_that_is_no_number_ends_the_run_and_its_samples_are_kept(
+    data: MadeUp, job_server: JobServer, tmp_path: Path
+) -> None:
+    flags = flags_of(data.images, tmp_path, "run", "--lr", "1e30", "--checkpoint-every", "1")
+    with ServedJob(job_server, PRETRAIN_JOB, flags, tmp_path / "log") as job:
         assert job.end() == Exit.FAILED
         (line,) = [line for line in job.text.splitlines() if line.startswith("error: ")]
     run_folder = run_of(PRETRAIN_JOB, tmp_path, "run")

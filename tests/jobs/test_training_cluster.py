@@ -9,19 +9,20 @@ from training_runs import (
     FINETUNE,
     LAST,
     Job,
+    JobServer,
     MadeUp,
     checkpoints,
     farthest,
     flags_of,
     made_up,
     moments,
-    run_job,
     run_of,
+    run_served,
     samples,
     weights,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nodes")]  # beside the other training tests
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,12 @@ def script(name: str) -> list[str]:
     return [sys.executable, str(Path(__file__).with_name(name))]
 
 
-def test_a_node_that_dies_is_replaced_and_the_training_comes_to_the_same(data: MadeUp, tmp_path: Path) -> None:
+def test_a_node_that_dies_is_replaced_and_the_training_comes_to_the_same(
+    data: MadeUp, job_server: JobServer, tmp_path: Path
+) -> None:
     storage = tmp_path / "storage"
-    code, text = run_job(FINETUNE, flags_of(data.videos, storage, "undisturbed"), tmp_path / "log of undisturbed")
+    flags = flags_of(data.videos, storage, "undisturbed")
+    code, text = run_served(job_server, FINETUNE, flags, tmp_path / "log of undisturbed")
     assert code == 0, text
     flags = flags_of(data.videos, storage, "run", "--cpus-per-worker", "1")
     program = [*script("training_on_dying_node.py"), FINETUNE]
@@ -64,7 +68,7 @@ def test_a_cluster_that_cannot_train_is_told_why(data: MadeUp, tmp_path: Path) -
     assert "/proc/self/cwd/unshared is not shared: 1 of 2 nodes (" in told["UNSHARED"]
     assert "Give a folder on shared storage" in told["UNSHARED"]
     assert "--workers 3 need 4 CPU; after 0.05 minutes 1 CPU are still missing. Start more nodes" in told["TOO FEW"]
-    assert any("jobs._cluster: waiting for nodes: 1 CPU missing" in line for line in lines)
+    assert any("pipelines.training.cluster: waiting for nodes: 1 CPU missing" in line for line in lines)
     assert "Training ended early: 1 CPU were lost and did not come back within 0.1 minutes." in told["LOST"]
     assert "The last checkpoint is step_000000" in told["LOST"]
     assert any("lost nodes: 1 CPU missing, waiting up to" in line for line in lines)

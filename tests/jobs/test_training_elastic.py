@@ -8,7 +8,7 @@ import pytest
 
 from training_runs import FINETUNE, Job, flags_of, made_up, run_of, samples
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nodes")]  # beside the other training tests
 
 
 def test_it_grows_with_a_node_that_comes_and_shrinks_with_one_that_goes(tmp_path: Path) -> None:

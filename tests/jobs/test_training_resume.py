@@ -14,7 +14,9 @@ from training_runs import (
     LAST,
     PRETRAIN,
     Job,
+    JobServer,
     MadeUp,
+    ServedJob,
     checkpoints,
     farthest,
     flags_of,
@@ -22,6 +24,7 @@ from training_runs import (
     moments,
     run_job,
     run_of,
+    run_served,
     samples,
     weights,
 )
@@ -39,10 +42,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: MadeUp, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(data: MadeUp, job_server: JobServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that all others are held against."""
     storage = tmp_path_factory.mktemp("undisturbed")
-    code, log = run_job(PRETRAIN, flags_of(data.images, storage, "run"), storage / "log")
+    code, log = run_served(job_server, PRETRAIN, flags_of(data.images, storage, "run"), storage / "log")
     assert code == 0, log
     run = run_of(PRETRAIN, storage, "run")
     assert checkpoints(run) == [4, 8, 12, LAST]
@@ -59,10 +62,10 @@ def assert_same_end(run: Path, undisturbed: Path, tolerance: float = 1e-6, first
 
 
 def test_a_killed_worker_is_started_again_from_the_last_checkpoint(
-    data: MadeUp, undisturbed: Path, tmp_path: Path
+    data: MadeUp, undisturbed: Path, job_server: JobServer, tmp_path: Path
 ) -> None:
     run = run_of(PRETRAIN, tmp_path, "run")
-    with Job(PRETRAIN, flags_of(data.images, tmp_path, "run"), tmp_path / "log") as job:
+    with ServedJob(job_server, PRETRAIN, flags_of(data.images, tmp_path, "run"), tmp_path / "log") as job:
         job.wait_until(lambda: CUT_SHORT in checkpoints(run))
         first, _ = job.workers()
         first.kill()
@@ -72,10 +75,10 @@ def test_a_killed_worker_is_started_again_from_the_last_checkpoint(
 
 
 def test_a_checkpoint_that_is_cut_short_is_none_and_the_one_before_stays_whole(
-    data: MadeUp, undisturbed: Path, tmp_path: Path
+    data: MadeUp, undisturbed: Path, job_server: JobServer, tmp_path: Path
 ) -> None:
     run = run_of(PRETRAIN, tmp_path, "run")
-    with Job(PRETRAIN, flags_of(data.images, tmp_path, "run"), tmp_path / "log") as job:
+    with ServedJob(job_server, PRETRAIN, flags_of(data.images, tmp_path, "run"), tmp_path / "log") as job:
         job.wait_until(lambda: CUT_SHORT in checkpoints(run))
         workers = job.workers()
         job.wait_until(lambda: any(run.glob(".step_*.unfinished/model.safetensors")), pause=0.001)
@@ -92,7 +95,7 @@ def test_a_checkpoint_that_is_cut_short_is_none_and_the_one_before_stays_whole(
 
 
 def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
-    data: MadeUp, undisturbed: Path, tmp_path: Path
+    data: MadeUp, undisturbed: Path, job_server: JobServer, tmp_path: Path
 ) -> None:
     storage, fewer = tmp_path / "storage", tmp_path / "fewer"
     run, log = run_of(PRETRAIN, storage, "run"), tmp_path / "log"
@@ -104,7 +107,7 @@ def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
     (run / ".step_00000099.unfinished").mkdir()  # what a kill in the middle of a checkpoint leaves
     shutil.copytree(storage, fewer)
 
-    code, text = run_job(PRETRAIN, flags_of(data.images, storage, "run"), log)
+    code, text = run_served(job_server, PRETRAIN, flags_of(data.images, storage, "run"), log)
     assert code == 0, text
     assert f"goes on after step {stopped} " in text
     assert_same_end(run, undisturbed)
@@ -114,7 +117,7 @@ def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
     snapshot = run_of(PRETRAIN, fewer, "run") / "checkpoint_manager_snapshot.json"
     snapshot.write_text(snapshot.read_text()[:100] if snapshot.exists() else "{")
     flags = flags_of(data.images, fewer, "run", "--workers", "1")
-    code, text = run_job(PRETRAIN, flags, tmp_path / "log of fewer")
+    code, text = run_served(job_server, PRETRAIN, flags, tmp_path / "log of fewer")
     assert code == 0, text
     assert "checkpoint_manager_snapshot.json is damaged" in text
     assert "rank 0 of 1 goes on after step" in text
@@ -122,7 +125,7 @@ def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
 
     the_same_mlflow_run_went_on(storage, stopped)
     a_finished_run_says_so(data, storage)
-    another_setting_is_refused(data, storage)
+    another_setting_is_refused(data, storage, job_server)
 
 
 def the_same_mlflow_run_went_on(storage: Path, stopped: int) -> None:
@@ -143,12 +146,12 @@ def a_finished_run_says_so(data: MadeUp, storage: Path) -> None:
     assert "Started a local Ray" not in text
 
 
-def another_setting_is_refused(data: MadeUp, storage: Path) -> None:
-    flags = flags_of(data.images, storage, "run", "--rate", "0.5", "--seed", "3", "--workers", "1")
-    code, text = run_job(PRETRAIN, flags, storage / "log of another")
+def another_setting_is_refused(data: MadeUp, storage: Path, job_server: JobServer) -> None:
+    flags = flags_of(data.images, storage, "run", "--lr", "0.5", "--seed", "3", "--workers", "1")
+    code, text = run_served(job_server, PRETRAIN, flags, storage / "log of another")
     assert code == 1, text
     (said,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert "was started with other settings: --rate 0.001 → 0.5, --seed 0 → 3. Give the old ones" in said
+    assert "was started with other settings: --lr 0.001 → 0.5, --seed 0 → 3. Give the old ones" in said
 
 
 def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on(
@@ -176,7 +179,7 @@ def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on
     assert "Training ended early: The checkpoint " in said
     assert "could not be written" in said
     assert "The last checkpoint is step_00000008 in" in said
-    assert "step_00000008\n" in second.partition("jobs.tracking")[0]
+    assert "step_00000008\n" in second.partition("pipelines.tracking.mlflow_run")[0]
     assert "goes on after step 8 " in second
     assert_same_end(saved, undisturbed)
     assert json.loads((saved / "finished.json").read_text()) == {"steps": LAST}

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from jobs import evaluate, finetune_a2d, finetune_ytvos, predict, prepare, pretrain_refcoco, submit
+from jobs import finetune_a2d, finetune_ytvos, predict, prepare, pretrain_refcoco, submit
 from jobs.evaluate import EvaluateConfig
+from jobs.impl.evaluate import evaluate as scored_by
 from jobs.predict import PredictConfig
 from jobs.prepare import PrepareConfig
-from jobs.recipes import A2D, FINETUNE, PRETRAIN, TrainConfig
-from jobs.runtime import Exit
 from jobs.submit import FormatName, SubmitConfig
-from pipelines.exports.reading import read_predictions
+from pipelines.errors import Exit
 from pipelines.files import Folder
-from pipelines.prepared import read_manifest
+from pipelines.manifest import read_manifest
+from pipelines.prediction_reader import read_predictions
+from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
@@ -112,11 +113,11 @@ def test_raw_data_become_a_file_for_the_server_and_its_scores(
     assert_holds_exactly_what_is_asked_for(asked, file, raw, file_truth)
 
     truth = str(data_kit / asked.truth) if asked.truth else str(data)
-    scored = evaluate.evaluate(EvaluateConfig((truth,), str(tmp_path / "scores"), str(out)))
-    assert scored["missing"] == scored["unasked"] == []
+    scored = scored_by(EvaluateConfig((truth,), str(tmp_path / "scores"), str(out)))
+    assert scored["missing"] == scored["extra_videos"] == []
     assert 0 < scored["figures"]["J&F" if asked.truth else "mean_iou"] < 1
     config = EvaluateConfig((str(file_truth),), str(tmp_path / "again"), submission=str(file))
-    again = evaluate.evaluate(config)
+    again = scored_by(config)
     assert again["rows"] == scored["rows"]
     assert again["figures"] == pytest.approx(scored["figures"], abs=1e-6)
 

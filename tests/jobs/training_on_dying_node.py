@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import ray
 
-from jobs.recipes import TrainConfig
-from jobs.runtime import parse
+from jobs.common.cli import parse
+from pipelines.training.config import TrainConfig
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
 

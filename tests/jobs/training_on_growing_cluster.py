@@ -16,10 +16,10 @@ import psutil
 import ray
 from ray.train import ScalingConfig
 
-from jobs import _loop
+from jobs.common.cli import parse
 from jobs.finetune_ytvos import main
-from jobs.recipes import FINETUNE, TrainConfig
-from jobs.runtime import parse
+from pipelines.training import run as _loop
+from pipelines.training.config import FINETUNE, TrainConfig
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
 

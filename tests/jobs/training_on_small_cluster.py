@@ -13,11 +13,12 @@ from pathlib import Path
 
 import ray
 
-from jobs._cluster import check_storage
+from jobs.common.cli import parse
 from jobs.finetune_ytvos import main
-from jobs.recipes import FINETUNE, TrainConfig
-from jobs.runtime import JobError, parse
+from pipelines.errors import JobError
 from pipelines.files import Folder
+from pipelines.training.cluster import check_storage
+from pipelines.training.config import FINETUNE, TrainConfig
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
 

@@ -25,7 +25,7 @@ from sgmg.objective import Objective
 from sgmg.patch_kernels import mask_features, unfold_patches
 from sgmg.preprocess import pad_clips
 from sgmg.published import published_names
-from sgmg.weights import blank_model, fill
+from sgmg.weights import fill, meta_model
 
 VIDEO_MULTIPLE, NESTED_MULTIPLE = 16, 32
 
@@ -42,7 +42,7 @@ def config_of(case: Case) -> SgMgConfig:
 @lru_cache(maxsize=2)
 def published_model(config: SgMgConfig, salt: str) -> SgMg:
     """The model with the weights of the recipe; kept, as most cases share it."""
-    model = blank_model(config)
+    model = meta_model(config)
     names = published_names(model)
     state = {}
     for name, old in model.state_dict().items():
@@ -73,7 +73,7 @@ def batch_of(case: Case) -> ClipBatch:
         padding=padding,
         sizes=sizes,
         words=words,
-        word_padding=given["attention_mask"] != 1,
+        token_padding=given["attention_mask"] != 1,
         clip_of=torch.arange(len(words)) if len(clips) > 1 else torch.zeros(len(words), dtype=torch.int64),
         asked_frame=None if asked is None else torch.tensor(asked),
     )
@@ -85,7 +85,7 @@ def e2e(case: Case) -> Outputs:
     model = published_model(config, case.salt)
     with recorded(model) as calls, torch.no_grad():
         video = model.encode_video(batch.frames, batch.padding, batch.asked_frame)
-        text = model.encode_text(batch.words, batch.word_padding)
+        text = model.encode_text(batch.words, batch.token_padding)
         out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
         outputs = _intermediates(model, calls, batch) | _patch_outputs(out)
         if "pred_masks" in case.meta["outputs"] and "reference_points" not in case.meta["outputs"]:
@@ -99,7 +99,7 @@ def e2e(case: Case) -> Outputs:
         return outputs | {
             "pred_logits": take_query(out.scores[-1], query)[..., None, None],
             "pred_boxes": take_query(out.boxes[-1], query)[:, :, None],
-            "reference_points": take_query(out.entering[-1], query)[:, :, None],
+            "reference_points": take_query(out.reference_points[-1], query)[:, :, None],
             "pred_masks": model.refine(video, out, query)[:, :, None],
         }
 
@@ -130,7 +130,7 @@ def train(case: Case) -> Outputs:
     batch = batch_of(case)
     batch = replace(batch, frames=batch.frames.double())
     targets = padded_targets(case, *batch.frames.shape[-2:])
-    result = Objective(model).supervise(batch, targets)
+    result = Objective(model).forward_with_outputs(batch, targets)
     result.losses["total"].backward()
     out = result.out
     candidates = unfold_patches(out.patch_masks)

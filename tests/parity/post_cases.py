@@ -74,7 +74,7 @@ def post_segm(case: Case) -> Outputs:
     out = ClipOutput(
         scores=scores[None],
         boxes=given["pred_boxes"][None],
-        entering=given["pred_boxes"][None, ..., :2],
+        reference_points=given["pred_boxes"][None, ..., :2],
         patch_masks=torch.zeros(1, *scores.shape, 16, 1, 1),
         clip_of=torch.arange(b),
     )

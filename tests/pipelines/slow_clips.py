@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import ray
 
-from pipelines.clips import Streaming, TrainData, TrainPart, train
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.stream import Streaming, TrainData, TrainPart, train
 from pipelines.files import Folder
-from pipelines.prepared import read_manifest
-from pipelines.recipes import ClipRecipe
+from pipelines.manifest import read_manifest
 
 KILLS = 2
 
@@ -44,7 +44,7 @@ def main(prepared: str, out: str) -> None:
     ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=200 * 2**20)
     folder = Folder(prepared)
     part = TrainPart(folder, read_manifest(folder), ClipRecipe.video(tests.LENGTH))
-    data = TrainData((part,), seed=1, lanes=4, window=8)
+    data = TrainData((part,), seed=1, global_batch=4, shuffle_window=8)
     slots, killed, left = [], 0, 0
     for step in train(data, 0, 0, 1, streaming=Streaming()):
         slots += [tests.shown(slot) for slot in step]

@@ -15,8 +15,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipelines.files import Folder
-from pipelines.prepare import finish, plan_shards, shards_to_do, write_shards
-from pipelines.shard import ShardWriter
+from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.ytvos import RefYouTubeVOS
 

@@ -17,9 +17,9 @@ HOURS = 2
 READ = """
     import json, os, sys
     import psutil
-    from pipelines.video import VideoDecoder
-    from pipelines.video_list import Video
-    from pipelines.video_plan import segments
+    from pipelines.video.decoder import VideoDecoder
+    from pipelines.video.listing import Video
+    from pipelines.video.segments import segments
 
     video = Video(sys.argv[1])
     with VideoDecoder() as decoder:

@@ -15,7 +15,7 @@ def a_batch(**changes: Tensor | None) -> ClipBatch:
         "padding": torch.zeros(2, 4, 6, dtype=torch.bool),
         "sizes": torch.tensor([[4, 6], [3, 5]]),
         "words": torch.tensor([[0, 5, 2], [0, 6, 2], [0, 7, 2]]),
-        "word_padding": torch.zeros(3, 3, dtype=torch.bool),
+        "token_padding": torch.zeros(3, 3, dtype=torch.bool),
         "clip_of": torch.tensor([0, 0, 1]),
     }
     return ClipBatch(**fields | changes)  # pyright: ignore[reportArgumentType]
@@ -29,7 +29,7 @@ def a_batch(**changes: Tensor | None) -> ClipBatch:
         pytest.param("padding", torch.zeros(2, 4, 5, dtype=torch.bool), id="a padding of another width"),
         pytest.param("padding", torch.zeros(2, 4, 6), id="a padding that is not boolean"),
         pytest.param("sizes", torch.tensor([[4, 6]]), id="the size of one clip of two"),
-        pytest.param("word_padding", torch.zeros(3, 2, dtype=torch.bool), id="a padding of fewer words"),
+        pytest.param("token_padding", torch.zeros(3, 2, dtype=torch.bool), id="a padding of fewer words"),
         pytest.param("clip_of", torch.tensor([0, 1]), id="two clips for three expressions"),
         pytest.param("asked_frame", torch.tensor([0]), id="an asked frame for one clip of two"),
     ],

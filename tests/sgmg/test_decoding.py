@@ -82,7 +82,7 @@ def test_boxes_are_those_of_the_last_layer_in_pixels_of_their_own_clip() -> None
     out = ClipOutput(
         scores=torch.zeros(2, 2, 1, 1),
         boxes=torch.stack((first, last)),
-        entering=torch.zeros(2, 2, 1, 1, 2),
+        reference_points=torch.zeros(2, 2, 1, 1, 2),
         patch_masks=torch.zeros(2, 2, 1, 1, 16, 2, 2),
         clip_of=torch.tensor([1, 0]),
     )

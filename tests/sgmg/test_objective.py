@@ -46,7 +46,7 @@ def two_clips(t: int = 2) -> tuple[ClipBatch, ClipTargets]:
         padding=torch.zeros(2, SIDE, SIDE, dtype=torch.bool),
         sizes=torch.tensor([[SIDE, SIDE], [SIDE, SIDE]]),
         words=torch.randint(4, 2000, (2, 5), generator=random),
-        word_padding=torch.tensor([[False] * 5, [False] * 4 + [True]]),
+        token_padding=torch.tensor([[False] * 5, [False] * 4 + [True]]),
         clip_of=torch.tensor([0, 1]),
     )
     valid = torch.ones(2, t, dtype=torch.bool)
@@ -66,7 +66,7 @@ def clip(index: int, batch: ClipBatch, targets: ClipTargets) -> tuple[ClipBatch,
             batch.padding[one],
             batch.sizes[one],
             batch.words[one],
-            batch.word_padding[one],
+            batch.token_padding[one],
             torch.tensor([0]),
         ),
         ClipTargets(targets.masks[one], targets.boxes[one], targets.valid[one], targets.weight[one]),
@@ -125,7 +125,7 @@ def test_an_expression_of_weight_zero_changes_nothing() -> None:
 def test_each_layer_matches_for_itself_and_its_matched_query_is_drawn() -> None:
     objective, (batch, targets) = an_objective(), two_clips()
     with torch.no_grad():
-        found = objective.supervise(batch, targets)
+        found = objective.forward_with_outputs(batch, targets)
         video = objective.model.encode_video(batch.frames, batch.padding)
         drawn = [objective.model.refine(video, found.out, query, layer) for layer, query in enumerate(found.matched)]
     candidates = unfold_patches(found.out.patch_masks)
@@ -143,7 +143,7 @@ def test_where_one_frame_is_asked_it_alone_is_taught_and_the_others_are_seen() -
     asked = replace(batch, frames=frames, asked_frame=torch.tensor([2, 1]))
     at = slice(1, 2)
     one = ClipTargets(targets.masks[:, at], targets.boxes[:, at], targets.valid[:, at], targets.weight)
-    found = objective.supervise(asked, one)
+    found = objective.forward_with_outputs(asked, one)
     assert found.masks.shape == (TINY.decoder_layers, 2, 1, SIDE, SIDE)
     (gradient,) = torch.autograd.grad(found.losses["total"], frames)
     assert gradient[:, 0].any()  # asked of neither clip, yet the backbone looks at it

@@ -26,8 +26,9 @@ from sgmg.config import SgMgConfig, SwinConfig
 from sgmg.model import SgMg
 from sgmg.objective import Objective
 from sgmg.optim import MAX_GRADIENT_NORM, LearningRates, group_of, optimizer_for
+from sgmg.precision import Precision
 from sgmg.published import published_names
-from sgmg.train_step import Forward, Precision, StepReport, TrainStep
+from sgmg.train_step import MicroBatch, StepReport, TrainStep
 
 SIDE, CLIPS, T = 160, 3, 2
 CPU = torch.device("cpu")
@@ -44,7 +45,7 @@ def an_objective(config: SgMgConfig = TINY) -> Objective:
     return objective.train()
 
 
-def clips(*chosen: int, weight: float = 1.0) -> Forward:
+def clips(*chosen: int, weight: float = 1.0) -> MicroBatch:
     """Some of three clips with a sentence each; in the first frame of the last, its object is missing."""
     random = torch.Generator().manual_seed(1)
     frames = torch.randn(CLIPS, T, 3, SIDE, SIDE, generator=random)
@@ -61,27 +62,27 @@ def clips(*chosen: int, weight: float = 1.0) -> Forward:
         padding=torch.zeros(count, SIDE, SIDE, dtype=torch.bool),
         sizes=torch.tensor([[SIDE, SIDE]] * count),
         words=words[rows],
-        word_padding=torch.zeros(count, 5, dtype=torch.bool),
+        token_padding=torch.zeros(count, 5, dtype=torch.bool),
         clip_of=torch.arange(count),
     )
     targets = ClipTargets(masks[rows], boxes[rows], valid[rows], weight=torch.full((count,), weight))
-    return Forward(batch, targets, seed=chosen[0])
+    return MicroBatch(batch, targets, seed=chosen[0])
 
 
 def a_step(objective: torch.nn.Module, rate: float = 0.1, precision: Precision = "float32") -> TrainStep:
     """Plain descent, so that weights differ as gradients do: Adam would blow up what is nearly nothing."""
     learning = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    return TrainStep(objective, SGD(learning, rate), device=CPU, precision=precision, max_norm=1.0)
+    return TrainStep(objective, SGD(learning, rate), device=CPU, precision=precision, max_grad_norm=1.0)
 
 
 def weights_of(objective: torch.nn.Module) -> dict[str, Tensor]:
     return {name.removeprefix("module."): weight.detach().clone() for name, weight in objective.named_parameters()}
 
 
-def learned(*forwards: Forward) -> tuple[StepReport, dict[str, Tensor]]:
+def learned(*micro_batches: MicroBatch) -> tuple[StepReport, dict[str, Tensor]]:
     """What one step over the passes tells, and the weights after it."""
     objective = an_objective()
-    report = a_step(objective)(forwards, step=0)
+    report = a_step(objective)(micro_batches, step=0)
     return report, weights_of(objective)
 
 
@@ -298,7 +299,7 @@ def training_cases() -> dict[str, Callable[[], Case]]:
 @pytest.mark.slow
 @pytest.mark.xdist_group("model")
 @pytest.mark.parametrize("name", training_cases())
-@pytest.mark.usefixtures("in_float64")
+@in_float64(constants=False)
 def test_a_step_of_the_published_recipe_is_adamw_on_the_published_gradient(name: str) -> None:
     case = training_cases()[name]()
     published = config_of(case)
@@ -313,7 +314,7 @@ def test_a_step_of_the_published_recipe_is_adamw_on_the_published_gradient(name:
     model.text.freeze()
     batch = batch_of(case)
     batch = replace(batch, frames=batch.frames.double())
-    forward = Forward(batch, padded_targets(case, *batch.frames.shape[-2:]), seed=0)
+    forward = MicroBatch(batch, padded_targets(case, *batch.frames.shape[-2:]), seed=0)
     before = weights_of(model)
     optimizer = optimizer_for(model)
     report = TrainStep(Objective(model), optimizer, device=CPU)([forward], step=0)

@@ -160,12 +160,12 @@ def test_boxes_move_on_from_the_reference_their_layer_started_from(
     refined: tuple[DeformableTransformer, Decoded],
 ) -> None:
     transformer, found = refined
-    entering = [F.pad(found.initial_reference, (0, 2), value=0.5), *found.references]  # 0.5 has logit 0
+    reference_points = [F.pad(found.initial_reference, (0, 2), value=0.5), *found.references]  # 0.5 has logit 0
     for layer, head in enumerate(heads_of(transformer)):
-        expected = torch.sigmoid(head(found.states[layer]) + inverse_sigmoid(entering[layer]))
+        expected = torch.sigmoid(head(found.states[layer]) + inverse_sigmoid(reference_points[layer]))
         torch.testing.assert_close(found.boxes[layer], expected)
         torch.testing.assert_close(found.references[layer], found.boxes[layer])
-        torch.testing.assert_close(found.entering[layer], entering[layer][..., :2])
+        torch.testing.assert_close(found.reference_points[layer], reference_points[layer][..., :2])
 
 
 @pytest.mark.usefixtures("in_float64")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sgmg.config import ResNetConfig, SgMgConfig, SwinConfig, TextConfig
 from sgmg.model import SgMg
-from sgmg.weights import Misfit, blank_model, fill
+from sgmg.weights import StateDictMismatch, fill, meta_model
 
 TEXT = TextConfig(vocabulary=300, width=16, layers=1, heads=2, ffn=32, max_tokens=40)
 VIDEO = SwinConfig(8, (2, 2, 2, 2), (1, 2, 4, 8), video=True, window=(8, 7, 7))
@@ -35,7 +35,7 @@ def test_a_model_of_given_weights_answers_as_the_one_they_came_from(config: SgMg
     model = SgMg(config).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)  # as drawn, many start at zero and would hide a mistake
-    copy = fill(blank_model(config), model.state_dict())
+    copy = fill(meta_model(config), model.state_dict())
     assert not copy.training
     assert dict(copy.named_buffers()).keys() == dict(model.named_buffers()).keys()
     for name, buffer in model.named_buffers():
@@ -49,7 +49,7 @@ def test_a_model_of_given_weights_answers_as_the_one_they_came_from(config: SgMg
 
 def test_the_weights_are_copied_and_keep_their_dtype() -> None:
     weights = SgMg(SMALL).bfloat16().state_dict()
-    copy = fill(blank_model(SMALL), weights).state_dict()
+    copy = fill(meta_model(SMALL), weights).state_dict()
     for name, weight in weights.items():
         weight.add_(1)
         assert copy[name].dtype == weight.dtype == torch.bfloat16
@@ -57,10 +57,10 @@ def test_the_weights_are_copied_and_keep_their_dtype() -> None:
 
 
 def test_a_blank_model_takes_no_memory() -> None:
-    assert all(weight.is_meta for weight in blank_model(SMALL).state_dict().values())
+    assert all(weight.is_meta for weight in meta_model(SMALL).state_dict().values())
 
 
 def test_a_misfit_names_three_entries_and_counts_all() -> None:
     given = {f"w{index}": (1,) for index in range(5)}
-    assert str(Misfit.between(given, {})) == "5 unexpected (w0, w1, w2, …)"
-    assert len(Misfit.between(given, {"w0": (2,)})) == 5
+    assert str(StateDictMismatch.between(given, {})) == "5 unexpected (w0, w1, w2, …)"
+    assert len(StateDictMismatch.between(given, {"w0": (2,)})) == 5

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
-from pipelines.exports.reading import PREDICTIONS, number_first
 from pipelines.files import Folder, safe_name
+from pipelines.prediction_reader import PREDICTIONS, number_first
 from pipelines.predictions import PREDICTION_VERSION, Status
 from sgmg.masks import Size, mask_to_rle
 
@@ -33,7 +33,7 @@ class Best(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ExpressionSummary:
     """One expression of one video."""
 
     expression: str
@@ -49,7 +49,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class VideoSummary:
     """One video."""
 
     video: str
@@ -59,7 +59,7 @@ class Told:
     seconds: float
     fps: float | None
     first_frame: str  # its name
-    asked: tuple[Asked, ...]
+    asked: tuple[ExpressionSummary, ...]
 
     @property
     def name(self) -> str:
@@ -67,7 +67,7 @@ class Told:
         return PurePosixPath(self.source).name or self.video
 
 
-def gather(out: Folder) -> tuple[Told, ...]:
+def gather(out: Folder) -> tuple[VideoSummary, ...]:
     """Every video of a folder of predictions, by name; none where there are no predictions.
 
     Raises:
@@ -159,9 +159,9 @@ class _Video:
         if masked[at] and (one.best is None or scores[at] > one.best.score):
             one.best = Best(float(scores[at]), row["frame_names"][at].as_py(), row["masks"][at].as_py())
 
-    def told(self, video: str) -> Told:
+    def told(self, video: str) -> VideoSummary:
         asked = sorted(self.expressions.items(), key=lambda one: number_first(one[0]))
-        return Told(
+        return VideoSummary(
             video=video,
             source=self.row["source"],
             size=self.row["size"],
@@ -172,13 +172,13 @@ class _Video:
             asked=tuple(self._asked(name, one) for name, one in asked),
         )
 
-    def _asked(self, name: str, one: _Expression) -> Asked:
+    def _asked(self, name: str, one: _Expression) -> ExpressionSummary:
         scores, masked = _curve(np.concatenate(one.bins, axis=1), self.start, self.end)
         status: Status = "partial" if "partial" in one.statuses else "ok" if "ok" in one.statuses else "absent"
         there = one.masked / one.frames
         score = one.score / one.frames
         note = "; ".join(one.notes)
-        return Asked(name, one.text, status, note, score, one.peak, there, scores, masked, one.best)
+        return ExpressionSummary(name, one.text, status, note, score, one.peak, there, scores, masked, one.best)
 
 
 def _times(row: dict[str, Any]) -> Float[np.ndarray, " t"]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.exports.frames_again import FramesAgain, source_of
+from pipelines.drawing.overlay import draw_masks
+from pipelines.errors import BadItem
 from pipelines.exports.overlay_video import poster_name, still
-from pipelines.exports.report.gather import Best, Told
+from pipelines.exports.report.gather import Best, VideoSummary
 from pipelines.files import Folder
-from pipelines.overlay import draw_masks
-from pipelines.problems import BadItem
-from pipelines.video import VideoDecoder
+from pipelines.video.decoder import VideoDecoder
+from pipelines.video.frames_by_name import FramesByName, video_of_prediction
 from sgmg.masks import Size, rle_to_mask
 
 REPORT, OVERLAYS, STILLS = "report", "overlay", "thumbs"
@@ -35,7 +35,7 @@ class Still:
     best: tuple[int, Best] | None  # the place of the expression, and its mask
 
 
-def stills_to_draw(out: Folder, told: Sequence[Told]) -> list[Still]:
+def stills_to_draw(out: Folder, told: Sequence[VideoSummary]) -> list[Still]:
     """Those that are not there yet, of videos without an overlay."""
     overlays, there = set(out.names(OVERLAYS, ".jpg")), set(_stills(out))
     wanted = [_still(one) for one in told if _poster(one) not in overlays]
@@ -58,7 +58,7 @@ def draw_stills(out: Folder, stills: Sequence[Still]) -> None:
             out.write(f"{REPORT}/{STILLS}/{one.name}", data)
 
 
-def stills_of(out: Folder, told: Sequence[Told]) -> dict[str, str]:
+def stills_of(out: Folder, told: Sequence[VideoSummary]) -> dict[str, str]:
     """Where the page finds the still of each video that has one, relative to it; those of others are removed."""
     overlays, there = set(out.names(OVERLAYS, ".jpg")), set(_stills(out))
     found: dict[str, str] = {}
@@ -76,11 +76,11 @@ def _stills(out: Folder) -> list[str]:
     return out.names(f"{REPORT}/{STILLS}", ".jpg")
 
 
-def _poster(one: Told) -> str:
+def _poster(one: VideoSummary) -> str:
     return poster_name(f"{one.video}.mp4")
 
 
-def _still(one: Told) -> Still:
+def _still(one: VideoSummary) -> Still:
     """That of the expression that is surest of its mask, else of the first frame.
 
     Another picture has another name, so that a still never shows what is no longer so.
@@ -93,7 +93,7 @@ def _still(one: Told) -> Still:
 
 
 def _decoded(decoder: VideoDecoder, one: Still) -> bytes:
-    with FramesAgain(decoder, source_of(one.source)) as frames:
+    with FramesByName(decoder, video_of_prediction(one.source)) as frames:
         found = list(frames.read([one.frame]))
     if not found or found[0].image.shape[:2] != one.size:
         raise BadItem(one.source, "overlay", f"frame {one.frame} cannot be decoded any more")

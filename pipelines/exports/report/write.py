@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipelines.exports.report.gather import Asked, Told, gather
+from pipelines.drawing.overlay import colour_of
+from pipelines.exports.report.gather import ExpressionSummary, VideoSummary, gather
 from pipelines.exports.report.stills import OVERLAYS, REPORT, STILLS, draw_stills, stills_of, stills_to_draw
 from pipelines.files import Folder
-from pipelines.overlay import colour_of
-from pipelines.prepared import QUARANTINE
+from pipelines.manifest import QUARANTINE
 
 _VIDEOS, _PROBLEMS = 50, 1000  # a data file
 _DATA = "data"
@@ -38,7 +38,7 @@ def write_report(out: Folder) -> None:
     write_told(out, told)
 
 
-def write_told(out: Folder, told: Sequence[Told]) -> None:
+def write_told(out: Folder, told: Sequence[VideoSummary]) -> None:
     """As `write_report`, of what was gathered, with the stills that are there.
 
     Raises:
@@ -82,7 +82,7 @@ def _write(report: Folder, name: str, call: str, *values: Any) -> str:
     return name
 
 
-def _index(told: Sequence[Told], problems: int, about: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _index(told: Sequence[VideoSummary], problems: int, about: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """What filters need of all videos, by column: names and sentences once, numbers in lists."""
     sentences = {text: number for number, text in enumerate(dict.fromkeys(a.text for one in told for a in one.asked))}
     parents = [one.source.rpartition("/")[0] for one in told]
@@ -112,7 +112,7 @@ def _index(told: Sequence[Told], problems: int, about: Sequence[tuple[str, str]]
     }
 
 
-def _details(one: Told, still: str | None, overlays: set[str]) -> dict[str, Any]:
+def _details(one: VideoSummary, still: str | None, overlays: set[str]) -> dict[str, Any]:
     """What a card and its details need of a video, beside the index."""
     name = f"{one.video}.mp4"
     return {
@@ -127,7 +127,7 @@ def _details(one: Told, still: str | None, overlays: set[str]) -> dict[str, Any]
     }
 
 
-def _curve(each: Asked) -> dict[str, Any]:
+def _curve(each: ExpressionSummary) -> dict[str, Any]:
     return {
         "expression": each.expression,
         "note": each.note,

@@ -14,9 +14,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipelines.exports.reading import Predictions, read_predictions
 from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
+from pipelines.prediction_reader import Predictions, read_predictions
 from pipelines.predictions import Prediction
 
 # pycocotools decodes by an array interface that numpy has since changed.

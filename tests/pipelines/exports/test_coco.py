@@ -11,8 +11,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipelines.exports.coco import check_coco_results, write_coco_results
-from pipelines.exports.reading import read_predictions
 from pipelines.files import Folder
+from pipelines.prediction_reader import read_predictions
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
 from pipelines.sources.jhmdb import JhmdbSentences

@@ -7,9 +7,9 @@ from PIL import Image
 
 from pipelines.exports.davis import check_object_maps, write_object_maps
 from pipelines.exports.pngs import encode_object_map
-from pipelines.exports.reading import Predictions, read_predictions
 from pipelines.exports.submission import read_object_maps
 from pipelines.files import Folder
+from pipelines.prediction_reader import Predictions, read_predictions
 
 IDS = np.random.default_rng(0).integers(0, 3, (4, 2, 6, 9))  # annotator, frame, height, width
 

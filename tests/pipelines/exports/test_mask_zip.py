@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pipelines.exports.mask_zip import MEVIS_ROOT, YTVOS_ROOT, check_mask_zip, write_mask_zip
-from pipelines.exports.reading import read_predictions
 from pipelines.exports.submission import read_submission
 from pipelines.files import Folder
+from pipelines.prediction_reader import read_predictions
 
 
 @pytest.mark.parametrize("root", [YTVOS_ROOT, MEVIS_ROOT])

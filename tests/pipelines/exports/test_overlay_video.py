@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.drawing.overlay import COLOURS, colour_of
+from pipelines.errors import BadItem
 from pipelines.exports.overlay_video import poster_name, write_overlay
 from pipelines.files import Folder
-from pipelines.overlay import COLOURS, colour_of
 from pipelines.predictions import Prediction
-from pipelines.problems import BadItem
-from pipelines.video_list import Video
+from pipelines.video.listing import Video
 
 Writer = Callable[..., Path]
 Predict = Callable[..., Prediction]
@@ -170,7 +170,7 @@ import numpy as np
 from pipelines.exports.overlay_video import write_overlay
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, QueryTrack
-from pipelines.video_list import Video
+from pipelines.video.listing import Video
 from sgmg.masks import mask_to_rle
 path, out, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 mask = np.zeros((360, 640), np.bool_)

@@ -9,9 +9,9 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from pipelines.exports.reading import Predictions, read_predictions
 from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
+from pipelines.prediction_reader import Predictions, read_predictions
 
 # pycocotools decodes by an array interface that numpy has since changed.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

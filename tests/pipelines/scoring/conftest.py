@@ -7,11 +7,11 @@ import pytest
 
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
-from pipelines.prepare import finish, plan_shards
+from pipelines.prepare.run import finish, plan_shards
+from pipelines.prepare.shard import ShardWriter
 from pipelines.scoring.rows import write_parquet
-from pipelines.shard import ShardWriter
+from pipelines.scoring.truth import VideoTruth
 from pipelines.sources.catalog import entry_of
-from pipelines.truth import VideoTruth
 
 Prepare = Callable[[str, str, str], Path]
 Perfect = Callable[[VideoTruth], list[Prediction]]
@@ -40,7 +40,7 @@ def perfect() -> Perfect:
     """Truth → predictions of exactly that."""
 
     def predictions(truth: VideoTruth) -> list[Prediction]:
-        return [_prediction(truth, number) for number in range(len(truth.told))]
+        return [_prediction(truth, number) for number in range(len(truth.labelled_expressions))]
 
     return predictions
 
@@ -60,9 +60,9 @@ def written(tmp_path: Path) -> Written:
 
 
 def _prediction(truth: VideoTruth, number: int) -> Prediction:
-    expression = truth.told[number]
+    expression = truth.labelled_expressions[number]
     height, width = truth.size
-    frames = truth.asked(expression)
+    frames = truth.scored_frames(expression)
     rles = tuple(truth.rle(expression, frame) or "" for frame in frames)
     tracks = [truth.objects[one] for one in expression.object_ids]
     boxes = tuple((tracks[0].boxes[frame] if tracks[0].boxes else None) or (0.0, 0.0, 0.0, 0.0) for frame in frames)

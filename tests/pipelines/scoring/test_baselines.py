@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pipelines.records import Expression, ObjectTrack
-from pipelines.score import figures, score_video
 from pipelines.scoring.baselines import box_everywhere, mean_box, whole_frame
-from pipelines.truth import VideoTruth
+from pipelines.scoring.score import figures, score_video
+from pipelines.scoring.truth import VideoTruth
 from sgmg.masks import masks_to_rles
 
 SIZE = (20, 40)

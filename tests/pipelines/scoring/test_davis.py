@@ -9,9 +9,9 @@ from PIL import Image
 
 from pipelines.predictions import Prediction
 from pipelines.records import Expression, ObjectTrack
-from pipelines.score import figures, score_video
 from pipelines.scoring.davis import score_davis, truth_maps
-from pipelines.truth import VideoTruth
+from pipelines.scoring.score import figures, score_video
+from pipelines.scoring.truth import VideoTruth
 from sgmg.davis import score_unsupervised
 from sgmg.masks import masks_to_rles
 

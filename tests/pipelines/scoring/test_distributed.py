@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from pipelines.predictions import Prediction
-from pipelines.score import MissingPredictions
 from pipelines.scoring.distributed import check_same_data, score_parts, score_run
-from pipelines.scoring.found import find_predictions
-from pipelines.truth_parts import SentencesPart, read_truths, truth_parts
+from pipelines.scoring.prediction_source import open_predictions
+from pipelines.scoring.score import MissingPredictions
+from pipelines.scoring.truth_parts import SentencesPart, read_truths, truth_parts
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def known(truth_folder: str, perfect: Any) -> list[Prediction]:
 
 
 def problem(truth_folder: str, run: str) -> str:
-    return score_parts(truth_parts(truth_folder), find_predictions(run)).problem
+    return score_parts(truth_parts(truth_folder), open_predictions(run)).problem
 
 
 def test_all_that_is_missing_is_told(truth_folder: str, known: list[Prediction], written: Any) -> None:
     videos = sorted({one.video for one in known})
     kept = [one for one in known if one.video != videos[0] and (one.video, one.expression) != (videos[1], "1")]
     run = written(kept)
-    scored = score_parts(truth_parts(truth_folder), find_predictions(run))
+    scored = score_parts(truth_parts(truth_folder), open_predictions(run))
     assert scored.missing == (f"video {videos[0]}", f"video {videos[1]}, expression 1")
     assert not {row.video for row in scored.rows} & set(videos[:1])
 
@@ -44,7 +44,7 @@ def test_a_run_with_something_missing_fails_or_counts_it_as_empty(
     truth_folder: str, known: list[Prediction], written: Any
 ) -> None:
     run = written([one for one in known if one.expression != "1"])
-    parts, found = truth_parts(truth_folder), find_predictions(run)
+    parts, found = truth_parts(truth_folder), open_predictions(run)
     with pytest.raises(MissingPredictions, match="3 things"):
         score_run(parts, found)
     scores = score_run(parts, found, missing_as_empty=True)
@@ -58,9 +58,9 @@ def test_rows_come_in_the_order_of_the_truth_and_strangers_are_told(
     truth_folder: str, known: list[Prediction], written: Any
 ) -> None:
     stranger = replace(known[0], video="stranger")
-    scores = score_run(truth_parts(truth_folder), find_predictions(written([stranger, *reversed(known)])))
+    scores = score_run(truth_parts(truth_folder), open_predictions(written([stranger, *reversed(known)])))
     assert [(row.video, row.expression) for row in scores.rows] == [(one.video, one.expression) for one in known]
-    assert scores.unasked == ("stranger",)
+    assert scores.extra_videos == ("stranger",)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_predictions_of_other_data_are_refused(
 ) -> None:
     run = written([replace(known[0], **change)])  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=message):
-        check_same_data(truth_parts(truth_folder), find_predictions(run))
+        check_same_data(truth_parts(truth_folder), open_predictions(run))
 
 
 def test_a_corrupt_file_is_named(truth_folder: str, known: list[Prediction], written: Any) -> None:
@@ -85,9 +85,9 @@ def test_a_corrupt_file_is_named(truth_folder: str, known: list[Prediction], wri
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=file.name):
-        find_predictions(run)
+        open_predictions(run)
     file.write_bytes(whole)
-    found = find_predictions(run)
+    found = open_predictions(run)
     file.write_bytes(whole[:100] + b"\0" * 2000 + whole[2100:])  # the index is whole, masks are not
     told = score_parts(truth_parts(truth_folder), found).problem
     assert file.name in told
@@ -128,7 +128,7 @@ def test_data_that_are_published_without_truth_are_told_apart(
 ) -> None:
     parts = truth_parts(str(prepare("refytvos", "ref-youtube-vos", "valid")))
     with pytest.raises(ValueError, match="None of 9 expressions has a truth"):
-        score_run(parts, find_predictions(written(known)))
+        score_run(parts, open_predictions(written(known)))
 
 
 def test_a_folder_of_something_else_is_no_truth(tmp_path: Path) -> None:

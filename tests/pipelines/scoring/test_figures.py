@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pipelines.score import PictureRow, figures
 from pipelines.scoring.figures import average_precision
 from pipelines.scoring.pictures import match_boxes, match_masks
+from pipelines.scoring.score import PictureRow, figures
 from sgmg.masks import masks_to_rles
 from sgmg.referring import Expression, mask_ap
 

@@ -9,12 +9,12 @@ import pytest
 
 from pipelines.images import object_map
 from pipelines.predictions import Prediction, QueryTrack
-from pipelines.score import TrackRow, figures, score_video
 from pipelines.scoring.coco_files import coco_averages, coco_rows, read_json
 from pipelines.scoring.distributed import score_run
-from pipelines.scoring.found import find_predictions
-from pipelines.truth import VideoTruth
-from pipelines.truth_parts import read_truths, truth_parts
+from pipelines.scoring.prediction_source import open_predictions
+from pipelines.scoring.score import TrackRow, figures, score_video
+from pipelines.scoring.truth import VideoTruth
+from pipelines.scoring.truth_parts import read_truths, truth_parts
 from sgmg.masks import rle_union
 from sgmg.metrics import contour_accuracy, region_similarity
 
@@ -64,7 +64,7 @@ def test_davis_global_and_per_object_numbers_come_out_of_the_distributed_path(
     expected = json.loads((davis / "expected.json").read_text())[protocol]
     folder = str(davis / "DAVIS")
     run = written([merged(davis, truth, protocol) for truth in read_truths(folder)])
-    rows = score_run(truth_parts(folder), find_predictions(run)).rows
+    rows = score_run(truth_parts(folder), open_predictions(run)).rows
     found = figures(rows)
     assert {said: found[f"{prefix}{name}"] for name, said in DAVIS.items()} == pytest.approx(
         expected["global"], abs=1e-6
@@ -137,8 +137,8 @@ def test_cocos_own_results_give_cocos_own_numbers(data_kit: Path, kind: str) -> 
 def of_coco(truth: VideoTruth, results: list[dict[str, Any]]) -> list[Prediction]:
     """COCO results as the predictor would have written them."""
     found = []
-    for expression in truth.told:
-        for frame in truth.asked(expression):
+    for expression in truth.labelled_expressions:
+        for frame in truth.scored_frames(expression):
             name = truth.frame_names[frame]
             number = (expression.external_id or "").replace("{frame}", str(int(name)))
             own = [one for one in results if one["image_id"] == number]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import Record
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Item, Reading

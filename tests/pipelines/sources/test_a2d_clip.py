@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipelines.problems import BadItem
+from pipelines.errors import BadItem
 from pipelines.sources.a2d_clip import annotation_of_h5, decoded_clip
 from sgmg.masks import mask_to_rle, rle_area
 

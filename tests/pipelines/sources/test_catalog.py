@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.errors import LayoutError
 from pipelines.files import Folder
-from pipelines.problems import LayoutError
 from pipelines.sources.catalog import DATASETS, entry_of
 
 SPLITS = {"jhmdb-sentences": "test"}

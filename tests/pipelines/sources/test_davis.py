@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder
 from pipelines.images import object_map
-from pipelines.problems import BadItem, LayoutError
 from pipelines.records import Record
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.davis import RefDavis17

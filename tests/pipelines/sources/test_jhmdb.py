@@ -11,8 +11,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import Record
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.frame_ids import frame_id

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.sources.base import Reading, Source
 from pipelines.sources.mevis import MeViS
 from sgmg.masks import masks_to_rles, rle_to_coco, rle_to_mask, rle_union

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import records_of, table_of
 from pipelines.sources.base import Reading, Source
 from pipelines.sources.own import Own

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder
-from pipelines.problems import BadItem, LayoutError
 from pipelines.sources.reading import annotation_rows, checked_video, image_frames
 
 

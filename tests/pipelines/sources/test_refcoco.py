@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.problems import BadItem, Dropped, LayoutError
 from pipelines.records import Record, records_of, table_of
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.refcoco import RefCoco

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.errors import LayoutError
 from pipelines.files import Folder
-from pipelines.problems import LayoutError
 from pipelines.sources.refcoco_files import Listing, list_converted, list_refs
 
 CONVERTED = "instances_refcoco_train.json"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.problems import LayoutError
+from pipelines.errors import LayoutError
 from pipelines.sources.refs_pickle import plain_pickle
 
 REFS = [{"ref_id": 1, "split": "train", "sentences": [{"sent": "the café", "tokens": ("the", "café")}], "odd": {1, 2}}]

@@ -18,7 +18,7 @@ from pipelines.exports.report import write_report
 from pipelines.exports.report.write import script
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
-from pipelines.video_list import Video
+from pipelines.video.listing import Video
 from sgmg.masks import masks_to_rles
 
 pytestmark = pytest.mark.xdist_group("browser")  # one browser, and one corpus

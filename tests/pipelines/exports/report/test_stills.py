@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.drawing.overlay import COLOURS
 from pipelines.exports.report.gather import gather
 from pipelines.exports.report.stills import draw_stills, stills_of, stills_to_draw
 from pipelines.files import Folder
-from pipelines.overlay import COLOURS
 from pipelines.predictions import Prediction
 
 Writer = Callable[..., Path]

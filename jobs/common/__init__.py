@@ -1,0 +1,1 @@
+"""What the commands share: command line, predictor flags, progress, submitter."""

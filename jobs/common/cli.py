@@ -1,0 +1,95 @@
+"""The command line of every job: flags to config, config to `main`, result to exit code. Reads SGMG_TRACEBACK.
+
+A job module (jobs/x.py) imports only what its config needs, and its `main` imports the work (jobs/impl/x.py): torch,
+ray and mlflow take seconds to import, and --help and a wrong flag are to be answered at once.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import tyro
+
+from jobs.common.flag_groups import Groups, parse_grouped
+from jobs.common.flag_suggestions import check_flags
+from pipelines.config_io import ConfigT, read_config
+from pipelines.errors import Exit, JobError, LayoutError
+
+
+def run(
+    config_type: type[ConfigT],
+    main: Callable[[ConfigT], Exit | None],
+    arguments: Sequence[str] | None = None,
+    recipes: Mapping[str, ConfigT] | None = None,
+    groups: Groups | None = None,
+) -> None:
+    """Parses the command line, calls `main` with the config, and exits with its result.
+
+    Errors that a user can correct are printed as one sentence; SGMG_TRACEBACK=1 also prints the traceback.
+
+    Args:
+        config_type: the job's config, a dataclass with a field per flag.
+        main: the job.
+        arguments: of the command line; by default those of this process.
+        recipes: configs to take defaults from, by the name that --recipe gives; the first is the default.
+        groups: sections of --help, each with the fields in it.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    description = sys.modules[main.__module__].__doc__
+    try:
+        config = parse(config_type, arguments, description=description, recipes=recipes, groups=groups)
+        sys.exit(main(config) or Exit.CLEAN)
+    except (JobError, LayoutError, FileNotFoundError, PermissionError, ValueError) as error:
+        if os.environ.get("SGMG_TRACEBACK"):
+            logging.getLogger(__name__).exception("traceback of the error below")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(Exit.FAILED)
+
+
+def parse(
+    config_type: type[ConfigT],
+    arguments: Sequence[str] | None = None,
+    description: str | None = None,
+    recipes: Mapping[str, ConfigT] | None = None,
+    groups: Groups | None = None,
+) -> ConfigT:
+    """Returns the config of a command line. A wrong flag ends the process and suggests the right one.
+
+    Defaults come from `--config FILE`, a saved config.json, else from `--recipe NAME`, else from the first recipe.
+    `groups` needs one of these.
+
+    Raises:
+        JobError: the file of `--config` does not exist or was written by another job, or the recipe does not exist.
+        ValueError: the config refuses a value.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    default: Any = tyro.MISSING_NONPROP
+    saved = _value_of(words, "--config", remove=True)
+    if saved is not None:
+        default = read_config(config_type, saved)
+    elif recipes:
+        name = _value_of(words, "--recipe", remove=False) or next(iter(recipes))
+        if name not in recipes:
+            raise JobError(f"There is no recipe {name!r}. Choose one of: {', '.join(recipes)}.")
+        # A recipe has no data: --data is required.
+        default = replace(recipes[name], data=tyro.MISSING)  # pyright: ignore[reportArgumentType]
+    check_flags(config_type, words)
+    if groups:
+        return parse_grouped(config_type, groups, words, default, description)
+    return tyro.cli(config_type, args=words, default=default, description=description)
+
+
+def _value_of(words: list[str], flag: str, *, remove: bool) -> str | None:
+    """Returns the value of a flag of a command line, or None if the flag is not given; `remove` takes both out."""
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == flag:
+            count = 1 if equals else 2
+            value = value if equals else " ".join(words[i + 1 : i + 2])
+            if remove:
+                del words[i : i + count]
+            return value
+    return None

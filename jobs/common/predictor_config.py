@@ -1,0 +1,75 @@
+"""The flags that jobs which run a checkpoint have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from sgmg.config import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorConfig:
+    """How predictors compute, and the resources they use."""
+
+    tokenizer: str | None = None
+    """Folder or name of the tokenizer, if the checkpoint has none. Default: roberta-base, from the Hugging Face
+    cache."""
+    actors: str = "1:2"
+    """Number of predictors, MIN:MAX. Each holds the whole model; more are started while there is work and room."""
+    gpus_per_actor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
+    """GPUs per predictor. Default: 0.5 (two share one GPU and keep it busy), or 0 if the cluster has none."""
+    cpus_per_actor: float = 0.5
+    """Logical cores per predictor."""
+    cpus_per_decode: float = 0.5
+    """Logical cores per task that reads and decodes frames."""
+    threads: int = 1
+    """Threads of torch in each predictor on a CPU. Another number rounds differently, so it counts as a setting."""
+    precision: Precision | None = None
+    """Number type of the matrix products. Default: bfloat16 on a GPU, float32 on a CPU."""
+    compile: bool = False
+    """Compile the transformer first: adds minutes to the start of every predictor; for long runs on a GPU."""
+    num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
+    """Logical cores of a local Ray. Default: the number of cores, at least 4."""
+    allow_failures: bool = False
+    """Exit with code 0 even if items are in quarantine."""
+    made_by: Annotated[Mapping[str, Any] | None, tyro.conf.Suppress] = None
+    """Set by the job: the settings that decide the predictions, with their fingerprint."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            ValueError: a number is out of range.
+        """
+        actor_range(self.actors)
+        self.check_counts("num_cpus", "threads")
+        for name in ("gpus_per_actor", "cpus_per_actor", "cpus_per_decode"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be 0 or more (got {value}).")
+
+    def check_counts(self, *names: str) -> None:
+        """Checks that the named fields are None or at least 1.
+
+        Raises:
+            ValueError: a field is below 1; the message names it.
+        """
+        for name in names:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be 1 or more (got {value}).")
+
+
+def actor_range(actors: str) -> tuple[int, int]:
+    """Returns the smallest and largest number of predictors of MIN:MAX.
+
+    >>> actor_range("1:8"), actor_range("3")
+    ((1, 8), (3, 3))
+
+    Raises:
+        ValueError: the text is not such a range.
+    """
+    least, _, most = actors.partition(":")
+    if not (least.isdecimal() and (most or least).isdecimal()) or not 1 <= int(least) <= int(most or least):
+        raise ValueError(f"--actors {actors!r} is not MIN:MAX with 1 <= MIN <= MAX, for instance 1:4.")
+    return int(least), int(most or least)

@@ -1,0 +1,86 @@
+"""Predictors as the flags describe them: their specification, their resources, and their errors."""
+
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+
+from jobs.common.predictor_config import PredictorConfig, actor_range
+from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
+from pipelines.inference.protocols import InferenceProtocol
+from pipelines.inference.stream import Resources
+from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
+from sgmg.checkpoints import TOKENIZER, load
+from sgmg.pretrained import ROBERTA
+from sgmg.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+def predictor_spec(
+    checkpoint: str, storage: str, config: PredictorConfig, protocol: InferenceProtocol
+) -> PredictorSpec:
+    """Fetches the checkpoint and returns the specification of predictors on CPUs; every node fetches it again.
+
+    Does not need Ray, so that a wrong checkpoint is reported before anything is started.
+
+    Raises:
+        JobError: the checkpoint does not exist.
+        FileNotFoundError: the tokenizer does not exist.
+        ValueError: the checkpoint is damaged.
+    """
+    path = local_checkpoint(checkpoint, storage)
+    # Reports a damaged checkpoint in one sentence; predictors would report it as a traceback of Ray.
+    load(path)
+    return PredictorSpec(
+        checkpoint=on_any_node(checkpoint, storage, path),
+        checkpoint_sha256=checkpoint_sha256(path),
+        tokenizer=_tokenizer(config.tokenizer, path).to_json(),
+        protocol=protocol,
+        precision=config.precision or "float32",
+        compile=config.compile,
+        threads=config.threads,
+        gpu=False,
+    )
+
+
+def resources_of(config: PredictorConfig) -> Resources:
+    """Returns the resources of the predictors and their decode tasks. Ray must be running."""
+    gpus = gpus_per_actor(config.gpus_per_actor)
+    return Resources(actor_range(config.actors), gpus, config.cpus_per_actor, config.cpus_per_decode)
+
+
+def with_resources(spec: PredictorSpec, config: PredictorConfig, resources: Resources) -> PredictorSpec:
+    """Returns the specification for predictors with these resources: on a GPU or not, and in which precision."""
+    gpu = resources.gpus_per_actor > 0
+    return replace(spec, gpu=gpu, precision=config.precision or ("bfloat16" if gpu else "float32"))
+
+
+def _tokenizer(name: str | None, checkpoint: Path) -> Tokenizer:
+    if name is None and (checkpoint / TOKENIZER).is_file():
+        return Tokenizer.from_folder(checkpoint)
+    return Tokenizer.from_pretrained(name or ROBERTA)
+
+
+def gpus_per_actor(requested: float | None) -> float:
+    """Returns the GPUs of each predictor: the requested number, else 0.5 if the cluster has GPUs, else 0.
+
+    Two predictors share a GPU by default, so that one computes while the other waits for data. Ray must be running.
+    """
+    available = ray.cluster_resources().get("GPU", 0)
+    if requested is None:
+        return 0.5 if available else 0.0
+    if requested > 0 and not available:
+        _log.warning("--gpus-per-actor is %s, but the cluster has no GPU yet: waiting for one.", requested)
+    return requested
+
+
+def root_cause(error: RayError) -> str:
+    """Returns the worker's own error message, without the tracebacks that Ray puts before it."""
+    text = str(error).strip()
+    # After the last traceback, the error itself starts at the beginning of a line.
+    match = re.search(r'  File ".*^(?:[\w.]*\.)?(\w+: .*)', text, flags=re.MULTILINE | re.DOTALL)
+    return match[1] if match else text

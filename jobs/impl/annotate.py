@@ -1,0 +1,134 @@
+"""Annotates videos: the body of jobs/annotate.py."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from ray.exceptions import RayError
+
+from jobs.annotate import AnnotateConfig
+from jobs.common.predictors import predictor_spec, resources_of, root_cause, with_resources
+from jobs.common.progress import track
+from pipelines.annotate.formats import write_formats, write_page
+from pipelines.annotate.plan import AnnotationRequest
+from pipelines.annotate.requests import collect_requests, delete_stale_failures
+from pipelines.annotate.run import Stream, annotate_videos
+from pipelines.annotate.settings import DATASET
+from pipelines.annotate.summary import Progress
+from pipelines.annotate.video_state import VideoState
+from pipelines.config_io import require_same_settings, write_config
+from pipelines.errors import Exit, JobError
+from pipelines.files import Folder
+from pipelines.inference.predictor_spec import PredictorSpec
+from pipelines.inference.quarantine import Failure, reasons, write_quarantine
+from pipelines.manifest import QUARANTINE
+from pipelines.session import durable_folder, start_ray
+from pipelines.tracking.mlflow_run import RunHandle, open_run, within
+from sgmg.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+def annotate(config: AnnotateConfig) -> Exit:
+    """Annotates every video that is not finished, writes the formats, and prints a summary."""
+    out = durable_folder(config.out, "--out")
+    spec = predictor_spec(config.checkpoint, config.storage, config, config.settings.protocol(config.short_side))
+    start_ray(config.num_cpus)
+    stream = _stream(config, spec, out)
+    made_by = _made_by(stream)
+    require_same_settings(out, made_by, "made_by")
+    config, stream = replace(config, made_by=made_by), replace(stream, fingerprint=made_by["fingerprint"])
+    try:
+        write_config(out, config)
+    except OSError as error:
+        raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
+    requests = collect_requests(config.videos, config.expressions, config.text, out, _token_counter(stream.spec))
+    delete_stale_failures(out, requests)
+    progress = Progress(len(requests))
+    with _tracked(config, out) as run:
+        failures = _annotate_all(config, stream, requests, progress)
+        if run:
+            metrics = progress.metrics(failures, out)
+            error = within(20, lambda: run.client().log_batch(run.run_id, metrics=metrics))
+            if error:
+                _log.warning("MLflow at %s did not accept the summary: %s", run.uri, error)
+    _report(progress, failures, out)
+    return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
+
+
+def _annotate_all(
+    config: AnnotateConfig, stream: Stream, requests: Sequence[AnnotationRequest], progress: Progress
+) -> list[Failure]:
+    """Annotates, writes the formats, and returns all failures that are now in quarantine.
+
+    Raises:
+        JobError: an error that is not the fault of a single video.
+    """
+    try:
+        events = annotate_videos(requests, stream)
+        for event in track(events, len(requests), "video", progress.__str__, lambda one: isinstance(one, VideoState)):
+            progress.count(event)
+        for file in write_formats(stream.out, config.formats, config.time_limit):
+            _log.info("written: %s", file)
+        failures = write_quarantine(stream.out)
+        if "report" in config.formats:
+            for file in write_page(stream.out):
+                _log.info("written: %s", file)
+    except RayError as error:
+        _log.debug("traceback of the error below", exc_info=True)
+        raise JobError(
+            f"{progress}\nResults so far are kept. The run stopped because: {root_cause(error)}\n"
+            f"Run the same command again to continue."
+        ) from error
+    return failures
+
+
+@contextmanager
+def _tracked(config: AnnotateConfig, out: Folder) -> Iterator[RunHandle | None]:
+    """Opens the MLflow run of this folder and ends it with the block; gives None with --no-track."""
+    if not config.track:
+        yield None
+        return
+    run = open_run("annotate", _run_name(out), config.storage, config)
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    finally:
+        run.finish(status)
+
+
+def _stream(config: AnnotateConfig, spec: PredictorSpec, out: Folder) -> Stream:
+    resources = resources_of(config)
+    spec = with_resources(spec, config, resources)
+    return Stream(out, spec, config.settings, resources, fingerprint="", time_limit=config.time_limit)
+
+
+def _token_counter(spec: PredictorSpec) -> Any:
+    """Returns a function that counts the tokens of a sentence with the checkpoint's tokenizer."""
+    tokenizer = Tokenizer.from_json(spec.tokenizer)
+    return lambda text: tokenizer([text], max_tokens=len(text.encode()) + 2)[0].shape[1]
+
+
+def _made_by(stream: Stream) -> dict[str, Any]:
+    """Returns the settings that decide the results, and their fingerprint."""
+    settings = {"dataset": DATASET, **stream.spec.provenance(), **stream.settings.provenance()}
+    return {**settings, "fingerprint": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()}
+
+
+def _run_name(out: Folder) -> str:
+    """Returns the name of the MLflow run: the folder's name, and a hash of its path that makes it unique."""
+    return f"{out.uri.rstrip('/').rpartition('/')[2]}-{hashlib.sha256(out.uri.encode()).hexdigest()[:8]}"
+
+
+def _report(progress: Progress, failures: Sequence[Failure], out: Folder) -> None:
+    print(progress.summary())
+    print(f"results: {out.path()}")
+    if failures:
+        print(f"in quarantine: {len(failures)} (all of them in {out.path(QUARANTINE)})")
+        for count, stage, reason in reasons(failures)[:10]:
+            print(f"  {count} x {stage}: {reason}")

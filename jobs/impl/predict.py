@@ -1,0 +1,87 @@
+"""Runs a checkpoint on prepared data: the body of jobs/predict.py."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from ray.exceptions import RayError
+
+from jobs.common.predictors import predictor_spec, resources_of, root_cause, with_resources
+from jobs.common.progress import track
+from jobs.predict import PredictConfig
+from pipelines.config_io import require_same_settings, write_config
+from pipelines.errors import Exit, JobError
+from pipelines.files import Folder
+from pipelines.inference.predictor_spec import PredictorSpec
+from pipelines.inference.protocols import inference_protocol
+from pipelines.inference.quarantine import Failure, write_quarantine
+from pipelines.manifest import QUARANTINE, Manifest, read_manifest
+from pipelines.predict.plan import Part, left_to_do, plan
+from pipelines.predict.run import predict_units
+from pipelines.predict.summary import Progress
+from pipelines.session import durable_folder, start_ray
+
+_log = logging.getLogger(__name__)
+
+
+def predict(config: PredictConfig) -> Exit:
+    """Predicts everything that is not finished, and prints a summary."""
+    data, out = durable_folder(config.data, "--data"), durable_folder(config.out, "--out")
+    manifest = read_manifest(data)
+    protocol = inference_protocol(manifest.dataset, config.short_side, config.window)
+    spec = predictor_spec(config.checkpoint, config.storage, config, protocol)
+    start_ray(config.num_cpus)
+    resources = resources_of(config)
+    spec = with_resources(spec, config, resources)
+    made_by = _made_by(manifest, spec)
+    require_same_settings(out, made_by, "made_by")
+    try:
+        write_config(out, replace(config, made_by=made_by))
+    except OSError as error:
+        raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
+    parts = plan(manifest, spec.protocol)
+    todo = left_to_do(parts, out)
+    units, left = _units(parts), _units(todo)
+    print(f"{manifest.dataset} {manifest.split}: {left} of {units} units of work to do, {units - left} are done")
+    progress = Progress(left)
+    try:
+        for unit in track(predict_units(todo, data, out, spec, resources), left, "unit", progress.__str__):
+            progress.count(unit)
+    except RayError as error:
+        _log.debug("traceback of the error below", exc_info=True)
+        raise JobError(
+            f"{progress.units} of {left} units are done and kept. The run stopped because: {root_cause(error)}\n"
+            f"Run the same command again to continue."
+        ) from error
+    failures = write_quarantine(out)
+    _report(progress, failures, out)
+    return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
+
+
+def _made_by(manifest: Manifest, spec: PredictorSpec) -> dict[str, Any]:
+    """Returns the data and settings that decide the predictions, and their fingerprint."""
+    shards = [(shard.file, [len(rows) for rows in shard.row_groups]) for shard in manifest.shards]
+    return {
+        "dataset": manifest.dataset,
+        "split": manifest.split,
+        "data_sha256": hashlib.sha256(json.dumps([manifest.source_fingerprint, shards]).encode()).hexdigest(),
+        **spec.provenance(),
+        "fingerprint": spec.fingerprint(),
+    }
+
+
+def _units(parts: Iterable[Part]) -> int:
+    return sum(len(part.units) for part in parts)
+
+
+def _report(progress: Progress, failures: list[Failure], out: Folder) -> None:
+    if progress.units:
+        print(progress)
+    print(f"{progress.expressions} expressions of {progress.videos} videos predicted: {out.path()}")
+    if failures:
+        print(f"in quarantine: {len(failures)} (all of them in {out.path(QUARANTINE)})")
+        for failure in failures[:10]:
+            print(f"  {failure.video!r} ({failure.stage}): {failure.reason}")

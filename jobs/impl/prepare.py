@@ -1,0 +1,114 @@
+"""Prepares a raw dataset: the body of jobs/prepare.py."""
+
+import json
+import time
+from dataclasses import replace
+
+from jobs.common.progress import track
+from jobs.prepare import PrepareConfig
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.contact_sheet import contact_sheet, prepared_tiles
+from pipelines.config_io import CONFIG, require_same_settings, write_config
+from pipelines.errors import Exit, JobError
+from pipelines.files import Folder
+from pipelines.manifest import QUARANTINE, Manifest, read_manifest
+from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
+from pipelines.prepare.shard import ShardWriter
+from pipelines.session import durable_folder, start_ray
+from pipelines.sources.catalog import entry_of
+
+SHEET = "contact-sheet.png"
+SETTINGS = ("dataset", "split", "raw", "short_side", "quality", "rows_per_shard")
+"""Fields of the config that decide the content of the shards."""
+
+
+def prepare(config: PrepareConfig) -> Exit:
+    """Prepares every shard that is not finished, and prints a summary."""
+    out = durable_folder(config.out, "--out")
+    manifest = _prepared(config, out) if config.raw else _already_prepared(config, out)
+    _report(manifest, out)
+    if config.show:
+        _show(manifest, out, config.show)
+    return Exit.QUARANTINE if manifest.quarantined and not config.allow_failures else Exit.CLEAN
+
+
+def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
+    raw = durable_folder(config.raw, "--raw")
+    entry = entry_of(config.dataset)
+    rows_per_shard = config.rows_per_shard or entry.rows_per_shard
+    source = entry.open(raw, config.split, config.quality)
+    whole = replace(config, raw=raw.uri, out=out.uri, rows_per_shard=rows_per_shard)
+    settings = {name: getattr(whole, name) for name in SETTINGS}
+    # Planned before anything is written, as the raw data may be wrong. Their path is not part of the plan: the same
+    # data may be mounted elsewhere.
+    plans = plan_shards(source, {name: settings[name] for name in SETTINGS if name != "raw"}, rows_per_shard)
+    require_same_settings(out.make(), settings)
+    if not out.has(CONFIG):
+        write_config(out, whole)
+    todo = shards_to_do(plans, out, config.retry_quarantined)
+    if todo:
+        start_ray(config.num_cpus)
+    started = time.monotonic()
+    writer = ShardWriter(source, out, config.short_side, config.quality)
+    written = sum(track(write_shards(todo, writer, config.num_cpus), len(todo), "shard"))
+    seconds = time.monotonic() - started
+    if todo:
+        speed = written / 1e6 / seconds
+        print(f"{len(todo)} of {len(plans)} shards written in {seconds:.1f} s, {speed:.1f} MB/s")
+    else:
+        print(f"all {len(plans)} shards were already written")
+    return finish(plans, source, out, settings)
+
+
+def _already_prepared(config: PrepareConfig, out: Folder) -> Manifest:
+    if not config.show:
+        raise JobError("--raw is missing: give the folder that holds the dataset as its owners distribute it.")
+    manifest = read_manifest(out)
+    if (manifest.dataset, manifest.split) != (config.dataset, config.split):
+        raise JobError(
+            f"{out.path()} holds {manifest.dataset}, split {manifest.split}. Correct --out, --dataset or --split."
+        )
+    return manifest
+
+
+def _report(manifest: Manifest, out: Folder) -> None:
+    counts = manifest.counts
+    print(
+        f"{manifest.dataset} {manifest.split}: {counts['videos']} videos, {counts['frames']} frames, "
+        f"{counts['objects']} objects, {counts['expressions']} expressions, {counts['bytes'] / 1e6:.1f} MB in "
+        f"{len(manifest.shards)} shards: {out.path()}"
+    )
+    by_count = sorted(manifest.dropped.items(), key=lambda item: -item[1])
+    for reason, number in by_count[:10]:
+        print(f"left out: {number} x {reason}")
+    for reason, number in manifest.untrainable.most_common():
+        print(f"not for training: {number} x {reason}")
+    if manifest.quarantined:
+        print(f"in quarantine: {manifest.quarantined} (all of them in {out.path(QUARANTINE)})")
+        for line in out.read(QUARANTINE).decode().splitlines()[:10]:
+            bad = json.loads(line)
+            print(f"  {bad['video']!r} ({bad['stage']}): {_printable(bad['reason'])}")
+
+
+def _show(manifest: Manifest, out: Folder, count: int) -> None:
+    if not manifest.counts["expressions"]:
+        print("nothing to show: no expression was prepared")
+        return
+    with out.output(SHEET) as stream:
+        contact_sheet(prepared_tiles(out, manifest, count, published_recipe(manifest))).save(stream, "PNG")
+    print(f"{min(count, manifest.counts['expressions'])} samples drawn: {out.path(SHEET)}")
+
+
+def published_recipe(manifest: Manifest) -> ClipRecipe:
+    """Returns the published training recipe for this kind of data."""
+    if any(row.asked is not None for row in manifest.rows):
+        return ClipRecipe.one_frame_asked()
+    if manifest.single_images:
+        return ClipRecipe.image()
+    alone = all(row.frames <= 1 for row in manifest.rows)  # one annotated frame a video
+    return ClipRecipe.one_frame_asked() if alone else ClipRecipe.video()
+
+
+def _printable(text: str) -> str:
+    """Escapes single surrogates, which no terminal can print."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""A corpus of videos to predictions, on the streaming engine; long videos are joined from windows."""

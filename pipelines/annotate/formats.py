@@ -1,0 +1,169 @@
+"""The output formats of annotation, made from the rows alone; formats that are up to date are left as they are."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import ray
+
+from pipelines.annotate.layout import WRITTEN, results_of
+from pipelines.annotate.settings import FormatName
+from pipelines.errors import BadItem
+from pipelines.exports.mask_zip import write_mask_zip
+from pipelines.exports.overlay_video import write_overlay
+from pipelines.exports.report.gather import gather
+from pipelines.exports.report.stills import draw_stills, stills_to_draw
+from pipelines.exports.report.write import write_told
+from pipelines.exports.video_maps import write_video_maps
+from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
+from pipelines.files import Folder
+from pipelines.inference.quarantine import Failure, write_failures
+from pipelines.prediction_reader import PREDICTIONS, Predictions, read_predictions, read_segments
+from pipelines.video.frames_by_name import video_of_prediction
+
+FILES: dict[FormatName, str] = {
+    "youtube-vis": "youtube_vis.json",
+    "coco": "coco.json",
+    "png": "png.zip",
+    "davis": "davis.zip",
+    "overlay": "overlay",
+    "report": "report/index.html",
+}
+"""Path of each format in the folder of the run. Parquet is always written."""
+
+_FILES_OF_ALL: tuple[FormatName, ...] = ("youtube-vis", "coco", "png", "davis")
+
+_CPUS = 1.0
+_AT_ONCE = 2
+"""Overlays, or batches of stills, in flight for each logical core."""
+_STILLS = 16
+"""Stills of a task: for each, a video is opened and a frame decoded."""
+
+
+def write_formats(out: Folder, formats: Sequence[FormatName], time_limit: float) -> Iterator[str]:
+    """Writes the formats that are missing or out of date, on Ray. Yields each format, and each overlay, once written.
+
+    Args:
+        out: folder of the run.
+        formats: which; the report is skipped, `write_page` writes it at the end.
+        time_limit: seconds without a heartbeat of the decoder, after which an overlay fails.
+
+    Raises:
+        ray.exceptions.RayError: a result is damaged, or the disk is full.
+    """
+    results = results_of(out)
+    if not results:
+        return
+    whole = _digest(out, [name for names in results.values() for name in names])
+    files = [name for name in formats if name in _FILES_OF_ALL]
+    task = _on_ray(_write_file)
+    waiting = [task.remote(out, name, whole) for name in files]
+    for name, written in zip(files, waiting, strict=True):
+        ray.get(written)
+        yield name
+    if "overlay" in formats:
+        yield from _overlays(out, results, time_limit)
+
+
+def write_page(out: Folder) -> Iterator[str]:
+    """Writes the HTML report from the results, overlays and quarantine on disk.
+
+    Yields one line for each batch of stills, then "report".
+
+    Raises:
+        ray.exceptions.RayError: a result or the quarantine is damaged, or the disk is full.
+    """
+    content = _on_ray(gather).remote(out)
+    stills = ray.get(_on_ray(stills_to_draw).remote(out, content))
+    task = _on_ray(draw_stills)
+    batches = [stills[start : start + _STILLS] for start in range(0, len(stills), _STILLS)]
+    for number, _ in enumerate(_spread(task.remote(out, batch) for batch in batches), start=1):
+        yield f"stills, {number} of {len(batches)} batches"
+    ray.get(_on_ray(write_told).remote(out, content))
+    yield "report"
+
+
+def _write_file(out: Folder, name: FormatName, digest: str) -> None:
+    """Writes one format as a single file, unless the predictions have not changed since it was written."""
+    writers: dict[FormatName, Callable[[Predictions, Folder, str], int]] = {
+        "youtube-vis": write_youtube_vis,
+        "coco": write_coco_frames,
+        "png": write_mask_zip,
+    }
+    if _is_written(out, name, FILES[name], digest):
+        return
+    if name == "davis":
+        write_video_maps(results_of(out), out, FILES[name])
+    else:
+        writers[name](read_predictions(out), out, FILES[name])
+    out.write(f"{WRITTEN}/{name}.json", json.dumps(digest).encode())
+
+
+def _overlays(out: Folder, results: dict[str, list[str]], time_limit: float) -> Iterator[str]:
+    """Writes an overlay for each video on all cores. Yields one line for each."""
+    out.remove_unfinished(FILES["overlay"])
+    task = _on_ray(write_one_overlay)
+    yield from _spread(task.remote(out, video, names, time_limit) for video, names in results.items())
+
+
+def _on_ray(function: Callable[..., Any]) -> Any:
+    """Returns the function as a Ray task that takes one core."""
+    return ray.remote(num_cpus=_CPUS, max_retries=-1)(function)
+
+
+def _spread(tasks: Iterable[ray.ObjectRef]) -> Iterator[Any]:
+    """Yields task results in completion order, with at most `_AT_ONCE` tasks per core in flight."""
+    most = max(1, int(_AT_ONCE * ray.cluster_resources().get("CPU", 1)))
+    running: list[ray.ObjectRef] = []
+    for task in tasks:
+        running.append(task)
+        if len(running) >= most:
+            yield _first(running)
+    while running:
+        yield _first(running)
+
+
+def _first(running: list[ray.ObjectRef]) -> Any:
+    (ready,), running[:] = ray.wait(running, num_returns=1)
+    return ray.get(ready)
+
+
+def write_one_overlay(out: Folder, video: str, names: Sequence[str], time_limit: float) -> str:
+    """Writes the overlay of one video, unless its rows have not changed; a failure goes to the failure notes.
+
+    Args:
+        out: folder of the run.
+        video: id.
+        names: of its results, in predictions/.
+        time_limit: seconds without a heartbeat of the decoder, after which the overlay fails.
+
+    Returns:
+        A line for the log.
+    """
+    path = f"{FILES['overlay']}/{video}.mp4"
+    digest = _digest(out, names)
+    if not _is_written(out, f"overlay-{video}", path, digest):
+        failures: list[Failure] = []
+        parts = read_segments(out, [f"{PREDICTIONS}/{name}" for name in sorted(names)])
+        first = next(parts)
+        source = first[0].source
+        try:
+            write_overlay(out, path, video_of_prediction(source), chain([first], parts), time_limit=time_limit)
+            out.write(f"{WRITTEN}/overlay-{video}.json", json.dumps(digest).encode())
+        except BadItem as error:
+            failures.append(Failure(source, "overlay", error.reason))
+        write_failures(out, f"{video}-overlay", failures)
+    return f"overlay of {video}"
+
+
+def _is_written(out: Folder, note: str, path: str, digest: str) -> bool:
+    name = f"{WRITTEN}/{note}.json"
+    return out.has(path) and out.has(name) and json.loads(out.read(name)) == digest
+
+
+def _digest(out: Folder, names: Sequence[str]) -> str:
+    """Returns a hash of the names and sizes of results; a result that gets more rows changes its size."""
+    sizes = [(name, out.size(f"{PREDICTIONS}/{name}")) for name in sorted(names)]
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()

@@ -1,0 +1,64 @@
+"""The settings of annotation: which frames are decoded, in which windows, and which scores count as present."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pipelines.inference.protocols import InferenceProtocol
+from pipelines.video.defaults import LENGTH, OVERLAP
+
+FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay", "report"]
+
+DATASET = "videos"
+WINDOWS_EACH = 8
+"""Windows of a segment: few, so that workers share a long video and a killed run loses little; enough that decoding
+from the key frame before the segment costs little."""
+LONGEST = 4
+"""Longest side, as a multiple of the shorter one, that the model sees. Longer ones are shrunk: they would fill any
+memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides the predictions, beside videos, expressions and model.
+
+    Attributes:
+        fps: frames per second that are decoded; None decodes every frame.
+        window: frames encoded at once.
+        overlap: frames that a window shares with the one before, where the join matches the object.
+        shots: whether to detect cuts; no window then crosses one.
+        independent: whether every window chooses its query by score alone, as the published inference does.
+        min_score: score of a frame, from 0 to 1, below which its mask is empty.
+    """
+
+    fps: float | None = None
+    window: int = LENGTH
+    overlap: int = OVERLAP
+    shots: bool = False
+    independent: bool = False
+    min_score: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            ValueError: a number is out of range.
+        """
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise ValueError(f"--fps must be above 0 (got {self.fps}). Leave it out to take every frame.")
+        if self.window < 1:
+            raise ValueError(f"--window must be 1 or more (got {self.window}).")
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(
+                f"--overlap ({self.overlap}) must be smaller than --window ({self.window}), and 0 or more."
+            )
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(f"--min-score must be between 0 and 1 (got {self.min_score}).")
+
+    def provenance(self) -> dict[str, Any]:
+        """Returns the settings as plain values, for config.json and the fingerprint."""
+        return asdict(self)
+
+    def protocol(self, short_side: int) -> InferenceProtocol:
+        """Returns the protocol of a window: all queries are kept, so that the join can choose among them."""
+        keep = "chosen" if self.independent else "all"
+        return InferenceProtocol(short_side=short_side, long_side=LONGEST * short_side, keep=keep)

@@ -1,0 +1,165 @@
+"""Joins the queries of all windows to one track for each expression, which follows one object through the whole video.
+
+Windows overlap. The query of a window is chosen by its score and by how well its masks agree, on the shared frames,
+with those of the query chosen in the window before: an object keeps its identity even when another one scores higher.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pipelines.predictions import Prediction, QueryTrack, Status
+from sgmg.masks import Size, mask_to_rle, rle_area, rle_shared_areas
+
+SEGMENT_FRAMES = 1000
+"""Most frames of a row of predictions."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSettings:
+    """How windows become tracks.
+
+    Attributes:
+        min_score: score of a frame, below which its mask is empty.
+        independent: whether windows choose by score alone.
+        fingerprint: of checkpoint and settings, for the rows.
+    """
+
+    min_score: float
+    independent: bool
+    fingerprint: str
+
+
+def join_windows(
+    windows: Iterable[Sequence[Prediction]], settings: JoinSettings, note: str = "", length: int = SEGMENT_FRAMES
+) -> Iterator[list[Prediction]]:
+    """Yields the tracks of a video in segments of `length` frames (the last is shorter), a row for each expression.
+
+    Holds one segment and one window at most.
+
+    Args:
+        windows: in order, each with the same expressions in the same order, and all their queries.
+        settings: how windows become tracks.
+        note: which parts of the video are missing; goes into the last row, which it makes partial.
+        length: frames of a segment.
+    """
+    tracks: list[_TrackBuilder] = []
+    number = 0
+    for window in windows:
+        tracks = tracks or [_TrackBuilder(settings, length) for _ in window]
+        for track, prediction in zip(tracks, window, strict=True):
+            track.add(prediction)
+        while len(tracks[0].names) > length:  # the last row has the notes, so it needs at least one frame
+            yield [track.segment(number) for track in tracks]
+            number += 1
+    if tracks:
+        yield [track.segment(number, last=True, note=note) for track in tracks]
+
+
+def best_query(window: Prediction, before: Mapping[str, str]) -> int:
+    """Returns the index of the query of a window that continues the track.
+
+    Args:
+        window: the predictions of all queries.
+        before: RLE by frame name, the masks chosen in the window before; empty masks are ignored.
+    """
+    scores = np.array([np.mean(query.scores) for query in window.queries])
+    return int(np.argmax(scores + agreement(window, before)))
+
+
+def agreement(window: Prediction, before: Mapping[str, str]) -> np.ndarray:
+    """Returns the IoU of each query with the masks before, averaged over the frames where those are not empty.
+
+    Zeros if there is no such frame. Arguments as of `best_query`.
+    """
+    size = (window.height, window.width)
+    overlaps = []
+    for t, name in enumerate(window.frame_names):
+        known = before.get(name)
+        if known is None or not (area := rle_area(known, size)):
+            continue
+        rles = [query.rle[t] for query in window.queries]
+        shared = rle_shared_areas(rles, known, size)
+        overlaps.append(shared / (area + np.array([rle_area(rle, size) for rle in rles]) - shared))
+    return np.mean(overlaps, axis=0) if overlaps else np.zeros(len(window.queries))
+
+
+@dataclass(slots=True)
+class _TrackBuilder:
+    """The growing track of one expression: the frames that are not written yet, and the masks of the last window."""
+
+    settings: JoinSettings
+    length: int
+    names: list[str] = field(default_factory=list)
+    rles: list[str] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    damage: list[tuple[int, str]] = field(default_factory=list)  # index of the first frame in the video, and a note
+    before: dict[str, str] = field(default_factory=dict)
+    written: int = 0
+    present: bool = False
+    best: float = 0.0
+    sample: Prediction | None = None
+    empty: str = ""
+
+    def add(self, window: Prediction) -> None:
+        """Chooses the query of the next window, and adds its frames that the window before did not have."""
+        if self.sample is None:
+            self.empty = _empty((window.height, window.width))
+        self.sample = window
+        query = window.queries[best_query(window, {} if self.settings.independent else self.before)]
+        known, self.before = self.before, {}
+        if window.note:
+            self.damage.append((self.written + len(self.names), window.note))
+        for t, (name, score) in enumerate(zip(window.frame_names, query.scores, strict=True)):
+            shown = score >= self.settings.min_score and query.rle[t] != self.empty
+            if name not in known:
+                self.names.append(name)
+                self.rles.append(query.rle[t] if shown else self.empty)
+                self.boxes.append(query.boxes[t] if shown else (0.0, 0.0, 0.0, 0.0))
+                self.scores.append(score)
+                self.times.append((window.timestamps or ())[t])
+                self.present |= shown
+                self.best = max(self.best, score)
+            self.before[name] = known.get(name) or (query.rle[t] if shown else self.empty)
+
+    def segment(self, number: int, *, last: bool = False, note: str = "") -> Prediction:
+        """Returns the next row, and drops its frames."""
+        assert self.sample
+        count = len(self.names) if last else self.length
+        notes = [text for first, text in self.damage if last or first < self.written + count]
+        self.damage = [] if last else self.damage[len(notes) :]
+        notes += [note] if note else []
+        rle, scores = tuple(self.rles[:count]), tuple(self.scores[:count])
+        status: Status = "partial" if notes else "absent" if set(rle) == {self.empty} else "ok"
+        if last and not self.present:
+            notes.append(self._absent())
+        row = replace(
+            self.sample,
+            frame_names=tuple(self.names[:count]),
+            queries=(QueryTrack(rle, tuple(self.boxes[:count]), scores),),
+            score=float(np.mean(scores)),
+            fingerprint=self.settings.fingerprint,
+            status=status,
+            note="; ".join(dict.fromkeys(notes)),
+            segment=number,
+            start_frame=self.written,
+            timestamps=tuple(self.times[:count]),
+        )
+        self.written += count
+        for column in (self.names, self.rles, self.boxes, self.scores, self.times):
+            del column[:count]
+        return row
+
+    def _absent(self) -> str:
+        if self.best < self.settings.min_score:
+            return f"not in this video: no frame scores {self.settings.min_score:g} or more, the best {self.best:.2f}"
+        return f"not in this video: all masks are empty, though a frame scores {self.best:.2f}"
+
+
+def _empty(size: Size) -> str:
+    return mask_to_rle(np.zeros(size, dtype=np.bool_))

@@ -1,0 +1,1 @@
+"""Prepared data to training batches: epoch plan, sampling, augmentation, collate."""

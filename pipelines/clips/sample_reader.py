@@ -1,0 +1,125 @@
+"""One sample out of a row group of prepared Parquet: its sentence, the track of its object, and single frames."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.clip import Box, ClipSample
+from pipelines.clips.copies import suits_copies
+from pipelines.clips.epoch_plan import SampleRef
+from pipelines.files import Folder
+from pipelines.manifest import annotated_frames
+from sgmg.masks import Size, rle_union
+
+_COLUMNS = ("dataset", "split", "video", "width", "height", "objects", "expressions", "schema_version")
+
+
+class RowGroup:
+    """A row group in memory, from which rows are taken one by one and frames without their neighbours."""
+
+    def __init__(self, folder: Folder, file: str, row_group: int) -> None:
+        with folder.open(file) as source, pq.ParquetFile(source) as parquet:
+            self._table: pa.Table = parquet.read_row_group(
+                row_group, columns=[*_COLUMNS, "frames"], use_threads=False
+            ).combine_chunks()
+        self._rows: dict[int, dict[str, Any]] = {}
+
+    def row(self, number: int) -> dict[str, Any]:
+        """Everything about a row but its frames, as plain values."""
+        if number not in self._rows:
+            self._rows[number] = self._table.select(_COLUMNS).slice(number, 1).to_pylist()[0]
+        return self._rows[number]
+
+    def frame(self, row: int, number: int) -> bytes:
+        """The bytes of one encoded frame."""
+        return self._frames[row][number].as_py()
+
+    @cached_property
+    def _frames(self) -> pa.ChunkedArray:
+        return self._table["frames"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSample:
+    """What a clip is drawn from; `frames` are the numbers in the row of the frames that `clip` counts from 0."""
+
+    name: str
+    clip: ClipSample
+    frames: tuple[int, ...]
+    anchor: int
+    unfit: str = ""  # why no clip is made of it
+
+
+def sample_of(group: RowGroup, sample: SampleRef, recipe: ClipRecipe) -> FoundSample:
+    """The sample a plan names.
+
+    Where every frame of a clip needs a target, frames that are not annotated are not there for it; where only the
+    anchor does (A2D), all frames are.
+    """
+    row = group.row(sample.row)
+    expression = row["expressions"][sample.expression]
+    annotated = annotated_frames([track["rle"] for track in row["objects"]])
+    if expression["frames"] is not None:
+        anchor = expression["frames"][sample.anchor]
+    else:
+        anchor = annotated[sample.anchor * recipe.length]
+    frames = list(range(len(row["objects"][0]["rle"]))) if recipe.asks_anchor else annotated
+    clip = _clip_sample(row, sample.expression, anchor, frames)
+    name = f"{row['dataset']}/{row['split']}/{row['video']}/{expression['id']}/{anchor}"
+    narrow = "copy" in recipe.steps and not suits_copies(clip.size)
+    unfit = "image too narrow for a clip of copies" if narrow else ""
+    return FoundSample(name, clip, tuple(frames), anchor, unfit)
+
+
+def beside(
+    group: RowGroup,
+    sample: SampleRef,
+    found: FoundSample,
+    untrainable: Collection[int],
+    count: int,
+    rng: np.random.Generator,
+) -> list[ClipSample]:
+    """So many other sentences of the video, or as many as there are, about the same frames; those drawn come first."""
+    row = group.row(sample.row)
+    others = [
+        number
+        for number, expression in enumerate(row["expressions"])
+        if number != sample.expression
+        and number not in untrainable
+        and (expression["frames"] is None or found.anchor in expression["frames"])
+    ]
+    drawn = rng.permutation(len(others))[:count]
+    return [_clip_sample(row, others[place], found.anchor, found.frames) for place in drawn]
+
+
+def _clip_sample(row: Mapping[str, Any], number: int, anchor: int, frames: Sequence[int]) -> ClipSample:
+    expression = row["expressions"][number]
+    size = (row["height"], row["width"])
+    tracks = [track for track in row["objects"] if track["id"] in set(expression["object_ids"])]
+    rles = [_union([track["rle"][t] for track in tracks], size) for t in range(len(tracks[0]["rle"]))]
+    boxes = tracks[0]["boxes"] if len(tracks) == 1 else None
+    return ClipSample(
+        text=expression["text"],
+        anchor=list(frames).index(anchor),
+        size=size,
+        rles=[rles[t] for t in frames],
+        boxes=None if boxes is None else [_box(boxes[t]) for t in frames],
+    )
+
+
+def _union(rles: list[str | None], size: Size) -> str | None:
+    """The pixels of all objects; not annotated where one of them is not."""
+    known = [rle for rle in rles if rle is not None]
+    if len(known) < len(rles):
+        return None
+    return known[0] if len(known) == 1 else rle_union(known, size)
+
+
+def _box(box: list[float] | None) -> Box | None:
+    return None if box is None else (box[0], box[1], box[2], box[3])

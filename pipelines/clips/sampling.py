@@ -1,0 +1,65 @@
+"""Which frames of a video make a clip (spec data.md §3, "Frames"). Frames count from 0; every draw is an argument."""
+
+import zlib
+from itertools import chain
+
+import numpy as np
+
+_NEAR = 3
+"""The two frames beside the anchor are at most so far from it."""
+
+
+def clip_rng(seed: int, epoch: int, sample: str) -> np.random.Generator:
+    """Same sample, same draw: on any worker, after any retry."""
+    return np.random.default_rng([seed, epoch, zlib.crc32(sample.encode())])
+
+
+def anchors(frames: int, length: int) -> range:
+    """The anchor frames of a video of so many frames, for clips of so many: 0, T, 2T, …
+
+    >>> list(anchors(12, 5))
+    [0, 5, 10]
+
+    Raises:
+        ValueError: the video or the clip has no frame.
+    """
+    if frames < 1 or length < 1:
+        raise ValueError(f"A video of {frames} frames has no clips of {length}: both need at least one frame.")
+    return range(0, frames, length)
+
+
+def training_frames(anchor: int, frames: int, length: int, rng: np.random.Generator) -> tuple[int, ...]:
+    """The frames of a training clip, sorted: the anchor, two beside it, the rest from farther away.
+
+    In a short video frames repeat; for T beyond twice its frames all of them do so more than once.
+
+    Raises:
+        ValueError: the anchor is not in the video, or the clip has 2 frames or none.
+    """
+    _check_anchor(anchor, frames)
+    if length < 1 or length == 2:
+        raise ValueError(
+            f"A training clip of {length} frames is not defined: the anchor has two frames beside it. "
+            f"Take 1 frame, or 3 and more."
+        )
+    if length == 1:
+        return (anchor,)
+    before, after = rng.integers(1, _NEAR, size=2, endpoint=True).tolist()
+    first = (anchor, max(0, anchor - before), min(frames - 1, anchor + after))
+    return tuple(sorted((*first, *_others(first, frames, length - len(first), rng))))
+
+
+def _others(first: tuple[int, ...], frames: int, wanted: int, rng: np.random.Generator) -> list[int]:
+    """So many more frames, from outside of the first three where that holds enough."""
+    # Parity: the largest of the three counts as outside, and as many members as wanted are not enough.
+    outside = [*range(min(first)), *range(max(first), frames)]
+    if len(outside) > wanted:
+        return rng.choice(outside, size=wanted, replace=False).tolist()
+    rounds, rest = divmod(wanted, frames)
+    distinct = rng.choice(frames, size=rest, replace=False).tolist()
+    return [*chain.from_iterable(range(frames) for _ in range(rounds)), *distinct]
+
+
+def _check_anchor(anchor: int, frames: int) -> None:
+    if not 0 <= anchor < frames:
+        raise ValueError(f"Frame {anchor} is not in a video of {frames} frames, which are 0 … {frames - 1}.")

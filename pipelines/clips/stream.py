@@ -1,0 +1,292 @@
+"""Prepared Parquet to training clips, streamed by Ray Data into one train worker in the order of the plan.
+
+Two stages: a read task for each window of the plan passes on only each sample's own compressed frames and its one
+track, everything random already decided; decode tasks make the clips. The position is one integer, the optimiser step.
+Whole videos, for inference, come from `predict_decode`.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import DataContext, ExecutionResources
+
+from pipelines.clips.augmentation import ClipRecipe
+from pipelines.clips.clip import Clip, ClipParams, Target, apply_params, retarget, sample_params
+from pipelines.clips.epoch_plan import EpochPlan, SampleRef, lanes_of
+from pipelines.clips.sample_reader import FoundSample, RowGroup, beside, sample_of
+from pipelines.clips.sampling import clip_rng
+from pipelines.files import Folder
+from pipelines.manifest import Manifest
+
+_BLOCK_BYTES = 8 * 2**20
+"""Of Ray Data's blocks: the default of 128 MB holds the first batch back for seconds."""
+_READ_CPUS = 0.25
+"""A read task mostly waits for the disk. Another share than a decode task's keeps Ray from fusing the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPart:
+    """One prepared folder and how clips are made of it."""
+
+    folder: Folder
+    manifest: Manifest
+    recipe: ClipRecipe
+
+    def untrainable(self, sample: SampleRef) -> Collection[int]:
+        """Sentences of the sample's video that nobody can learn from."""
+        shard = next(shard for shard in self.manifest.shards if shard.file == sample.file)
+        return shard.row_groups[sample.row_group][sample.row].untrainable or ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainData:
+    """All that is learned from, dealt to lanes; the same on every rank.
+
+    Args:
+        parts: prepared folders, of one clip length T.
+        seed: of the plans and of every clip's draws.
+        global_batch: clips an optimiser step, each of a lane of its own.
+        clips_per_pass: neighbouring lanes that share a forward pass.
+        shuffle_window: steps over which a lane is shuffled.
+        sentences: asked of each clip: others of its video share its frames. The published recipes ask one.
+
+    Raises:
+        ValueError: clips of different length, which cannot share a batch.
+    """
+
+    parts: tuple[TrainPart, ...]
+    seed: int
+    global_batch: int
+    clips_per_pass: int = 1
+    shuffle_window: int = 128
+    sentences: int = 1
+
+    def __post_init__(self) -> None:
+        if len(lengths := {part.recipe.length for part in self.parts}) != 1:
+            raise ValueError(f"Clips of {sorted(lengths)} frames cannot share a batch. Give all parts one length.")
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """Which sample is seen when, in that epoch."""
+        manifests = tuple(part.manifest for part in self.parts)
+        lengths = tuple(part.recipe.length for part in self.parts)
+        return EpochPlan(manifests, lengths, self.seed, epoch, self.global_batch, self.shuffle_window)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The clip of one lane at one step; without one, the sample was dropped, or the lane has ended."""
+
+    step: int  # of the epoch
+    lane: int
+    sample: str  # its name, for logs; empty where the lane has ended
+    clip: Clip | None
+    dropped: str = ""  # why the sample was dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """How much of the cluster one worker's pipeline takes."""
+
+    cpus_per_decode: float = 1.0
+    world: int = 1  # workers that share the cluster
+    reserved_cpus: float = 0.0  # of all workers, not for pipelines
+
+
+def train(
+    data: TrainData, epoch: int, rank: int, world: int, start_step: int = 0, streaming: Streaming | None = None
+) -> Iterator[tuple[Slot, ...]]:
+    """The slots of this rank's lanes, optimiser step by optimiser step, from `start_step` of the epoch on.
+
+    Needs a running Ray. Nothing depends on `world` but which lanes come here.
+
+    Raises:
+        ValueError: more ranks than forward passes a step.
+    """
+    plan = data.plan(epoch)
+    lanes = lanes_of(rank, world, data.global_batch, data.clips_per_pass)
+    _configure(streaming or Streaming(world=world))
+    windows = [{"window": window} for window in range(start_step // data.shuffle_window, plan.windows)]
+    if not windows:
+        return
+    read = partial(read_window, data=data, plan=plan, lanes=lanes, start_step=start_step)
+    decode_cpus = (streaming or Streaming()).cpus_per_decode
+    stream = (
+        ray.data.from_items(windows, override_num_blocks=len(windows))
+        .flat_map(read, num_cpus=_READ_CPUS)
+        .map(decode_row, num_cpus=decode_cpus)
+    )
+    step: list[Slot] = []
+    blocks: Any = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+    for table in blocks:
+        for place in range(table.num_rows):
+            step.append(slot_of(table, place))
+            if len(step) == len(lanes):
+                yield tuple(step)
+                step = []
+
+
+def read_window(
+    item: dict[str, Any], *, data: TrainData, plan: EpochPlan, lanes: Sequence[int], start_step: int
+) -> Iterator[dict[str, Any]]:
+    """The samples of one window of the plan, step by step, compressed: a row for `decode_row` each."""
+    # Draws are objects of ours, which Ray pickles as it does everything else; it would warn of that in every task.
+    logging.getLogger("ray.data._internal.tensor_extensions.arrow").setLevel(logging.ERROR)
+    slots = [slot for slot in plan.read_window(lanes, int(item["window"])) if slot[0] >= start_step]
+    left = Counter(_home(sample) for _, _, sample in slots if sample)
+    groups: dict[tuple[int, str, int], RowGroup] = {}
+    for step, lane, sample in slots:
+        if sample is None:
+            yield _row(step, lane)
+            continue
+        home = _home(sample)
+        if home not in groups:
+            groups[home] = RowGroup(data.parts[sample.part].folder, sample.file, sample.row_group)
+        yield _row(step, lane) | _drawn(groups[home], sample, data, plan.epoch)
+        left[home] -= 1
+        if not left[home]:
+            del groups[home]
+
+
+def _drawn(group: RowGroup, sample: SampleRef, data: TrainData, epoch: int) -> dict[str, Any]:
+    """The compressed frames of one clip, or why there is none."""
+    part = data.parts[sample.part]
+    recipe = part.recipe
+    found = sample_of(group, sample, recipe)
+    name = found.name
+    if found.unfit:
+        return {"sample": name, "dropped": found.unfit}
+    rng = clip_rng(data.seed, epoch, name)
+    drawn = sample_params(recipe, found.clip, rng)
+    if drawn is None:
+        return {"sample": name, "dropped": f"object in no frame after {recipe.redraws} draws"}
+    numbers = [found.frames[place] for place in drawn.distinct]
+    return {
+        "sample": name,
+        "drawn": drawn,
+        "frames": [group.frame(sample.row, number) for number in numbers],
+        "rles": [found.clip.rles[place] for place in drawn.distinct],
+        "beside": _beside(drawn, group, sample, found, part, data.sentences, rng),
+    }
+
+
+def _beside(
+    drawn: ClipParams,
+    group: RowGroup,
+    sample: SampleRef,
+    found: FoundSample,
+    part: TrainPart,
+    sentences: int,
+    rng: np.random.Generator,
+) -> list[tuple[ClipParams, list[str | None]]]:
+    """Other sentences of the video, asked of the same frames, with the tracks of their objects."""
+    if sentences == 1:
+        return []
+    untrainable = part.untrainable(sample)
+    others = beside(group, sample, found, untrainable, sentences - 1, rng)
+    asked = [(retarget(drawn, part.recipe, other), other) for other in others]
+    return [(one, [other.rles[place] for place in drawn.distinct]) for one, other in asked if one is not None]
+
+
+def _row(step: int, lane: int) -> dict[str, Any]:
+    return {
+        "step": step,
+        "lane": lane,
+        "sample": "",
+        "dropped": "",
+        "drawn": None,
+        "frames": [],
+        "rles": [],
+        "beside": [],
+    }
+
+
+def decode_row(row: dict[str, Any]) -> dict[str, Any]:
+    """One row of `read_window` as a clip of plain bytes; `slot_of` reads it back without a copy.
+
+    Raises:
+        ValueError: a frame is damaged; the message names the sample.
+    """
+    head = {name: row[name] for name in ("step", "lane", "sample", "dropped")}
+    if row["drawn"] is None:
+        return head | {"shape": [], "frames": b"", "masks": b"", "boxes": [], "valid": [], "texts": [], "asked": -1}
+    try:
+        clip = apply_params(row["drawn"], row["frames"], row["rles"], row["beside"])
+    except ValueError as error:
+        raise ValueError(f"{row['sample']}: {error}") from error
+    return head | {
+        "shape": [*clip.frames.shape[:3], len(clip.masks)],
+        "frames": clip.frames.tobytes(),
+        "masks": np.packbits(np.stack([target.masks for target in clip.targets])).tobytes(),
+        "boxes": np.stack([target.boxes for target in clip.targets]).ravel().tolist(),
+        "valid": np.stack([target.valid for target in clip.targets]).ravel().tolist(),
+        "texts": [target.text for target in clip.targets],
+        "asked": -1 if clip.asked is None else clip.asked,
+    }
+
+
+def slot_of(table: pa.Table, place: int) -> Slot:
+    """A row of `decode_row`; the frames share the memory of the table."""
+    row = {name: table[name][place] for name in table.column_names}
+    head = (row["step"].as_py(), row["lane"].as_py(), row["sample"].as_py())
+    shape = row["shape"].as_py()
+    if not shape:
+        return Slot(*head, None, row["dropped"].as_py())
+    t, height, width, n = shape
+    frames = np.frombuffer(row["frames"].as_buffer(), dtype=np.uint8).reshape(t, height, width, 3)
+    texts = row["texts"].as_py()
+    e = len(texts)
+    bits = np.frombuffer(row["masks"].as_buffer(), dtype=np.uint8)
+    masks = np.unpackbits(bits, count=e * n * height * width).view(np.bool_).reshape(e, n, height, width)
+    boxes = np.array(row["boxes"].as_py(), dtype=np.float32).reshape(e, n, 4)
+    valid = np.array(row["valid"].as_py()).reshape(e, n)
+    first, *others = [Target(*one) for one in zip(texts, masks, boxes, valid, strict=True)]
+    asked = row["asked"].as_py()
+    clip = Clip(frames, first.masks, first.boxes, first.valid, first.text, None if asked < 0 else asked, tuple(others))
+    return Slot(*head, clip)
+
+
+def _configure(streaming: Streaming) -> None:
+    """Ray Data in this process: order kept, small blocks, and its share of the cluster (by itself it plans for all)."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = _BLOCK_BYTES
+    context.execution_options.preserve_order = True
+    cluster = ray.cluster_resources()
+    cpus = max(0.0, cluster.get("CPU", 1.0) - streaming.reserved_cpus) / streaming.world
+    context.execution_options.resource_limits = ExecutionResources(
+        cpu=max(cpus, streaming.cpus_per_decode + _READ_CPUS),
+        object_store_memory=cluster.get("object_store_memory", 2**30) / 2 / streaming.world,
+    )
+
+
+def _home(sample: SampleRef) -> tuple[int, str, int]:
+    return sample.part, sample.file, sample.row_group
+
+
+def without_videos(manifest: Manifest, held_out: frozenset[str]) -> Manifest:
+    """The manifest with nothing to learn from some of its videos."""
+    shards = tuple(
+        replace(
+            shard,
+            row_groups=tuple(
+                tuple(
+                    replace(row, untrainable=dict.fromkeys(range(row.expressions), "held out"))
+                    if row.video in held_out
+                    else row
+                    for row in group
+                )
+                for group in shard.row_groups
+            ),
+        )
+        for shard in manifest.shards
+    )
+    return replace(manifest, shards=shards)

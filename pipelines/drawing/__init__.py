@@ -1,0 +1,1 @@
+"""Masks, boxes and text drawn on frames."""

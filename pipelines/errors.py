@@ -1,0 +1,46 @@
+"""Errors that every stage speaks of, and the exit codes of jobs."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class LayoutError(ValueError):
+    """Error in the layout of a whole input: nothing can be read from it. The message names the file and the remedy."""
+
+
+class BadItem(ValueError):
+    """Error in one video or image: it goes to quarantine with this reason, and the rest continues.
+
+    Args:
+        video: name of the video or image.
+        stage: list, read, decode or predict.
+        reason: what is wrong and where, for people.
+    """
+
+    def __init__(self, video: str, stage: str, reason: str) -> None:
+        super().__init__(f"{video}: {reason}")
+        self.video, self.stage, self.reason = video, stage, reason
+
+    def __reduce__(self) -> tuple[type["BadItem"], tuple[str, str, str]]:
+        return BadItem, (self.video, self.stage, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An expression, object or frame that was left out; the manifest counts them by reason."""
+
+    video: str
+    reason: str  # one of a few fixed phrases, to be counted
+    what: str  # which expression, object or frame
+
+
+class Exit(IntEnum):
+    """Exit codes of the jobs."""
+
+    CLEAN = 0
+    FAILED = 1
+    QUARANTINE = 3  # finished, but some items could not be used
+
+
+class JobError(Exception):
+    """Error that a user can mend: printed as one sentence without a traceback; the job ends with `Exit.FAILED`."""

@@ -1,0 +1,73 @@
+"""Maps of what is where: a PNG a frame in which every sentence of a video has its own number and colour, as DAVIS's."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipelines.exports.pngs import encode_object_map
+from pipelines.exports.writing import in_order, zip_output
+from pipelines.files import Folder
+from pipelines.prediction_reader import PREDICTIONS, number_first, read_segments
+from pipelines.predictions import Prediction
+from sgmg.masks import rle_area, rle_to_mask
+
+ROOT = "Annotations"
+MOST = 255
+"""Numbers that a byte has beside 0."""
+
+Named = tuple[str, Sequence[tuple[int, str]], tuple[int, int]]
+"""A frame's name in the zip, the numbers and masks of what it shows, the likeliest last, and its size."""
+
+
+def write_video_maps(results: Mapping[str, Sequence[str]], out: Folder, name: str) -> int:
+    """Writes `Annotations/<video>/<frame>.png` into a zip; returns how many there are.
+
+    Sentences are numbered from 1 in the order of their ids; where two claim a pixel, the likelier in that frame has it.
+
+    Args:
+        results: names of the files in predictions/, by video.
+        out: folder of the run.
+        name: of the zip.
+
+    Raises:
+        ValueError: a video has more sentences than there are numbers, or a mask is damaged.
+    """
+    count = 0
+    with zip_output(out, name) as add:
+        for entry, data in in_order(_encoded, _frames(results, out)):
+            add(entry, data)
+            count += 1
+    return count
+
+
+def _frames(results: Mapping[str, Sequence[str]], out: Folder) -> Iterator[Named]:
+    for video, names in sorted(results.items()):
+        for rows in read_segments(out, [f"{PREDICTIONS}/{name}" for name in sorted(names)]):
+            yield from _of_segment(video, sorted(rows, key=lambda row: number_first(row.expression)))
+
+
+def _of_segment(video: str, rows: Sequence[Prediction]) -> Iterator[Named]:
+    if len(rows) > MOST:
+        raise ValueError(f"{rows[0].source} has {len(rows)} sentences, but a map has {MOST} numbers. Leave out davis.")
+    size = (rows[0].height, rows[0].width)
+    for place, frame in enumerate(rows[0].frame_names):
+        shown = [
+            (row.queries[0].scores[place], number, row.queries[0].rle[place])
+            for number, row in enumerate(rows, start=1)
+            if rle_area(row.queries[0].rle[place], size)
+        ]
+        yield f"{ROOT}/{video}/{frame}.png", [(number, rle) for _, number, rle in sorted(shown)], size
+
+
+def _encoded(frame: Named) -> tuple[str, bytes]:
+    name, shown, size = frame
+    return name, encode_object_map(paint(shown, size))
+
+
+def paint(shown: Iterable[tuple[int, str]], size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
+    """Numbers at their masks, later ones above; 0 elsewhere."""
+    ids = np.zeros(size, np.uint8)
+    for number, rle in shown:
+        ids[rle_to_mask(rle, size)] = number
+    return ids

@@ -1,0 +1,1 @@
+"""What predict and annotate share: the streaming engine, its actor and messages, protocols, the predictor."""

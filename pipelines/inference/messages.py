@@ -1,0 +1,220 @@
+"""The messages that the stages of bulk inference send to one another: Arrow tables of one row.
+
+A message has a kind (the name of its header's class), a header (that dataclass, as JSON) and a payload (bytes, never
+copied where they already are one buffer). The driver and the stages that pass a message on read its header at most.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from pipelines.inference.model_frames import ModelFrames
+from pipelines.inference.quarantine import Failure
+from pipelines.predictions import Prediction, predictions_table
+from pipelines.records import Record
+from pipelines.video.listing import Video
+from pipelines.video.probe import VideoInfo
+from pipelines.video.segments import DecodeUnit
+
+T = TypeVar("T")
+
+ITEM = "item"
+"""Column of the rows that a stream begins with: one dataclass each, as JSON."""
+
+_SCHEMA = pa.schema([("kind", pa.string()), ("header", pa.binary()), ("payload", pa.large_binary())])
+
+
+def encode_item(item: Any) -> dict[str, bytes]:
+    """Returns a dataclass as a row for the first stage of a stream."""
+    return {ITEM: msgspec.json.encode(item)}
+
+
+def decode_items(batch: pa.Table, item_type: type[T]) -> Iterator[T]:
+    """Yields the dataclasses that `encode_item` was given."""
+    for item in batch[ITEM].to_pylist():
+        yield msgspec.json.decode(item, type=item_type)
+
+
+def encode(header: Any, payload: Any = b"") -> pa.Table:
+    """Returns a message.
+
+    Args:
+        header: a dataclass of plain values and other such dataclasses.
+        payload: anything that holds bytes in one buffer; not copied.
+    """
+    buffer = pa.py_buffer(payload)
+    offsets = pa.py_buffer(np.array([0, buffer.size], dtype=np.int64))
+    column = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
+    return pa.table([[type(header).__name__], [msgspec.json.encode(header)], column], schema=_SCHEMA)
+
+
+def decode(batch: pa.Table, row: int, *header_types: type[T]) -> tuple[T | None, memoryview]:
+    """Returns header and payload of a message; no header if its kind is none of these. The payload is not copied."""
+    header = decode_header(batch["kind"][row].as_py(), batch["header"][row].as_py(), *header_types)
+    return header, _payload(batch, row)
+
+
+def _payload(batch: pa.Table, row: int) -> memoryview:
+    """Returns a view of the payload of a row; the scalar of an Arrow column would be a copy of it."""
+    values = batch["payload"].slice(row, 1).chunk(0)
+    _, offsets, data = values.buffers()
+    start, stop = np.frombuffer(offsets, np.int64)[values.offset : values.offset + 2]
+    return memoryview(data or b"")[start:stop]
+
+
+def decode_header(kind: str, header: bytes, *header_types: type[T]) -> T | None:
+    """Returns the header of a message of one of these kinds; None for a message of another kind."""
+    for header_type in header_types:
+        if header_type.__name__ == kind:
+            return msgspec.json.decode(header, type=header_type)
+    return None
+
+
+def encode_context(context: Any) -> msgspec.Raw:
+    """Returns what a header carries for a later stage, which the stages between do not read."""
+    return msgspec.Raw(msgspec.json.encode(context))
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """The fields of a `DecodeUnit` that are no arrays, and what the decoding stage needs besides.
+
+    Attributes:
+        names: keys of the frames, where they are names; else None, and they are in the payload.
+        context: for the decoding stage.
+    """
+
+    video: Video
+    info: VideoInfo
+    number: int
+    first_window: int
+    names: tuple[str, ...] | None
+    windows: tuple[tuple[int, int, int], ...]
+    counted: bool
+    seek: bool
+    note: str
+    context: msgspec.Raw
+
+
+def encode_segment(unit: DecodeUnit, context: Any) -> pa.Table:
+    """Returns the message of a segment that is to be decoded; its payload holds the arrays one after the other."""
+    arrays = [unit.times.astype(np.float64).tobytes(), unit.indices.astype(np.int64).tobytes()]
+    names = unit.keys if isinstance(unit.keys, tuple) else None
+    if not isinstance(unit.keys, tuple):
+        arrays.append(unit.keys.astype(np.int64).tobytes())
+    header = SegmentHeader(
+        video=unit.video,
+        info=unit.info,
+        number=unit.number,
+        first_window=unit.first_window,
+        names=names,
+        windows=unit.windows,
+        counted=unit.counted,
+        seek=unit.seek,
+        note=unit.note,
+        context=encode_context(context),
+    )
+    return encode(header, b"".join(arrays))
+
+
+def decode_segment(header: SegmentHeader, payload: memoryview) -> DecodeUnit:
+    """Returns the segment that `encode_segment` was given."""
+    columns = np.frombuffer(payload, np.int64).reshape(2 if header.names is not None else 3, -1)
+    return DecodeUnit(
+        video=header.video,
+        info=header.info,
+        number=header.number,
+        first_window=header.first_window,
+        keys=columns[2] if header.names is None else header.names,
+        times=columns[0].view(np.float64),
+        indices=columns[1],
+        windows=header.windows,
+        counted=header.counted,
+        seek=header.seek,
+        note=header.note,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FramesInfo:
+    """One `ModelFrames` without its pixels: record, numbers of the frames, and the shape t h w 3 of the pixels."""
+
+    record: Record
+    numbers: tuple[int, ...]
+    shape: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FramesHeader:
+    """Decoded frames of one unit of work: some videos or images, or a window of one video.
+
+    Attributes:
+        unit: name that no other unit of the run has; predictors that crash are counted by it.
+        frames: one for each video, in the order of the pixels in the payload.
+        failures: videos of the unit that could not be decoded.
+        context: for the writing stage.
+    """
+
+    unit: str
+    frames: tuple[FramesInfo, ...]
+    failures: tuple[Failure, ...]
+    context: msgspec.Raw
+
+
+def encode_frames(
+    unit: str, frames: Sequence[ModelFrames], failures: Sequence[Failure] = (), context: Any = None
+) -> pa.Table:
+    """Returns the message of decoded frames, for the predictor. The pixels of a single video are not copied."""
+    infos = tuple(FramesInfo(one.record, one.numbers, one.frames.shape) for one in frames)
+    pixels = frames[0].frames if len(frames) == 1 else b"".join(one.frames.data for one in frames)
+    return encode(FramesHeader(unit, infos, tuple(failures), encode_context(context)), pixels)
+
+
+def decode_frames(header: FramesHeader, payload: memoryview) -> list[ModelFrames]:
+    """Returns the frames that `encode_frames` was given; their pixels are views of the payload."""
+    pixels = np.frombuffer(payload, np.uint8)
+    ends = np.cumsum([np.prod(info.shape) for info in header.frames], dtype=np.int64)
+    parts = np.split(pixels, ends[:-1])
+    return [
+        ModelFrames(info.record, info.numbers, part.reshape(info.shape))
+        for info, part in zip(header.frames, parts, strict=bool(header.frames))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionsHeader:
+    """What a predictor did with the frames of one unit.
+
+    Attributes:
+        unit, context: those of the `FramesHeader`.
+        failures: videos that could not be decoded or predicted.
+        videos, frames: how many of them were decoded.
+        crashes: predictors that crashed on this unit before.
+        waited, busy: seconds that the predictor waited for the unit, and worked on it.
+    """
+
+    unit: str
+    failures: tuple[Failure, ...]
+    videos: int
+    frames: int
+    crashes: int
+    waited: float
+    busy: float
+    context: msgspec.Raw
+
+
+def encode_predictions(header: PredictionsHeader, predictions: Sequence[Prediction]) -> pa.Table:
+    """Returns the message of the predictions of a unit, for the writing stage."""
+    table, sink = predictions_table(list(predictions)), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return encode(header, sink.getvalue())
+
+
+def decode_predictions(payload: memoryview) -> pa.Table:
+    """Returns the predictions that `encode_predictions` was given, as a table of `PREDICTION_SCHEMA`."""
+    return pa.ipc.open_stream(pa.py_buffer(payload)).read_all()

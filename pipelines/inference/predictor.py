@@ -1,0 +1,223 @@
+"""A predictor: records in, predictions out, by the protocol of a benchmark. Knows no Ray; validation uses it too."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from pipelines.errors import BadItem
+from pipelines.inference.model_frames import ModelFrames, model_frames
+from pipelines.inference.protocols import InferenceProtocol, Pass
+from pipelines.inference.segment_clip import ClipPredictions, EncodedClip, NotFinite, segment_clip
+from pipelines.predictions import Prediction, QueryTrack
+from pipelines.records import Record
+from sgmg.batch import TextFeatures
+from sgmg.masks import mask_to_rle
+from sgmg.model import SgMg
+from sgmg.precision import Precision, autocast
+from sgmg.preprocess import normalize, pad_clips
+from sgmg.segmenter import CPU_ROWS, GPU_ROWS, best_device
+from sgmg.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+SENTENCES_OF_AN_OBJECT = 4
+"""Expressions for each object of Ref-DAVIS17: expression n is about object n // 4 + 1, by annotator n % 4 (spec data.md
+§4)."""
+
+
+class Predictor:
+    """A model, its tokenizer and the protocol of a benchmark.
+
+    Args:
+        model: moved to `device` and put into eval mode; not copied.
+        tokenizer: the one that the model was trained with.
+        protocol: of the benchmark, see `pipelines.inference.protocols`.
+        device: None takes the GPU if there is one, else the CPU.
+        precision: of the matrix products.
+        rows: most pairs of frame and expression segmented at once; halved for a video that does not fit the memory of
+            the GPU. None takes the default of the device.
+        fingerprint: of checkpoint and settings; every prediction has it.
+    """
+
+    def __init__(
+        self,
+        model: SgMg,
+        tokenizer: Tokenizer,
+        protocol: InferenceProtocol,
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "float32",
+        rows: int | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self.device = best_device(device)
+        self.model = model.eval().to(self.device)
+        self.tokenizer, self.protocol = tokenizer, protocol
+        self.precision: Precision = precision
+        self.rows = rows
+        self.fingerprint = fingerprint
+
+    def predict(self, record: Record) -> list[Prediction]:
+        """Returns a prediction for every expression of a record, in order. A clip is encoded once for all expressions.
+
+        Raises:
+            BadItem: a frame cannot be decoded, an expression cannot be tokenized, or the model's scores are not finite.
+        """
+        return self.answer(model_frames(record, self.protocol))
+
+    def answer(self, frames: ModelFrames) -> list[Prediction]:
+        """Returns a prediction for every expression, in order, from frames that are decoded already.
+
+        Raises:
+            BadItem: an expression cannot be tokenized, or the model's scores are not finite.
+        """
+        try:
+            return self._answer(frames, self.device)
+        except torch.OutOfMemoryError:
+            if self.device.type == "cpu":
+                raise
+        # The clip itself, or one frame and expression, does not fit: a slow result is better than none.
+        _log.warning("%s does not fit the memory of the GPU: it is segmented on the CPU.", frames.record.video)
+        try:
+            self.model.to("cpu")
+            torch.cuda.empty_cache()
+            return self._answer(frames, torch.device("cpu"), "out of GPU memory: segmented on the CPU")
+        finally:
+            self.model.to(self.device)
+
+    @torch.no_grad()  # Not inference_mode: validation shares the model with training.
+    def _answer(self, frames: ModelFrames, device: torch.device, note: str = "") -> list[Prediction]:
+        record = frames.record
+        passes = self.protocol.passes(record)
+        if not passes:
+            return []
+        rows = _Rows(self.rows or (CPU_ROWS if device.type == "cpu" else GPU_ROWS), record.video)
+        answers: list[list[ClipPredictions]] = [[] for _ in record.expressions]
+        try:
+            with autocast(device, self.precision):
+                text = self._text(record, device)
+                for one in passes:
+                    clip = self._encode(frames, one, device)
+                    for numbers, predicted in self._segment(record, clip, one, text, rows):
+                        for i, number in enumerate(numbers):
+                            answers[number].append(
+                                ClipPredictions([predicted.tracks[i]], None if i else predicted.merged)
+                            )
+        except NotFinite as error:
+            raise BadItem(record.video, "predict", str(error)) from error
+        notes = "; ".join(filter(None, (note, rows.note)))
+        return [self._prediction(record, number, passed, notes) for number, passed in enumerate(answers) if passed]
+
+    def _text(self, record: Record, device: torch.device) -> TextFeatures:
+        try:
+            words, padding = self.tokenizer([expression.text for expression in record.expressions])
+        except ValueError as error:
+            raise BadItem(record.video, "predict", str(error)) from error
+        return self.model.encode_text(words.to(device), padding.to(device))
+
+    def _encode(self, frames: ModelFrames, one: Pass, device: torch.device) -> EncodedClip:
+        pixels, padding, sizes = pad_clips([normalize(frames.shown(one))], self.protocol.multiple)
+        place = None if one.place is None else torch.tensor([one.place], device=device)
+        video = self.model.encode_video(pixels.to(device), padding.to(device), place)
+        return EncodedClip(video, sizes.to(device), (frames.record.original_height, frames.record.original_width))
+
+    def _segment(
+        self, record: Record, clip: EncodedClip, one: Pass, text: TextFeatures, rows: "_Rows"
+    ) -> Iterator[tuple[Sequence[int], ClipPredictions]]:
+        """Yields expressions of a pass, as many as fit the memory, and their predictions.
+
+        The objects of one annotator, which compete for the pixels, are segmented together.
+        """
+        merge = self.protocol.merge
+        for group in _by_annotator(record, one.expressions) if merge else [one.expressions]:
+            start = 0
+            while start < len(group):
+                numbers = group[start:] if merge else group[start : start + max(1, rows.most // clip.length)]
+                objects = [_object_number(record, number) for number in numbers] if merge else None
+                words = _some(text, torch.tensor(numbers, device=text.sentence.device))
+                predicted = None
+                try:
+                    predicted = segment_clip(self.model, clip, words, self.protocol.keep, rows.most, objects)
+                except torch.OutOfMemoryError:
+                    if rows.most == 1:
+                        raise
+                if predicted is None:  # Here the error no longer holds the tensors that filled the memory.
+                    rows.halve()
+                    continue
+                yield numbers, predicted
+                start += len(numbers)
+
+    def _prediction(self, record: Record, number: int, answers: Sequence[ClipPredictions], note: str) -> Prediction:
+        """Returns the row of one expression, from its predictions in each pass."""
+        expression, t = record.expressions[number], len(record.frame_names)
+        indices = sorted(expression.frames) if self.protocol.context and expression.frames is not None else range(t)
+        queries = tuple(
+            QueryTrack(
+                rle=tuple(rle for track in tracks for rle in track.rle),
+                boxes=tuple((x1, y1, x2, y2) for track in tracks for x1, y1, x2, y2 in track.boxes),
+                scores=tuple(score for track in tracks for score in track.scores),
+            )
+            for tracks in zip(*(one.tracks[0] for one in answers), strict=True)
+        )
+        means = [float(np.mean(query.scores)) for query in queries]
+        chosen = queries[int(np.argmax(means))]
+        empty = mask_to_rle(np.zeros((record.original_height, record.original_width), dtype=np.bool_))
+        return Prediction(
+            dataset=record.dataset,
+            split=record.split,
+            video=record.video,
+            expression=expression.id,
+            text=expression.text,
+            width=record.original_width,
+            height=record.original_height,
+            frame_names=tuple(record.frame_names[frame] for frame in indices),
+            queries=queries,
+            score=max(means),
+            fingerprint=self.fingerprint,
+            source=record.source,
+            source_fingerprint=record.source_fingerprint,
+            external_id=expression.external_id,
+            annotator=expression.annotator,
+            status="absent" if set(chosen.rle) == {empty} else "ok",
+            note=note,
+            segment=record.segment,
+            start_frame=record.start_frame,
+            fps=record.fps,
+            timestamps=None if record.timestamps is None else tuple(record.timestamps[frame] for frame in indices),
+            merged=tuple(png for one in answers for png in one.merged or ()) or None,
+        )
+
+
+class _Rows:
+    """The most pairs of frame and expression segmented at once for one video; halved whenever they do not fit."""
+
+    def __init__(self, most: int, video: str) -> None:
+        self.most, self.video, self.note = most, video, ""
+
+    def halve(self) -> None:
+        """Halves the rows, and notes that in the log and in the predictions of the video."""
+        torch.cuda.empty_cache()
+        _log.warning("%s: out of memory at %d rows, going on with %d.", self.video, self.most, self.most // 2)
+        self.most //= 2
+        self.note = f"out of GPU memory: segmented {self.most} rows at a time"
+
+
+def _some(text: TextFeatures, numbers: Int[Tensor, " n"]) -> TextFeatures:
+    return TextFeatures(text.words[numbers], text.positions[numbers], text.padding[numbers], text.sentence[numbers])
+
+
+def _by_annotator(record: Record, numbers: Sequence[int]) -> list[list[int]]:
+    groups: defaultdict[int | None, list[int]] = defaultdict(list)
+    for number in numbers:
+        groups[record.expressions[number].annotator].append(number)
+    return list(groups.values())
+
+
+def _object_number(record: Record, number: int) -> int:
+    """Returns the number, from 1, of an expression's object in merged maps. Objects that were left out are counted."""
+    return int(record.expressions[number].id) // SENTENCES_OF_AN_OBJECT + 1

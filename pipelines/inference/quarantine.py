@@ -1,0 +1,60 @@
+"""Failures of a run: a note for each video or unit, and the quarantine that is made of the notes."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pipelines.files import Folder
+from pipelines.manifest import QUARANTINE
+from pipelines.prediction_reader import PREDICTIONS
+
+FAILED = "failed"
+"""Folder, in that of a run, of the failure notes: a JSON file for each video or unit that has failures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One video or image that could not be used: a line of the quarantine.
+
+    Attributes:
+        video: its name or path.
+        stage: list, read, decode, predict or overlay.
+        reason: for people.
+    """
+
+    video: str
+    stage: str
+    reason: str
+
+
+def reasons(failures: Sequence[Failure]) -> list[tuple[int, str, str]]:
+    """Returns count, stage and reason of failures that differ in numbers only, the most frequent first."""
+    counted = Counter((one.stage, re.sub(r"\d+([.,]\d+)*", "…", one.reason)) for one in failures)
+    return [(count, stage, reason) for (stage, reason), count in counted.most_common()]
+
+
+def write_failures(out: Folder, name: str, failures: Sequence[Failure]) -> None:
+    """Writes the failure note of a video or unit; deletes an old note if there are no failures."""
+    path = f"{FAILED}/{name}.json"
+    if failures:
+        plain = [{"video": one.video, "stage": one.stage, "reason": one.reason} for one in failures]
+        out.write(path, json.dumps(plain, ensure_ascii=False).encode())
+    elif out.has(path):
+        out.remove(path)
+
+
+def write_quarantine(out: Folder) -> list[Failure]:
+    """Writes all failures, sorted, to quarantine.jsonl, and returns them. Deletes what killed writers left."""
+    for folder in (PREDICTIONS, FAILED):
+        out.remove_unfinished(folder)
+    failures = [
+        Failure(**values)
+        for name in out.names(FAILED, ".json")
+        for values in json.loads(out.read(f"{FAILED}/{name}").decode())
+    ]
+    failures.sort(key=lambda failure: (failure.video, failure.stage))
+    lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
+    out.write(QUARANTINE, "".join(lines).encode())
+    return failures

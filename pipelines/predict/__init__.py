@@ -1,0 +1,1 @@
+"""Prepared data to predictions, on the streaming engine."""

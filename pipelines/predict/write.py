@@ -1,0 +1,69 @@
+"""The writing stage of predict: a Parquet file for every unit of work."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.files import Folder
+from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode
+from pipelines.inference.quarantine import write_failures
+from pipelines.prediction_reader import PREDICTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class UnitDone:
+    """Event: the file of a unit is written.
+
+    Attributes:
+        failed: videos or images that could not be used.
+        videos, frames, expressions: how many were predicted.
+        crashes: predictors that crashed on the unit before.
+        waited, busy: seconds that its predictor waited for it, and worked on it.
+    """
+
+    unit: str
+    failed: int
+    videos: int
+    frames: int
+    expressions: int
+    crashes: int
+    waited: float
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStage:
+    """A stage that writes a Parquet file for each unit, complete or not at all; failures are written before it.
+
+    Attributes:
+        out: folder of the run.
+    """
+
+    out: Folder
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yields a `UnitDone` for each unit, once its files are written."""
+        for row in range(len(batch)):
+            header, payload = decode(batch, row, PredictionsHeader)
+            yield batch.slice(row, 1) if header is None else encode(self._write(header, decode_predictions(payload)))
+
+    def _write(self, header: PredictionsHeader, table: pa.Table) -> UnitDone:
+        if header.failures:
+            write_failures(self.out, header.unit, header.failures)
+        if len(table) or not header.failures:
+            with self.out.output(f"{PREDICTIONS}/{header.unit}.parquet") as stream:
+                pq.write_table(table, stream, compression="zstd")
+        if not header.failures:
+            write_failures(self.out, header.unit, [])
+        return UnitDone(
+            unit=header.unit,
+            failed=len(header.failures),
+            videos=header.videos,
+            frames=header.frames,
+            expressions=len(table),
+            crashes=header.crashes,
+            waited=header.waited,
+            busy=header.busy,
+        )

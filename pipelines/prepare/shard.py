@@ -1,0 +1,208 @@
+"""One shard: items are read, resized if requested, and written as one Parquet file that describes itself."""
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import BadItem, Dropped
+from pipelines.files import Folder
+from pipelines.manifest import RowInfo, row_info_of, without_none
+from pipelines.prepare.resize import resized
+from pipelines.prepare.row_info import row_info
+from pipelines.records import SCHEMA, Record, table_of
+from pipelines.sources.base import Item, Source
+
+_log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+GROUP, LARGEST_GROUP = 8 * 2**20, 16 * 2**20
+"""Bytes of frames at which a row group is written, and its limit, which only a single larger row exceeds."""
+ATTEMPTS, PAUSE = 3, 2.0
+"""Attempts to write a shard if storage fails, and seconds before the second; doubled before each further one."""
+_FOOTER = b"sgmg.shard"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """Plan of a shard: its file, its items as JSON, and the sha256 of these and of the settings."""
+
+    file: str
+    items: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """Description of a shard, stored in the Parquet file's own metadata, so that both exist or neither.
+
+    `counts`: videos, frames, objects, expressions, frame_bytes. `quarantined`: video, stage, reason of each unusable
+    item.
+    """
+
+    fingerprint: str
+    row_groups: tuple[tuple[RowInfo, ...], ...]
+    row_fingerprints: tuple[str, ...]
+    counts: dict[str, int]
+    dropped: dict[str, int]
+    quarantined: tuple[dict[str, str], ...]
+
+
+def items_to_json(items: Iterable[Item]) -> str:
+    """Converts items to JSON, to send them to a worker; their keys are plain values."""
+    return json.dumps([[item.video, item.key] for item in items])
+
+
+def read_footer(out: Folder, file: str) -> Footer:
+    """Reads the footer of a shard.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a shard, or damaged.
+    """
+    try:
+        with out.open(file) as stream, pq.ParquetFile(stream) as parquet:
+            values = json.loads((parquet.metadata.metadata or {})[_FOOTER])
+    except (pa.ArrowInvalid, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{out.path(file)} is no shard of prepared data, or damaged. Remove it.") from error
+    groups = tuple(tuple(row_info_of(row) for row in group) for group in values.pop("row_groups"))
+    return Footer(
+        row_groups=groups,
+        row_fingerprints=tuple(values.pop("row_fingerprints")),
+        quarantined=tuple(values.pop("quarantined")),
+        **values,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWriter:
+    """Writer of shards, on any worker. Holds one row group and one record in memory."""
+
+    source: Source
+    out: Folder
+    short_side: int | None = None  # pixels; None: frames stay as they are
+    quality: int = 95  # of resized frames
+
+    def write(self, plan: ShardPlan) -> Footer:
+        """Writes a shard and returns its footer. Unusable items are quarantined.
+
+        Raises:
+            OSError: storage failed at every attempt.
+        """
+        return _again_if_storage_fails(lambda: self._write(plan), f"{plan.file} in {self.out.uri}")
+
+    def _write(self, plan: ShardPlan) -> Footer:
+        with self.out.output(plan.file) as stream, _ShardFile(stream) as file:
+            for video, key in json.loads(plan.items):
+                try:
+                    self._add(file, Item(video, key))
+                except BadItem as bad:
+                    file.quarantined.append({"video": bad.video, "stage": bad.stage, "reason": bad.reason})
+                except Exception as error:
+                    error.add_note(f"This happened while preparing {video!r} of {self.source.dataset} for {plan.file}.")
+                    raise
+            return file.finish(plan.fingerprint)
+
+    def _add(self, file: "_ShardFile", item: Item) -> None:
+        try:
+            reading = self.source.read(item)
+            record = reading.record
+            if self.short_side is not None:
+                record = resized(record, self.short_side, self.quality)
+            file.add(record, reading.dropped)
+        except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which is no text.
+            reason = f"a name or text holds {error.object!r}, which is no Unicode text. Mend it in the annotations."
+            raise BadItem(item.video, "list", reason) from error
+
+
+@dataclass
+class _ShardFile:
+    """Parquet file that records are written to, row group by row group."""
+
+    stream: pa.NativeFile
+    quarantined: list[dict[str, str]] = field(default_factory=list)
+    _tables: list[pa.Table] = field(default_factory=list)
+    _pending: list[RowInfo] = field(default_factory=list)
+    _pending_bytes: int = 0
+    _row_groups: list[tuple[RowInfo, ...]] = field(default_factory=list)
+    _fingerprints: list[str] = field(default_factory=list)
+    _counts: Counter[str] = field(default_factory=Counter)
+    _dropped: Counter[str] = field(default_factory=Counter)
+
+    def __enter__(self) -> "_ShardFile":
+        # No dictionaries, and statistics only where readers look for a video: frames would double the file's memory.
+        options: Any = {"compression": _compression(), "use_dictionary": False, "write_statistics": ["video"]}
+        self._writer = pq.ParquetWriter(self.stream, SCHEMA, **options)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def add(self, record: Record, dropped: Iterable[Dropped]) -> None:
+        table = table_of([record])
+        size = sum(map(len, record.frames))
+        if self._pending_bytes + size > LARGEST_GROUP:
+            self._flush()
+        self._tables.append(table)
+        self._pending.append(row_info(record))
+        self._pending_bytes += size
+        self._fingerprints.append(record.source_fingerprint)
+        self._dropped.update(one.reason for one in dropped)
+        self._counts.update(
+            videos=1,
+            frames=len(record.frames),
+            objects=len(record.objects),
+            expressions=len(record.expressions),
+            frame_bytes=size,
+        )
+        if self._pending_bytes >= GROUP:
+            self._flush()
+
+    def finish(self, fingerprint: str) -> Footer:
+        self._flush()
+        footer = Footer(
+            fingerprint,
+            tuple(self._row_groups),
+            tuple(self._fingerprints),
+            dict(sorted(self._counts.items())),
+            dict(sorted(self._dropped.items())),
+            tuple(self.quarantined),
+        )
+        self._writer.add_key_value_metadata({_FOOTER: json.dumps(without_none(asdict(footer)))})
+        return footer
+
+    def _flush(self) -> None:
+        if self._tables:
+            table = pa.concat_tables(self._tables).combine_chunks()
+            self._writer.write_table(table, row_group_size=len(table))
+            self._row_groups.append(tuple(self._pending))
+            self._tables, self._pending, self._pending_bytes = [], [], 0
+
+
+def _compression() -> dict[str, str]:
+    """Returns the codec of each Parquet column. Frames are compressed already."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(SCHEMA.empty_table(), sink)
+    columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    paths = [columns.column(index).path for index in range(len(columns))]
+    return {path: "none" if path.partition(".")[0] == "frames" else "zstd" for path in paths}
+
+
+def _again_if_storage_fails(work: Callable[[], Result], what: str) -> Result:
+    """Runs the work, and again if a network or disk fails; not if a file is missing."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return work()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:
+            pause = PAUSE * 2 ** (attempt - 1)
+            _log.warning("%s: attempt %d failed (%s); again in %.0f s", what, attempt, error, pause)
+            time.sleep(pause)
+    return work()

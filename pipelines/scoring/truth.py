@@ -1,0 +1,70 @@
+"""The truth of a video: a record without its frames."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.records import SCHEMA, SCHEMA_VERSION, Expression, ObjectTrack, Record, frozen
+from sgmg.masks import Size, rle_union
+
+TRUTH_COLUMNS = tuple(name for name in SCHEMA.names if name != "frames")
+"""What is read of prepared Parquet to make truths of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTruth:
+    """A record without its frames. `objects` may hold 255, DAVIS's void: pixels that are not scored."""
+
+    dataset: str
+    split: str
+    video: str
+    size: Size  # height, width of the masks
+    frame_names: tuple[str, ...]
+    objects: Mapping[int, ObjectTrack]
+    expressions: tuple[Expression, ...]
+
+    def rle(self, expression: Expression, frame: int) -> str | None:
+        """Returns the mask of all objects of an expression in a frame; None if one of them is not annotated."""
+        rles = [self.objects[number].rle[frame] for number in expression.object_ids]
+        found = [rle for rle in rles if rle is not None]
+        if not rles or len(found) < len(rles):
+            return None
+        return found[0] if len(found) == 1 else rle_union(found, self.size)
+
+    def scored_frames(self, expression: Expression) -> list[int]:
+        """Returns the frames in which an expression is scored: the annotated ones of those it names, else of all."""
+        frames = range(len(self.frame_names)) if expression.frames is None else expression.frames
+        tracks = [self.objects[number].rle for number in expression.object_ids]
+        return [frame for frame in frames if tracks and all(track[frame] is not None for track in tracks)]
+
+    @property
+    def labelled_expressions(self) -> list[Expression]:
+        """Returns the expressions with a truth; that of the others is withheld."""
+        return [expression for expression in self.expressions if self.scored_frames(expression)]
+
+
+def truth_of(record: Record | Mapping[str, Any]) -> VideoTruth:
+    """Returns the truth of a record, or of a row of prepared Parquet that was read without its frames.
+
+    Raises:
+        ValueError: the row has another schema version, or holds only a segment of a video.
+    """
+    row = {name: getattr(record, name) for name in TRUTH_COLUMNS} if isinstance(record, Record) else record
+    if row["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(
+            f"{row['video']} has schema version {row['schema_version']}, this code reads {SCHEMA_VERSION}. "
+            f"Prepare the data again."
+        )
+    if row["segment"]:
+        raise ValueError(f"{row['video']} is cut into segments, but scores need whole videos. Prepare it uncut.")
+    tracks = [one if isinstance(one, ObjectTrack) else ObjectTrack(**frozen(one)) for one in row["objects"]]
+    said = [one if isinstance(one, Expression) else Expression(**frozen(one)) for one in row["expressions"]]
+    return VideoTruth(
+        row["dataset"],
+        row["split"],
+        row["video"],
+        (row["height"], row["width"]),
+        tuple(row["frame_names"]),
+        {track.id: track for track in tracks},
+        tuple(said),
+    )

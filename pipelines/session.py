@@ -1,0 +1,57 @@
+"""The process that a job runs in: its Ray, its working directory, its terminal."""
+
+import os
+import sys
+from pathlib import Path
+
+import ray
+
+from pipelines.errors import JobError
+from pipelines.files import Folder
+
+
+def start_ray(num_cpus: int | None = None) -> None:
+    """Connects to the cluster of RAY_ADDRESS or of the job submission; else starts a local Ray.
+
+    Args:
+        num_cpus: logical cores of a local Ray; by default at least 4, so that data pipeline and training workers fit.
+    """
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=True)
+    else:
+        ray.init(address="local", num_cpus=num_cpus or max(4, os.cpu_count() or 1), dashboard_host="127.0.0.1")
+
+
+def in_submitted_job() -> bool:
+    """Returns whether this process is a submitted job, whose working directory is a temporary copy."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def durable_folder(path: str, flag: str) -> Folder:
+    """Returns a folder for results, as an absolute path or URI.
+
+    Args:
+        path: local path, or s3://…, gs://….
+        flag: flag that the path came from, for the error message.
+
+    Raises:
+        JobError: the path is relative and the process is a submitted job: the folder would be deleted with the job's
+            copy of the code.
+    """
+    if "://" in path:
+        return Folder(path)
+    local = Path(path).expanduser()
+    if in_submitted_job() and not local.is_absolute():
+        raise JobError(
+            f"{flag} {path!r} is a relative path, but a submitted job runs in a temporary copy of the code that is "
+            f"deleted when it ends. Give an absolute path on storage that every node can read, or s3://…, gs://…."
+        )
+    return Folder(str(local.resolve()))
+
+
+def terminal() -> bool:
+    """Returns whether stderr is a terminal: progress is then a bar, else log lines."""
+    return sys.stderr.isatty()

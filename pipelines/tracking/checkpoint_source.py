@@ -1,0 +1,220 @@
+"""Where `--checkpoint` and `--init` come from: a file, a folder, an MLflow run or a registered model."""
+
+import logging
+import re
+import shutil
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import mlflow.artifacts
+import pyarrow as pa
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from pyarrow import fs
+
+from pipelines.errors import JobError
+from pipelines.files import UNFINISHED, Folder
+from pipelines.session import durable_folder, in_submitted_job
+from pipelines.tracking.mlflow_run import ARTIFACTS, SPOOL, limit_mlflow_timeouts, tracking_uri
+from pipelines.tracking.models import ROLES, kept
+from sgmg.checkpoints import CONFIG, MODEL
+
+CACHE = "checkpoint_cache"
+NOT_RUNS = (CACHE, ARTIFACTS, SPOOL)  # copies of checkpoints, beside the runs in a storage folder
+DEPTH = 3  # folders between that of a run and its checkpoints, at most
+
+log = logging.getLogger(__name__)
+
+
+def local_checkpoint(spec: str, storage: str) -> Path:
+    """A checkpoint on this machine, as `sgmg.checkpoints.load` takes it; what is elsewhere is fetched once.
+
+    Args:
+        spec: a file; a folder, of a checkpoint or of a run with several, here or in object storage;
+            `mlflow:<run id>` with `/best` (the default, where there is one) or `/last`; or
+            `models:/<name>/<version or alias>`.
+        storage: folder of the results, whose MLflow is asked unless MLFLOW_TRACKING_URI names another.
+
+    Raises:
+        JobError: there is none; the message names what there is.
+    """
+    try:
+        if spec.startswith("mlflow:"):
+            return _of_run(spec, storage)
+        if spec.startswith("models:"):
+            return _of_model(spec, storage)
+        return _of_folder(spec, storage)
+    except (MlflowException, OSError, pa.ArrowException) as error:
+        raise JobError(f"The checkpoint {spec!r} cannot be fetched: {error}") from error
+
+
+def on_any_node(spec: str, storage: str, path: Path) -> Callable[[], Path]:
+    """To be sent to other nodes: what finds there the checkpoint that is at `path` here, and fetches it if need be.
+
+    A path without scheme is on a disk that all nodes share; caches of what was fetched need not be.
+    """
+    if "://" in spec or spec.startswith(("mlflow:", "models:")):
+        return partial(local_checkpoint, spec, durable_folder(storage, "--storage").uri)
+    return partial(Path, path)
+
+
+def _of_run(spec: str, storage: str) -> Path:
+    run_id, _, role = spec.removeprefix("mlflow:").strip("/").partition("/")
+    if role not in ("", *ROLES):
+        raise JobError(f"{spec!r} asks for {role!r}; a run keeps {' and '.join(ROLES)}: mlflow:{run_id}/{ROLES[0]}.")
+    client = _client(storage)
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise JobError(f"There is no MLflow run {run_id!r} at {client.tracking_uri}. {_runs(client)}") from error
+    held = kept(run)
+    path = held.get(role) if role in ROLES else next((held[name] for name in ROLES if name in held), None)
+    if path is None:
+        raise JobError(
+            f"The MLflow run {run_id} ({run.info.run_name}, {run.info.status}) has no {role or 'best or last'} "
+            f"checkpoint; it has {', '.join(held) or 'none'}. {_runs(client)}"
+        )
+    place = _cache(storage) / run_id / Path(path).name
+    return _fetched(place, lambda folder: _download(client, f"{run.info.artifact_uri}/{path}", folder))
+
+
+def _of_model(spec: str, storage: str) -> Path:
+    found = re.fullmatch(r"models:/+([^/@]+)[/@]([^/@]+)", spec)
+    if not found:
+        raise JobError(f"{spec!r} is not of the form models:/<name>/<version or alias>.")
+    name, version = found.groups()
+    client = _client(storage)
+    try:
+        model = (
+            client.get_model_version(name, version)
+            if version.isdecimal()
+            else client.get_model_version_by_alias(name, version)
+        )
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise JobError(f"There is no {spec} at {client.tracking_uri}. {_models(client, name)}") from error
+    # Its time tells it from one of the same number in a store that was made anew.
+    place = _cache(storage) / "models" / name / f"{model.version}-{model.creation_timestamp}"
+    return _fetched(place, lambda folder: _download(client, str(model.source), folder))
+
+
+def _of_folder(spec: str, storage: str) -> Path:
+    if "://" not in spec and Path(spec).expanduser().is_file():
+        return Path(spec).expanduser().resolve()
+    folder = Folder(spec)
+    found = _newest(folder, spec)
+    if "://" not in spec:
+        return Path(found.path())
+    filesystem, path = fs.FileSystem.from_uri(found.uri)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return Path(path)
+    made = filesystem.get_file_info(f"{path}/{MODEL}").mtime_ns  # tells it from one that took its place
+    name = re.sub(r"[^\w.\-]+", "_", found.uri)
+    place = _cache(storage) / "folders" / f"{name}-{made}"
+    return _fetched(place, lambda target: fs.copy_files(path, str(target), source_filesystem=filesystem))
+
+
+def _newest(folder: Folder, spec: str) -> Folder:
+    """The folder itself; or the best checkpoint in it, else the one of the highest number."""
+    if _is_checkpoint(folder):
+        return folder
+    inside = _checkpoints(folder, DEPTH)
+    if not inside:
+        held = ", ".join(folder.names()[:8]) or "nothing, or does not exist"
+        copy = " A submitted job runs in a copy of the code: give an absolute path." if in_submitted_job() else ""
+        raise JobError(
+            f"There is no checkpoint at {spec}: {folder.path()} holds {held}. A checkpoint is a folder with "
+            f"{CONFIG} and {MODEL}, a published .pth file, mlflow:<run id>, or models:/<name>/<version>.{copy}"
+        )
+    names = {found.uri.rstrip("/").rpartition("/")[2]: found for found in inside}
+    if len(inside) == 1 or "best" in names:
+        return names.get("best", inside[0])
+    kinds = {re.sub(r"\d+", "#", name) for name in names}
+    if len(kinds) > 1 or "#" not in kinds.pop() or len(names) < len(inside):
+        paths = "\n  ".join(found.uri for found in inside)
+        raise JobError(f"{spec} holds several checkpoints. Give one of them:\n  {paths}")
+    chosen = max(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    log.info("%s holds %d checkpoints, the newest is %s", spec, len(inside), chosen)
+    return names[chosen]
+
+
+def _checkpoints(folder: Folder, depth: int) -> list[Folder]:
+    """All checkpoints in a folder; hidden folders are of writers that were killed."""
+    inside = [folder.folder(name) for name in folder.names() if not name.startswith(".") and name not in NOT_RUNS]
+    found = [sub for sub in inside if _is_checkpoint(sub)]
+    deeper = [sub for sub in inside if sub not in found] if depth > 1 else []
+    return found + [checkpoint for sub in deeper for checkpoint in _checkpoints(sub, depth - 1)]
+
+
+def _is_checkpoint(folder: Folder) -> bool:
+    return folder.has(CONFIG) and folder.has(MODEL)
+
+
+def _client(storage: str) -> MlflowClient:
+    uri = tracking_uri(storage)
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.is_file():
+        raise JobError(
+            f"There is no MLflow database {database}. Give the --storage of the training, or set MLFLOW_TRACKING_URI."
+        )
+    limit_mlflow_timeouts()
+    return MlflowClient(uri)
+
+
+def _cache(storage: str) -> Path:
+    folder = durable_folder(storage, "--storage")
+    return Path.home() / ".cache" / "sgmg" / CACHE if "://" in folder.uri else Path(folder.uri) / CACHE
+
+
+def _fetched(place: Path, fetch: Callable[[Path], object]) -> Path:
+    """The place, filled whole or not at all; several processes may ask at once."""
+    if place.is_dir():
+        return place
+    fresh = place.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{place.name}")
+    try:
+        fresh.mkdir(parents=True)
+        fetch(fresh)
+        if not _is_checkpoint(Folder(str(fresh))):
+            held = ", ".join(sorted(file.name for file in fresh.iterdir())[:8]) or "nothing"
+            raise JobError(f"What was fetched is no checkpoint: it lacks {CONFIG} or {MODEL}, and holds {held}.")
+        try:
+            fresh.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return place
+
+
+def _download(client: MlflowClient, source: str, folder: Path) -> None:
+    mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri)
+    # Some stores put a folder's files into dst_path, others a folder of its name.
+    inner = folder / source.rstrip("/").rpartition("/")[2]
+    if inner.is_dir():
+        for file in inner.iterdir():
+            file.rename(folder / file.name)
+        inner.rmdir()
+
+
+def _runs(client: MlflowClient) -> str:
+    """The newest runs that keep a checkpoint."""
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(ids, order_by=["attributes.start_time DESC"], max_results=200)
+    shown = [f"{run.info.run_id} ({run.info.run_name}: {', '.join(kept(run))})" for run in runs if kept(run)]
+    return f"Runs with checkpoints: {', '.join(shown[:5]) or 'none'}."
+
+
+def _models(client: MlflowClient, name: str) -> str:
+    versions = client.search_model_versions(f"name = '{name}'")
+    if versions:
+        aliases = client.get_registered_model(name).aliases
+        shown = [str(version.version) for version in versions] + sorted(aliases)
+        return f"{name} has {', '.join(shown[:20])}."
+    names = [model.name for model in client.search_registered_models(max_results=20)]
+    return f"Registered models: {', '.join(names) or 'none'}."

@@ -1,0 +1,247 @@
+"""MLflow: where it is, and the one run that a training of a given name has, however often it is started again."""
+
+import json
+import logging
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
+
+from pipelines.config_io import to_plain
+from pipelines.errors import JobError
+from pipelines.files import Folder
+from pipelines.manifest import MANIFEST, read_manifest
+from pipelines.session import durable_folder, in_submitted_job
+from pipelines.tracking.params import code_version, cut, flat
+
+RUN_FILE, SPOOL, DATABASE, ARTIFACTS = "mlflow_run.json", "mlflow_spool", "mlflow.db", "artifacts"
+KEY_TAG = "sgmg.run_key"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandle:
+    """An MLflow run: plain values, so that it can be sent to workers. `continued`: it was started before."""
+
+    uri: str
+    experiment_id: str
+    run_id: str
+    continued: bool
+
+    def client(self) -> MlflowClient:
+        """A client of the store that holds the run."""
+        limit_mlflow_timeouts()
+        return MlflowClient(self.uri)
+
+    def log_datasets(self, folders: Iterable[Folder], context: Literal["training", "validation"]) -> None:
+        """Prepared folders as inputs of the run, by fingerprint, with their manifests as artifacts.
+
+        Raises:
+            FileNotFoundError: a folder holds no manifest.
+        """
+        client = self.client()
+        for folder in folders:
+            manifest = read_manifest(folder)
+            name = f"{manifest.dataset}-{manifest.split}"
+            dataset = Dataset(
+                name=name,
+                digest=manifest.source_fingerprint[:MAX_DATASET_DIGEST_SIZE],
+                source_type=folder.uri.partition("://")[0] if "://" in folder.uri else "local",
+                source=json.dumps({"uri": folder.uri}),
+                profile=json.dumps(
+                    {**manifest.counts, "dropped": sum(manifest.dropped.values()), "quarantined": manifest.quarantined}
+                    | {"fingerprint": manifest.source_fingerprint, "schema_version": manifest.schema_version}
+                ),
+            )
+            client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+            client.log_text(self.run_id, folder.read(MANIFEST).decode(), f"data/{name}/{MANIFEST}")
+
+    def log_config(self, config: Any) -> None:
+        """The config as the artifact config.json, as `runtime.write_config` writes it."""
+        text = json.dumps(to_plain(config), indent=2, ensure_ascii=False) + "\n"
+        self.client().log_text(self.run_id, text, "config.json")
+
+    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED", seconds: float = 20) -> None:
+        """Ends the run; tries for some seconds, and says so where MLflow cannot be reached."""
+        trouble = within(seconds, lambda: self.client().set_terminated(self.run_id, status))
+        if trouble:
+            log.warning(
+                "MLflow at %s: run %s stays RUNNING, though it ended as %s: %s", self.uri, self.run_id, status, trouble
+            )
+
+
+def tracking_uri(storage: str, nodes: int = 1) -> str:
+    """Where MLflow is: what MLFLOW_TRACKING_URI says, else a database in the storage folder.
+
+    Args:
+        storage: folder of the results, a path or URI.
+        nodes: of the cluster that is used.
+
+    Raises:
+        JobError: a database there would be lost, or could not be reached; the message says what to set.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        if in_submitted_job() and re.match(r"sqlite:///[^/]", uri):
+            raise JobError(
+                f"MLFLOW_TRACKING_URI {uri!r} is a relative path, which in a submitted job vanishes with the job's "
+                f"copy of the code. Write sqlite:////absolute/path/mlflow.db, or the http://… of an MLflow server."
+            )
+        return uri
+    folder = durable_folder(storage, "--storage")
+    server = "Start an MLflow server that all nodes reach, and set MLFLOW_TRACKING_URI=http://its-host:5000"
+    if "://" in folder.uri:
+        raise JobError(f"--storage {storage!r} is no local folder, so MLflow's database cannot be there. {server}.")
+    if nodes > 1:
+        raise JobError(
+            f"{nodes} nodes cannot share an MLflow database in {folder.uri}. {server} (for several nodes on one "
+            f"machine, sqlite:///{folder.uri}/{DATABASE} will do)."
+        )
+    return f"sqlite:///{folder.uri}/{DATABASE}"
+
+
+def run_folder(storage: str, experiment: str, name: str) -> Folder:
+    """Where a training keeps what is its own.
+
+    Raises:
+        ValueError: a name would leave the storage folder.
+        JobError: the storage would vanish.
+    """
+    return durable_folder(storage, "--storage").folder(experiment).folder(name)
+
+
+def open_run(
+    experiment: str,
+    name: str,
+    storage: str,
+    params: Any,
+    tags: Mapping[str, str] | None = None,
+    *,
+    nodes: int = 1,
+) -> RunHandle:
+    """The MLflow run of a training: the one that was started under this name in this storage, else a new one.
+
+    Args:
+        experiment: made where missing; its artifacts lie in the storage folder, where MLflow is kept there, too.
+        name: of the training, in the UI and in the storage folder.
+        storage: folder of the results, a path or URI.
+        params: a dataclass, with dataclasses in it, or a mapping. MLflow never changes a parameter: one that differs
+            from the start of a continued run becomes the tag `changed.<name>`, and is said.
+        tags: more on the run.
+        nodes: of the cluster that is used.
+
+    Raises:
+        JobError: MLflow cannot be there, or cannot be reached; the message says what to do.
+    """
+    uri = tracking_uri(storage, nodes)
+    folder = run_folder(storage, experiment, name)
+    if uri == f"sqlite:///{durable_folder(storage, '--storage').uri}/{DATABASE}":
+        Path(durable_folder(storage, "--storage").uri).mkdir(parents=True, exist_ok=True)
+        artifacts = (Path(durable_folder(storage, "--storage").uri) / ARTIFACTS).as_uri()
+    else:
+        artifacts = None  # where the server keeps them
+    key = _key(folder)
+    limit_mlflow_timeouts()
+    client = MlflowClient(uri)
+    try:
+        experiment_id = _experiment(client, experiment, artifacts)
+        found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", ViewType.ACTIVE_ONLY, 1)
+        labels = {**resolve_tags(), **code_version(), **(tags or {}), KEY_TAG: key, "sgmg.folder": folder.uri}
+        run = found[0] if found else client.create_run(experiment_id, run_name=name, tags=labels)
+        if found:
+            client.update_run(run.info.run_id, status="RUNNING")
+        _log_params(client, run, flat(params), labels)
+    except MlflowException as error:
+        raise JobError(
+            f"MLflow at {uri} cannot be used: {error}. Start it, correct MLFLOW_TRACKING_URI, or unset that to keep "
+            f"runs in <storage>/{DATABASE}."
+        ) from error
+    log.info("MLflow run %s (%s) at %s", run.info.run_id, "continued" if found else "new", uri)
+    return RunHandle(uri, experiment_id, run.info.run_id, bool(found))
+
+
+def limit_mlflow_timeouts() -> None:
+    """Makes MLflow of this process give up on a silent server in a minute; it would try for a quarter of an hour."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # It would warn at each attempt; we say once that MLflow is away.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+def within(seconds: float, call: Callable[[], object]) -> str:
+    """Calls, again and again where MLflow is away, for so long at most; what went wrong, empty for nothing."""
+    said = ["it does not answer"]
+
+    def attempt() -> None:
+        while time.monotonic() < end:
+            try:
+                call()
+                said[0] = ""
+                return
+            except (MlflowException, OSError) as error:
+                said[0] = str(error)
+                time.sleep(1)
+
+    end = time.monotonic() + seconds
+    thread = threading.Thread(target=attempt, daemon=True)  # a request that hangs must not hold up the job
+    thread.start()
+    thread.join(seconds)
+    return said[0]
+
+
+def _key(folder: Folder) -> str:
+    """What marks the run: kept in the folder before the run is made, so that no kill can part the two."""
+    if folder.has(RUN_FILE):
+        try:
+            return json.loads(folder.read(RUN_FILE))["key"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise JobError(f"{folder.path(RUN_FILE)} is damaged ({error}). Remove it to start a new run.") from error
+    key = uuid.uuid4().hex
+    folder.write(RUN_FILE, (json.dumps({"key": key, "found by": f"MLflow tag {KEY_TAG}"}) + "\n").encode())
+    return key
+
+
+def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifacts)
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)  # another job was faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise JobError(
+            f"The MLflow experiment {name!r} was deleted. Bring it back with "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or choose another name."
+        )
+    return found.experiment_id
+
+
+def _log_params(client: MlflowClient, run: Run, params: Mapping[str, str], labels: Mapping[str, str]) -> None:
+    """Parameters that are new, as parameters; changed ones as tags; and the labels of a continued run anew."""
+    held = run.data.params
+    changed = {name: value for name, value in params.items() if held.get(name, value) != value}
+    again = {f"changed.{name}" for name in params} & set(run.data.tags)  # changed before, perhaps back by now
+    tags = {f"changed.{name}": value for name, value in params.items() if name in changed or f"changed.{name}" in again}
+    if changed:
+        said = ", ".join(f"{name} {held[name]} -> {value}" for name, value in sorted(changed.items()))
+        log.warning("The run %s goes on with other parameters, kept as tags changed.*: %s", run.info.run_id, said)
+    new = [Param(name, value) for name, value in params.items() if name not in held]
+    marks = [RunTag(name, cut(value, MAX_TAG_VAL_LENGTH)) for name, value in {**labels, **tags}.items()]
+    for start in range(0, len(new), MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run.info.run_id, params=new[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+    for start in range(0, len(marks), MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run.info.run_id, tags=marks[start : start + MAX_PARAMS_TAGS_PER_BATCH])

@@ -1,0 +1,92 @@
+"""Checkpoints in MLflow: the kept ones as artifacts of their run, the best as a version of a registered model."""
+
+import logging
+from pathlib import Path
+from typing import Literal, get_args
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from pipelines.errors import JobError
+from pipelines.tracking.mlflow_run import RunHandle
+
+Role = Literal["best", "last"]
+FOLDER = "checkpoints"
+ROLES: tuple[Role, ...] = get_args(Role)
+
+log = logging.getLogger(__name__)
+
+
+def kept(run: Run) -> dict[Role, str]:
+    """The artifact folders of the checkpoints that a run keeps."""
+    return {role: run.data.tags[_tag(role)] for role in ROLES if _tag(role) in run.data.tags}
+
+
+def keep(client: MlflowClient, run_id: str, role: Role, step: int, folder: Path) -> None:
+    """Uploads a checkpoint and makes it the best or the last of its run; others go, unless they are registered.
+
+    The folder of a step is never rewritten while it counts: a kill at any moment leaves a whole checkpoint.
+    """
+    target = f"{FOLDER}/step_{step:08d}"
+    run = client.get_run(run_id)
+    held = kept(run)
+    if target not in held.values():
+        client.log_artifacts(run_id, str(folder), target)
+    client.set_tag(run_id, _tag(role), target)
+    held[role] = target
+    for found in client.list_artifacts(run_id, FOLDER):  # the one before, and uploads that a kill cut short
+        if found.path not in held.values() and not _versions_of(client, run, found.path):
+            _delete(run, found.path, client.tracking_uri)
+
+
+def register(run: RunHandle, artifact_path: str, name: str) -> str:
+    """The version of the registered model `name` that is this artifact folder; made only where there is none.
+
+    Raises:
+        JobError: the run has no such folder, or MLflow cannot be used.
+    """
+    client = run.client()
+    try:
+        found = client.get_run(run.run_id)
+        if not client.list_artifacts(run.run_id, artifact_path):
+            held = ", ".join(f"{path} ({role})" for role, path in kept(found).items()) or "no checkpoint"
+            raise JobError(f"MLflow run {run.run_id} has no artifacts {artifact_path!r} to register; it has {held}.")
+        for version in _versions_of(client, found, artifact_path):
+            if version.name == name:
+                return str(version.version)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version = client.create_model_version(name, _source(found, artifact_path), run.run_id)
+    except MlflowException as error:
+        raise JobError(
+            f"{artifact_path} of MLflow run {run.run_id} cannot be registered as {name!r}: {error}"
+        ) from error
+    log.info("registered %s of run %s as models:/%s/%s", artifact_path, run.run_id, name, version.version)
+    return str(version.version)
+
+
+def _tag(role: Role) -> str:
+    return f"checkpoint.{role}"
+
+
+def _source(run: Run, artifact_path: str) -> str:
+    return f"{run.info.artifact_uri}/{artifact_path}"
+
+
+def _versions_of(client: MlflowClient, run: Run, artifact_path: str) -> list:
+    versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+    return [version for version in versions if version.source == _source(run, artifact_path)]
+
+
+def _delete(run: Run, artifact_path: str, uri: str) -> None:
+    try:
+        get_artifact_repository(str(run.info.artifact_uri), tracking_uri=uri).delete_artifacts(artifact_path)
+    except (NotImplementedError, MlflowException, OSError) as error:
+        log.warning(
+            "the former checkpoint %s stays among the artifacts of run %s: %s", artifact_path, run.info.run_id, error
+        )

@@ -1,0 +1,1 @@
+"""Training on Ray Train: preflight checks, worker, loader, checkpoints, validation, progress."""

@@ -1,0 +1,226 @@
+"""What a training run is asked to do: the published recipes (spec model.md §11), and the small one for demos."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipelines.clips.resize_filter import ResizeFilter
+from sgmg.config import PRESETS, Precision
+
+Schedule = Literal["multistep", "one-cycle"]
+ClipKind = Literal["images", "clips", "annotated-frames"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One training run. What is not said on the command line comes from the recipe."""
+
+    data: tuple[str, ...]
+    """Prepared folders (jobs/prepare.py) to learn from, all of them together."""
+    storage: str = "runs"
+    """Where runs, checkpoints and MLflow's database live: a folder that every node sees, or s3://…, gs://…."""
+    name: str = ""
+    """Of the run; the same name goes on where it stopped. By default the recipe and the model."""
+    recipe: str = "finetune"
+    """Where the defaults below come from."""
+
+    workers: str = "1"
+    """Training processes, one a GPU; MIN:MAX trains with what there is between the two."""
+    gpus_per_worker: float = 0
+    """GPUs a worker; 0 trains on the CPU."""
+    cpus_per_worker: float = 1
+    """Logical CPU cores a worker."""
+    cpus_per_decode: float = 1
+    """Logical CPU cores of a task that decodes clips."""
+    threads: int = 0
+    """CPU threads of a worker's arithmetic; 0 leaves it to torch."""
+    start_timeout: float = 20
+    """Minutes to wait for the nodes asked for, at the start and after one is lost."""
+    max_failures: int = 3
+    """How often a worker may die before the run gives up."""
+
+    model: str = "video-swin-t"
+    """Preset of the model."""
+    init: str = ""
+    """Checkpoint to start from, class heads new: mlflow:<run>, models:/<name>/<version>, a folder, a published .pth."""
+    backbone_weights: str = ""
+    """File of Kinetics (Video Swin) or ImageNet (ResNet) weights of the backbone alone."""
+    text_weights: str = "roberta-base"
+    """Folder with RoBERTa's weights, or a name in the Hugging Face cache; unused with --init and by `tiny`."""
+    tokenizer: str = "roberta-base"
+    """Folder with the tokenizer, or a name in the Hugging Face cache; `tiny` trains its own."""
+    tokenizer_data: tuple[str, ...] = ()
+    """Prepared folders whose sentences that of `tiny` is trained on too: those of a later fine-tuning."""
+    freeze_text: bool = True
+    """Leave the text encoder as it is; its features are then computed once a sentence."""
+
+    frames: int = 5
+    """Frames a clip."""
+    sentences: int = 1
+    """Sentences asked of each clip: others of its video share its frames and their cost. Published: 1."""
+    short_sides: tuple[int, ...] = ()
+    """Pixels of the shorter side, one of which is drawn; empty: as published."""
+    crop: bool = True
+    """Enlarge half of the clips and crop them."""
+    flip: bool = True
+    """Mirror half of the clips, the words left and right with them."""
+    reverse: bool = True
+    """Let some clips run backwards, where the published recipe does."""
+    colour: bool = True
+    """Change colours, where the published recipe does."""
+    resize: ResizeFilter = "torch"
+    """How clips are resized: `pillow` exactly as published, or `torch`, off by 1 of 255 in a value of a thousand and
+    three times as fast. Inference always uses Pillow."""
+    global_batch: int = 8
+    """Clips an optimiser step, over all workers; smaller hardware takes several passes for it."""
+    clips_per_pass: int = 1
+    """Clips that share a forward pass, padded to one size."""
+    epochs: int = 6
+    """Passes through the data."""
+    max_steps: int = 0
+    """Stop after so many optimiser steps; 0: after the epochs."""
+    lr: float = 1e-4
+    """Learning rate at `lr_batch` clips a step."""
+    backbone_lr: float = 5e-5
+    """The same, of the backbone."""
+    text_lr: float = 1e-5
+    """The same, of the text encoder."""
+    lr_batch: int = 8
+    """Clips a step that the rates are stated for; with others they are scaled in proportion."""
+    schedule: Schedule = "multistep"
+    """`multistep`: to a tenth at each epoch of --lr-milestones. `one-cycle`: up over the first tenth, then to 0."""
+    lr_milestones: tuple[int, ...] = (3, 5)
+    """Epochs, counted from 0, from which on the rates are a tenth of what they were."""
+    max_grad_norm: float = 0.1
+    """The norm of the gradient is clipped to this."""
+    precision: Precision = "float32"
+    """Of the forward pass: float32, bfloat16 or float16."""
+    activation_checkpointing: bool = False
+    """Recompute the backbone in the backward pass: less memory, more time."""
+    compile: bool = False
+    """Compile the backbone with torch.compile."""
+    seed: int = 0
+    """Of every random draw."""
+
+    shuffle_window: int = 128
+    """Optimiser steps over which a lane of the data is shuffled."""
+    prefetch: int = 4
+    """Optimiser steps of clips that are ready before they are needed."""
+    checkpoint_every: int = 500
+    """Optimiser steps between checkpoints; one is written at the end of each epoch, too."""
+    keep: int = 2
+    """Newest checkpoints that are kept, besides the best."""
+    log_every: int = 10
+    """Optimiser steps between logged lines and metrics."""
+
+    valid: tuple[str, ...] = ()
+    """Prepared folders whose truth is known, scored during training."""
+    holdout: int = 0
+    """Videos of `data` that are not learned from but scored, chosen by a hash of their names."""
+    valid_every: int = 1
+    """Epochs between scores."""
+    log_samples: bool = False
+    """Write down which samples each step was made of, in the run's folder samples/."""
+    valid_short_side: int = 0
+    """Pixels of the shorter side when scoring; 0: as published."""
+    model_name: str = "sgmg"
+    """What the best checkpoint is registered as in MLflow."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be trained, before anything is started.
+
+        Raises:
+            ValueError: a value is out of range; the message names it.
+        """
+        if self.model not in PRESETS:
+            raise ValueError(f"--model {self.model!r} is no preset. Choose one of: {', '.join(PRESETS)}.")
+        for name in ("frames", "global_batch", "clips_per_pass", "epochs", "lr_batch", "shuffle_window", "prefetch",
+                     "checkpoint_every", "keep", "log_every", "valid_every", "sentences"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least 1.")
+        if self.global_batch % self.clips_per_pass:
+            raise ValueError(
+                f"--global-batch {self.global_batch} cannot be cut into passes of --clips-per-pass "
+                f"{self.clips_per_pass}. Choose a divisor."
+            )
+        least, most = self.worker_range
+        if not 1 <= least <= most:
+            raise ValueError(f"--workers {self.workers!r} must be a number from 1, or MIN:MAX.")
+        if most > self.global_batch // self.clips_per_pass:
+            raise ValueError(
+                f"--workers {self.workers} for {self.global_batch // self.clips_per_pass} forward passes a step "
+                f"(--global-batch {self.global_batch}, --clips-per-pass {self.clips_per_pass}): some would have "
+                f"nothing to do. Take fewer workers or a larger --global-batch (the learning rate follows it)."
+            )
+        if self.init and self.backbone_weights:
+            raise ValueError("--init brings a backbone: leave --backbone-weights out, or --init.")
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        least, _, most = self.workers.partition(":")
+        try:
+            return int(least), int(most or least)
+        except ValueError:
+            raise ValueError(f"--workers {self.workers!r} must be a number from 1, or MIN:MAX.") from None
+
+    @property
+    def run_name(self) -> str:
+        return self.name or f"{self.recipe}-{self.model}"
+
+    @property
+    def lr_scale(self) -> float:
+        """By how much the batch in use scales the rates."""
+        return self.global_batch / self.lr_batch
+
+
+_FINETUNE = TrainConfig(data=())
+_SMALL = {
+    "model": "tiny",
+    "short_sides": (160,),
+    "lr": 1e-3,
+    "backbone_lr": 1e-3,
+    # Its words start from nothing, but at the others' rate sentences come to mean the same before they mean anything.
+    "text_lr": 5e-4,
+    "schedule": "one-cycle",
+    "freeze_text": False,
+    "max_grad_norm": 1.0,
+    # Asked of the same frames, sentences differ in their words alone: it learns to listen long before it would else.
+    "sentences": 4,
+    # Its sentences are about colours, places and directions: they must stay true.
+    "crop": False,
+    "reverse": False,
+    "colour": False,
+    "valid_short_side": 160,
+    "log_every": 10,
+    "checkpoint_every": 200,
+}
+
+PRETRAIN: dict[str, TrainConfig] = {
+    "pretrain": replace(
+        _FINETUNE, recipe="pretrain", frames=1, global_batch=16, lr_batch=16, clips_per_pass=2, epochs=11,
+        lr_milestones=(8, 10), freeze_text=False,
+    ),
+    "tiny": replace(
+        _FINETUNE, recipe="tiny", frames=1, global_batch=4, lr_batch=4, clips_per_pass=2, epochs=6, **_SMALL
+    ),
+}  # fmt: skip
+"""Recipes of jobs/pretrain_refcoco.py; the first is the default. Published runs used 2 GPUs: --global-batch 4."""
+
+FINETUNE: dict[str, TrainConfig] = {
+    "finetune": _FINETUNE,
+    "scratch": replace(_FINETUNE, recipe="scratch", lr_batch=4, global_batch=4, epochs=10, lr_milestones=(6, 8)),
+    "joint": replace(_FINETUNE, recipe="joint", epochs=12, lr_milestones=(8, 10)),
+    # At the rates of pre-training it forgets what words mean before it learns to follow.
+    "tiny": replace(
+        _FINETUNE, recipe="tiny", frames=3, global_batch=4, lr_batch=4, clips_per_pass=2, epochs=4,
+        **_SMALL | {"lr": 3e-4, "backbone_lr": 3e-4, "text_lr": 3e-4},
+    ),
+}  # fmt: skip
+"""Recipes of jobs/finetune_ytvos.py. Published runs used 2 GPUs: --global-batch 2."""
+
+A2D: dict[str, TrainConfig] = {
+    "a2d": replace(_FINETUNE, recipe="a2d", global_batch=16, lr_batch=16, clips_per_pass=2,
+                   activation_checkpointing=True),
+    "tiny": replace(_FINETUNE, recipe="tiny", global_batch=4, lr_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
+}  # fmt: skip
+"""Recipes of jobs/finetune_a2d.py. Published runs used 2 GPUs: --global-batch 4."""

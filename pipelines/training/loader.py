@@ -1,0 +1,171 @@
+"""Optimiser steps of clips, ready before they are needed: epoch after epoch, in threads beside the training."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from pipelines.clips.collate import collate
+from pipelines.clips.stream import Slot, Streaming, TrainData, train
+from sgmg.tokenizer import Tokenizer
+from sgmg.train_step import MicroBatch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """What one optimiser step of this rank is made of."""
+
+    step: int  # of the run
+    micro_batches: tuple[MicroBatch, ...]
+    slots: tuple[Slot, ...]  # without their clips, for logs
+    sentences: tuple[tuple[str, ...], ...]  # of each forward
+
+    @property
+    def clips(self) -> int:
+        return sum(not slot.dropped and bool(slot.sample) for slot in self.slots)
+
+
+@dataclass(frozen=True, slots=True)
+class StepLoader:
+    """What a rank reads, from where to where, and how far ahead."""
+
+    data: TrainData
+    tokenizer: Tokenizer
+    rank: int
+    world: int
+    start: int  # optimiser steps of the run that are done
+    end: int  # and at its end
+    ahead: int  # steps that are ready before they are needed
+    streaming: Streaming
+    pin: bool = False
+
+    def steps(self) -> Iterator[StepBatch]:
+        """Every step from `start` to `end`; the pipeline of the next epoch starts before this one ends.
+
+        Raises:
+            Exception: whatever the pipeline raised, at the step it could not make.
+        """
+        per_epoch = self.data.plan(0).steps
+        current: Prefetcher[StepBatch] | None = None
+        step = self.start
+        while step < self.end:
+            epoch, first = divmod(step, per_epoch)
+            current = current or Prefetcher(self._epoch(epoch, first), self.ahead)
+            upcoming: Prefetcher[StepBatch] | None = None
+            last = min((epoch + 1) * per_epoch, self.end)
+            # Starting a pipeline takes seconds: the next one starts while some of this one's steps are left.
+            soon = max(step, last - max(4 * self.ahead, per_epoch // 10))
+            try:
+                while step < last:
+                    if upcoming is None and step >= soon and last < self.end:
+                        upcoming = Prefetcher(self._epoch(epoch + 1, 0), self.ahead)
+                    yield next(current)
+                    step += 1
+            except BaseException:
+                if upcoming is not None:
+                    upcoming.close()
+                raise
+            finally:
+                current.close()
+            current = upcoming
+
+    def _epoch(self, epoch: int, first: int) -> Iterator[StepBatch]:
+        before = epoch * self.data.plan(epoch).steps
+        for slots in train(self.data, epoch, self.rank, self.world, first, self.streaming):
+            step = before + slots[0].step
+            passes = [
+                slots[place : place + self.data.clips_per_pass]
+                for place in range(0, len(slots), self.data.clips_per_pass)
+            ]
+            micro_batches = tuple(self._forward(step, one) for one in passes)
+            said = tuple(tuple(_sentences(one)) for one in passes)
+            # Without their clips: the steps that wait would hold every frame twice.
+            bare = tuple(replace(slot, clip=None) for slot in slots)
+            yield StepBatch(step, micro_batches, bare, said)
+
+    def _forward(self, step: int, slots: tuple[Slot, ...]) -> MicroBatch:
+        length = self.data.parts[0].recipe.length
+        batch, targets = collate([slot.clip for slot in slots], self.tokenizer, length, pin=self.pin)
+        seed = np.random.SeedSequence([self.data.seed, step, slots[0].lane]).generate_state(1)[0]
+        return MicroBatch(batch, targets, int(seed))
+
+
+def _sentences(slots: tuple[Slot, ...]) -> Iterator[str]:
+    """Everything that is asked in one forward pass, in its order."""
+    for slot in slots:
+        if slot.clip is not None:
+            yield from (target.text for target in slot.clip.targets)
+
+
+class Prefetcher(Generic[T]):
+    """An iterator worked on in a thread of its own, at most so many items ahead of whoever takes them."""
+
+    def __init__(self, items: Iterator[T], ahead: int) -> None:
+        self._items = items
+        self._ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(ahead)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> T:
+        item, error = self._ready.get()
+        if error is not None:
+            raise error
+        assert item is not None
+        return item
+
+    def close(self) -> None:
+        """Ends the thread; what it had ready is lost."""
+        self._closed.set()
+
+    def _work(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item, None):
+                    return
+            self._put(None, StopIteration())
+        except BaseException as error:
+            self._put(None, error)
+        finally:
+            close = getattr(self._items, "close", None)
+            if close is not None:
+                close()
+
+    def _put(self, item: T | None, error: BaseException | None) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._ready.put((item, error), timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class Stopwatch:
+    """Share of the time since the last look that was spent waiting."""
+
+    def __init__(self) -> None:
+        self.waited, self.since = 0.0, time.perf_counter()
+
+    def wait_for(self, steps: Iterator[StepBatch]) -> StepBatch | None:
+        started = time.perf_counter()
+        found = next(steps, None)
+        self.waited += time.perf_counter() - started
+        return found
+
+    def leave_out(self, since: float) -> None:
+        """Counts no time from `since`, a `perf_counter`, until now: what was done then was no training."""
+        self.since += time.perf_counter() - since
+
+    def look(self) -> tuple[float, float]:
+        """Seconds since the last look, and those waited."""
+        now = time.perf_counter()
+        passed, waited = now - self.since, self.waited
+        self.since, self.waited = now, 0.0
+        return passed, waited

@@ -1,0 +1,52 @@
+"""Where the run of a name stands: with what it was started, how far it came, and whether its results are kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipelines.files import Folder
+from pipelines.training.checkpoints import latest_checkpoint, step_of
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import own_tokenizer
+from pipelines.training.initial_model import model_config
+from sgmg.checkpoints import TOKENIZER
+from sgmg.tokenizer import Tokenizer
+
+FINISHED, DATA = "finished.json", "data.json"
+
+
+def steps_of(config: TrainConfig, per_epoch: int) -> int:
+    """Optimiser steps of the whole run."""
+    whole = config.epochs * per_epoch
+    return min(whole, config.max_steps) if config.max_steps else whole
+
+
+def is_trained(run: Folder, steps: int) -> bool:
+    """Whether the checkpoint of the last step is there."""
+    newest = latest_checkpoint(run)
+    return newest is not None and step_of(newest) >= steps
+
+
+def is_finished(run: Folder, steps: int) -> bool:
+    """Whether it is trained and its results were kept, so that nothing is left to do."""
+    return is_trained(run, steps) and run.has(FINISHED) and json.loads(run.read(FINISHED))["steps"] >= steps
+
+
+def mark_finished(run: Folder, steps: int) -> None:
+    """Says so to the next start; after everything else."""
+    run.write(FINISHED, (json.dumps({"steps": steps}) + "\n").encode())
+
+
+def tokenizer_of(config: TrainConfig, run: Folder, init: Path | None) -> tuple[Tokenizer, bool]:
+    """The tokenizer, and whether it is to be saved with the model: not where it is roberta-base's.
+
+    Args:
+        init: the checkpoint the run starts from; None where there is none, or it is under way.
+    """
+    newest = latest_checkpoint(run)
+    carried: Any = run.folder(newest) if newest else Folder(str(init)) if init else None
+    if carried is not None and carried.has(TOKENIZER):
+        return Tokenizer.from_json(carried.read(TOKENIZER).decode()), True
+    if config.model == "tiny":
+        return own_tokenizer((*config.data, *config.tokenizer_data), model_config(config).text.vocabulary), True
+    return Tokenizer.from_pretrained(config.tokenizer), False

@@ -1,0 +1,15 @@
+"""The learning rate at each step of a run."""
+
+import math
+
+from pipelines.training.config import TrainConfig
+
+
+def lr_factor(config: TrainConfig, step: int, steps: int, per_epoch: int) -> float:
+    """What the rates are multiplied by at an optimiser step, besides the factor of the batch."""
+    if config.schedule == "multistep":
+        return 0.1 ** sum(step // per_epoch >= drop for drop in config.lr_milestones)
+    warm = max(1, steps // 10)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

@@ -1,0 +1,61 @@
+"""Steps as pictures and files, for people: the first batch of a run, and the step at which a loss was no number."""
+
+import io
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from pipelines.clips.contact_sheet import Tile, contact_sheet
+from pipelines.files import Folder
+from pipelines.training.loader import StepBatch
+from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
+from sgmg.preprocess import MEAN, STD
+from sgmg.train_step import MicroBatch
+
+MOST = 8
+"""Clips a picture shows."""
+
+
+def picture_of(clips: StepBatch, most: int = MOST) -> bytes:
+    """A PNG of the clips as the model sees them: after all augmentation, with target masks and boxes."""
+    pairs = zip(clips.micro_batches, clips.sentences, strict=True)
+    tiles = [tile for forward, said in pairs for tile in _tiles(forward, said)][:most]
+    png = io.BytesIO()
+    contact_sheet(tiles).save(png, "PNG")
+    return png.getvalue()
+
+
+def save_step(run: Folder, clips: StepBatch, reason: str, rank: int) -> str:
+    """The samples of a step and their picture in the run's folder; where that is."""
+    name = f"failed/step_{clips.step:08d}-rank{rank:04d}"
+    samples = [{"lane": slot.lane, "sample": slot.sample, "dropped": slot.dropped} for slot in clips.slots]
+    text = json.dumps({"step": clips.step, "reason": reason, "samples": samples}, indent=2, ensure_ascii=False)
+    run.write(f"{name}.json", text.encode())
+    run.write(f"{name}.png", picture_of(clips))
+    return run.path(f"{name}.json")
+
+
+def _tiles(forward: MicroBatch, sentences: Sequence[str]) -> list[Tile]:
+    batch, targets = forward.batch, forward.targets
+    deviation, mean = torch.tensor(STD)[:, None, None], torch.tensor(MEAN)[:, None, None]
+    tiles = []
+    for expression, number in enumerate(batch.clip_of.tolist()):
+        height, width = batch.sizes[number].tolist()
+        frames = batch.frames[number, :, :, :height, :width] * deviation + mean
+        pixels = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        if batch.asked_frame is not None:
+            place = int(batch.asked_frame[number])
+            pixels = pixels[place : place + 1]
+        boxes = pixels_from_unit(cxcywh_to_xyxy(targets.boxes[expression]), batch.sizes[number]).tolist()
+        valid = targets.valid[expression].tolist()
+        tiles.append(
+            Tile(
+                frames=pixels,
+                masks=targets.masks[expression, :, :height, :width].numpy().astype(np.bool_),
+                boxes=[tuple(box) if there else None for box, there in zip(boxes, valid, strict=True)],
+                caption=sentences[expression] if sentences else "a place without a clip",
+            )
+        )
+    return tiles

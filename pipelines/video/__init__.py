@@ -1,0 +1,1 @@
+"""Any video file or folder of images to frames, in bounded memory."""

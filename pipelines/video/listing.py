@@ -1,0 +1,226 @@
+"""Which videos a person means: globs, folders, lists, object storage; each video with an id that is safe anywhere."""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pyarrow import fs
+
+from pipelines.errors import BadItem
+from pipelines.files import _REMOTE, read_bytes, resolve_filesystem
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+LIST_SUFFIX = ".txt"
+
+_MAGIC = re.compile(r"[*?\[]")
+_HIDDEN = re.compile(r"\.(?!\.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video file, or a folder whose images are the frames.
+
+    Args:
+        path: as the system names it, absolute, or a URI (s3://, gs://, file://); never turned into a file name of ours.
+        images: whether it is a folder of images.
+    """
+
+    path: str
+    images: bool = False
+
+    @property
+    def name(self) -> str:
+        """The last part of its path, for people."""
+        return PurePosixPath(self.path).name
+
+    @property
+    def id(self) -> str:
+        """A name for files and folders of ours: letters, digits, `_` and `-`, never the same for two paths.
+
+        It depends on nothing but the path, so that it stays when other videos come or go.
+
+        >>> Video("/data/a b/Ünder…water.mp4").id
+        'Under_water-d9d1332cf7'
+        """
+        stem = self.name if self.images else PurePosixPath(self.name).stem
+        plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+        readable = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")[:60] or "video"
+        return f"{readable}-{hashlib.sha256(self.path.encode()).hexdigest()[:10]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The videos that were found, sorted by path, and what could not be listed."""
+
+    videos: tuple[Video, ...]
+    problems: tuple[BadItem, ...]
+
+
+def list_videos(patterns: str | Sequence[str]) -> Listing:
+    """What the patterns name, each video once, whatever is wrong with one of them.
+
+    A pattern is a path or URI of a file, a folder (all below it), a `.txt` list (a pattern a line, relative to the
+    list), or a glob of `*`, `?`, `[…]` and `**` (any folders). Something that exists under the very name is meant
+    literally, and a file named so is taken whatever its suffix, as by a glob that spells the suffix out. Elsewhere only
+    `VIDEO_SUFFIXES` count; a folder with images and no video file is one video; an image a glob finds stands for its
+    folder; names that begin with one dot are passed over. Object storage takes pyarrow's options, as in
+    `s3://bucket/raw/**/*.mp4?region=eu-west-1`.
+    """
+    found: dict[str, Video] = {}
+    problems: list[BadItem] = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        for one in _meant(pattern, lists=True):
+            if isinstance(one, BadItem):
+                problems.append(one)
+            elif not _encodable(one.path):
+                shown = one.path.encode(errors="backslashreplace").decode()
+                problems.append(BadItem(shown, "list", "its name is not UTF-8. Rename it."))
+            else:
+                found[one.path] = one
+    return Listing(tuple(found[path] for path in sorted(found)), tuple(problems))
+
+
+def _meant(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
+    """What one pattern names; trouble as items, so that the rest goes on."""
+    try:
+        if "://" not in pattern:
+            pattern = os.path.abspath(Path(pattern).expanduser())  # noqa: PTH100 (resolve() would follow links)
+        filesystem, inside = resolve_filesystem(pattern)
+        kind = filesystem.get_file_info(inside).type if _encodable(inside) else fs.FileType.File
+        if kind == fs.FileType.Directory:
+            found = _chosen(pattern, _walk(filesystem, inside), re.compile(""), spelled=False)
+        elif kind == fs.FileType.File:
+            is_list = lists and PurePosixPath(pattern).suffix.lower() == LIST_SUFFIX
+            found = _listed(pattern) if is_list else [Video(pattern)]
+        elif _MAGIC.search(inside):
+            found = _matching(pattern)
+        else:
+            found = [BadItem(pattern, "list", "it does not exist. Mend the path, or take it out of the list.")]
+        empty = True
+        for one in found:
+            empty = False
+            yield one
+        if empty:
+            kinds = ", ".join(VIDEO_SUFFIXES)
+            yield BadItem(pattern, "list", f"nothing there is a video ({kinds}, or a folder of images). Mend the path.")
+    except (OSError, ValueError) as error:  # pyarrow's own errors are among them
+        yield BadItem(pattern, "list", f"it cannot be listed ({error}). Check the path, rights and credentials.")
+
+
+def _listed(path: str) -> Iterator[Video | BadItem]:
+    """What the lines of a list name."""
+    folder = path.rpartition("/")[0]
+    for line in read_bytes(path).decode("utf-8-sig").splitlines():
+        name = line.strip()
+        if name:
+            absolute = "://" in name or Path(name).expanduser().is_absolute()
+            yield from _meant(name if absolute else f"{folder}/{name}", lists=False)
+
+
+def _matching(pattern: str) -> Iterator[Video | BadItem]:
+    """What a glob finds; the walk begins in the deepest folder that it names without a wildcard."""
+    uri = _REMOTE.fullmatch(pattern)
+    query = (uri["query"] or "") if uri else ""
+    parts = pattern.removesuffix(query).split("/")
+    fixed = next(place for place, part in enumerate(parts) if _MAGIC.search(part))
+    folder, wild = "/".join(parts[:fixed]) or "/", parts[fixed:]
+    suffix = PurePosixPath(wild[-1]).suffix
+    spelled = bool(suffix) and not _MAGIC.search(suffix)
+    deepest = len(wild) if spelled and "**" not in wild else None
+    filesystem, inside = resolve_filesystem(folder + query)
+    found = _walk(filesystem, inside, deepest)
+    yield from _chosen(folder + query, found, _expression(wild), spelled and suffix.lower() not in IMAGE_SUFFIXES)
+
+
+def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) -> Iterator[str | BadItem]:
+    """Paths of all files below a folder, relative to it, at most so many parts long; sorted within each folder."""
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        selector = fs.FileSelector(folder, recursive=deepest != 1)
+        infos = (info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File)
+        yield from sorted(info.path.removeprefix(folder.rstrip("/") + "/") for info in infos)
+        return
+    failed: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=failed.append):
+        folders.sort()
+        within = Path(place).relative_to(folder)
+        if deepest is not None and len(within.parts) + 1 >= deepest:
+            folders.clear()
+        yield from sorted(str(within / name) for name in files)
+    for error in failed:
+        yield BadItem(
+            str(error.filename), "list", f"the folder cannot be listed ({error.strerror}). Check path and rights."
+        )
+
+
+def _chosen(
+    folder: str, files: Iterable[str | BadItem], wanted: re.Pattern[str], spelled: bool
+) -> Iterator[Video | BadItem]:
+    """The videos among files whose own path, or a folder above them, is wanted; the empty pattern wants all."""
+    images: set[str] = set()
+    beside: set[str] = set()  # folders with video files: images there are thumbnails
+    for file in files:
+        if isinstance(file, BadItem):
+            yield file
+            continue
+        path = PurePosixPath(file)
+        suffix = path.suffix.lower()
+        if any(_HIDDEN.match(part) for part in path.parts):
+            continue
+        if suffix in VIDEO_SUFFIXES:
+            beside.add(str(path.parent))
+        itself = wanted.fullmatch(file) is not None
+        above = any(wanted.fullmatch(str(parent)) for parent in path.parents[:-1])
+        if not (itself or above or not wanted.pattern):
+            continue
+        if suffix in IMAGE_SUFFIXES:
+            images.add(str(path.parent))
+        elif suffix in VIDEO_SUFFIXES or (spelled and itself):
+            yield Video(_joined(folder, file))
+    for place in sorted(images - beside):
+        yield Video(_joined(folder, place), images=True)
+
+
+def _joined(folder: str, name: str) -> str:
+    """A path below a folder, before the options that a URI may end with."""
+    uri = _REMOTE.fullmatch(folder)
+    query = (uri["query"] or "") if uri else ""
+    return folder if name == "." else f"{folder.removesuffix(query).rstrip('/')}/{name}{query}"
+
+
+def _expression(parts: Sequence[str]) -> re.Pattern[str]:
+    """A glob, part by part, as a regular expression over paths."""
+    pieces: list[str] = []
+    for place, part in enumerate(parts):
+        last = place == len(parts) - 1
+        if part == "**":
+            pieces.append(".*" if last else "(?:[^/]+/)*")
+            continue
+        found = re.sub(
+            r"\*+|\?|\[[!^]?\]?[^\]]*\]|.",
+            lambda token: {"*": "[^/]*", "?": "[^/]"}.get(token[0][0]) or _letters(token[0]),
+            part,
+            flags=re.DOTALL,
+        )
+        pieces.append(found if last else found + "/")
+    return re.compile("".join(pieces), re.DOTALL)
+
+
+def _letters(token: str) -> str:
+    """One letter, or a set of them in square brackets."""
+    if len(token) == 1:
+        return re.escape(token)
+    inside, negated = (token[2:-1], "^") if token[1] in "!^" else (token[1:-1], "")
+    return f"[{negated}{inside.translate({ord(odd): f'{chr(92)}{odd}' for odd in '[]^&~|' + chr(92)})}]"
+
+
+def _encodable(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

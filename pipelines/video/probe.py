@@ -1,0 +1,226 @@
+"""What a video file is, and when its frames are shown: found in its headers and packets, without decoding where it can.
+
+Runs in the decoder's own process (`pipelines.video.decoder_process`): a broken file may hang or crash what reads it.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import PurePosixPath
+
+import av
+import numpy as np
+import pyarrow as pa
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from jaxtyping import Float, Int
+
+from pipelines.errors import BadItem
+from pipelines.files import resolve_filesystem, safe_name
+from pipelines.video.listing import Video
+from pipelines.video.pixels import orientation_of, square_size
+
+TRUSTED = ("mov", "matroska")
+"""Containers that time every packet as its frame is shown, so that frames can be listed and sought undecoded."""
+READABLE = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,gif,mjpeg,image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,mp3,wav,aac"
+"""Formats that FFmpeg may take a file for. Playlists are not among them: they would make it open other files."""
+END = 2**16
+"""Bytes at both ends of a file that its fingerprint is made of, beside its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What the header and the first frame say.
+
+    Args:
+        width, height: of the frames upright, in the file's own pixels: what OpenCV and FFmpeg give, and what masks of
+            it are made for.
+        shown_width, shown_height: with square pixels: the frames of a `Window`.
+        orientation: how frames are turned to stand upright: `t` if x and y change places, then `x`, `y` if mirrored.
+        aspect: width by height of one stored pixel, as "16/11".
+        fps: average frames a second; None where the file does not say.
+        duration: seconds; None where the file does not say.
+        frames: how many the header promises; None where it does not say.
+        fingerprint: of the size and both ends of the file, or of the names and sizes of the images.
+    """
+
+    width: int
+    height: int
+    shown_width: int
+    shown_height: int
+    orientation: str
+    aspect: str
+    fps: float | None
+    duration: float | None
+    frames: int | None
+    container: str
+    codec: str
+    pixels: str
+    video_streams: int
+    audio_streams: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """Every frame of a video in the order they are shown; 16 bytes a frame, so that hours of them are little.
+
+    Args:
+        keys: what finds a frame again: its time stamp, its place, or the name of the image.
+        times: seconds.
+        counted: whether keys are places: then reading always begins at the first frame.
+        cuts: places of the frames that begin a new shot.
+        note: what is wrong with the file although its frames can be read; empty if nothing.
+    """
+
+    info: VideoInfo
+    keys: Int[np.ndarray, " n"] | tuple[str, ...]
+    times: Float[np.ndarray, " n"]
+    counted: bool = False
+    cuts: tuple[int, ...] = ()
+    note: str = ""
+
+    @property
+    def numbered(self) -> bool:
+        """Whether frames are called by their place: those of files, and images whose names are odd or there twice."""
+        if not isinstance(self.keys, tuple):
+            return True
+        stems = [PurePosixPath(key).stem for key in self.keys]
+        try:
+            return len({safe_name(stem) for stem in stems}) < len(stems)
+        except ValueError:
+            return True
+
+
+@contextmanager
+def opened(video: Video) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    """The file, and the best of its video streams, one thread each: errors then come at their own packet.
+
+    Raises:
+        BadItem: it is gone, may not be read, is empty, no video, or holds nothing but sound.
+    """
+    try:
+        with _container(video) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
+                heard = "sound, but no moving picture" if container.streams.audio else "no moving picture"
+                raise BadItem(video.path, "decode", f"the file holds {heard}")
+            stream.codec_context.thread_count = 1
+            yield container, stream
+    except FileNotFoundError as error:
+        raise BadItem(video.path, "read", "the file is gone, or was never there") from error
+    except PermissionError as error:
+        raise BadItem(video.path, "read", "the file may not be read. Give yourself the right to.") from error
+    except FFmpegError as error:
+        raise BadItem(video.path, "decode", f"the file is no video, or cut short ({error.strerror})") from error
+    except (OSError, pa.ArrowException) as error:
+        raise BadItem(video.path, "read", f"the file cannot be read ({error})") from error
+
+
+@contextmanager
+def _container(video: Video) -> Iterator[InputContainer]:
+    options = {"format_whitelist": READABLE, "protocol_whitelist": "file"}
+    filesystem, path = resolve_filesystem(video.path)
+    with filesystem.open_input_file(path) as file:
+        if not file.size():
+            raise BadItem(video.path, "decode", "the file is empty")
+        # FFmpeg reads local files by itself; `file:` keeps odd names from being protocols. Elsewhere it reads much at a
+        # time: each read is a request to the store.
+        source: object = file if "://" in video.path else f"file:{path}"
+        size = 2**22 if source is file else 2**15
+        with av.open(source, "r", options=options, metadata_errors="replace", buffer_size=size) as container:
+            yield container
+
+
+def probe_file(video: Video) -> VideoInfo:
+    """What the header and the first frame say.
+
+    Raises:
+        BadItem: it cannot be opened, or not one frame decoded.
+    """
+    with opened(video) as (container, stream):
+        frame = next(container.decode(stream), None)
+        if frame is None:
+            raise BadItem(video.path, "decode", "the file holds no frame")
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+        try:
+            orientation = orientation_of(frame)
+            shown = square_size(frame.width, frame.height, aspect)
+        except ValueError as error:
+            raise BadItem(video.path, "decode", str(error)) from error
+        stored = (frame.width, frame.height)
+        return VideoInfo(
+            *(reversed(stored) if "t" in orientation else stored),
+            *(reversed(shown) if "t" in orientation else shown),
+            orientation=orientation,
+            aspect=str(aspect),
+            fps=float(stream.average_rate) if stream.average_rate else None,
+            duration=_duration(container, stream),
+            frames=stream.frames or None,
+            container=container.format.name,
+            codec=stream.codec_context.codec.canonical_name,
+            pixels=frame.format.name,
+            video_streams=len(container.streams.video),
+            audio_streams=len(container.streams.audio),
+            fingerprint=_fingerprint(video),
+        )
+
+
+def packet_times(video: Video) -> tuple[Int[np.ndarray, " n"], Fraction, str] | None:
+    """Time stamps of all frames in the order they are shown, their unit in seconds, and a note, from packets alone.
+
+    None where packets do not tell: only decoding will.
+
+    Raises:
+        BadItem: as `opened`.
+    """
+    with opened(video) as (container, stream):
+        if not set(TRUSTED) & set(container.format.name.split(",")) or stream.time_base is None:
+            return None
+        stamps = array("q")
+        hidden = 0
+        note = ""
+        try:
+            for packet in container.demux(stream):
+                stamp = packet.pts
+                if not packet.size:
+                    continue
+                if packet.is_discard:  # an edit list leaves it out
+                    hidden += 1
+                elif stamp is None:
+                    return None
+                else:
+                    stamps.append(stamp)
+        except FFmpegError as error:
+            note = f"the file ends early ({error.strerror})"
+        known = np.unique(np.asarray(stamps, dtype=np.int64))  # sorted
+        if len(known) < len(stamps):
+            return None
+        if not note and stream.frames > len(known) + hidden:
+            note = f"the file ends after {len(known) + hidden} of {stream.frames} frames"
+        return known, stream.time_base, note
+
+
+def seconds(stamps: Int[np.ndarray, " n"], unit: Fraction) -> Float[np.ndarray, " n"]:
+    """Time stamps in seconds, each rounded once."""
+    return stamps * unit.numerator / unit.denominator
+
+
+def _duration(container: InputContainer, stream: av.VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _fingerprint(video: Video) -> str:
+    """Changes with the size of the file or either end of it, where containers keep their index and times."""
+    filesystem, path = resolve_filesystem(video.path)
+    with filesystem.open_input_file(path) as file:
+        size = file.size()
+        ends = file.read(END)
+        file.seek(max(0, size - END))
+        return hashlib.sha256(b"%d " % size + ends + file.read(END)).hexdigest()[:32]

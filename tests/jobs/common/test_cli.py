@@ -1,0 +1,80 @@
+"""What every job does alike: its command line, saved configs, exit codes, where results go."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from jobs.common.cli import parse
+from pack import ROOT
+from pipelines.config_io import read_config, write_config
+from pipelines.errors import Exit, JobError
+from pipelines.files import Folder
+from pipelines.session import durable_folder
+from pipelines.training.config import FINETUNE, PRETRAIN, TrainConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """A small one."""
+
+    data: tuple[str, ...]
+    """Folders."""
+    side: int | None = None
+    """Pixels."""
+
+
+def test_a_saved_config_gives_the_same_run_and_the_command_line_overrules_it(tmp_path: Path) -> None:
+    config = parse(Config, ["--data", "a", "b", "--side", "3"])
+    write_config(Folder(str(tmp_path)), config)
+    saved = str(tmp_path / "config.json")
+    assert parse(Config, ["--config", saved]) == config == Config(("a", "b"), 3)
+    assert parse(Config, [f"--config={saved}", "--side", "4"]) == Config(("a", "b"), 4)
+
+
+def test_a_training_config_survives_its_file(tmp_path: Path) -> None:
+    write_config(Folder(str(tmp_path)), FINETUNE["scratch"])
+    assert read_config(TrainConfig, str(tmp_path / "config.json")) == FINETUNE["scratch"]
+
+
+def test_a_config_of_another_job_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"data": [], "colour": 1}))
+    with pytest.raises(JobError, match=r"is not a config of this job: Config has no field colour"):
+        read_config(Config, str(tmp_path / "config.json"))
+    with pytest.raises(JobError, match=r"Give the config\.json that a run of it wrote"):
+        read_config(Config, str(tmp_path / "nothing.json"))
+
+
+def test_a_recipe_sets_the_defaults_and_the_first_is_taken_where_none_is_named() -> None:
+    named = parse(TrainConfig, ["--recipe", "tiny", "--data", "a", "--seed", "7"], recipes=PRETRAIN)
+    assert (named.model, named.seed, named.data) == ("tiny", 7, ("a",))
+    assert parse(TrainConfig, ["--data", "a"], recipes=PRETRAIN).epochs == PRETRAIN["pretrain"].epochs
+    with pytest.raises(JobError, match=r"no recipe 'smal'\. Choose one of: pretrain, tiny"):
+        parse(TrainConfig, ["--recipe", "smal", "--data", "a"], recipes=PRETRAIN)
+
+
+def test_a_mistyped_flag_suggests_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Config, ["--data", "a", "--sied", "3"])
+    assert "--side" in capsys.readouterr().err
+
+
+def test_in_a_submitted_job_a_relative_folder_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert durable_folder("runs", "--storage").uri == str(tmp_path / "runs")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(JobError, match=r"--storage 'runs' is a relative path.*Give an absolute path"):
+        durable_folder("runs", "--storage")
+    assert durable_folder("/runs", "--storage").uri == "/runs"
+    assert durable_folder("s3://bucket/runs", "--storage").uri == "s3://bucket/runs"
+
+
+def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1() -> None:
+    command = [sys.executable, str(ROOT / "jobs/finetune_ytvos.py"), "--data", "/no/such/folder", "--recipe", "tiny"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == Exit.FAILED
+    assert ended.stderr.splitlines()[-1].startswith("error: /no/such/folder holds no manifest.json")
+    assert "Traceback" not in ended.stderr

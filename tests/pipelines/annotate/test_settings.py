@@ -1,0 +1,36 @@
+"""Settings of annotation are checked, and tell what they decide."""
+
+import pytest
+
+from pipelines.annotate.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"fps": 0.0}, "--fps must be above 0 .got 0.0"),
+        ({"fps": float("nan")}, "--fps must be above 0 .got nan"),
+        ({"window": 0, "overlap": 0}, "--window must be 1 or more .got 0"),
+        ({"window": 4, "overlap": 4}, "--overlap .4. must be smaller than --window .4."),
+        ({"min_score": 1.5}, "--min-score must be between 0 and 1 .got 1.5"),
+    ],
+)
+def test_numbers_out_of_range_are_said(wrong: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Settings(**wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_independent_windows_need_no_query_but_the_chosen_one() -> None:
+    assert Settings().protocol(360).keep == "all"
+    assert Settings(independent=True).protocol(360).keep == "chosen"
+
+
+def test_a_strip_is_shrunk_and_a_common_video_is_not() -> None:
+    protocol = Settings().protocol(360)
+    assert (protocol.short_side, protocol.long_side) == (360, 1440)
+
+
+def test_what_decides_the_result_is_told() -> None:
+    assert Settings(fps=6).provenance() == {
+        "fps": 6, "window": 36, "overlap": 4, "shots": False, "independent": False, "min_score": 0.3,
+    }  # fmt: skip

@@ -1,0 +1,99 @@
+"""The actor that holds the model, called by hand; only the count of crashes needs Ray."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+import ray
+import torch
+
+from pipelines.inference.actor import MAX_CRASHES, CrashCounter, PredictStage
+from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode, encode_frames
+from pipelines.inference.model_frames import model_frames
+from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
+from pipelines.inference.protocols import inference_protocol
+from pipelines.inference.quarantine import Failure
+from prepared_data import SENTENCES, a_record, tiny_checkpoint
+from sgmg.tokenizer import Tokenizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
+
+PROTOCOL = inference_protocol("own", short_side=130)
+
+
+@dataclass(frozen=True)
+class Planned:
+    video: str
+
+
+@pytest.fixture
+def crash_counter() -> Any:
+    return ray.remote(num_cpus=0)(CrashCounter).remote()
+
+
+@pytest.fixture
+def predict(crash_counter: Any, tmp_path: Path) -> PredictStage:
+    path = tiny_checkpoint(tmp_path / "checkpoint")
+    spec = PredictorSpec(
+        checkpoint=partial(Path, path),
+        checkpoint_sha256=checkpoint_sha256(path),
+        tokenizer=Tokenizer.train(SENTENCES).to_json(),
+        protocol=PROTOCOL,
+        precision="float32",
+        compile=False,
+        threads=torch.get_num_threads(),
+        gpu=False,
+    )
+    return PredictStage(spec, crash_counter)
+
+
+def run(predict: PredictStage, message: pa.Table) -> tuple[PredictionsHeader, pa.Table]:
+    (done,) = predict(message)
+    header, payload = decode(done, 0, PredictionsHeader)
+    assert header is not None
+    return header, decode_predictions(payload)
+
+
+def test_a_sentence_that_cannot_be_read_costs_only_its_video(predict: PredictStage) -> None:
+    frames = [model_frames(record, PROTOCOL) for record in (a_record("dog"), a_record("cat", sentences=(" ",)))]
+    header, table = run(predict, encode_frames("u", frames, [Failure("cow", "decode", "no image")], context=["c"]))
+    assert [(one.video, one.stage) for one in header.failures] == [("cow", "decode"), ("cat", "predict")]
+    assert (header.unit, header.videos, msgspec.json.decode(header.context)) == ("u", 2, ["c"])
+    assert header.frames == sum(len(one.record.frame_names) for one in frames)
+    assert table["video"].to_pylist() == ["dog"] * 3
+
+
+def test_a_unit_that_crashes_its_predictors_is_skipped(predict: PredictStage, crash_counter: Any) -> None:
+    message = encode_frames("u", [model_frames(a_record("dog"), PROTOCOL)])
+    for _ in range(MAX_CRASHES - 1):
+        ray.get(crash_counter.start.remote("u"))
+    header, _ = run(predict, message)
+    assert (header.failures, header.crashes) == ((), MAX_CRASHES - 1)
+
+    for _ in range(MAX_CRASHES):
+        ray.get(crash_counter.start.remote("u"))
+    header, table = run(predict, message)
+    assert [(one.video, one.stage) for one in header.failures] == [("dog", "predict")]
+    assert f"{MAX_CRASHES} predictors crashed on it" in header.failures[0].reason
+    assert len(table) == 0
+
+
+def test_scores_that_are_no_numbers_cost_only_their_unit(predict: PredictStage) -> None:
+    head = predict.predictor.model.class_heads[-1]
+    assert isinstance(head, torch.nn.Linear)
+    torch.nn.init.constant_(head.bias, math.nan)
+    header, table = run(predict, encode_frames("u", [model_frames(a_record("dog"), PROTOCOL)]))
+    assert "scores are not finite" in header.failures[0].reason
+    assert len(table) == 0
+
+
+def test_other_messages_pass_through_and_load_no_model(predict: PredictStage) -> None:
+    (message,) = predict(encode(Planned("ü"), b"data"))
+    header, payload = decode(message, 0, Planned)
+    assert (header, bytes(payload)) == (Planned("ü"), b"data")
+    assert "predictor" not in vars(predict)

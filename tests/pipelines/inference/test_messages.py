@@ -1,0 +1,127 @@
+"""What travels between the stages arrives as it was sent."""
+
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.inference.messages import (
+    FramesHeader,
+    PredictionsHeader,
+    SegmentHeader,
+    decode,
+    decode_frames,
+    decode_items,
+    decode_predictions,
+    decode_segment,
+    encode,
+    encode_context,
+    encode_frames,
+    encode_item,
+    encode_predictions,
+    encode_segment,
+)
+from pipelines.inference.model_frames import ModelFrames
+from pipelines.inference.quarantine import Failure
+from pipelines.predictions import Prediction, QueryTrack, prediction_of
+from pipelines.records import Expression, Record
+from pipelines.video.listing import Video
+from pipelines.video.probe import VideoInfo
+from pipelines.video.segments import DecodeUnit
+
+INFO = VideoInfo(64, 48, 64, 48, "", "1", None, 2.5, None, "mov", "h264", "yuv420p", 1, 0, "file")
+
+
+@dataclass(frozen=True)
+class Ping:
+    number: int
+
+
+@dataclass(frozen=True)
+class Pong:
+    number: int
+
+
+def the_record(name: str = "v") -> Record:
+    return Record(
+        "videos", "", name, 6, 4, ("00000", "00001"), (b"", b""), (), (Expression("1", "the dög"),), "/v.mp4", "file",
+        6, 4, fps=25.0, timestamps=(0.0, 1 / 3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", [np.array([3, 5, 9]), ("a.png", "ü.png", "c.png")])
+def test_a_segment(keys: np.ndarray | tuple[str, ...]) -> None:
+    segment = DecodeUnit(
+        Video("/v \"1\".mp4"), INFO, 2, 16, keys, np.array([0.1, 0.2, 1 / 3]), np.array([4, 5, 6]),
+        ((0, 2, 0), (1, 3, 1)), counted=True, seek=True, note="the file ends early",
+    )  # fmt: skip
+    header, payload = decode(encode_segment(segment, {"groups": ["g"]}), 0, SegmentHeader)
+    assert header is not None
+    assert msgspec.json.decode(header.context) == {"groups": ["g"]}
+    arrived = decode_segment(header, payload)
+    for name in ("keys", "times", "indices"):
+        assert np.array_equal(getattr(arrived, name), getattr(segment, name))
+    for name in ("video", "info", "number", "first_window", "windows", "counted", "seek", "note"):
+        assert getattr(arrived, name) == getattr(segment, name)
+
+
+def test_the_frames_of_one_video_are_sent_and_read_without_a_copy() -> None:
+    pixels = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+    frames = ModelFrames(the_record(), (0, 1), pixels)
+    header, payload = decode(encode_frames("v 7", [frames], context="x"), 0, FramesHeader)
+    assert header is not None
+    assert (header.unit, header.failures, msgspec.json.decode(header.context)) == ("v 7", (), "x")
+    (arrived,) = decode_frames(header, payload)
+    assert (arrived.record, arrived.numbers) == (frames.record, frames.numbers)
+    assert np.array_equal(arrived.frames, pixels)
+    assert np.shares_memory(arrived.frames, pixels)
+
+
+def test_the_frames_of_several_videos_and_what_failed_of_them() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(2, 4, 6, 3), (0, 4, 6, 3), (1, 8, 2, 3)]
+    frames = [
+        ModelFrames(the_record(str(i)), tuple(range(shape[0])), rng.integers(0, 256, shape, dtype=np.uint8))
+        for i, shape in enumerate(shapes)
+    ]
+    failure = Failure("w", "decode", "ü is no image")
+    header, payload = decode(encode_frames("u", frames, [failure]), 0, FramesHeader)
+    assert header is not None
+    assert header.failures == (failure,)
+    for arrived, sent in zip(decode_frames(header, payload), frames, strict=True):
+        assert (arrived.record, arrived.numbers) == (sent.record, sent.numbers)
+        assert np.array_equal(arrived.frames, sent.frames)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_unit_without_frames(count: int) -> None:
+    frames = [ModelFrames(replace(the_record(), expressions=()), (), np.empty((0, 4, 6, 3), np.uint8))] * count
+    header, payload = decode(encode_frames("u", frames), 0, FramesHeader)
+    assert header is not None
+    assert [one.frames.shape for one in decode_frames(header, payload)] == [(0, 4, 6, 3)] * count
+
+
+def test_predictions() -> None:
+    query = QueryTrack(("4",), ((0.0, 0.0, 1.0, 1.0),), (0.5,))
+    row = Prediction("videos", "", "v", "1", "a dog", 2, 2, ("00000",), (query, query), 0.5, "f", "/v.mp4", "file")
+    sent = PredictionsHeader("u", (Failure("w", "predict", "x"),), 1, 1, 0, 0.25, 1.5, encode_context(None))
+    header, payload = decode(encode_predictions(sent, [row]), 0, PredictionsHeader)
+    assert header == sent
+    assert [prediction_of(one) for one in decode_predictions(payload).to_pylist()] == [row]
+
+
+def test_messages_join_into_one_table_and_part_again() -> None:
+    joined = pa.concat_tables([encode(Ping(1)), encode(Pong(2), b"pixels")])
+    parted = [decode(joined, row, Ping, Pong) for row in (0, 1)]
+    assert [(header, bytes(payload)) for header, payload in parted] == [(Ping(1), b""), (Pong(2), b"pixels")]
+
+
+def test_a_message_of_another_kind_has_no_header() -> None:
+    assert decode(encode(Pong(2)), 0, Ping)[0] is None
+
+
+def test_items() -> None:
+    batch = pa.Table.from_pylist([encode_item(Ping(1)), encode_item(Ping(2))])
+    assert list(decode_items(batch, Ping)) == [Ping(1), Ping(2)]

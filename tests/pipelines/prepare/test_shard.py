@@ -1,0 +1,129 @@
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.files import Folder
+from pipelines.manifest import read_rows
+from pipelines.prepare import shard
+from pipelines.prepare.run import plan_shards
+from pipelines.prepare.shard import Footer, ShardWriter, read_footer
+from pipelines.records import Expression, record_of
+from pipelines.sources.base import Item, Reading
+from pipelines.sources.ytvos import RefYouTubeVOS
+
+
+@pytest.fixture
+def source(data_kit: Path) -> RefYouTubeVOS:
+    return RefYouTubeVOS(Folder(str(data_kit / "refytvos")), "train")
+
+
+def write(source: RefYouTubeVOS, out: Path) -> tuple[str, Footer]:
+    (plan,) = plan_shards(source, {}, 100)
+    return plan.file, ShardWriter(source, Folder(str(out))).write(plan)
+
+
+def test_the_file_says_of_itself_what_writing_it_said(source: RefYouTubeVOS, tmp_path: Path) -> None:
+    file, footer = write(source, tmp_path)
+    assert read_footer(Folder(str(tmp_path)), file) == footer
+    assert footer.counts["videos"] == 7 == len(footer.row_fingerprints)
+
+
+def test_row_groups_are_small_enough_to_be_fetched_alone(
+    source: RefYouTubeVOS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "GROUP", 500_000)
+    monkeypatch.setattr(shard, "LARGEST_GROUP", 600_000)
+    file, footer = write(source, tmp_path)
+    sizes = {item.video: sum(map(len, source.read(item).record.frames)) for item in source.items()}
+    groups = [[row.video for row in group] for group in footer.row_groups]
+    assert [video for group in groups for video in group] == list(sizes)
+    assert len(groups) > 2
+    for group in groups:
+        assert len(group) == 1 or sum(sizes[video] for video in group) <= 600_000
+    folder = Folder(str(tmp_path))
+    for number, group in enumerate(groups):
+        assert [row["video"] for row in read_rows(folder, file, number, ["video"])] == group
+
+
+def test_frames_are_not_compressed_twice_and_videos_can_be_looked_up(source: RefYouTubeVOS, tmp_path: Path) -> None:
+    file, _ = write(source, tmp_path)
+    group = pq.ParquetFile(tmp_path / file).metadata.row_group(0)
+    for column in (group.column(index) for index in range(group.num_columns)):
+        pictures = column.path_in_schema.startswith("frames.")
+        assert column.compression == ("UNCOMPRESSED" if pictures else "ZSTD")
+        assert (column.statistics is not None) == (column.path_in_schema == "video")
+    assert group.column(2).statistics.min == source.items()[0].video
+
+
+def test_half_a_letter_puts_only_its_video_into_quarantine(source: RefYouTubeVOS, tmp_path: Path) -> None:
+    """JSON may spell half a surrogate pair, which neither Arrow nor a file name can hold."""
+
+    @dataclass(frozen=True)
+    class Halved(RefYouTubeVOS):
+        def read(self, item: Item) -> Reading:
+            reading = RefYouTubeVOS.read(self, item)
+            if item.video != source.items()[1].video:
+                return reading
+            track = reading.record.objects[0]
+            return Reading(replace(reading.record, expressions=(Expression("0", "a \ud800", (track.id,)),)))
+
+    _, footer = write(Halved(source.root, "train"), tmp_path)
+    (bad,) = footer.quarantined
+    assert bad["video"] == source.items()[1].video
+    assert r"'a \ud800', which is no Unicode text" in bad["reason"]
+    assert footer.counts["videos"] == 6
+
+
+def test_a_shard_of_quarantined_videos_only_is_an_empty_file(source: RefYouTubeVOS, tmp_path: Path) -> None:
+    nowhere = replace(source, root=Folder(str(tmp_path)))
+    (plan,) = plan_shards(source, {}, 100)
+    folder = Folder(str(tmp_path / "out"))
+    footer = ShardWriter(nowhere, folder).write(plan)
+    assert (footer.row_groups, len(footer.quarantined)) == ((), 7)
+    assert pq.read_table(tmp_path / "out" / plan.file).num_rows == 0
+    assert read_footer(folder, plan.file) == footer
+
+
+@dataclass(frozen=True)
+class Flaky(RefYouTubeVOS):
+    """Storage that fails at the first readings, as a network does."""
+
+    failures: int = 0
+    tried: tuple[list[str], ...] = ([],)
+
+    def read(self, item: Item) -> Reading:
+        self.tried[0].append(item.video)
+        if len(self.tried[0]) <= self.failures:
+            raise ConnectionResetError("the bucket went away")
+        return RefYouTubeVOS.read(self, item)
+
+
+def test_storage_that_fails_once_is_asked_again(
+    source: RefYouTubeVOS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shard, "PAUSE", 0.0)
+    with caplog.at_level(logging.WARNING):
+        _, footer = write(Flaky(source.root, "train", failures=1, tried=([],)), tmp_path)
+    assert footer.counts["videos"] == 7
+    assert "attempt 1 failed (the bucket went away)" in caplog.text
+
+
+def test_storage_that_keeps_failing_ends_the_run_and_names_the_video(
+    source: RefYouTubeVOS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "PAUSE", 0.0)
+    flaky = Flaky(source.root, "train", failures=99, tried=([],))
+    with pytest.raises(ConnectionResetError) as caught:
+        write(flaky, tmp_path)
+    assert len(flaky.tried[0]) == shard.ATTEMPTS
+    assert source.items()[0].video in caught.value.__notes__[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_are_read_back_as_records(source: RefYouTubeVOS, tmp_path: Path) -> None:
+    file, _ = write(source, tmp_path)
+    first = record_of(read_rows(Folder(str(tmp_path)), file, 0)[0])
+    assert first == source.read(source.items()[0]).record

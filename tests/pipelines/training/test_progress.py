@@ -1,0 +1,71 @@
+"""What the driver says of a run whose workers do not start, and when it gives up."""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+import ray
+from ray.util import placement_group, remove_placement_group
+
+from pipelines.training import progress as _progress
+from pipelines.training.progress import ProgressMonitor, create_progress_actor
+
+HELD = "no worker has started; the cluster has the 3 CPU they need, but others hold it: free are 1 CPU; waiting up to"
+
+
+@pytest.fixture
+def other() -> Iterator[None]:
+    """Somebody who holds most of the cluster."""
+    held = placement_group([{"CPU": 3}])
+    assert held.wait(30)
+    end = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != 1:  # the view of it is a little late
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    yield
+    remove_placement_group(held)
+
+
+@pytest.fixture
+def waiting() -> Iterator[None]:
+    """Workers as Ray Train asks for them."""
+    workers = placement_group([{"CPU": 1}] * 2)
+    assert not workers.wait(1)
+    yield
+    remove_placement_group(workers)
+
+
+@pytest.mark.usefixtures("ray_local", "other", "waiting")
+def test_what_others_hold_is_said_and_waited_for_so_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
+    watch = ProgressMonitor(create_progress_actor(), {"CPU": 3}, timeout=0)
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        watch._idle_since = started - 0.6 * _progress.STARTING_SECONDS
+        watch._look_at_start()
+        assert HELD in caplog.text
+        assert not watch.abort_reason
+        watch._said, watch._idle_since = 0.0, started - 1.1 * _progress.STARTING_SECONDS
+        watch._look_at_start()
+    assert "no worker has started for 2 minutes; the cluster has the 3 CPU" in watch.abort_reason
+    assert sent == [signal.SIGINT]
+
+
+@pytest.mark.usefixtures("ray_local", "other")
+@pytest.mark.parametrize("begun", [True, False])
+def test_nothing_is_said_of_workers_that_have_begun_or_have_their_place(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, begun: bool
+) -> None:
+    monkeypatch.setattr(_progress, "STARTING_SECONDS", 0.0)
+    ear = create_progress_actor()
+    if begun:
+        ray.get(ear.begin.remote())
+    watch = ProgressMonitor(ear, {"CPU": 3}, timeout=0)
+    watch._look_at_start()
+    assert (watch.abort_reason, caplog.text) == ("", "")
