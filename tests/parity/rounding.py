@@ -33,12 +33,18 @@ class _Widened(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
+        named: dict[str, Any] = dict(kwargs or {})
         if func is torch.Tensor.float and (self.constants or args[0].dtype == torch.float64):
             func = torch.Tensor.double
         if self.constants:
-            args, kwargs = tree_map(lambda one: torch.float64 if one is torch.float32 else one, (args, kwargs))
-        return func(*args, **kwargs)
+            args = tree_map(_widened, args)
+            named = {name: tree_map(_widened, value) for name, value in named.items()}
+        return func(*args, **named)
+
+
+def _widened(value: Any) -> Any:
+    """Returns float64 for the dtype float32, and anything else as it is."""
+    return torch.float64 if value is torch.float32 else value
 
 
 @contextmanager
