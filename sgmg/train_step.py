@@ -38,7 +38,7 @@ class StepReport:
 
 
 class TrainStep:
-    """MicroBatch, backward, clip, step. Behaves alike for 1 GPU with 16 passes and 16 GPUs with one.
+    """Forward, backward, clip, step. Behaves alike for 1 GPU with 16 passes and 16 GPUs with one.
 
     Args:
         objective: `sgmg.objective.Objective`, or DDP round it.

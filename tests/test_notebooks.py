@@ -57,6 +57,15 @@ def test_a_notebook_uses_public_names_only(path: Path) -> None:
 
 
 @each
+def test_a_notebook_imports_names_that_exist(path: Path) -> None:
+    nodes = [node for source in code_of(path) for node in ast.walk(ast.parse(source))]
+    imports = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert imports
+    for statement in imports:
+        exec(statement, {})
+
+
+@each
 def test_a_notebook_explains_each_step_before_it_is_taken(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     assert cells[0].cell_type == "markdown"

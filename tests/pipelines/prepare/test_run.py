@@ -174,9 +174,10 @@ def start(mode: str, source: RefYouTubeVOS, tmp_path: Path) -> subprocess.Popen[
         return subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log)
 
 
-def wait_for(found: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(found: Callable[[], bool], process: subprocess.Popen[bytes], tmp_path: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not found():
+        assert process.poll() is None, (tmp_path / "log").read_text(errors="replace")[-3000:]
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
 
@@ -194,7 +195,7 @@ def test_a_killed_worker_changes_nothing(source: RefYouTubeVOS, tmp_path: Path) 
     prepared(source, tmp_path / "undisturbed")
     process = start("local", source, tmp_path)
     marks = tmp_path / "marks"
-    wait_for(lambda: len(list(marks.iterdir())) > 2)
+    wait_for(lambda: len(list(marks.iterdir())) > 2, process, tmp_path)
     done = {path.name for path in (tmp_path / "out").glob("*.parquet")}
     video, _, pid = max(marks.iterdir(), key=lambda path: path.stat().st_mtime_ns).name.rpartition("-")
     os.kill(int(pid), signal.SIGKILL)
@@ -211,7 +212,7 @@ def test_a_killed_driver_leaves_whole_shards_and_the_next_run_does_the_rest(
     prepared(source, tmp_path / "undisturbed")
     expected, out = contents(tmp_path / "undisturbed"), tmp_path / "out"
     process = start("local", source, tmp_path)
-    wait_for(lambda: len(list(out.glob("ref-*.parquet"))) > 1)
+    wait_for(lambda: len(list(out.glob("ref-*.parquet"))) > 1, process, tmp_path)
     process.kill()
     process.wait(10)
     left = {path.name: path.stat().st_mtime_ns for path in out.glob("ref-*.parquet")}

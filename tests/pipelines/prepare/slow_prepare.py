@@ -1,4 +1,4 @@
-"""Prepares Ref-YouTube-VOS slowly, so that something can be killed meanwhile. A script of test_prepare.py.
+"""Prepares Ref-YouTube-VOS slowly, so that something can be killed meanwhile. A script of test_run.py.
 
 Usage: slow_prepare.py local|cluster RAW OUT MARKS. Every reading leaves a file `<video>-<pid>` in MARKS. With `cluster`
 three nodes are simulated, and the first that reads and is not the head is killed.

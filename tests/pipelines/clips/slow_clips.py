@@ -1,4 +1,4 @@
-"""Streams an epoch of training clips and kills the workers that decode meanwhile. A script of test_clips.py.
+"""Streams an epoch of training clips and kills the workers that decode meanwhile. A script of test_stream.py.
 
 Usage: slow_clips.py FOLDER OUT. Writes what came of every slot, how many workers were killed, and how many steps were
 left when the first one was.
@@ -36,7 +36,7 @@ def kill_a_decoder(seconds: float) -> bool:
 
 
 def main(prepared: str, out: str) -> None:
-    spec = importlib.util.spec_from_file_location("test_clips", Path(__file__).with_name("test_clips.py"))
+    spec = importlib.util.spec_from_file_location("test_stream", Path(__file__).with_name("test_stream.py"))
     assert spec is not None
     assert spec.loader is not None
     tests = importlib.util.module_from_spec(spec)
