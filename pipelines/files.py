@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,11 @@ def safe_name(name: str) -> str:
     return name
 
 
+def is_uri(path: str) -> bool:
+    """Returns whether a path names its filesystem, as s3://… does; any other is a path of this machine."""
+    return "://" in path
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder at a local path or a URI (s3://, gs://, …). Sent to workers as its URI."""
@@ -39,7 +44,7 @@ class Folder:
 
     @cached_property
     def _located(self) -> tuple[fs.FileSystem, str]:
-        if "://" in self.uri:
+        if not self.is_local:
             return fs.FileSystem.from_uri(self.uri)
         return fs.LocalFileSystem(), str(Path(self.uri).expanduser().resolve())
 
@@ -48,6 +53,21 @@ class Folder:
 
     def __setstate__(self, state: dict[str, str]) -> None:
         self.__dict__.update(state)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is at a path of this machine, so that `pathlib` can take it."""
+        return not is_uri(self.uri)
+
+    @property
+    def scheme(self) -> str:
+        """What stands before the colon of the URI, such as `s3`; empty for a local path."""
+        return "" if self.is_local else self.uri.partition("://")[0]
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The filesystem that `path` is valid on."""
+        return self._located[0]
 
     def path(self, name: str = "") -> str:
         """Returns the full path of a name in the folder, for messages and for the filesystem.
@@ -158,6 +178,18 @@ class Folder:
             FileNotFoundError: there is no such file.
         """
         self._located[0].delete_file(self.path(name))
+
+    def remove_folder(self, name: str) -> None:
+        """Deletes a folder and everything in it, if it exists; several processes may do so at once."""
+        filesystem, path = self._located[0], self.path(name)
+        if filesystem.get_file_info(path).type == fs.FileType.Directory:
+            with suppress(FileNotFoundError):  # another process was faster
+                filesystem.delete_dir(path)
+
+    def download(self, out: Path) -> None:
+        """Copies all files of the folder into a local folder, which is created if it is missing."""
+        out.mkdir(parents=True, exist_ok=True)
+        fs.copy_files(self.path(), str(out), source_filesystem=self.filesystem)
 
 
 _OPTIONS = r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|retry_limit_seconds)=[^/]*"

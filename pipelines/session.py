@@ -7,7 +7,7 @@ from pathlib import Path
 import ray
 
 from pipelines.errors import JobError
-from pipelines.files import Folder
+from pipelines.files import Folder, is_uri
 
 
 def start_ray(num_cpus: int | None = None) -> None:
@@ -41,7 +41,7 @@ def durable_folder(path: str, flag: str) -> Folder:
         JobError: the path is relative and the process is a submitted job: the folder would be deleted with the job's
             copy of the code.
     """
-    if "://" in path:
+    if is_uri(path):
         return Folder(path)
     local = Path(path).expanduser()
     if in_submitted_job() and not local.is_absolute():

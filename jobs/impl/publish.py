@@ -34,7 +34,7 @@ def publish(config: PublishConfig) -> Exit:
         JobError: the checkpoint or the scores do not exist, or the hub refused the upload.
     """
     out = durable_folder(config.out, "--out")
-    if "://" in out.uri:
+    if not out.is_local:
         raise JobError(f"--out {config.out!r} is not a local folder. Give a local folder; --push-to uploads it.")
     segmenter = Segmenter.from_checkpoint(
         local_checkpoint(config.checkpoint, config.storage),

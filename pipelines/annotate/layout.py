@@ -11,13 +11,11 @@ written/<format>.json                 the results that a format, or an overlay, 
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
-from pyarrow import fs
 
-from pipelines.files import UNFINISHED, Folder, resolve_filesystem
+from pipelines.files import UNFINISHED, Folder
 from pipelines.prediction_reader import PREDICTIONS
 from pipelines.records import Expression
 
@@ -151,17 +149,9 @@ def remove_file(out: Folder, name: str) -> None:
         out.remove(name)
 
 
-def remove_folder(out: Folder, name: str) -> None:
-    """Deletes a folder of the run and everything in it, if it exists."""
-    filesystem, path = resolve_filesystem(out.folder(name).uri)
-    if filesystem.get_file_info(path).type == fs.FileType.Directory:
-        with suppress(FileNotFoundError):  # another worker was faster
-            filesystem.delete_dir(path)
-
-
 def remove_windows(out: Folder, group: ExpressionGroup) -> None:
     """Deletes the windows of a finished group, and the folder of its video if that is then empty."""
-    remove_folder(out, group.folder)
+    out.remove_folder(group.folder)
     above = group.folder.rpartition("/")[0]
     if not out.names(above):
-        remove_folder(out, above)
+        out.remove_folder(above)

@@ -17,7 +17,6 @@ from pipelines.annotate.layout import (
     expression_group,
     read_group,
     remove_file,
-    remove_folder,
     remove_windows,
     write_group,
 )
@@ -177,7 +176,7 @@ class PlanStage:
                 ungrouped -= set(group.expressions)
             else:
                 remove_file(self.out, f"{PREDICTIONS}/{video.id}-{name}.parquet")
-                remove_folder(self.out, folder)
+                self.out.remove_folder(folder)
         if ungrouped:
             group = expression_group(video.id, fingerprint, self.fingerprint, tuple(ungrouped))
             write_group(self.out, group)

@@ -13,7 +13,7 @@ import ray
 from pipelines.annotate.decode import DecodeStage
 from pipelines.annotate.events import EVENT_TYPES, Event
 from pipelines.annotate.join import JoinResult, join_group
-from pipelines.annotate.layout import PLANS, remove_folder
+from pipelines.annotate.layout import PLANS
 from pipelines.annotate.plan import AnnotationRequest, PlanStage
 from pipelines.annotate.settings import Settings
 from pipelines.annotate.tracks import JoinSettings
@@ -84,7 +84,7 @@ def annotate_videos(requests: Sequence[AnnotationRequest], stream: Stream) -> It
     """
     if not requests:
         return
-    remove_folder(stream.out, PLANS)  # of a run that was killed
+    stream.out.remove_folder(PLANS)  # of a run that was killed
     unfinished = {request.video.id: VideoState(request.video) for request in requests}
     joins = _Joins(stream)
     for event in run_stages(requests, stream.stages, stream.resources, EVENT_TYPES):
@@ -95,7 +95,7 @@ def annotate_videos(requests: Sequence[AnnotationRequest], stream: Stream) -> It
                 yield from joins.start(unfinished.pop(event.video))
         yield from joins.finished(wait=False)
     yield from joins.finished(wait=True)
-    remove_folder(stream.out, PLANS)
+    stream.out.remove_folder(PLANS)
     if unfinished:
         paths = ", ".join(state.video.path for state in list(unfinished.values())[:5])
         raise RuntimeError(

@@ -52,7 +52,7 @@ def folder_output(out: Folder, name: str, ours: Callable[[str], bool]) -> Iterat
     Raises:
         ValueError: it is not local, or a folder of that name holds something else.
     """
-    if "://" in out.uri:
+    if not out.is_local:
         raise ValueError(f"{out.uri}/{name} is no local folder and cannot appear at once. Ask for {name}.zip instead.")
     final = Path(out.path(name))
     if foreign := sorted(path.name for path in final.glob("*") if not ours(path.name)):

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from pyarrow import fs
 
 from pipelines.errors import JobError
-from pipelines.files import UNFINISHED, Folder
+from pipelines.files import UNFINISHED, Folder, is_uri
 from pipelines.session import durable_folder, in_submitted_job
 from pipelines.tracking.mlflow_run import ARTIFACTS, SPOOL, limit_mlflow_timeouts, tracking_uri
 from pipelines.tracking.models import ROLES, kept
@@ -55,7 +55,7 @@ def on_any_node(spec: str, storage: str, path: Path) -> Callable[[], Path]:
 
     A path without scheme is on a disk that all nodes share; caches of what was fetched need not be.
     """
-    if "://" in spec or spec.startswith(("mlflow:", "models:")):
+    if is_uri(spec) or spec.startswith(("mlflow:", "models:")):
         return partial(local_checkpoint, spec, durable_folder(storage, "--storage").uri)
     return partial(Path, path)
 
@@ -104,19 +104,16 @@ def _of_model(spec: str, storage: str) -> Path:
 
 
 def _of_folder(spec: str, storage: str) -> Path:
-    if "://" not in spec and Path(spec).expanduser().is_file():
+    if not is_uri(spec) and Path(spec).expanduser().is_file():
         return Path(spec).expanduser().resolve()
     folder = Folder(spec)
     found = _newest(folder, spec)
-    if "://" not in spec:
+    if isinstance(found.filesystem, fs.LocalFileSystem):
         return Path(found.path())
-    filesystem, path = fs.FileSystem.from_uri(found.uri)
-    if isinstance(filesystem, fs.LocalFileSystem):
-        return Path(path)
-    made = filesystem.get_file_info(f"{path}/{MODEL}").mtime_ns  # tells it from one that took its place
+    made = found.filesystem.get_file_info(found.path(MODEL)).mtime_ns  # tells it from one that took its place
     name = re.sub(r"[^\w.\-]+", "_", found.uri)
     place = _cache(storage) / "folders" / f"{name}-{made}"
-    return _fetched(place, lambda target: fs.copy_files(path, str(target), source_filesystem=filesystem))
+    return _fetched(place, found.download)
 
 
 def _newest(folder: Folder, spec: str) -> Folder:
@@ -168,7 +165,7 @@ def _client(storage: str) -> MlflowClient:
 
 def _cache(storage: str) -> Path:
     folder = durable_folder(storage, "--storage")
-    return Path.home() / ".cache" / "sgmg" / CACHE if "://" in folder.uri else Path(folder.uri) / CACHE
+    return Path(folder.uri) / CACHE if folder.is_local else Path.home() / ".cache" / "sgmg" / CACHE
 
 
 def _fetched(place: Path, fetch: Callable[[Path], object]) -> Path:

@@ -198,7 +198,7 @@ def spool_folder(storage: str, experiment: str, name: str) -> Path:
         JobError: the storage would vanish.
     """
     folder = run_folder(storage, experiment, name).folder(SPOOL)
-    if "://" not in folder.uri:
+    if folder.is_local:
         return Path(folder.uri)
     return Path.home() / ".cache" / "sgmg" / SPOOL / re.sub(r"[^\w.\-]+", "_", folder.uri)
 

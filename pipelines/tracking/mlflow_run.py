@@ -58,7 +58,7 @@ class RunHandle:
             dataset = Dataset(
                 name=name,
                 digest=manifest.source_fingerprint[:MAX_DATASET_DIGEST_SIZE],
-                source_type=folder.uri.partition("://")[0] if "://" in folder.uri else "local",
+                source_type=folder.scheme or "local",
                 source=json.dumps({"uri": folder.uri}),
                 profile=json.dumps(
                     {**manifest.counts, "dropped": sum(manifest.dropped.values()), "quarantined": manifest.quarantined}
@@ -102,7 +102,7 @@ def tracking_uri(storage: str, nodes: int = 1) -> str:
         return uri
     folder = durable_folder(storage, "--storage")
     server = "Start an MLflow server that all nodes reach, and set MLFLOW_TRACKING_URI=http://its-host:5000"
-    if "://" in folder.uri:
+    if not folder.is_local:
         raise JobError(f"--storage {storage!r} is no local folder, so MLflow's database cannot be there. {server}.")
     if nodes > 1:
         raise JobError(

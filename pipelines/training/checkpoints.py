@@ -102,11 +102,9 @@ def latest_checkpoint(run: Folder) -> str | None:
 def fetch_checkpoint(run: Folder, name: str, aside: Path) -> Path:
     """A checkpoint of the run as a local folder: itself, or a copy in `aside`."""
     folder = run.folder(name)
-    if "://" not in run.uri:
+    if run.is_local:
         return Path(folder.path())
-    filesystem, path = fs.FileSystem.from_uri(folder.uri)
-    (aside / name).mkdir(parents=True, exist_ok=True)
-    fs.copy_files(path, str(aside / name), source_filesystem=filesystem)
+    folder.download(aside / name)
     return aside / name
 
 
@@ -133,10 +131,7 @@ def prune(run: Folder, keep: int) -> None:
     named = [name for name in run.names() if name.startswith(PREFIX)]
     whole = sorted(name for name in named if _is_whole(run, name))
     for name in [*half, *(set(named) - set(whole)), *whole[: max(0, len(whole) - keep)]]:
-        filesystem, path = (
-            fs.FileSystem.from_uri(run.folder(name).uri) if "://" in run.uri else (fs.LocalFileSystem(), run.path(name))
-        )
-        filesystem.delete_dir(path)
+        run.remove_folder(name)
 
 
 def _is_whole(run: Folder, name: str) -> bool:

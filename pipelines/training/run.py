@@ -14,7 +14,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from pipelines.clips.stream import TrainData
 from pipelines.config_io import write_config
 from pipelines.errors import Exit, JobError
-from pipelines.files import Folder
+from pipelines.files import Folder, is_uri
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
 from pipelines.tracking.client import MlflowException
@@ -119,7 +119,7 @@ def _trainer(task: WorkerTask) -> TorchTrainer:
     config = task.config
     least, most = config.worker_range
     parent, _, name = task.run.path().rpartition("/")
-    scheme = task.run.uri.partition("://")[0] + "://" if "://" in task.run.uri else ""
+    scheme = "" if task.run.is_local else f"{task.run.scheme}://"
     return TorchTrainer(
         work,
         train_loop_config={"task": task},
@@ -211,7 +211,7 @@ def _each(config: TrainConfig) -> Mapping[str, float]:
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().resolve())
+    return path if is_uri(path) else str(Path(path).expanduser().resolve())
 
 
 def root_cause(error: BaseException) -> str:

@@ -202,7 +202,7 @@ class _Worker:
         """The model as it is in MLflow, and in the folder of the run where that is on a disk."""
         snapshot = Snapshot.of(self.model, {"step": self.done}, self._kept_tokenizer(), self._notes())
         with tempfile.TemporaryDirectory(prefix="sgmg-best-") as aside:
-            best = Path(aside if "://" in self.task.run.uri else self.task.run.path()) / BEST
+            best = Path(self.task.run.path() if self.task.run.is_local else aside) / BEST
             snapshot.write(best)
             metrics.log_checkpoint("best", self.done, best)
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import _REMOTE, read_bytes, resolve_filesystem
+from pipelines.files import _REMOTE, is_uri, read_bytes, resolve_filesystem
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -88,7 +88,7 @@ def list_videos(patterns: str | Sequence[str]) -> Listing:
 def _meant(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
     """What one pattern names; trouble as items, so that the rest goes on."""
     try:
-        if "://" not in pattern:
+        if not is_uri(pattern):
             pattern = os.path.abspath(Path(pattern).expanduser())  # noqa: PTH100 (resolve() would follow links)
         filesystem, inside = resolve_filesystem(pattern)
         kind = filesystem.get_file_info(inside).type if _encodable(inside) else fs.FileType.File
@@ -118,7 +118,7 @@ def _listed(path: str) -> Iterator[Video | BadItem]:
     for line in read_bytes(path).decode("utf-8-sig").splitlines():
         name = line.strip()
         if name:
-            absolute = "://" in name or Path(name).expanduser().is_absolute()
+            absolute = is_uri(name) or Path(name).expanduser().is_absolute()
             yield from _meant(name if absolute else f"{folder}/{name}", lists=False)
 
 

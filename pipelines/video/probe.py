@@ -20,7 +20,7 @@ from av.stream import Disposition
 from jaxtyping import Float, Int
 
 from pipelines.errors import BadItem
-from pipelines.files import resolve_filesystem, safe_name
+from pipelines.files import is_uri, resolve_filesystem, safe_name
 from pipelines.video.listing import Video
 from pipelines.video.pixels import orientation_of, square_size
 
@@ -130,7 +130,7 @@ def _container(video: Video) -> Iterator[InputContainer]:
             raise BadItem(video.path, "decode", "the file is empty")
         # FFmpeg reads local files by itself; `file:` keeps odd names from being protocols. Elsewhere it reads much at a
         # time: each read is a request to the store.
-        source: object = file if "://" in video.path else f"file:{path}"
+        source: object = file if is_uri(video.path) else f"file:{path}"
         size = 2**22 if source is file else 2**15
         with av.open(source, "r", options=options, metadata_errors="replace", buffer_size=size) as container:
             yield container

@@ -8,7 +8,6 @@ from pipelines.annotate.layout import (
     expression_group,
     read_group,
     remove_file,
-    remove_folder,
     results_of,
     video_of,
     write_group,
@@ -72,7 +71,7 @@ def test_only_what_is_there_is_removed(tmp_path: Path) -> None:
     out.write("windows/v/b/1.parquet", b"")
     out.write("windows/v/c/1.parquet", b"")
     for _ in range(2):
-        remove_folder(out, "windows/v/b")
+        out.remove_folder("windows/v/b")
         remove_file(out, "windows/v/c/1.parquet")
     assert out.names("windows/v") == ["c"]
     assert out.names("windows/v/c") == []
