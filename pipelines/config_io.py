@@ -31,8 +31,15 @@ def read_config(config_type: type[ConfigT], path: str) -> ConfigT:
 
 
 def write_config(folder: Folder, config: Any) -> None:
-    """Writes the config as config.json into the folder of the results."""
-    folder.write(CONFIG, (json.dumps(to_plain(config), indent=2, ensure_ascii=False) + "\n").encode())
+    """Writes the config as config.json into the folder of the results.
+
+    Raises:
+        JobError: the folder cannot be written.
+    """
+    try:
+        folder.write(CONFIG, (json.dumps(to_plain(config), indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise JobError(f"{folder.path()} cannot be written ({error}). Choose another folder.") from error
 
 
 def to_plain(config: Any) -> dict[str, Any]:

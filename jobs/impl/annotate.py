@@ -42,10 +42,7 @@ def annotate(config: AnnotateConfig) -> Exit:
     made_by = _made_by(stream)
     require_same_settings(out, made_by, "made_by")
     config, stream = replace(config, made_by=made_by), replace(stream, fingerprint=made_by["fingerprint"])
-    try:
-        write_config(out, config)
-    except OSError as error:
-        raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
+    write_config(out, config)
     requests = collect_requests(config.videos, config.expressions, config.text, out, _token_counter(stream.spec))
     delete_stale_failures(out, requests)
     progress = Progress(len(requests))

@@ -38,10 +38,7 @@ def predict(config: PredictConfig) -> Exit:
     spec = with_resources(spec, config, resources)
     made_by = _made_by(manifest, spec)
     require_same_settings(out, made_by, "made_by")
-    try:
-        write_config(out, replace(config, made_by=made_by))
-    except OSError as error:
-        raise JobError(f"--out {out.path()} cannot be written ({error}). Choose another folder.") from error
+    write_config(out, replace(config, made_by=made_by))
     parts = plan(manifest, spec.protocol)
     todo = left_to_do(parts, out)
     units, left = _units(parts), _units(todo)
