@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+import msgspec
 import pyarrow as pa
-
-from pipelines.records import frozen
 
 PREDICTION_VERSION = 1
 """Schema version, written into every row; readers refuse other versions."""
@@ -134,12 +133,11 @@ def prediction_of(row: Mapping[str, Any]) -> Prediction:
 
     Raises:
         ValueError: the row has another schema version.
+        msgspec.ValidationError: a value is of another type, or an invariant of `Prediction` does not hold.
     """
     if row["schema_version"] != PREDICTION_VERSION:
         raise ValueError(
             f"{row['video']} has prediction version {row['schema_version']}, this code reads {PREDICTION_VERSION}. "
             f"Predict again."
         )
-    values = {name: frozen(value) for name, value in row.items()}
-    values["queries"] = tuple(QueryTrack(**query) for query in values["queries"])
-    return Prediction(**values)
+    return msgspec.convert(row, Prediction)

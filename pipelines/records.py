@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
@@ -136,7 +137,7 @@ def table_of(records: list[Record]) -> pa.Table:
 
 
 def records_of(table: pa.Table) -> list[Record]:
-    """Yields the records of an Arrow table.
+    """Makes records of all rows of an Arrow table.
 
     Raises:
         ValueError: the row has another schema version.
@@ -149,22 +150,11 @@ def record_of(row: Mapping[str, Any]) -> Record:
 
     Raises:
         ValueError: the row has another schema version.
+        msgspec.ValidationError: a value is of another type, or an invariant of `Record` does not hold.
     """
     if row["schema_version"] != SCHEMA_VERSION:
         raise ValueError(
             f"{row['video']} has schema version {row['schema_version']}, this code reads {SCHEMA_VERSION}. "
             f"Prepare the data again."
         )
-    values = {name: frozen(value) for name, value in row.items()}
-    values["objects"] = tuple(ObjectTrack(**track) for track in values["objects"])
-    values["expressions"] = tuple(Expression(**expression) for expression in values["expressions"])
-    return Record(**values)
-
-
-def frozen(value: Any) -> Any:
-    """Converts lists to tuples, at any depth, as records hold them."""
-    if isinstance(value, list | tuple):
-        return tuple(frozen(item) for item in value)
-    if isinstance(value, dict):
-        return {name: frozen(item) for name, item in value.items()}
-    return value
+    return msgspec.convert(row, Record)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.records import SCHEMA, SCHEMA_VERSION, Expression, ObjectTrack, Record, frozen
+import msgspec
+
+from pipelines.records import SCHEMA, SCHEMA_VERSION, Expression, ObjectTrack, Record
 from sgmg.masks import Size, rle_union
 
 TRUTH_COLUMNS = tuple(name for name in SCHEMA.names if name != "frames")
@@ -57,8 +59,8 @@ def truth_of(record: Record | Mapping[str, Any]) -> VideoTruth:
         )
     if row["segment"]:
         raise ValueError(f"{row['video']} is cut into segments, but scores need whole videos. Prepare it uncut.")
-    tracks = [one if isinstance(one, ObjectTrack) else ObjectTrack(**frozen(one)) for one in row["objects"]]
-    said = [one if isinstance(one, Expression) else Expression(**frozen(one)) for one in row["expressions"]]
+    tracks = msgspec.convert(row["objects"], tuple[ObjectTrack, ...])
+    expressions = msgspec.convert(row["expressions"], tuple[Expression, ...])
     return VideoTruth(
         row["dataset"],
         row["split"],
@@ -66,5 +68,5 @@ def truth_of(record: Record | Mapping[str, Any]) -> VideoTruth:
         (row["height"], row["width"]),
         tuple(row["frame_names"]),
         {track.id: track for track in tracks},
-        tuple(said),
+        expressions,
     )

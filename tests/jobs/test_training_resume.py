@@ -53,7 +53,7 @@ def undisturbed(data: MadeUp, job_server: JobServer, tmp_path_factory: pytest.Te
     return run
 
 
-def assert_same_end(run: Path, undisturbed: Path, tolerance: float = 1e-6, first: int = 0) -> None:
+def assert_same_end(run: Path, undisturbed: Path, tolerance: float = 0, first: int = 0) -> None:
     """The same samples from a step on, and the same weights and state of AdamW in the end."""
     assert samples(run, first) == samples(undisturbed, first)
     assert farthest(weights(run), weights(undisturbed)) <= tolerance
