@@ -13,7 +13,7 @@ from pipelines.errors import Exit
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """How much to draw and to train. The defaults take a few minutes on two cores."""
+    """Settings of how much to draw and to train. The defaults take a few minutes on two cores."""
 
     storage: str = "runs"
     """Folder for everything: data, runs, MLflow's database, results."""

@@ -1,1 +1,1 @@
-"""What the commands share: command line, predictor flags, progress, submitter."""
+"""Code that the commands share: command line, predictor flags, progress, submitter."""

@@ -11,7 +11,7 @@ from sgmg.config import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorConfig:
-    """How predictors compute, and the resources they use."""
+    """Settings of how predictors compute, and the resources they use."""
 
     tokenizer: str | None = None
     """Folder or name of the tokenizer, if the checkpoint has none. Default: roberta-base, from the Hugging Face

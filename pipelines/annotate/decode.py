@@ -26,7 +26,7 @@ from sgmg.preprocess import resized_size
 
 @dataclass(frozen=True, slots=True)
 class SegmentContext:
-    """What the decoding stage needs beside the segment.
+    """Context of a segment that the decoding stage needs.
 
     Attributes:
         groups: expression groups that are left to answer.
@@ -41,7 +41,7 @@ class SegmentContext:
 
 @dataclass(frozen=True, slots=True)
 class WindowContext:
-    """What the writing stage needs beside the predictions of a window.
+    """Context of a window that the writing stage needs.
 
     Attributes:
         video: the window's.

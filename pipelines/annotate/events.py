@@ -9,7 +9,7 @@ from pipelines.inference.quarantine import Failure
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What is left to do of a video is known.
+    """Event: the work left to do of a video is known.
 
     Attributes:
         video: its id.
@@ -34,7 +34,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A segment is decoded, or failed to be.
+    """Event: a segment is decoded, or failed to be.
 
     Attributes:
         video: its id.

@@ -30,7 +30,7 @@ _JOIN_CPUS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """How everything is annotated.
+    """Settings and resources of a run.
 
     Attributes:
         out: folder of the run.
@@ -50,7 +50,7 @@ class Stream:
 
     @property
     def join_settings(self) -> JoinSettings:
-        """How windows become tracks."""
+        """Rules of how windows become tracks."""
         return JoinSettings(self.settings.min_score, self.settings.independent, self.fingerprint)
 
     @property

@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class JoinSettings:
-    """How windows become tracks.
+    """Rules of how windows become tracks.
 
     Attributes:
         min_score: score of a frame, below which its mask is empty.

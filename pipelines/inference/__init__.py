@@ -1,1 +1,1 @@
-"""What predict and annotate share: the streaming engine, its actor and messages, protocols, the predictor."""
+"""Code that predict and annotate share: the streaming engine, its actor and messages, protocols, the predictor."""

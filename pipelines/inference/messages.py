@@ -187,7 +187,7 @@ def decode_frames(header: FramesHeader, payload: memoryview) -> list[ModelFrames
 
 @dataclass(frozen=True, slots=True)
 class PredictionsHeader:
-    """What a predictor did with the frames of one unit.
+    """Header of the predictions of one unit.
 
     Attributes:
         unit, context: those of the `FramesHeader`.

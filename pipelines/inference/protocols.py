@@ -28,7 +28,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class InferenceProtocol:
-    """How the model is run on one benchmark.
+    """Rules of how the model is run on one benchmark.
 
     Attributes:
         short_side, long_side: pixels that frames are resized to, by rule R(short_side, long_side).

@@ -34,7 +34,7 @@ class PartScores:
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """All rows of a run, and the videos that were not scored."""
+    """Rows of all expressions of a run, and the videos that were not scored."""
 
     rows: tuple[Row, ...]
     withheld: int

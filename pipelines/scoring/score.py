@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ScoringProtocol:
-    """How a benchmark scores a video: a function that names missing predictions, and one that makes rows."""
+    """Rules of how a benchmark scores a video: a function that names missing predictions, and one that makes rows."""
 
     missing: Callable[[VideoTruth, Sequence[Prediction]], list[str]]
     score: Callable[[VideoTruth, Sequence[Prediction]], Sequence[Row]]
