@@ -53,7 +53,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class WindowDone:
-    """The predictions of a window are written, or it failed.
+    """Event: the predictions of a window are written, or it failed.
 
     Attributes:
         video: its id.
@@ -75,7 +75,7 @@ class WindowDone:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A video that cannot be planned. `video` is its id; the failure has its path."""
+    """Event: a video cannot be planned. `video` is its id; the failure has its path."""
 
     video: str
     failure: Failure
