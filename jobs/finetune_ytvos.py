@@ -10,7 +10,8 @@ def main(config: TrainConfig) -> Exit:
     """Trains to the end; continues the run of that name if there is one."""
     from pipelines.training.run import train
 
-    return train(config, "clips", "finetune")
+    train(config, "clips", "finetune")
+    return Exit.CLEAN
 
 
 if __name__ == "__main__":

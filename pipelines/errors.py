@@ -1,7 +1,9 @@
 """Errors that every stage speaks of, and the exit codes of jobs."""
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class LayoutError(ValueError):
@@ -44,3 +46,18 @@ class Exit(IntEnum):
 
 class JobError(Exception):
     """Error that a user can mend: printed as one sentence without a traceback; the job ends with `Exit.FAILED`."""
+
+
+def root_cause(error: BaseException) -> str:
+    """Returns the message of the error that a Ray worker raised, without the tracebacks that Ray puts before it.
+
+    Failures of several workers of Ray Train are joined, one line each.
+    """
+    failures: Any = getattr(error, "worker_failures", None)
+    if failures:
+        lines = (f"{type(cause).__name__}: {cause}".strip().splitlines()[-1] for cause in failures.values())
+        return "; ".join(dict.fromkeys(lines))
+    text = str(error).strip()
+    # After the last traceback, the error itself starts at the beginning of a line.
+    match = re.search(r'  File ".*^(?:[\w.]*\.)?(\w+: .*)', text, flags=re.MULTILINE | re.DOTALL)
+    return match[1] if match else text or type(error).__name__

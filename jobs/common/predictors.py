@@ -1,12 +1,10 @@
 """Predictors as the flags describe them: their specification, their resources, and their errors."""
 
 import logging
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError
 
 from jobs.common.predictor_config import PredictorConfig, actor_range
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
@@ -76,11 +74,3 @@ def gpus_per_actor(requested: float | None) -> float:
     if requested > 0 and not available:
         _log.warning("--gpus-per-actor is %s, but the cluster has no GPU yet: waiting for one.", requested)
     return requested
-
-
-def root_cause(error: RayError) -> str:
-    """Returns the worker's own error message, without the tracebacks that Ray puts before it."""
-    text = str(error).strip()
-    # After the last traceback, the error itself starts at the beginning of a line.
-    match = re.search(r'  File ".*^(?:[\w.]*\.)?(\w+: .*)', text, flags=re.MULTILINE | re.DOTALL)
-    return match[1] if match else text

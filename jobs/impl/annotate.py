@@ -11,7 +11,7 @@ from typing import Any
 from ray.exceptions import RayError
 
 from jobs.annotate import AnnotateConfig
-from jobs.common.predictors import predictor_spec, resources_of, root_cause, with_resources
+from jobs.common.predictors import predictor_spec, resources_of, with_resources
 from jobs.common.progress import track
 from pipelines.annotate.formats import write_formats, write_page
 from pipelines.annotate.plan import AnnotationRequest
@@ -21,7 +21,7 @@ from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
 from pipelines.annotate.video_state import VideoState
 from pipelines.config_io import require_same_settings, write_config
-from pipelines.errors import Exit, JobError
+from pipelines.errors import Exit, JobError, root_cause
 from pipelines.files import Folder
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import Failure, reasons, write_quarantine

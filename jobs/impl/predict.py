@@ -9,11 +9,11 @@ from typing import Any
 
 from ray.exceptions import RayError
 
-from jobs.common.predictors import predictor_spec, resources_of, root_cause, with_resources
+from jobs.common.predictors import predictor_spec, resources_of, with_resources
 from jobs.common.progress import track
 from jobs.predict import PredictConfig
 from pipelines.config_io import require_same_settings, write_config
-from pipelines.errors import Exit, JobError
+from pipelines.errors import Exit, JobError, root_cause
 from pipelines.files import Folder
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.protocols import inference_protocol

@@ -1,4 +1,4 @@
-"""Checkpoints of a run in progress: copied to host memory, written beside training, found again after any kill."""
+"""Checkpoints of a run: copied to host memory, written while training continues, found again after any kill."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ RAY_STATE = "checkpoint_manager_snapshot.json"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything of a run at one step, in host memory: training may go on while it is written."""
+    """State of a run at one step, copied to host memory, so that training may continue while it is written."""
 
     model: SgMg  # for its config; the weights below are what is written
     weights: Mapping[str, Tensor]
@@ -40,72 +40,76 @@ class Snapshot:
     def of(
         cls, model: SgMg, training: Mapping[str, Any], tokenizer: Tokenizer | None, notes: Mapping[str, Any]
     ) -> "Snapshot":
-        """Copies, at once; this is all that training waits for."""
+        """Copies the state; training waits for this only."""
         return cls(model, _copied(dict(model.state_dict())), _copied(dict(training)), tokenizer, notes)
 
     def write(self, folder: Path) -> None:
-        """The checkpoint as a folder, whole or not at all.
+        """Writes the checkpoint as a folder, whole or not at all.
 
         Raises:
-            OSError: there is no room, or no permission; what was there before is as it was.
+            OSError: the disk is full, or permission is denied; an earlier checkpoint of that name is unchanged.
         """
         save(
             folder, self.model, weights=self.weights, tokenizer=self.tokenizer, training=self.training, notes=self.notes
         )
 
     def upload(self, filesystem: fs.FileSystem, path: str) -> Checkpoint:
-        """Written to where Ray Train keeps the run's checkpoints."""
+        """Writes the checkpoint to the filesystem of Ray Train's storage."""
         if isinstance(filesystem, fs.LocalFileSystem):
             self.write(Path(path))
         else:
-            with tempfile.TemporaryDirectory(prefix="sgmg-checkpoint-") as aside:
-                self.write(Path(aside) / "checkpoint")
+            with tempfile.TemporaryDirectory(prefix="sgmg-checkpoint-") as staging:
+                self.write(Path(staging) / "checkpoint")
                 filesystem.create_dir(path, recursive=True)  # object storage needs none, others do
                 # config.json last: without it a folder is no checkpoint.
-                names = sorted((Path(aside) / "checkpoint").iterdir(), key=lambda file: file.name == CONFIG)
+                names = sorted((Path(staging) / "checkpoint").iterdir(), key=lambda file: file.name == CONFIG)
                 for file in names:
                     fs.copy_files(str(file), f"{path}/{file.name}", destination_filesystem=filesystem)
         return Checkpoint(path, filesystem)
 
 
-def upload_async(snapshot: Snapshot, ear: Any, _: Checkpoint, name: str) -> Checkpoint:
-    """Writes a snapshot where Ray Train keeps the run's checkpoints; in a thread of a worker, beside the training.
+def upload_async(snapshot: Snapshot, progress: Any, _: Checkpoint, name: str) -> Checkpoint:
+    """Writes a snapshot to Ray Train's storage; Ray Train calls this in a thread of the worker.
 
     Raises:
-        OSError: it cannot be written. Where trying again is no use, the progress actor `ear` has been told why.
+        OSError: the snapshot cannot be written. On a local disk, where a restart would not help, the progress actor is
+            asked to stop the run.
     """
     storage: Any = ray.train.get_context().get_storage()
     try:
         return snapshot.upload(storage.storage_filesystem, f"{storage.experiment_fs_path}/{name}")
     except OSError as error:
         if isinstance(storage.storage_filesystem, fs.LocalFileSystem):  # a network gets better, a full disk does not
-            ray.get(ear.stop.remote(str(error)))
+            ray.get(progress.request_stop.remote(str(error)))
         raise
 
 
 def step_name(step: int) -> str:
-    """The folder of the checkpoint after so many steps; sorts as the steps do."""
+    """Returns the name of the checkpoint's folder after a number of steps; names sort as the steps do."""
     return f"{PREFIX}{step:08d}"
 
 
 def step_of(name: str) -> int:
-    """The steps that `step_name` was given."""
+    """Returns the number of steps in a name from `step_name`."""
     return int(name.removeprefix(PREFIX))
 
 
 def latest_checkpoint(run: Folder) -> str | None:
-    """The name of the newest whole checkpoint in a run's folder: Ray's own list may be older, if it was killed."""
+    """Returns the name of the newest whole checkpoint in a run's folder; None if there is none.
+
+    After a kill, Ray Train's own list may lack it.
+    """
     found = [name for name in run.names() if name.startswith(PREFIX) and _is_whole(run, name)]
     return max(found, default=None)
 
 
-def fetch_checkpoint(run: Folder, name: str, aside: Path) -> Path:
-    """A checkpoint of the run as a local folder: itself, or a copy in `aside`."""
+def fetch_checkpoint(run: Folder, name: str, staging: Path) -> Path:
+    """Returns the local folder of a checkpoint: its own, or a copy in `staging` if the run is in an object store."""
     folder = run.folder(name)
     if run.is_local:
         return Path(folder.path())
-    folder.download(aside / name)
-    return aside / name
+    folder.download(staging / name)
+    return staging / name
 
 
 def repair_ray_state(run: Folder) -> None:
@@ -123,9 +127,9 @@ def repair_ray_state(run: Folder) -> None:
 
 
 def prune(run: Folder, keep: int) -> None:
-    """Removes what a killed run left behind: half-written checkpoints, and whole ones beyond the newest `keep`.
+    """Removes half-written checkpoints of a killed run, and whole ones except the newest `keep`.
 
-    Ray removes those it knows of; of one that was written just before a kill it does not. Nobody else may be writing.
+    Ray Train does not know of a checkpoint written just before a kill. No other process may be writing.
     """
     half = [name for name in run.names() if name.startswith(f".{PREFIX}")]
     named = [name for name in run.names() if name.startswith(PREFIX)]
@@ -139,7 +143,7 @@ def _is_whole(run: Folder, name: str) -> bool:
 
 
 def _copied(value: Any) -> Any:
-    """The same with every tensor copied to the CPU."""
+    """Returns the value with every tensor copied to the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

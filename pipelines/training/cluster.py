@@ -1,4 +1,4 @@
-"""Before any GPU time is spent: can the cluster give what is asked for, and is the storage one for all nodes."""
+"""Checks of the cluster before training: enough resources, and storage that all nodes share."""
 
 import logging
 import time
@@ -20,13 +20,13 @@ Resources = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The fewest that a run takes, and what each needs on one node."""
+    """Smallest number of workers of a run, and the resources that each needs on one node."""
 
     count: int
     each: Resources
 
     def unplaced(self) -> int:
-        """Those for which the nodes there are have no place, even with nothing else on them."""
+        """Returns how many workers would find no node with room, if nothing else ran there."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         needs = [(name, count) for name, count in self.each.items() if count]
         places = sum(min(int(node.get(name, 0) / count + 1e-9) for name, count in needs) for node in nodes if needs)
@@ -34,53 +34,54 @@ class Workers:
 
 
 def wait_for_resources(
-    wanted: Resources, workers: Workers, what: str, timeout: float, now: Callable[[], float] = time.monotonic
+    needed: Resources, workers: Workers, flag: str, timeout: float, now: Callable[[], float] = time.monotonic
 ) -> None:
-    """Waits until the cluster has so much in all, and a place for each worker, saying what is missing.
+    """Waits until the cluster has the resources, and a node with room for each worker; logs what is missing.
 
     Args:
-        wanted: of the smallest number of workers, together with the pipelines that feed them.
-        workers: the same workers, one by one.
-        what: what asks for it, in the words of the command line.
+        needed: resources of the smallest number of workers and of the pipelines that feed them.
+        workers: the same workers.
+        flag: flag that asks for them, for messages.
         timeout: minutes.
+        now: clock, in seconds.
 
     Raises:
-        JobError: the cluster and its autoscaler can never give it (said at once), or did not within the time.
+        JobError: the cluster and its autoscaler can never give the resources (raised at once), or did not in time.
     """
     most = max_cluster_resources()
-    if most is not None and (missing := missing_resources(wanted, most)):
+    if most is not None and (missing := missing_resources(needed, most)):
         raise JobError(
-            f"{what} need {resources_text(wanted)}, but of that this cluster can never give "
+            f"{flag} need {resources_text(needed)}, but of that this cluster can never give "
             f"{resources_text(missing)}. Ask for fewer workers, or for a larger cluster."
         )
-    end, said = now() + 60 * timeout, -1e9
-    while missing := _missing(wanted, workers):
+    end, last_logged = now() + 60 * timeout, -1e9
+    while missing := _missing(needed, workers):
         at = now()
         if at > end:
             raise JobError(
-                f"{what} need {resources_text(wanted)}; after {timeout:g} minutes "
+                f"{flag} need {resources_text(needed)}; after {timeout:g} minutes "
                 f"{missing} are still missing. Start more nodes, ask for fewer workers, or wait longer "
                 f"with --start-timeout."
             )
-        if at - said > 30:
+        if at - last_logged > 30:
             log.info("waiting for nodes: %s missing, up to %.0f more minutes", missing, (end - at) / 60)
-            said = at
+            last_logged = at
         time.sleep(1)
 
 
-def _missing(wanted: Resources, workers: Workers) -> str:
-    """What the cluster lacks now; empty if nothing."""
-    if missing := missing_resources(wanted, ray.cluster_resources()):
+def _missing(needed: Resources, workers: Workers) -> str:
+    """Returns the resources that the cluster lacks now, as text; empty if none."""
+    if missing := missing_resources(needed, ray.cluster_resources()):
         return resources_text(missing)
     unplaced = workers.unplaced()
     return f"nodes for {unplaced} of {workers.count} workers of {resources_text(workers.each)}" if unplaced else ""
 
 
 def check_storage(folder: Folder) -> None:
-    """Makes the folder, writes there on this node and reads on all others.
+    """Creates the folder, writes a file there and has all other nodes read it.
 
     Raises:
-        JobError: the folder cannot be written, or some node sees another one.
+        JobError: the folder cannot be written, or some node does not see the file.
     """
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     name = f".probe-{uuid.uuid4().hex}"
@@ -97,7 +98,7 @@ def check_storage(folder: Folder) -> None:
     finally:
         folder.remove(name)
     if not all(seen):
-        blind = [node[:8] for node, there in zip(others, seen, strict=True) if not there]
+        blind = [node[:8] for node, sees in zip(others, seen, strict=True) if not sees]
         raise JobError(
             f"--storage {folder.uri} is not shared: {len(blind)} of {len(nodes)} nodes ({', '.join(blind[:5])}) do not "
             f"see what this one writes there. Give a folder on shared storage, or s3://…, gs://…."
@@ -123,9 +124,11 @@ def max_cluster_resources() -> Resources | None:
     return now if started_by_this_process() and len(ray.nodes()) == 1 else None
 
 
-def missing_resources(wanted: Resources, given: Resources) -> Resources:
-    return {name: count - given.get(name, 0) for name, count in wanted.items() if count > given.get(name, 0) + 1e-9}
+def missing_resources(needed: Resources, given: Resources) -> Resources:
+    """Returns how much of each resource is missing; empty if nothing is."""
+    return {name: count - given.get(name, 0) for name, count in needed.items() if count > given.get(name, 0) + 1e-9}
 
 
 def resources_text(resources: Resources) -> str:
+    """Returns the resources as text, such as `2 CPU, 1 GPU`."""
     return ", ".join(f"{count:g} {name}" for name, count in resources.items())

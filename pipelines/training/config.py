@@ -1,5 +1,6 @@
-"""What a training run is asked to do: the published recipes (spec model.md §11), and the small one for demos."""
+"""Settings of a training run: the published recipes (spec model.md §11), and a small one for demos."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ ClipKind = Literal["images", "clips", "annotated-frames"]
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """One training run. What is not said on the command line comes from the recipe."""
+    """Settings of one training run. Those not given on the command line come from the recipe."""
 
     data: tuple[str, ...]
     """Prepared folders (jobs/prepare.py) to learn from, all of them together."""
@@ -126,7 +127,7 @@ class TrainConfig:
     """What the best checkpoint is registered as in MLflow."""
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be trained, before anything is started.
+        """Checks the values, before anything is started.
 
         Raises:
             ValueError: a value is out of range; the message names it.
@@ -156,7 +157,7 @@ class TrainConfig:
 
     @property
     def worker_range(self) -> tuple[int, int]:
-        """Fewest and most workers."""
+        """Smallest and largest number of workers."""
         least, _, most = self.workers.partition(":")
         try:
             return int(least), int(most or least)
@@ -164,12 +165,24 @@ class TrainConfig:
             raise ValueError(f"--workers {self.workers!r} must be a number from 1, or MIN:MAX.") from None
 
     @property
+    def worker_resources(self) -> Mapping[str, float]:
+        """Resources of one worker, by Ray's names."""
+        return {"CPU": self.cpus_per_worker} | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+
+    @property
+    def min_resources(self) -> Mapping[str, float]:
+        """Resources of the smallest number of workers, and of one pipeline that feeds them."""
+        needed = {name: self.worker_range[0] * count for name, count in self.worker_resources.items()}
+        return needed | {"CPU": needed["CPU"] + self.cpus_per_decode}
+
+    @property
     def run_name(self) -> str:
+        """Name of the run: --name, or the recipe and the model."""
         return self.name or f"{self.recipe}-{self.model}"
 
     @property
     def lr_scale(self) -> float:
-        """By how much the batch in use scales the rates."""
+        """Factor of the learning rates: the batch in use, over the one they are stated for."""
         return self.global_batch / self.lr_batch
 
 

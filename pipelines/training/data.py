@@ -1,4 +1,4 @@
-"""Prepared folders to what a training run learns from: the clips they make, what is held out, their sentences."""
+"""Training data of a run: clips of prepared folders, videos held out, the tokenizer of their sentences."""
 
 import zlib
 from collections import Counter
@@ -16,10 +16,10 @@ from sgmg.tokenizer import Tokenizer
 
 
 def train_data(config: TrainConfig, kind: ClipKind) -> TrainData:
-    """What is learned from.
+    """Returns the data that a run learns from.
 
     Raises:
-        JobError: a folder does not fit the recipe, or has nothing to learn from.
+        JobError: a folder does not fit the recipe, or holds nothing to learn from.
         FileNotFoundError: a folder was not prepared.
     """
     if not config.data:
@@ -34,15 +34,15 @@ def train_data(config: TrainConfig, kind: ClipKind) -> TrainData:
     data = TrainData(
         parts, config.seed, config.global_batch, config.clips_per_pass, config.shuffle_window, config.sentences
     )
-    data.plan(0)  # says so now where there is nothing to learn from
+    data.plan(0)  # raises if there is nothing to learn from
     return data
 
 
 def holdout(config: TrainConfig) -> dict[str, frozenset[str]]:
-    """Videos of each folder that are kept for validation: those whose names have the smallest hashes.
+    """Returns the videos of each folder that are held out for validation: those whose names have the smallest hashes.
 
     Raises:
-        JobError: there are not so many videos.
+        JobError: no video would be left to learn from.
     """
     if not config.holdout:
         return {}
@@ -53,17 +53,17 @@ def holdout(config: TrainConfig) -> dict[str, frozenset[str]]:
     )
     if config.holdout >= len(named):
         raise JobError(f"--holdout {config.holdout} of {len(named)} videos leaves nothing to learn from.")
-    found: dict[str, set[str]] = {}
+    held_out: dict[str, set[str]] = {}
     for _, uri, video in named[: config.holdout]:
-        found.setdefault(uri, set()).add(video)
-    return {uri: frozenset(videos) for uri, videos in found.items()}
+        held_out.setdefault(uri, set()).add(video)
+    return {uri: frozenset(videos) for uri, videos in held_out.items()}
 
 
 def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> ClipRecipe:
-    """How clips are made of one prepared folder.
+    """Returns how clips are made of one prepared folder.
 
     Raises:
-        JobError: the dataset does not fit.
+        JobError: the dataset does not fit the recipe.
     """
     name = f"{manifest.dataset}, split {manifest.split},"
     images = manifest.single_images
@@ -90,18 +90,18 @@ def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> Clip
         )
     else:
         recipe = ClipRecipe.image_copies(config.frames) if alone else ClipRecipe.video(config.frames)
-    return _changed(recipe, config)
+    return _with_settings(recipe, config)
 
 
-def samples_told(data: TrainData) -> str:
-    """How many samples an epoch has, and how many sentences of the folders are not learned from, by reason."""
+def samples_text(data: TrainData) -> str:
+    """Returns the number of samples of an epoch, and of the sentences that are left out by reason, as text."""
     left_out = sum((part.manifest.untrainable for part in data.parts), Counter[str]())
     reasons = ", ".join(f"{number} x {reason}" for reason, number in left_out.most_common())
     return f"{data.plan(0).samples} samples" + (f" (sentences left out: {reasons})" if reasons else "")
 
 
-def _changed(recipe: ClipRecipe, config: TrainConfig) -> ClipRecipe:
-    """The recipe with what the config wants otherwise."""
+def _with_settings(recipe: ClipRecipe, config: TrainConfig) -> ClipRecipe:
+    """Returns the recipe, changed as the config says."""
     recipe = replace(recipe, resize=config.resize)
     if config.short_sides:
         recipe = replace(recipe, geometry=geometry_of(config.short_sides))
@@ -117,21 +117,21 @@ def _changed(recipe: ClipRecipe, config: TrainConfig) -> ClipRecipe:
 
 
 def geometry_of(short_sides: Sequence[int]) -> GeometryRecipe:
-    """The published geometry at other sizes: its numbers keep their proportions to the eight short sides."""
+    """Returns the published geometry at other sizes; its other numbers stay in proportion to the short sides."""
     sizes = Sizes(tuple(short_sides), 2 * max(short_sides))
     enlarged = Sizes(tuple(round(side * 1.25) for side in short_sides))
     return GeometryRecipe(sizes, enlarged, sizes, crop_side=(min(short_sides), round(1.5 * max(short_sides))))
 
 
 def own_tokenizer(folders: Sequence[str], vocabulary: int) -> Tokenizer:
-    """A small tokenizer trained on every sentence of the prepared folders; the same, however often it is made."""
+    """Returns a small tokenizer trained on every sentence of the prepared folders; deterministic."""
     sentences: list[str] = []
     for folder, manifest in _opened(folders):
         for shard in manifest.shards:
             for number in range(len(shard.row_groups)):
                 rows = read_rows(folder, shard.file, number, ["expressions"])
                 sentences += [expression["text"] for row in rows for expression in row["expressions"]]
-    # What is mirrored says right for left, and the placeholder of a dropped sample is a sentence too.
+    # Mirrored clips swap left and right, and the placeholder of a dropped sample is a sentence too.
     return Tokenizer.train([*sentences, "left right nothing", "left right nothing"], vocabulary)
 
 

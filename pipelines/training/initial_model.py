@@ -1,4 +1,4 @@
-"""The model a run starts with: new, or from a checkpoint, or with the pretrained parts it names."""
+"""First weights of a run: new, from a checkpoint, or with pretrained parts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +14,18 @@ from sgmg.pretrained import roberta_state
 
 
 def model_config(config: TrainConfig) -> SgMgConfig:
-    """The preset with the switches of the run."""
+    """Returns the preset, with the settings of the run."""
     return replace(SgMgConfig.preset(config.model), activation_checkpointing=config.activation_checkpointing)
 
 
 def start_model(config: TrainConfig, init: Path | None) -> SgMg:
-    """The model before the first step; the same on every rank, which loads it for itself.
+    """Returns the model before the first step; each rank loads it, and all get the same.
 
     Args:
-        init: a checkpoint, all of which but the class heads is taken.
+        init: checkpoint that gives all weights except those of the class heads.
 
     Raises:
-        FileNotFoundError: pretrained weights are nowhere; the message says where to get them.
+        FileNotFoundError: pretrained weights are missing; the message says where to get them.
         ValueError: a file does not fit the model.
     """
     torch.manual_seed(config.seed)

@@ -1,4 +1,4 @@
-"""Optimiser steps of clips, ready before they are needed: epoch after epoch, in threads beside the training."""
+"""Batches of optimiser steps, loaded ahead by threads, epoch after epoch."""
 
 import queue
 import threading
@@ -19,37 +19,38 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """What one optimiser step of this rank is made of."""
+    """Batch of one optimiser step of this rank."""
 
     step: int  # of the run
     micro_batches: tuple[MicroBatch, ...]
     slots: tuple[Slot, ...]  # without their clips, for logs
-    sentences: tuple[tuple[str, ...], ...]  # of each forward
+    sentences: tuple[tuple[str, ...], ...]  # of each micro-batch
 
     @property
     def clips(self) -> int:
+        """Number of clips that are learned from."""
         return sum(not slot.dropped and bool(slot.sample) for slot in self.slots)
 
 
 @dataclass(frozen=True, slots=True)
 class StepLoader:
-    """What a rank reads, from where to where, and how far ahead."""
+    """Loader of the batches of one rank, from one step to another."""
 
     data: TrainData
     tokenizer: Tokenizer
     rank: int
     world: int
-    start: int  # optimiser steps of the run that are done
-    end: int  # and at its end
-    ahead: int  # steps that are ready before they are needed
+    start: int  # first optimiser step of the run
+    end: int  # one past the last step
+    ahead: int  # steps that are loaded ahead
     streaming: Streaming
     pin: bool = False
 
     def steps(self) -> Iterator[StepBatch]:
-        """Every step from `start` to `end`; the pipeline of the next epoch starts before this one ends.
+        """Yields the batch of every step from `start` to `end`. The next epoch's pipeline starts before this one ends.
 
         Raises:
-            Exception: whatever the pipeline raised, at the step it could not make.
+            Exception: the error of the pipeline, at the step that could not be made.
         """
         per_epoch = self.data.plan(0).steps
         current: Prefetcher[StepBatch] | None = None
@@ -80,16 +81,16 @@ class StepLoader:
         for slots in train(self.data, epoch, self.rank, self.world, first, self.streaming):
             step = before + slots[0].step
             passes = [
-                slots[place : place + self.data.clips_per_pass]
-                for place in range(0, len(slots), self.data.clips_per_pass)
+                slots[first : first + self.data.clips_per_pass]
+                for first in range(0, len(slots), self.data.clips_per_pass)
             ]
-            micro_batches = tuple(self._forward(step, one) for one in passes)
-            said = tuple(tuple(_sentences(one)) for one in passes)
-            # Without their clips: the steps that wait would hold every frame twice.
+            micro_batches = tuple(self._micro_batch(step, one) for one in passes)
+            sentences = tuple(tuple(_sentences(one)) for one in passes)
+            # Without the clips: batches in the queue would hold every frame twice.
             bare = tuple(replace(slot, clip=None) for slot in slots)
-            yield StepBatch(step, micro_batches, bare, said)
+            yield StepBatch(step, micro_batches, bare, sentences)
 
-    def _forward(self, step: int, slots: tuple[Slot, ...]) -> MicroBatch:
+    def _micro_batch(self, step: int, slots: tuple[Slot, ...]) -> MicroBatch:
         length = self.data.parts[0].recipe.length
         batch, targets = collate([slot.clip for slot in slots], self.tokenizer, length, pin=self.pin)
         seed = np.random.SeedSequence([self.data.seed, step, slots[0].lane]).generate_state(1)[0]
@@ -97,14 +98,14 @@ class StepLoader:
 
 
 def _sentences(slots: tuple[Slot, ...]) -> Iterator[str]:
-    """Everything that is asked in one forward pass, in its order."""
+    """Yields the expressions of one micro-batch, in order."""
     for slot in slots:
         if slot.clip is not None:
             yield from (target.text for target in slot.clip.targets)
 
 
 class Prefetcher(Generic[T]):
-    """An iterator worked on in a thread of its own, at most so many items ahead of whoever takes them."""
+    """An iterator whose items are made by a thread, at most `ahead` items before they are taken."""
 
     def __init__(self, items: Iterator[T], ahead: int) -> None:
         self._items = items
@@ -121,7 +122,7 @@ class Prefetcher(Generic[T]):
         return item
 
     def close(self) -> None:
-        """Ends the thread; what it had ready is lost."""
+        """Ends the thread; items that were not taken are lost."""
         self._closed.set()
 
     def _work(self) -> None:
@@ -148,23 +149,24 @@ class Prefetcher(Generic[T]):
 
 
 class Stopwatch:
-    """Share of the time since the last look that was spent waiting."""
+    """A clock of laps, and of the time in each that was spent waiting for data."""
 
     def __init__(self) -> None:
         self.waited, self.since = 0.0, time.perf_counter()
 
     def wait_for(self, steps: Iterator[StepBatch]) -> StepBatch | None:
+        """Returns the next batch, None after the last one; counts the time it took."""
         started = time.perf_counter()
-        found = next(steps, None)
+        batch = next(steps, None)
         self.waited += time.perf_counter() - started
-        return found
+        return batch
 
-    def leave_out(self, since: float) -> None:
-        """Counts no time from `since`, a `perf_counter`, until now: what was done then was no training."""
+    def exclude(self, since: float) -> None:
+        """Excludes the time from `since`, a `time.perf_counter()`, until now."""
         self.since += time.perf_counter() - since
 
-    def look(self) -> tuple[float, float]:
-        """Seconds since the last look, and those waited."""
+    def lap(self) -> tuple[float, float]:
+        """Starts a new lap. Returns the seconds of the last one, and those of them spent waiting."""
         now = time.perf_counter()
         passed, waited = now - self.since, self.waited
         self.since, self.waited = now, 0.0

@@ -1,36 +1,39 @@
-"""Everything that is checked before the first worker starts."""
+"""Checks before the first worker starts: the run's settings and data, its first weights, the cluster, the storage."""
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.clips.stream import TrainData
 from pipelines.config_io import CONFIG, from_plain
 from pipelines.errors import JobError
 from pipelines.files import Folder
+from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
 from pipelines.training.checkpoints import latest_checkpoint
+from pipelines.training.cluster import Workers, check_storage, wait_for_resources
 from pipelines.training.config import TrainConfig
 from pipelines.training.initial_model import start_model
-from pipelines.training.run_state import DATA
+from pipelines.training.run_state import DATA, tokenizer_of
 from sgmg.checkpoints import load
 
 RUNTIME_FIELDS = frozenset(
     {"storage", "name", "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "start_timeout",
      "max_failures", "prefetch", "checkpoint_every", "keep", "log_every", "log_samples", "model_name", "valid_every"}
 )  # fmt: skip
-"""What may change when a run goes on: how it is run, not what it computes."""
+"""Fields that may change when a run continues: they say how it is run, not what it computes."""
 
 
 DURATION_FIELDS = frozenset({"epochs", "max_steps"})
-"""May change, too, where the rates do not depend on the end of the run."""
+"""Fields that may change as well if the learning rates do not depend on the end of the run."""
 
 
-def check_same_run(run: Folder, config: TrainConfig) -> None:
-    """A name goes on only with what it was started with.
+def check_same_settings(run: Folder, config: TrainConfig) -> None:
+    """Checks that a run that has begun continues with the settings that it was started with.
 
     Raises:
-        JobError: another value of anything that decides what is computed.
+        JobError: a setting that decides what is computed has changed.
     """
     if not run.has(CONFIG) or not latest_checkpoint(run):
         return
@@ -48,22 +51,22 @@ def check_same_run(run: Folder, config: TrainConfig) -> None:
         if field not in free and getattr(before, field) != getattr(config, field)
     }
     if changed:
-        said = ", ".join(f"--{name.replace('_', '-')} {old} → {new}" for name, (old, new) in changed.items())
+        changes = ", ".join(f"--{name.replace('_', '-')} {old} → {new}" for name, (old, new) in changed.items())
         raise JobError(
-            f"The run {config.run_name!r} in {run.path()} was started with other settings: {said}. Give the old ones "
-            f"to go on, or another --name to start anew."
+            f"The run {config.run_name!r} in {run.path()} was started with other settings: {changes}. Give the old "
+            f"ones to go on, or another --name to start anew."
         )
 
 
 def check_same_data(run: Folder, data: TrainData) -> None:
-    """A run that is under way goes on only with the very rows it was started with: its position counts them.
+    """Checks that a run that has begun continues with the rows that it was started with: its position counts them.
 
     Raises:
-        JobError: a folder was prepared again, to something else.
+        JobError: a folder was prepared again, and its rows have changed.
     """
-    noted = json.loads(run.read(DATA)) if run.has(DATA) and latest_checkpoint(run) else {}
+    recorded = json.loads(run.read(DATA)) if run.has(DATA) and latest_checkpoint(run) else {}
     for folder, rows in _rows_of(data).items():
-        if noted.get(folder, rows) != rows:
+        if recorded.get(folder, rows) != rows:
             raise JobError(
                 f"{folder} was prepared again since the run in {run.path()} was started, and holds other rows now: "
                 f"nobody knows which of them were seen. Give another --name; --init {run.path()} takes the weights "
@@ -71,30 +74,67 @@ def check_same_data(run: Folder, data: TrainData) -> None:
             )
 
 
-def note_data(run: Folder, data: TrainData) -> None:
-    """Keeps which rows a run learns from, for `check_same_data`."""
+def record_data(run: Folder, data: TrainData) -> None:
+    """Writes the hashes of the rows that a run learns from, for `check_same_data`."""
     run.write(DATA, (json.dumps(_rows_of(data), indent=2) + "\n").encode())
 
 
 def _rows_of(data: TrainData) -> dict[str, str]:
-    """A hash of the rows of each folder, in their order, and of what they were made of."""
-    found = {}
+    """Returns a hash of each folder's rows, in their order, and of what they were made from."""
+    hashes = {}
     for part in data.parts:
         rows = [part.manifest.source_fingerprint, part.manifest.config, *map(asdict, part.manifest.shards)]
-        found[part.folder.uri] = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-    return found
+        hashes[part.folder.uri] = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    return hashes
 
 
-def check_start(config: TrainConfig, init: Path | None) -> None:
-    """Refuses, before any worker is started, weights that do not fit or are not there.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """First weights and tokenizer of a run.
+
+    Attributes:
+        init: a function that returns the local path of the checkpoint to start from, on any node; None if there is
+            none, or the run has begun.
+        tokenizer: the tokenizer as JSON.
+        own_tokenizer: whether the tokenizer is saved with the model; that of roberta-base is not.
+    """
+
+    init: Callable[[], Path] | None
+    tokenizer: str
+    own_tokenizer: bool
+
+
+def prepare_start(config: TrainConfig, run: Folder) -> Start:
+    """Finds the first weights and the tokenizer of a run, and checks that they fit its model.
 
     Raises:
-        JobError: `--init` holds another preset than `--model`.
+        JobError: `--init` does not exist, or holds another preset than `--model`.
         FileNotFoundError, ValueError: as `start_model`.
     """
-    if init and (found := load(init).model.config.name) != config.model:
+    begun = latest_checkpoint(run) is not None
+    init = local_checkpoint(config.init, config.storage) if config.init and not begun else None
+    tokenizer, own = tokenizer_of(config, run, init)
+    if not begun:
+        _check_weights(config, init)
+    return Start(on_any_node(config.init, config.storage, init) if init else None, tokenizer.to_json(), own)
+
+
+def _check_weights(config: TrainConfig, init: Path | None) -> None:
+    if init and (preset := load(init).model.config.name) != config.model:
         raise JobError(
-            f"--init {config.init} is a {found}, but --model says {config.model}. Give --model {found}, or another "
+            f"--init {config.init} is a {preset}, but --model says {config.model}. Give --model {preset}, or another "
             f"checkpoint."
         )
     start_model(config, init)
+
+
+def check_cluster(config: TrainConfig, run: Folder) -> None:
+    """Waits until the cluster has room for the smallest number of workers, and checks that its nodes share the storage.
+
+    Raises:
+        JobError: the cluster can never give the resources, or did not in time; or the storage cannot be written, or
+            some node sees another one.
+    """
+    workers = Workers(config.worker_range[0], config.worker_resources)
+    wait_for_resources(config.min_resources, workers, f"--workers {config.workers}", config.start_timeout)
+    check_storage(run)

@@ -1,4 +1,4 @@
-"""What the driver hears of a run in progress: a small actor that rank 0 tells, and the bar or lines made of it."""
+"""Progress of a run: an actor that rank 0 reports to, and a monitor on the driver that shows it."""
 
 import logging
 import os
@@ -21,14 +21,14 @@ from pipelines.training.cluster import missing_resources, resources_text
 log = logging.getLogger(__name__)
 
 LINE_SECONDS = 15.0
-"""Between two lines where no terminal shows a bar."""
+"""Seconds between two progress lines, where stderr is no terminal."""
 STARTING_SECONDS = 120.0
-"""That workers may take to start where nobody is in their way."""
+"""Seconds that workers may take to start on a free cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """One word from rank 0."""
+    """Progress as rank 0 reports it."""
 
     step: int  # optimiser steps done
     steps: int  # of the whole run
@@ -39,49 +39,61 @@ class ProgressReport:
 
 
 class ProgressActor:
-    """The actor. Outlives workers that are restarted."""
+    """An actor that keeps the last report, and a request to stop. Outlives workers that are restarted."""
 
     def __init__(self) -> None:
-        self.beat: ProgressReport | None = None
-        self.begun = False
-        self.stopped = ""
+        self._latest: ProgressReport | None = None
+        self._started = False
+        self._stop_reason = ""
 
-    def begin(self) -> None:
-        self.begun = True
+    def mark_started(self) -> None:
+        """Notes that a worker has started."""
+        self._started = True
 
-    def has_begun(self) -> bool:
-        return self.begun
+    def has_started(self) -> bool:
+        """Returns whether any worker has started."""
+        return self._started
 
-    def tell(self, beat: ProgressReport) -> None:
-        self.beat = beat
+    def report(self, latest: ProgressReport) -> None:
+        """Keeps the report, in place of the one before."""
+        self._latest = latest
 
-    def stop(self, reason: str) -> None:
-        self.stopped = self.stopped or reason
+    def request_stop(self, reason: str) -> None:
+        """Asks workers that are restarted to end at once. The first reason is kept."""
+        self._stop_reason = self._stop_reason or reason
 
-    def heard(self) -> tuple[ProgressReport | None, str]:
-        return self.beat, self.stopped
+    def latest(self) -> tuple[ProgressReport | None, str]:
+        """Returns the last report, and the reason to stop; empty if there is none."""
+        return self._latest, self._stop_reason
 
 
 def create_progress_actor() -> Any:
-    """The actor's handle, to be sent to the workers. It lives where this process does: no other node takes it along."""
+    """Starts a `ProgressActor` on this node, so that the loss of another cannot end it. Returns its handle."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(ProgressActor).options(num_cpus=0, max_restarts=0, scheduling_strategy=here).remote()
 
 
 class ProgressMonitor:
-    """Shows progress while the driver waits, in a thread of its own; ends the run if lost nodes do not come back, or if
-    others hold what it needs.
+    """A thread that shows progress while the driver waits, and ends a run that cannot go on.
 
-    Use as `with ProgressMonitor(…): trainer.fit()`. Ray Train itself would wait for ever; `abort_reason` says why not.
+    Ray Train itself waits for ever if lost nodes do not come back, or if others hold the resources. Use as
+    `with ProgressMonitor(…): trainer.fit()`.
+
+    Args:
+        progress: handle of the `ProgressActor`.
+        needed: resources of the smallest number of workers.
+        timeout: minutes without them after which the run ends.
+
+    Attributes:
+        abort_reason: why the monitor ended the run; empty if it did not.
     """
 
-    def __init__(self, ear: Any, wanted: Mapping[str, float], timeout: float) -> None:
-        """`wanted`: resources of the smallest number of workers; `timeout`: minutes without them."""
-        self.ear, self.wanted, self.timeout = ear, wanted, timeout
+    def __init__(self, progress: Any, needed: Mapping[str, float], timeout: float) -> None:
+        self.progress, self.needed, self.timeout = progress, needed, timeout
         self.abort_reason = ""
-        self._lacking_since: float | None = None
+        self._missing_since: float | None = None
         self._idle_since: float | None = time.monotonic()  # None once a worker has started
-        self._said = 0.0
+        self._last_warning = 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -95,77 +107,77 @@ class ProgressMonitor:
 
     def _watch(self) -> None:
         bar: tqdm | None = None
-        shown, said_at = -1, 0.0
+        shown, last_logged = -1, 0.0
         while not self._end.wait(1.0):
-            self._look_at_cluster()
+            self._check_nodes()
             try:
-                beat, _ = ray.get(self.ear.heard.remote(), timeout=10)
-                self._look_at_start()
+                latest, _ = ray.get(self.progress.latest.remote(), timeout=10)
+                self._check_startup()
             except (RayError, TimeoutError):
-                continue  # the cluster is busy or going down: whoever waits for it says so
-            if beat is None or beat.step == shown:
+                continue  # the cluster is busy or going down: `fit` reports it
+            if latest is None or latest.step == shown:
                 continue
             if terminal():
-                bar = bar or tqdm(total=beat.steps, initial=beat.step, unit="step", dynamic_ncols=True)
-                bar.set_postfix_str(_text(beat), refresh=False)
-                bar.update(beat.step - bar.n)
-            elif time.monotonic() - said_at > LINE_SECONDS or beat.step == beat.steps:
-                log.info("step %d of %d, %s", beat.step, beat.steps, _text(beat))
-                said_at = time.monotonic()
-            shown = beat.step
+                bar = bar or tqdm(total=latest.steps, initial=latest.step, unit="step", dynamic_ncols=True)
+                bar.set_postfix_str(_text(latest), refresh=False)
+                bar.update(latest.step - bar.n)
+            elif time.monotonic() - last_logged > LINE_SECONDS or latest.step == latest.steps:
+                log.info("step %d of %d, %s", latest.step, latest.steps, _text(latest))
+                last_logged = time.monotonic()
+            shown = latest.step
         if bar is not None:
             bar.close()
 
-    def _look_at_cluster(self) -> None:
-        missing = missing_resources(self.wanted, ray.cluster_resources())
+    def _check_nodes(self) -> None:
+        missing = missing_resources(self.needed, ray.cluster_resources())
         now = time.monotonic()
         if not missing:
-            self._lacking_since = None
+            self._missing_since = None
             return
         self._idle_since = self._idle_since and now
-        self._lacking_since = self._lacking_since or now
-        left = 60 * self.timeout - (now - self._lacking_since)
+        self._missing_since = self._missing_since or now
+        left = 60 * self.timeout - (now - self._missing_since)
         if left <= 0:
-            self._give_up(f"{resources_text(missing)} were lost and did not come back within {self.timeout:g} minutes")
-        elif now - self._said > 30:
+            self._abort(f"{resources_text(missing)} were lost and did not come back within {self.timeout:g} minutes")
+        elif now - self._last_warning > 30:
             log.warning("lost nodes: %s missing, waiting up to %.0f more minutes", resources_text(missing), left / 60)
-            self._said = now
+            self._last_warning = now
 
-    def _look_at_start(self) -> None:
+    def _check_startup(self) -> None:
         if self._idle_since is None:
             return
-        if ray.get(self.ear.has_begun.remote(), timeout=10):
+        if ray.get(self.progress.has_started.remote(), timeout=10):
             self._idle_since = None
             return
         now = time.monotonic()
         idle, most = now - self._idle_since, max(60 * self.timeout, STARTING_SECONDS)
-        if idle < STARTING_SECONDS / 2 or now - self._said < 30 or not _some_wait_for_a_place():
+        if idle < STARTING_SECONDS / 2 or now - self._last_warning < 30 or not _resources_pending():
             return
-        self._said = now
+        self._last_warning = now
         free = ray.available_resources()
         held = (
-            f"the cluster has the {resources_text(self.wanted)} they need, but others hold it: free are "
-            f"{resources_text({name: free.get(name, 0) for name in self.wanted})}"
+            f"the cluster has the {resources_text(self.needed)} they need, but others hold it: free are "
+            f"{resources_text({name: free.get(name, 0) for name in self.needed})}"
         )
         if idle > most:
-            self._give_up(f"no worker has started for {idle / 60:.0f} minutes; {held}")
+            self._abort(f"no worker has started for {idle / 60:.0f} minutes; {held}")
         else:
             log.warning("no worker has started; %s; waiting up to %.0f more minutes", held, (most - idle) / 60)
 
-    def _give_up(self, reason: str) -> None:
+    def _abort(self, reason: str) -> None:
         if not self.abort_reason:
             self.abort_reason = reason
             os.kill(os.getpid(), signal.SIGINT)  # Ray Train ends a run in good order when it is interrupted.
 
 
-def _some_wait_for_a_place() -> bool:
-    """Whether a group of workers waits for its resources: else they are there, and the workers on their way."""
+def _resources_pending() -> bool:
+    """Returns whether a group of workers waits for resources. If not, its processes are starting."""
     return any(group["state"] == "PENDING" for group in placement_group_table().values())
 
 
-def _text(beat: ProgressReport) -> str:
-    left = (beat.steps - beat.step) / beat.steps if beat.steps else 0
+def _text(latest: ProgressReport) -> str:
+    left = (latest.steps - latest.step) / latest.steps if latest.steps else 0
     return (
-        f"loss {beat.loss:.3f}, {beat.clips_per_second:.1f} clips/s, {beat.waiting:.0%} waiting for data, "
-        f"{beat.workers} workers, {left:.0%} to go"
+        f"loss {latest.loss:.3f}, {latest.clips_per_second:.1f} clips/s, {latest.waiting:.0%} waiting for data, "
+        f"{latest.workers} workers, {left:.0%} to go"
     )

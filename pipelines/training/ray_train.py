@@ -13,9 +13,9 @@ from ray.train.v2._internal import constants
 from ray.train.v2._internal.execution import context
 
 _SWITCHES = {
-    # Of one of its tries to place the workers; it tries again for ever, and our watch says how long it may.
+    # Seconds of one attempt to place the workers. Ray Train tries for ever; `ProgressMonitor` sets the limit.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
-    # It warns workers of nodes that are going to be taken away. We make no use of it, and it starts with an error line.
+    # Warnings of nodes that will be taken away: unused here, and its start logs an error.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 _PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
@@ -24,14 +24,14 @@ _PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_U
 
 @contextmanager
 def ray_train_environment() -> Iterator[None]:
-    """The environment that Ray Train reads in this process, and afterwards what was there before it.
+    """Sets the environment variables of Ray Train for the block; variables that the user has set win.
 
-    What the user has set wins. Ray Train also takes over Ctrl-C, for good: here until the block ends.
+    Also restores the handler of Ctrl-C at the end, which Ray Train replaces for good.
     """
-    # By its address, a helper of Ray Train that looks for a dead run finds which of a machine's several Rays is meant.
-    wanted = _SWITCHES | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    # Of a machine's several Rays, a helper of Ray Train that looks for dead runs finds the right one by its address.
+    variables = _SWITCHES | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     constants.ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
-    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    added = {name: value for name, value in variables.items() if name not in os.environ}
     on_interrupt = signal.getsignal(signal.SIGINT)
     os.environ.update(added)
     try:
@@ -44,16 +44,16 @@ def ray_train_environment() -> Iterator[None]:
 
 
 def worker_environment() -> dict[str, str]:
-    """What workers on other nodes need to know of this one's environment."""
+    """Returns the environment variables of this process that workers on other nodes need."""
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 def quiet() -> None:
-    """Leaves the terminal to our own lines and to what is wrong; Ray writes the rest into its own files."""
+    """Keeps Ray's and MLflow's informational lines off the terminal; Ray writes them to its own files."""
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):  # the terminal's; Ray's own files have handlers of another kind
+        if isinstance(handler, logging.StreamHandler):  # the terminal's; those of Ray's files are of another type
             handler.setLevel(logging.WARNING)
-    # Of the first it says that bars are off, of the second, which is named by its file, every report.
+    # The first logs that bars are off, the second, named by its file, every report.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     logging.getLogger(context.__file__).setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Where the run of a name stands: with what it was started, how far it came, and whether its results are kept."""
+"""State of a run on disk: how far it came, and whether its results are stored."""
 
 import json
 from pathlib import Path
@@ -16,32 +16,32 @@ FINISHED, DATA = "finished.json", "data.json"
 
 
 def steps_of(config: TrainConfig, per_epoch: int) -> int:
-    """Optimiser steps of the whole run."""
+    """Returns the number of optimiser steps of the whole run."""
     whole = config.epochs * per_epoch
     return min(whole, config.max_steps) if config.max_steps else whole
 
 
 def is_trained(run: Folder, steps: int) -> bool:
-    """Whether the checkpoint of the last step is there."""
+    """Returns whether the checkpoint of the last step exists."""
     newest = latest_checkpoint(run)
     return newest is not None and step_of(newest) >= steps
 
 
 def is_finished(run: Folder, steps: int) -> bool:
-    """Whether it is trained and its results were kept, so that nothing is left to do."""
+    """Returns whether the run is trained and its results are stored: nothing is left to do."""
     return is_trained(run, steps) and run.has(FINISHED) and json.loads(run.read(FINISHED))["steps"] >= steps
 
 
 def mark_finished(run: Folder, steps: int) -> None:
-    """Says so to the next start; after everything else."""
+    """Marks the run as finished; called after everything else."""
     run.write(FINISHED, (json.dumps({"steps": steps}) + "\n").encode())
 
 
 def tokenizer_of(config: TrainConfig, run: Folder, init: Path | None) -> tuple[Tokenizer, bool]:
-    """The tokenizer, and whether it is to be saved with the model: not where it is roberta-base's.
+    """Returns the tokenizer, and whether it is saved with the model; that of roberta-base is not.
 
     Args:
-        init: the checkpoint the run starts from; None where there is none, or it is under way.
+        init: checkpoint that the run starts from; None if there is none, or the run has begun.
     """
     newest = latest_checkpoint(run)
     carried: Any = run.folder(newest) if newest else Folder(str(init)) if init else None

@@ -1,4 +1,4 @@
-"""The learning rate at each step of a run."""
+"""Learning rate schedules."""
 
 import math
 
@@ -6,7 +6,7 @@ from pipelines.training.config import TrainConfig
 
 
 def lr_factor(config: TrainConfig, step: int, steps: int, per_epoch: int) -> float:
-    """What the rates are multiplied by at an optimiser step, besides the factor of the batch."""
+    """Returns the factor of the learning rates at an optimiser step, apart from that of the batch."""
     if config.schedule == "multistep":
         return 0.1 ** sum(step // per_epoch >= drop for drop in config.lr_milestones)
     warm = max(1, steps // 10)

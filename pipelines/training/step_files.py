@@ -1,4 +1,4 @@
-"""Steps as pictures and files, for people: the first batch of a run, and the step at which a loss was no number."""
+"""Steps as pictures and files: the first batch of a run, and a step whose loss is not finite."""
 
 import io
 import json
@@ -15,20 +15,20 @@ from sgmg.preprocess import MEAN, STD
 from sgmg.train_step import MicroBatch
 
 MOST = 8
-"""Clips a picture shows."""
+"""Largest number of clips in a picture."""
 
 
 def picture_of(clips: StepBatch, most: int = MOST) -> bytes:
-    """A PNG of the clips as the model sees them: after all augmentation, with target masks and boxes."""
+    """Returns a PNG of the clips after all augmentation, with target masks and boxes."""
     pairs = zip(clips.micro_batches, clips.sentences, strict=True)
-    tiles = [tile for forward, said in pairs for tile in _tiles(forward, said)][:most]
+    tiles = [tile for micro_batch, sentences in pairs for tile in _tiles(micro_batch, sentences)][:most]
     png = io.BytesIO()
     contact_sheet(tiles).save(png, "PNG")
     return png.getvalue()
 
 
 def save_step(run: Folder, clips: StepBatch, reason: str, rank: int) -> str:
-    """The samples of a step and their picture in the run's folder; where that is."""
+    """Writes the samples of a step and their picture to the run's folder. Returns the path of the samples."""
     name = f"failed/step_{clips.step:08d}-rank{rank:04d}"
     samples = [{"lane": slot.lane, "sample": slot.sample, "dropped": slot.dropped} for slot in clips.slots]
     text = json.dumps({"step": clips.step, "reason": reason, "samples": samples}, indent=2, ensure_ascii=False)
@@ -37,8 +37,8 @@ def save_step(run: Folder, clips: StepBatch, reason: str, rank: int) -> str:
     return run.path(f"{name}.json")
 
 
-def _tiles(forward: MicroBatch, sentences: Sequence[str]) -> list[Tile]:
-    batch, targets = forward.batch, forward.targets
+def _tiles(micro_batch: MicroBatch, sentences: Sequence[str]) -> list[Tile]:
+    batch, targets = micro_batch.batch, micro_batch.targets
     deviation, mean = torch.tensor(STD)[:, None, None], torch.tensor(MEAN)[:, None, None]
     tiles = []
     for expression, number in enumerate(batch.clip_of.tolist()):
@@ -54,8 +54,8 @@ def _tiles(forward: MicroBatch, sentences: Sequence[str]) -> list[Tile]:
             Tile(
                 frames=pixels,
                 masks=targets.masks[expression, :, :height, :width].numpy().astype(np.bool_),
-                boxes=[tuple(box) if there else None for box, there in zip(boxes, valid, strict=True)],
-                caption=sentences[expression] if sentences else "a place without a clip",
+                boxes=[tuple(box) if visible else None for box, visible in zip(boxes, valid, strict=True)],
+                caption=sentences[expression] if sentences else "no clip",
             )
         )
     return tiles

@@ -1,6 +1,7 @@
-"""Scores during training: videos divided over the workers, answered by the model they train, gathered once."""
+"""Validation during training: the workers divide the videos, predict and score them; rank 0 gathers the scores."""
 
 import heapq
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,11 @@ from pipelines.errors import BadItem, JobError
 from pipelines.files import Folder
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import inference_protocol
-from pipelines.manifest import read_manifest, read_rows
+from pipelines.manifest import WITHHELD, read_manifest, read_rows
 from pipelines.records import Record, record_of
 from pipelines.scoring.cases import draw_case, worst_and_best
 from pipelines.scoring.score import Row, figures, metric_name, score_video, truth_of
+from pipelines.training.checkpoints import step_name
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import holdout
 from sgmg.model import SgMg
@@ -24,15 +26,17 @@ from sgmg.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
+_SCORES = "scores"
+"""Folder of a run with a file of figures for each step at which it was scored."""
 PICTURES = 2
-"""Worst and best cases drawn each time, so many of each."""
+"""Number of worst, and of best, cases that are drawn at each validation."""
 _MAIN: dict[str, str] = dict.fromkeys(("refcoco", "refcoco+", "refcocog"), "overall_iou")
-"""The figure by which the best checkpoint is chosen, where it is not the first."""
+"""Figure that the best checkpoint is chosen by, for datasets where it is not the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowRef:
-    """One row of prepared data, and how much work it is: pairs of frame and expression."""
+    """Reference to one row of prepared data; `work` counts its pairs of frame and expression."""
 
     folder: Folder
     file: str
@@ -43,7 +47,7 @@ class RowRef:
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """What rank 0 has in the end. `main` names the figure by which checkpoints are compared."""
+    """Figures of a validation, and PNGs by name. `main` names the figure that checkpoints are compared by."""
 
     figures: Mapping[str, float]
     main: str
@@ -52,23 +56,23 @@ class ValidationResult:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What is scored: rows of one dataset whose truth is known."""
+    """Rows that are scored: of one dataset, and with truth."""
 
     dataset: str
-    places: tuple[RowRef, ...]
+    rows: tuple[RowRef, ...]
     short_side: int  # pixels; 0: as published
     precision: str
 
     def score(
         self, model: SgMg, tokenizer: Tokenizer, device: torch.device, rank: int, world: int
     ) -> ValidationResult | None:
-        """Every rank scores its videos with the model as it is; rank 0 gets the figures, the others None."""
+        """Scores the videos of this rank with the current model. Returns the figures on rank 0, None on the others."""
         protocol = inference_protocol(self.dataset, self.short_side or None)
         predictor = Predictor(model, tokenizer, protocol, device=device, precision=self.precision)  # pyright: ignore[reportArgumentType]
         rows: list[Row] = []
         lost = 0
-        for place in partition_by_cost(self.places, world)[rank]:
-            record = _read(place)
+        for ref in partition_by_cost(self.rows, world)[rank]:
+            record = _read(ref)
             try:
                 rows += score_video(truth_of(record), predictor.predict(record))
             except BadItem as error:
@@ -80,22 +84,22 @@ class Validation:
             dist.all_gather_object(gathered, (rows, lost))
         if rank:
             return None
-        everything = [row for some, _ in gathered for row in some]
-        found = figures(everything)
-        main = _MAIN.get(self.dataset, next(iter(found)))
-        named = {metric_name(name): value for name, value in found.items()}
+        all_rows = [row for some, _ in gathered for row in some]
+        overall = figures(all_rows)
+        main = _MAIN.get(self.dataset, next(iter(overall)))
+        named = {metric_name(name): value for name, value in overall.items()}
         named["videos_lost"] = float(sum(count for _, count in gathered))
-        return ValidationResult(named, metric_name(main), self._pictures(everything, predictor))
+        return ValidationResult(named, metric_name(main), self._pictures(all_rows, predictor))
 
     def _pictures(self, rows: Sequence[Row], predictor: Predictor) -> dict[str, bytes]:
-        """The worst and the best expressions, asked again: predictions are not kept."""
-        wanted = worst_and_best(rows, PICTURES)
-        videos = {case.row.video for case in wanted}
+        """Draws the worst and the best expressions; predicts them again, as predictions are not kept."""
+        cases = worst_and_best(rows, PICTURES)
+        videos = {case.row.video for case in cases}
         drawn: dict[str, bytes] = {}
-        for place in self.places:
+        for ref in self.rows:
             if not videos:
                 break
-            record = _read(place)
+            record = _read(ref)
             if record.video not in videos:
                 continue
             videos.discard(record.video)
@@ -103,55 +107,67 @@ class Validation:
             frames = dict(zip(record.frame_names, record.frames, strict=True))
             drawn |= {
                 re.sub(r"\.png$", "", case.name): draw_case(case.row, truth, predictions, frames)
-                for case in wanted
+                for case in cases
                 if case.row.video == record.video
             }
         return drawn
 
 
 def validation_of(config: TrainConfig) -> Validation | None:
-    """What a run scores itself by; None where the config asks for nothing.
+    """Returns the rows that a run is scored on; None if the config asks for no validation.
 
     Raises:
-        JobError: folders of different datasets, or none of their videos has a truth.
+        JobError: the folders hold different datasets, or no video with truth.
         FileNotFoundError: a folder was not prepared.
     """
     if not config.valid and not config.holdout:
         return None
     if config.valid and config.holdout:
-        raise JobError("--valid and --holdout both name what to score by. Give one of them.")
+        raise JobError("--valid and --holdout both choose what is scored. Give one of them.")
     held_out = {Folder(uri).uri: videos for uri, videos in holdout(config).items()}
     folders = [Folder(path) for path in config.valid] or [Folder(uri) for uri in held_out]
-    datasets, places = [], []
+    datasets, rows = [], []
     for folder in folders:
         manifest = read_manifest(folder)
         datasets.append(manifest.dataset)
         for shard in manifest.shards:
             for number, group in enumerate(shard.row_groups):
                 for row, info in enumerate(group):
-                    # Without truth there is nothing to compare with; a crowd can be scored, though not learned from.
-                    told = info.expressions - list((info.untrainable or {}).values()).count("truth withheld")
-                    if told and (config.valid or info.video in held_out[folder.uri]):
-                        places.append(RowRef(folder, shard.file, number, row, info.frames * info.expressions))
+                    # A crowd can be scored, though not learned from.
+                    labelled = info.expressions - list((info.untrainable or {}).values()).count(WITHHELD)
+                    if labelled and (config.valid or info.video in held_out[folder.uri]):
+                        rows.append(RowRef(folder, shard.file, number, row, info.frames * info.expressions))
     if len(set(datasets)) > 1:
         raise JobError(
             f"Scores of {', '.join(sorted(set(datasets)))} cannot be compared as one. Give --valid of one dataset."
         )
-    if not places:
+    if not rows:
         raise JobError(f"{', '.join(folder.uri for folder in folders)}: no video has a truth to score by.")
-    return Validation(datasets[0], tuple(places), config.valid_short_side, config.precision)
+    return Validation(datasets[0], tuple(rows), config.valid_short_side, config.precision)
 
 
-def partition_by_cost(places: Sequence[RowRef], world: int) -> list[list[RowRef]]:
-    """The places of every rank: the longest first, each to whoever has least to do."""
-    hands: list[list[RowRef]] = [[] for _ in range(world)]
+def partition_by_cost(rows: Sequence[RowRef], world: int) -> list[list[RowRef]]:
+    """Divides rows over the ranks: from the longest on, each goes to the rank with the least work."""
+    shares: list[list[RowRef]] = [[] for _ in range(world)]
     loads = [(0, rank) for rank in range(world)]
-    for place in sorted(places, key=lambda one: -one.work):
+    for ref in sorted(rows, key=lambda one: -one.work):
         load, rank = heapq.heappop(loads)
-        hands[rank].append(place)
-        heapq.heappush(loads, (load + place.work, rank))
-    return hands
+        shares[rank].append(ref)
+        heapq.heappush(loads, (load + ref.work, rank))
+    return shares
 
 
-def _read(place: RowRef) -> Record:
-    return record_of(read_rows(place.folder, place.file, place.row_group)[place.row])
+def _read(ref: RowRef) -> Record:
+    return record_of(read_rows(ref.folder, ref.file, ref.row_group)[ref.row])
+
+
+def read_scores(run: Folder) -> dict[int, float]:
+    """Returns the figure that checkpoints are compared by, of every step at which the run was scored."""
+    scores = [json.loads(run.read(f"{_SCORES}/{name}")) for name in run.names(_SCORES, suffix=".json")]
+    return {one["step"]: one["figures"][one["main"]] for one in scores}
+
+
+def write_score(run: Folder, step: int, result: ValidationResult) -> None:
+    """Writes the figures of a step, for restarts."""
+    score = {"step": step, "main": result.main, "figures": dict(result.figures)}
+    run.write(f"{_SCORES}/{step_name(step)}.json", (json.dumps(score, indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""What every training worker does: build the model, walk the steps, log, checkpoint, validate."""
+"""A training worker: builds the model, takes the steps, logs, writes checkpoints, validates."""
 
 import errno
 import json
@@ -27,9 +27,8 @@ from pipelines.training.loader import StepBatch, StepLoader, Stopwatch
 from pipelines.training.progress import ProgressReport
 from pipelines.training.ray_train import quiet
 from pipelines.training.schedule import lr_factor
-from pipelines.training.scores import scores_of, write_score
 from pipelines.training.step_files import picture_of, save_step
-from pipelines.training.validation import ValidationResult
+from pipelines.training.validation import ValidationResult, read_scores, write_score
 from pipelines.training.worker_task import WorkerTask
 from sgmg.checkpoints import load
 from sgmg.model import SgMg
@@ -44,28 +43,33 @@ T = TypeVar("T")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def work(told: dict[str, Any]) -> None:
-    """The function Ray Train runs in every worker."""
-    task: WorkerTask = told["task"]
+def run_worker(task: WorkerTask) -> None:
+    """Trains from the last checkpoint, or from the start, to the last step. Called on every worker alike.
+
+    Raises:
+        OSError: a file cannot be written. Ray Train starts the workers again, unless the disk is full.
+    """
     logging.basicConfig(level=logging.INFO)
     quiet()
     if task.config.threads:
         torch.set_num_threads(task.config.threads)
-    _, stopped = ray.get(task.ear.heard.remote())
-    task.ear.begin.remote()
-    if stopped:  # Ray Train starts the workers again after any error, also after one that would only come back.
+    _, stopped = ray.get(task.progress.latest.remote())
+    task.progress.mark_started.remote()
+    if stopped:  # Ray Train restarts the workers after any error, even one that would occur again.
         return
     try:
         _Worker(task).run()
     except OSError as error:
         if error.errno in _FULL:
-            ray.get(task.ear.stop.remote(f"{task.run.path()} takes no more files ({error}): make room there"))
+            ray.get(
+                task.progress.request_stop.remote(f"{task.run.path()} takes no more files ({error}): make room there")
+            )
         raise
 
 
 @dataclass
-class _Since:
-    """What happened since the last logged line."""
+class _Interval:
+    """Counts since the last logged line."""
 
     clips: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -77,22 +81,22 @@ class _Worker:
         self.task, self.config = task, task.config
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device = get_device()
-        self.tokenizer = Tokenizer.from_json(task.tokenizer)
+        self.tokenizer = Tokenizer.from_json(task.start.tokenizer)
         self.steps, self.per_epoch = task.steps, task.data.plan(0).steps
         self.done, state = 0, None
-        with tempfile.TemporaryDirectory(prefix="sgmg-resume-") as aside:
-            found = self._agreed(latest_checkpoint(task.run))
-            if found is None:
-                model = start_model(self.config, task.init() if task.init else None)
+        with tempfile.TemporaryDirectory(prefix="sgmg-resume-") as staging:
+            newest = self._broadcast(latest_checkpoint(task.run))
+            if newest is None:
+                model = start_model(self.config, task.start.init() if task.start.init else None)
             else:
-                checkpoint = load(fetch_checkpoint(task.run, found, Path(aside)), preset=None)
+                checkpoint = load(fetch_checkpoint(task.run, newest, Path(staging)), preset=None)
                 model, state = checkpoint.model.train(), checkpoint.training()
                 self.done = state["step"]
-                log.info("rank %d of %d goes on after step %d (%s)", self.rank, self.world, self.done, found)
-        self.model = self._prepared(model)
+                log.info("rank %d of %d goes on after step %d (%s)", self.rank, self.world, self.done, newest)
+        self.model = self._setup_model(model)
         self.optimizer = optimizer_for(self.model, self._rates())
         self.step = TrainStep(
-            self._shared(Objective(self.model)),
+            self._wrap_ddp(Objective(self.model)),
             self.optimizer,
             device=self.device,
             precision=self.config.precision,
@@ -100,8 +104,8 @@ class _Worker:
         )
         if state is not None:
             self.step.load_state_dict(state)
-        self.scores: dict[int, float] = self._agreed(scores_of(task.run))
-        self.since, self.watch = _Since(), Stopwatch()
+        self.scores: dict[int, float] = self._broadcast(read_scores(task.run))
+        self.interval, self.timer = _Interval(), Stopwatch()
         self.samples: list[dict[str, Any]] = []
         self.metrics: MetricLog | None = None
 
@@ -115,16 +119,16 @@ class _Worker:
                 self.metrics.close()
 
     def _train(self) -> None:
-        if self._score_is_due() and self.done not in self.scores:  # it was killed while it scored
+        if self._score_is_due() and self.done not in self.scores:  # killed during validation
             self._validate()
-        # Every worker keeps a core's share for itself; pipelines take what is left.
+        # The workers keep their own cores; the pipelines take those that are left.
         streaming = Streaming(self.config.cpus_per_decode, self.world, self.world * self.config.cpus_per_worker)
-        loading = StepLoader(
+        loader = StepLoader(
             self.task.data, self.tokenizer, self.rank, self.world, self.done, self.steps, self.config.prefetch,
             streaming, pin=self.device.type == "cuda",
         )  # fmt: skip
-        steps = loading.steps()
-        while (clips := self.watch.wait_for(steps)) is not None:
+        steps = loader.steps()
+        while (clips := self.timer.wait_for(steps)) is not None:
             if clips.step != self.done:
                 raise AssertionError(f"step {clips.step} came where {self.done} was due")
             if clips.step == 0 and self.metrics is not None:
@@ -133,13 +137,13 @@ class _Worker:
             try:
                 report = self.step(clips.micro_batches, clips.step)
             except FloatingPointError as error:
-                # All ranks are here: each saves what it fed, and all end without an exception, so that nobody restarts.
-                where = save_step(self.task.run, clips, str(error), self.rank)
+                # Raised on all ranks. They end without an exception: Ray Train would restart them.
+                path = save_step(self.task.run, clips, str(error), self.rank)
                 if self.rank == 0:
-                    ray.get(self.task.ear.stop.remote(f"{error} Its samples are in {where}."))
+                    ray.get(self.task.progress.request_stop.remote(f"{error} Its samples are in {path}."))
                 return
             self.done += 1
-            self._note(clips)
+            self._count(clips)
             self._after_step(report)
 
     def _after_step(self, report: StepReport) -> None:
@@ -162,60 +166,60 @@ class _Worker:
         snapshot = None
         if self.rank == 0:
             training = {"step": self.done, **self.step.state_dict()}
-            snapshot = Snapshot.of(self.model, training, self._kept_tokenizer(), self._notes())
+            snapshot = Snapshot.of(self.model, training, self._saved_tokenizer(), self._metadata())
         ray.train.report(
             {"step": self.done},
-            # What is written lies in memory, not in a folder; Ray wants a folder all the same, and removes it.
+            # The snapshot is in memory. Ray wants a folder all the same, and removes it.
             checkpoint=Checkpoint.from_directory(tempfile.mkdtemp(prefix="sgmg-")) if snapshot else None,
             checkpoint_dir_name=step_name(self.done),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-            checkpoint_upload_fn=partial(upload_async, snapshot, self.task.ear) if snapshot else None,
+            checkpoint_upload_fn=partial(upload_async, snapshot, self.task.progress) if snapshot else None,
         )
 
     def _validate(self) -> None:
         assert self.task.validation is not None
         started = time.perf_counter()
-        found = self.task.validation.score(self.model, self.tokenizer, self.device, self.rank, self.world)
+        result = self.task.validation.score(self.model, self.tokenizer, self.device, self.rank, self.world)
         self.model.train()
-        if self.metrics is not None and found is not None:
-            self._keep_scores(self.metrics, found)
-        self.watch.leave_out(started)
+        if self.metrics is not None and result is not None:
+            self._store_scores(self.metrics, result)
+        self.timer.exclude(started)
 
-    def _keep_scores(self, metrics: MetricLog, found: ValidationResult) -> None:
-        epoch, score = -(-self.done // self.per_epoch), found.figures[found.main]
-        metrics.log(self.done, {f"valid/{name}": value for name, value in found.figures.items()})
-        for name, png in found.pictures.items():
+    def _store_scores(self, metrics: MetricLog, result: ValidationResult) -> None:
+        epoch, score = -(-self.done // self.per_epoch), result.figures[result.main]
+        metrics.log(self.done, {f"valid/{name}": value for name, value in result.figures.items()})
+        for name, png in result.pictures.items():
             metrics.log_picture(f"valid/epoch_{epoch:03d}/{name}.png", png)
-        log.info("after epoch %d: %s %.4f", epoch, found.main, score)
-        # Scores of steps after this one are of a stretch that is gone over again.
+        log.info("after epoch %d: %s %.4f", epoch, result.main, score)
+        # Scores of later steps are from before a restart; those steps are trained again.
         if score > max((one for step, one in self.scores.items() if step < self.done), default=-1.0):
             try:
-                self._keep_best(metrics)
-            except OSError as error:  # where it is written, here, trying again is no use
-                ray.get(self.task.ear.stop.remote(str(error)))
+                self._store_best(metrics)
+            except OSError as error:  # a restart would meet the same disk
+                ray.get(self.task.progress.request_stop.remote(str(error)))
                 raise
-        # Last, so that a kill before it means to score again.
+        # Last: after a kill before this line, the step is scored again.
         self.scores[self.done] = score
-        write_score(self.task.run, self.done, found)
+        write_score(self.task.run, self.done, result)
 
-    def _keep_best(self, metrics: MetricLog) -> None:
-        """The model as it is in MLflow, and in the folder of the run where that is on a disk."""
-        snapshot = Snapshot.of(self.model, {"step": self.done}, self._kept_tokenizer(), self._notes())
-        with tempfile.TemporaryDirectory(prefix="sgmg-best-") as aside:
-            best = Path(self.task.run.path() if self.task.run.is_local else aside) / BEST
+    def _store_best(self, metrics: MetricLog) -> None:
+        """Writes the current model to MLflow as the best, and to the run's folder if that is on a disk."""
+        snapshot = Snapshot.of(self.model, {"step": self.done}, self._saved_tokenizer(), self._metadata())
+        with tempfile.TemporaryDirectory(prefix="sgmg-best-") as staging:
+            best = Path(self.task.run.path() if self.task.run.is_local else staging) / BEST
             snapshot.write(best)
             metrics.log_checkpoint("best", self.done, best)
 
     def _log(self, report: StepReport) -> None:
-        seconds, waited = self.watch.look()
+        seconds, waited = self.timer.lap()
         counted = torch.tensor(
-            [self.since.clips, sum(self.since.dropped.values()), waited, seconds], dtype=torch.float64
+            [self.interval.clips, sum(self.interval.dropped.values()), waited, seconds], dtype=torch.float64
         )
         if self.world > 1:
             counted = counted.to(self.device)
             dist.all_reduce(counted)
         clips, dropped, waited, seconds = counted.tolist()
-        self.since = _Since()
+        self.interval = _Interval()
         if self.metrics is None:
             return
         speed, waiting = clips * self.world / seconds, waited / seconds
@@ -227,12 +231,12 @@ class _Worker:
         if self.device.type == "cuda":
             values["gpu_memory_GB"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         self.metrics.log(self.done, values)
-        beat = ProgressReport(self.done, self.steps, report.losses["total"], speed, waiting, self.world)
-        self.task.ear.tell.remote(beat)
+        latest = ProgressReport(self.done, self.steps, report.losses["total"], speed, waiting, self.world)
+        self.task.progress.report.remote(latest)
 
-    def _note(self, clips: StepBatch) -> None:
-        self.since.clips += clips.clips
-        self.since.dropped.update(slot.dropped for slot in clips.slots if slot.dropped)
+    def _count(self, clips: StepBatch) -> None:
+        self.interval.clips += clips.clips
+        self.interval.dropped.update(slot.dropped for slot in clips.slots if slot.dropped)
         for slot in clips.slots:
             if slot.dropped:
                 log.warning("step %d: %s is left out: %s", clips.step, slot.sample, slot.dropped)
@@ -243,7 +247,7 @@ class _Worker:
             ]
 
     def _write_samples(self) -> None:
-        """Under a name that a repeated stretch of the run writes again, so that nothing is listed twice."""
+        """Writes the samples of the steps since the last file. A restart that repeats the steps replaces it."""
         if self.samples:
             lines = "".join(f"{json.dumps(line)}\n" for line in self.samples)
             name = f"{self.samples[0]['step']:08d}-{self.done:08d}-rank{self.rank:04d}of{self.world:04d}.jsonl"
@@ -260,31 +264,31 @@ class _Worker:
         for group in self.optimizer.param_groups:
             group["lr"] = getattr(rates, group["name"])
 
-    def _prepared(self, model: SgMg) -> SgMg:
+    def _setup_model(self, model: SgMg) -> SgMg:
         if self.config.freeze_text:
             model.text.freeze(keep=8192)
         if self.config.compile:
             model.backbone.compile(dynamic=True)
         return model.to(self.device).train()
 
-    def _shared(self, objective: Objective) -> torch.nn.Module:
+    def _wrap_ddp(self, objective: Objective) -> torch.nn.Module:
         if self.world == 1:
             return objective
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(objective, device_ids=devices, forward_sync_buffers=False)
 
-    def _agreed(self, found: T) -> T:
-        """What rank 0 found: all start from the same checkpoint, even where one would still see another."""
+    def _broadcast(self, value: T) -> T:
+        """Returns the value of rank 0: all start from the same checkpoint, even if one still sees another."""
         if self.world == 1:
-            return found
-        word = [found]
-        dist.broadcast_object_list(word, src=0)
-        return word[0]
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
-    def _kept_tokenizer(self) -> Tokenizer | None:
-        return self.tokenizer if self.task.own_tokenizer else None
+    def _saved_tokenizer(self) -> Tokenizer | None:
+        return self.tokenizer if self.task.start.own_tokenizer else None
 
-    def _notes(self) -> Mapping[str, Any]:
+    def _metadata(self) -> Mapping[str, Any]:
         datasets = [f"{part.manifest.dataset}/{part.manifest.split}" for part in self.task.data.parts]
         return {"run": self.config.run_name, "recipe": self.config.recipe, "step": self.done, "data": datasets,
                 "mlflow_run": self.task.tracking.run_id}  # fmt: skip

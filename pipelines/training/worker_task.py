@@ -1,6 +1,5 @@
-"""What a training worker is told, and the learning rate at each step of it."""
+"""The task of a training worker."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,26 +8,34 @@ from pipelines.clips.stream import TrainData
 from pipelines.files import Folder
 from pipelines.tracking.mlflow_run import RunHandle
 from pipelines.training.config import TrainConfig
+from pipelines.training.preflight import Start
 from pipelines.training.run_state import steps_of
 from pipelines.training.validation import Validation
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerTask:
-    """All a worker is told. The same for all of them, and after every restart."""
+    """Everything that a worker needs to know. The same for all workers, and after every restart.
+
+    Attributes:
+        data: prepared folders and the plan of the steps.
+        start: first weights and tokenizer.
+        run: the run's folder in the storage.
+        spool: folder in which metrics wait for MLflow.
+        progress: handle of the `ProgressActor`.
+        validation: rows to score; None if the run scores nothing.
+    """
 
     config: TrainConfig
     data: TrainData
-    tokenizer: str  # its JSON
-    own_tokenizer: bool  # it is saved with the model
-    init: Callable[[], Path] | None  # finds the checkpoint to start from, on any node
-    run: Folder  # the run's folder in the storage
+    start: Start
+    run: Folder
     tracking: RunHandle
-    spool: Path  # where metrics wait for MLflow
-    ear: Any  # the progress actor
+    spool: Path
+    progress: Any
     validation: Validation | None
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole run. It takes a plan, a tenth of a second for millions of sentences."""
+        """Optimiser steps of the whole run. Makes an epoch's plan: a tenth of a second for millions of sentences."""
         return steps_of(self.config, self.data.plan(0).steps)

@@ -15,12 +15,11 @@ from ray.exceptions import RayError
 
 from jobs import evaluate, predict, submit
 from jobs.common.cli import run
-from jobs.common.predictors import root_cause
 from jobs.evaluate import EvaluateConfig
 from jobs.impl.evaluate import evaluate as scored
 from jobs.predict import PredictConfig
 from jobs.submit import SubmitConfig
-from pipelines.errors import Exit
+from pipelines.errors import Exit, root_cause
 from pipelines.files import Folder
 from pipelines.prediction_reader import PREDICTIONS
 from pipelines.predictions import Prediction, QueryTrack, prediction_of, predictions_table

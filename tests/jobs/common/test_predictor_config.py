@@ -7,8 +7,9 @@ import pytest
 from ray.exceptions import RayError
 
 from jobs.common.predictor_config import PredictorConfig, actor_range
-from jobs.common.predictors import predictor_spec, root_cause, with_resources
+from jobs.common.predictors import predictor_spec, with_resources
 from pipelines.annotate.settings import Settings
+from pipelines.errors import root_cause
 from pipelines.inference.stream import Resources
 from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import MODEL

@@ -75,7 +75,7 @@ def test_a_snapshot_can_be_put_into_object_storage_and_be_fetched(tmp_path: Path
     assert checkpoint.path == "run/step_00000003"
     run = Folder((tmp_path / "run").as_uri())
     assert latest_checkpoint(run) == "step_00000003"
-    found = load(fetch_checkpoint(run, "step_00000003", tmp_path / "aside"))
+    found = load(fetch_checkpoint(run, "step_00000003", tmp_path / "staging"))
     torch.testing.assert_close(dict(found.model.state_dict()), dict(model.state_dict()), atol=0, rtol=0)
     assert found.tokenizer is not None
     assert found.training()["step"] == 3

@@ -13,7 +13,7 @@ from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.manifest import Manifest, RowInfo, Shard, read_manifest
 from pipelines.training.config import A2D, FINETUNE, PRETRAIN, ClipKind, TrainConfig
-from pipelines.training.data import clip_recipe, geometry_of, holdout, own_tokenizer, samples_told, train_data
+from pipelines.training.data import clip_recipe, geometry_of, holdout, own_tokenizer, samples_text, train_data
 from pipelines.training.validation import RowRef, partition_by_cost, validation_of
 from training_runs import MadeUp, made_up, prepared
 
@@ -104,7 +104,7 @@ def test_videos_held_out_are_chosen_by_name_scored_and_not_learned_from(data: Ma
     assert learned.plan(0).samples == everything.plan(0).samples - per_video
     validation = validation_of(config)
     assert validation is not None
-    assert [place.work for place in validation.places] == [held.frames * held.expressions]
+    assert [ref.work for ref in validation.rows] == [held.frames * held.expressions]
     # The hash, not the order, decides: more of them hold the same ones and others.
     assert {video} < set().union(*holdout(config_of(data.videos, holdout=3)).values())
 
@@ -121,9 +121,9 @@ def test_scores_are_of_one_dataset(data: MadeUp, tmp_path: Path) -> None:
 
 def test_videos_are_dealt_longest_first_to_whoever_has_least() -> None:
     places = [RowRef(Folder("/d"), "f", 0, row, work) for row, work in enumerate((1, 9, 4, 5, 2))]
-    hands = partition_by_cost(places, 2)
-    assert sorted(place.work for hand in hands for place in hand) == [1, 2, 4, 5, 9]
-    assert [sorted(place.work for place in hand) for hand in hands] == [[2, 9], [1, 4, 5]]
+    shares = partition_by_cost(places, 2)
+    assert sorted(place.work for hand in shares for place in hand) == [1, 2, 4, 5, 9]
+    assert [sorted(place.work for place in hand) for hand in shares] == [[2, 9], [1, 4, 5]]
     assert partition_by_cost(places[:1], 3)[1:] == [[], []]
 
 
@@ -152,12 +152,12 @@ def test_what_is_not_learned_from_is_counted_beside_the_samples(data: MadeUp) ->
     found = train_data(config_of(data.videos, holdout=1), "clips")
     (part,) = found.parts
     (held,) = [row for row in part.manifest.rows if row.untrainable]
-    assert samples_told(found) == f"{found.plan(0).samples} samples (sentences left out: {held.expressions} x held out)"
+    assert samples_text(found) == f"{found.plan(0).samples} samples (sentences left out: {held.expressions} x held out)"
     crowds = manifest_of(RowInfo("a", 9, 4, untrainable={0: "crowd", 2: "no area", 3: "crowd"}), RowInfo("b", 9, 5))
     other = replace(found, parts=tuple(replace(part, manifest=crowds) for _ in range(2)))
-    assert samples_told(other).endswith(" samples (sentences left out: 4 x crowd, 2 x no area)")
+    assert samples_text(other).endswith(" samples (sentences left out: 4 x crowd, 2 x no area)")
     everything = train_data(config_of(data.videos), "clips")
-    assert samples_told(everything) == f"{everything.plan(0).samples} samples"
+    assert samples_text(everything) == f"{everything.plan(0).samples} samples"
 
 
 def _samples(manifest: Manifest, length: int) -> int:

@@ -72,21 +72,21 @@ def test_closing_ends_the_thread_and_its_iterator() -> None:
     assert closed.wait(5)
 
 
-def test_a_stopwatch_tells_the_share_of_waiting_and_leaves_out_what_is_no_training() -> None:
+def test_a_stoptimer_tells_the_share_of_waiting_and_leaves_out_what_is_no_training() -> None:
     def slow() -> Iterator[StepBatch]:
         time.sleep(0.2)
         yield StepBatch(0, (), (), ())
 
-    watch = Stopwatch()
+    timer = Stopwatch()
     steps = slow()
-    assert watch.wait_for(steps) is not None
+    assert timer.wait_for(steps) is not None
     started = time.perf_counter()
     time.sleep(0.4)
-    watch.leave_out(started)
-    assert watch.wait_for(steps) is None
-    passed, waited = watch.look()
+    timer.exclude(started)
+    assert timer.wait_for(steps) is None
+    passed, waited = timer.lap()
     assert 0.2 <= waited <= passed < 0.4
-    assert watch.look()[1] == 0
+    assert timer.lap()[1] == 0
 
 
 @pytest.fixture(scope="module")

@@ -44,16 +44,16 @@ def test_what_others_hold_is_said_and_waited_for_so_long(
 ) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
-    watch = ProgressMonitor(create_progress_actor(), {"CPU": 3}, timeout=0)
+    monitor = ProgressMonitor(create_progress_actor(), {"CPU": 3}, timeout=0)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
-        watch._idle_since = started - 0.6 * _progress.STARTING_SECONDS
-        watch._look_at_start()
+        monitor._idle_since = started - 0.6 * _progress.STARTING_SECONDS
+        monitor._check_startup()
         assert HELD in caplog.text
-        assert not watch.abort_reason
-        watch._said, watch._idle_since = 0.0, started - 1.1 * _progress.STARTING_SECONDS
-        watch._look_at_start()
-    assert "no worker has started for 2 minutes; the cluster has the 3 CPU" in watch.abort_reason
+        assert not monitor.abort_reason
+        monitor._last_warning, monitor._idle_since = 0.0, started - 1.1 * _progress.STARTING_SECONDS
+        monitor._check_startup()
+    assert "no worker has started for 2 minutes; the cluster has the 3 CPU" in monitor.abort_reason
     assert sent == [signal.SIGINT]
 
 
@@ -63,9 +63,9 @@ def test_nothing_is_said_of_workers_that_have_begun_or_have_their_place(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, begun: bool
 ) -> None:
     monkeypatch.setattr(_progress, "STARTING_SECONDS", 0.0)
-    ear = create_progress_actor()
+    progress = create_progress_actor()
     if begun:
-        ray.get(ear.begin.remote())
-    watch = ProgressMonitor(ear, {"CPU": 3}, timeout=0)
-    watch._look_at_start()
-    assert (watch.abort_reason, caplog.text) == ("", "")
+        ray.get(progress.mark_started.remote())
+    monitor = ProgressMonitor(progress, {"CPU": 3}, timeout=0)
+    monitor._check_startup()
+    assert (monitor.abort_reason, caplog.text) == ("", "")

@@ -15,7 +15,7 @@ from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.training.checkpoints import step_name
 from pipelines.training.config import FINETUNE, TrainConfig
-from pipelines.training.preflight import check_same_data, check_same_run, note_data
+from pipelines.training.preflight import check_same_data, check_same_settings, record_data
 from pipelines.training.run_state import is_finished, is_trained, mark_finished, steps_of, tokenizer_of
 from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint
 from sgmg.checkpoints import MODEL, TRAINING
@@ -42,13 +42,13 @@ def started(folder: Path, config: TrainConfig = TINY, step: int = 4) -> Folder:
     ],
 )
 def test_how_a_run_is_run_may_change(tmp_path: Path, changes: dict[str, Any]) -> None:
-    check_same_run(started(tmp_path), replace(TINY, **changes))
+    check_same_settings(started(tmp_path), replace(TINY, **changes))
 
 
 def test_what_it_computes_may_not_and_every_difference_is_named(tmp_path: Path) -> None:
     run = started(tmp_path)
     with pytest.raises(JobError) as error:
-        check_same_run(run, replace(TINY, lr=0.5, data=("/data", "/more"), workers="2"))
+        check_same_settings(run, replace(TINY, lr=0.5, data=("/data", "/more"), workers="2"))
     assert "was started with other settings: --data ('/data',) → ('/data', '/more'), --lr" in str(error.value)
     assert "Give the old ones to go on, or another --name to start anew" in str(error.value)
     assert "workers" not in str(error.value)
@@ -56,23 +56,23 @@ def test_what_it_computes_may_not_and_every_difference_is_named(tmp_path: Path) 
 
 def test_a_run_grows_longer_only_where_its_rates_do_not_depend_on_its_end(tmp_path: Path) -> None:
     lr_milestones = replace(TINY, schedule="multistep")
-    check_same_run(started(tmp_path / "multistep", lr_milestones), replace(lr_milestones, epochs=99))
+    check_same_settings(started(tmp_path / "multistep", lr_milestones), replace(lr_milestones, epochs=99))
     with pytest.raises(JobError, match="--epochs"):
-        check_same_run(started(tmp_path / "cycle"), replace(TINY, epochs=99))
+        check_same_settings(started(tmp_path / "cycle"), replace(TINY, epochs=99))
 
 
 def test_a_run_that_never_came_to_a_checkpoint_may_start_anew_with_anything(tmp_path: Path) -> None:
     run = Folder(str(tmp_path))
-    check_same_run(run, TINY)
+    check_same_settings(run, TINY)
     write_config(run, TINY)
-    check_same_run(run, replace(TINY, lr=0.5))
+    check_same_settings(run, replace(TINY, lr=0.5))
 
 
 def test_a_config_that_cannot_be_read_is_no_reason_to_start_anew(tmp_path: Path) -> None:
     run = started(tmp_path)
     run.write(CONFIG, b'{"colour of the bicycle": 3}')
     with pytest.raises(JobError, match=r"cannot be read .* has no field colour of the bicycle"):
-        check_same_run(run, TINY)
+        check_same_settings(run, TINY)
 
 
 def test_a_run_under_way_wants_the_rows_it_was_started_with(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_run_under_way_wants_the_rows_it_was_started_with(tmp_path: Path) -> N
 
     run = started(tmp_path / "run")
     check_same_data(run, data("abcd"))  # of a run from before rows were noted
-    note_data(run, data("abcd"))
+    record_data(run, data("abcd"))
     check_same_data(run, data("abcd"))
     for other in ("abcde", "bcda"):
         with pytest.raises(JobError, match=r"data was prepared again since the run in .* Give another --name"):
