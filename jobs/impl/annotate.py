@@ -27,7 +27,7 @@ from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import Failure, reasons, write_quarantine
 from pipelines.manifest import QUARANTINE
 from pipelines.session import durable_folder, start_ray
-from pipelines.tracking.mlflow_run import RunHandle, open_run, within
+from pipelines.tracking.mlflow_run import RunHandle, open_run, retry_for
 from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def annotate(config: AnnotateConfig) -> Exit:
         failures = _annotate_all(config, stream, requests, progress)
         if run:
             metrics = progress.metrics(failures, out)
-            error = within(20, lambda: run.client().log_batch(run.run_id, metrics=metrics))
+            error = retry_for(20, lambda: run.client().log_batch(run.run_id, metrics=metrics))
             if error:
                 _log.warning("MLflow at %s did not accept the summary: %s", run.uri, error)
     _report(progress, failures, out)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from jobs.common.progress import track
 from jobs.prepare import PrepareConfig
-from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.contact_sheet import contact_sheet, prepared_tiles
+from pipelines.clips.recipe_choice import published_kind, recipe_for
 from pipelines.config_io import CONFIG, require_same_settings, write_config
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
@@ -95,18 +95,9 @@ def _show(manifest: Manifest, out: Folder, count: int) -> None:
         print("nothing to show: no expression was prepared")
         return
     with out.output(SHEET) as stream:
-        contact_sheet(prepared_tiles(out, manifest, count, published_recipe(manifest))).save(stream, "PNG")
+        recipe = recipe_for(manifest, published_kind(manifest))
+        contact_sheet(prepared_tiles(out, manifest, count, recipe)).save(stream, "PNG")
     print(f"{min(count, manifest.counts['expressions'])} samples drawn: {out.path(SHEET)}")
-
-
-def published_recipe(manifest: Manifest) -> ClipRecipe:
-    """Returns the published training recipe for this kind of data."""
-    if any(row.asked is not None for row in manifest.rows):
-        return ClipRecipe.one_frame_asked()
-    if manifest.single_images:
-        return ClipRecipe.image()
-    alone = all(row.frames <= 1 for row in manifest.rows)  # one annotated frame a video
-    return ClipRecipe.one_frame_asked() if alone else ClipRecipe.video()
 
 
 def _printable(text: str) -> str:

@@ -14,8 +14,8 @@ from pipelines.files import Folder
 from pipelines.scoring.summary import SCORES
 from pipelines.session import durable_folder
 from pipelines.tracking.checkpoint_source import local_checkpoint
-from pipelines.tracking.client import MlflowClient, MlflowException, Run
-from pipelines.tracking.mlflow_run import limit_mlflow_timeouts, tracking_uri
+from pipelines.tracking.client import MlflowException, Run
+from pipelines.tracking.mlflow_run import mlflow_client
 from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER
 from sgmg.segmenter import Segmenter
 
@@ -85,7 +85,7 @@ def _training_scores(notes: Mapping[str, Any], storage: str) -> dict[str, dict[s
     if not run_id:
         return {}
     try:
-        client = _client(storage)
+        client = mlflow_client(storage)
         run = client.get_run(run_id)
         names = [name for name in run.data.metrics if name.startswith(VALID)]
         points = [point for name in names for point in client.get_metric_history(run_id, name)]
@@ -95,19 +95,6 @@ def _training_scores(notes: Mapping[str, Any], storage: str) -> dict[str, dict[s
     values = {_figure(point.key): point.value for point in points if point.step == notes.get("step")}
     values.pop("videos lost", None)  # a count, not a score
     return {_validated_on(run): values} if values else {}
-
-
-def _client(storage: str) -> MlflowClient:
-    """Returns a client of an existing MLflow store; MLflow itself would create an empty one.
-
-    Raises:
-        JobError: the store does not exist.
-    """
-    uri = tracking_uri(storage)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise JobError(f"{uri} does not exist; give the --storage of the training, or set MLFLOW_TRACKING_URI")
-    limit_mlflow_timeouts()
-    return MlflowClient(uri)
 
 
 def _figure(metric: str) -> str:

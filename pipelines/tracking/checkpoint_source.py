@@ -1,4 +1,4 @@
-"""Where `--checkpoint` and `--init` come from: a file, a folder, an MLflow run or a registered model."""
+"""Sources of `--checkpoint` and `--init`: a file, a folder, an MLflow run or a registered model."""
 
 import logging
 import re
@@ -17,8 +17,8 @@ from pyarrow import fs
 from pipelines.errors import JobError
 from pipelines.files import UNFINISHED, Folder, is_uri
 from pipelines.session import durable_folder, in_submitted_job
-from pipelines.tracking.mlflow_run import ARTIFACTS, SPOOL, limit_mlflow_timeouts, tracking_uri
-from pipelines.tracking.models import ROLES, kept
+from pipelines.tracking.mlflow_run import ARTIFACTS, SPOOL, mlflow_client
+from pipelines.tracking.models import ROLES, stored_checkpoints
 from sgmg.checkpoints import CONFIG, MODEL
 
 CACHE = "checkpoint_cache"
@@ -29,16 +29,16 @@ log = logging.getLogger(__name__)
 
 
 def local_checkpoint(spec: str, storage: str) -> Path:
-    """A checkpoint on this machine, as `sgmg.checkpoints.load` takes it; what is elsewhere is fetched once.
+    """Returns the local path of a checkpoint, for `sgmg.checkpoints.load`. A remote one is downloaded once.
 
     Args:
-        spec: a file; a folder, of a checkpoint or of a run with several, here or in object storage;
-            `mlflow:<run id>` with `/best` (the default, where there is one) or `/last`; or
+        spec: a file; a folder of a checkpoint, or of a run with several, local or in an object store;
+            `mlflow:<run id>` with `/best` (the default, if there is one) or `/last`; or
             `models:/<name>/<version or alias>`.
-        storage: folder of the results, whose MLflow is asked unless MLFLOW_TRACKING_URI names another.
+        storage: folder of the results. Its MLflow is used, unless MLFLOW_TRACKING_URI names another.
 
     Raises:
-        JobError: there is none; the message names what there is.
+        JobError: the checkpoint does not exist; the message names those that do.
     """
     try:
         if spec.startswith("mlflow:"):
@@ -51,9 +51,9 @@ def local_checkpoint(spec: str, storage: str) -> Path:
 
 
 def on_any_node(spec: str, storage: str, path: Path) -> Callable[[], Path]:
-    """To be sent to other nodes: what finds there the checkpoint that is at `path` here, and fetches it if need be.
+    """Returns a function that finds the checkpoint at `path` on any node, and downloads it if needed.
 
-    A path without scheme is on a disk that all nodes share; caches of what was fetched need not be.
+    A local path is taken to be on a disk that all nodes share; the cache of downloads need not be.
     """
     if is_uri(spec) or spec.startswith(("mlflow:", "models:")):
         return partial(local_checkpoint, spec, durable_folder(storage, "--storage").uri)
@@ -64,22 +64,22 @@ def _of_run(spec: str, storage: str) -> Path:
     run_id, _, role = spec.removeprefix("mlflow:").strip("/").partition("/")
     if role not in ("", *ROLES):
         raise JobError(f"{spec!r} asks for {role!r}; a run keeps {' and '.join(ROLES)}: mlflow:{run_id}/{ROLES[0]}.")
-    client = _client(storage)
+    client = mlflow_client(storage)
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise JobError(f"There is no MLflow run {run_id!r} at {client.tracking_uri}. {_runs(client)}") from error
-    held = kept(run)
+    held = stored_checkpoints(run)
     path = held.get(role) if role in ROLES else next((held[name] for name in ROLES if name in held), None)
     if path is None:
         raise JobError(
             f"The MLflow run {run_id} ({run.info.run_name}, {run.info.status}) has no {role or 'best or last'} "
             f"checkpoint; it has {', '.join(held) or 'none'}. {_runs(client)}"
         )
-    place = _cache(storage) / run_id / Path(path).name
-    return _fetched(place, lambda folder: _download(client, f"{run.info.artifact_uri}/{path}", folder))
+    cached = _cache(storage) / run_id / Path(path).name
+    return _fetched(cached, lambda folder: _download(client, f"{run.info.artifact_uri}/{path}", folder))
 
 
 def _of_model(spec: str, storage: str) -> Path:
@@ -87,7 +87,7 @@ def _of_model(spec: str, storage: str) -> Path:
     if not found:
         raise JobError(f"{spec!r} is not of the form models:/<name>/<version or alias>.")
     name, version = found.groups()
-    client = _client(storage)
+    client = mlflow_client(storage)
     try:
         model = (
             client.get_model_version(name, version)
@@ -99,8 +99,8 @@ def _of_model(spec: str, storage: str) -> Path:
             raise
         raise JobError(f"There is no {spec} at {client.tracking_uri}. {_models(client, name)}") from error
     # Its time tells it from one of the same number in a store that was made anew.
-    place = _cache(storage) / "models" / name / f"{model.version}-{model.creation_timestamp}"
-    return _fetched(place, lambda folder: _download(client, str(model.source), folder))
+    cached = _cache(storage) / "models" / name / f"{model.version}-{model.creation_timestamp}"
+    return _fetched(cached, lambda folder: _download(client, str(model.source), folder))
 
 
 def _of_folder(spec: str, storage: str) -> Path:
@@ -110,14 +110,14 @@ def _of_folder(spec: str, storage: str) -> Path:
     found = _newest(folder, spec)
     if isinstance(found.filesystem, fs.LocalFileSystem):
         return Path(found.path())
-    made = found.filesystem.get_file_info(found.path(MODEL)).mtime_ns  # tells it from one that took its place
+    made = found.filesystem.get_file_info(found.path(MODEL)).mtime_ns  # tells it from one that replaced it
     name = re.sub(r"[^\w.\-]+", "_", found.uri)
-    place = _cache(storage) / "folders" / f"{name}-{made}"
-    return _fetched(place, found.download)
+    cached = _cache(storage) / "folders" / f"{name}-{made}"
+    return _fetched(cached, found.download)
 
 
 def _newest(folder: Folder, spec: str) -> Folder:
-    """The folder itself; or the best checkpoint in it, else the one of the highest number."""
+    """Returns the folder itself if it is a checkpoint; else the best in it, or the one of the highest number."""
     if _is_checkpoint(folder):
         return folder
     inside = _checkpoints(folder, DEPTH)
@@ -141,7 +141,7 @@ def _newest(folder: Folder, spec: str) -> Folder:
 
 
 def _checkpoints(folder: Folder, depth: int) -> list[Folder]:
-    """All checkpoints in a folder; hidden folders are of writers that were killed."""
+    """Returns all checkpoints in a folder. Hidden folders are left by killed writers."""
     inside = [folder.folder(name) for name in folder.names() if not name.startswith(".") and name not in NOT_RUNS]
     found = [sub for sub in inside if _is_checkpoint(sub)]
     deeper = [sub for sub in inside if sub not in found] if depth > 1 else []
@@ -152,41 +152,30 @@ def _is_checkpoint(folder: Folder) -> bool:
     return folder.has(CONFIG) and folder.has(MODEL)
 
 
-def _client(storage: str) -> MlflowClient:
-    uri = tracking_uri(storage)
-    database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.is_file():
-        raise JobError(
-            f"There is no MLflow database {database}. Give the --storage of the training, or set MLFLOW_TRACKING_URI."
-        )
-    limit_mlflow_timeouts()
-    return MlflowClient(uri)
-
-
 def _cache(storage: str) -> Path:
     folder = durable_folder(storage, "--storage")
     return Path(folder.uri) / CACHE if folder.is_local else Path.home() / ".cache" / "sgmg" / CACHE
 
 
-def _fetched(place: Path, fetch: Callable[[Path], object]) -> Path:
-    """The place, filled whole or not at all; several processes may ask at once."""
-    if place.is_dir():
-        return place
-    fresh = place.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{place.name}")
+def _fetched(path: Path, fetch: Callable[[Path], object]) -> Path:
+    """Returns the folder, after `fetch` has filled it whole or not at all. Several processes may call this at once."""
+    if path.is_dir():
+        return path
+    fresh = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{path.name}")
     try:
         fresh.mkdir(parents=True)
         fetch(fresh)
         if not _is_checkpoint(Folder(str(fresh))):
             held = ", ".join(sorted(file.name for file in fresh.iterdir())[:8]) or "nothing"
-            raise JobError(f"What was fetched is no checkpoint: it lacks {CONFIG} or {MODEL}, and holds {held}.")
+            raise JobError(f"The download is no checkpoint: it lacks {CONFIG} or {MODEL}, and holds {held}.")
         try:
-            fresh.rename(place)
+            fresh.rename(path)
         except OSError:
-            if not place.is_dir():  # else another process was faster
+            if not path.is_dir():  # else another process was faster
                 raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return place
+    return path
 
 
 def _download(client: MlflowClient, source: str, folder: Path) -> None:
@@ -200,10 +189,14 @@ def _download(client: MlflowClient, source: str, folder: Path) -> None:
 
 
 def _runs(client: MlflowClient) -> str:
-    """The newest runs that keep a checkpoint."""
+    """Lists the newest runs that have a checkpoint."""
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(ids, order_by=["attributes.start_time DESC"], max_results=200)
-    shown = [f"{run.info.run_id} ({run.info.run_name}: {', '.join(kept(run))})" for run in runs if kept(run)]
+    shown = [
+        f"{run.info.run_id} ({run.info.run_name}: {', '.join(stored_checkpoints(run))})"
+        for run in runs
+        if stored_checkpoints(run)
+    ]
     return f"Runs with checkpoints: {', '.join(shown[:5]) or 'none'}."
 
 

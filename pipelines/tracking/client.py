@@ -1,4 +1,4 @@
-"""The names of MLflow that other packages use: only `pipelines.tracking` imports mlflow."""
+"""Names of MLflow that other packages use; only `pipelines.tracking` imports mlflow."""
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run

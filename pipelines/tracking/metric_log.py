@@ -1,4 +1,4 @@
-"""What rank 0 tells MLflow while it trains: never waits, never fails, and nothing is lost while MLflow is away."""
+"""Logging to MLflow from rank 0: never waits, never fails, and loses nothing while MLflow is down."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH
 
 from pipelines.tracking.mlflow_run import SPOOL, RunHandle, run_folder
-from pipelines.tracking.models import Role, keep
+from pipelines.tracking.models import Role, store_checkpoint
 from pipelines.tracking.outbox import Outbox, Refused
 from pipelines.tracking.spool import Entry, Spool
 from sgmg.checkpoints import TRAINING
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 
 
 class MetricLog:
-    """Metrics, pictures, folders and checkpoints, on their way to one MLflow run.
+    """A log of metrics, pictures, folders and checkpoints of one MLflow run.
 
-    They go to a folder first, and from there to MLflow. What a process that was killed left there is sent by the
-    next; a metric that arrives twice is one, as step, time and value are the same.
+    Entries are written to a folder first, and sent to MLflow from there. Those that a killed process left there are
+    sent by the next one; a metric that is sent twice counts once, as step, time and value are the same.
 
     Args:
-        run: as `open_run` gave it to the driver.
-        folder: of this run only, on a disk that the next start sees, too; made where missing.
-        system_seconds: between two looks at CPU, memory, disk, network and GPU; None for none.
+        run: handle from `open_run`.
+        folder: for this run only, on a disk that its next start sees; created if it is missing.
+        system_seconds: seconds between two measurements of CPU, memory, disk, network and GPU; None: no measurements.
 
     Raises:
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be created.
     """
 
     def __init__(self, run: RunHandle, folder: Path, *, system_seconds: float | None = 10.0) -> None:
@@ -49,9 +49,9 @@ class MetricLog:
         self._guard = threading.Lock()
         self._pending: dict[str, Path] = {}  # the checkpoint of each role that waits to be sent
         self._sending: Path | None = None
-        _remove_unasked(folder / _FILES)
+        _delete_orphans(folder / _FILES)
         self._metrics = Outbox(folder / "metrics", self._send_metrics, f"metrics to MLflow at {run.uri}")
-        self._files = Outbox(folder / _FILES, self._send_file, f"files to MLflow at {run.uri}", at_once=1, pause=0)
+        self._files = Outbox(folder / _FILES, self._send_file, f"files to MLflow at {run.uri}", batch_size=1, linger=0)
         self._closing = threading.Event()
         self._gauges = threading.Thread(target=self._watch_system, args=[system_seconds or 0], daemon=True)
         if system_seconds:
@@ -64,14 +64,14 @@ class MetricLog:
         self.close()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Numbers of an optimiser step, by name."""
+        """Logs numbers of an optimiser step, by name."""
         self._step = step
         values = {name: float(value) for name, value in metrics.items()}
         self._metrics.put({"ms": time.time_ns() // 1_000_000, "step": step, "values": values})
 
     def log_picture(self, name: str, png: bytes) -> None:
-        """A picture under an artifact path such as `valid/epoch_003.png`; one logged before under it is replaced."""
-        place = self._fresh_place(name)
+        """Logs a picture under an artifact path such as `valid/epoch_003.png`; replaces an earlier one."""
+        place = self._new_path(name)
         try:
             place.parent.mkdir(parents=True)
             place.write_bytes(png)
@@ -81,34 +81,34 @@ class MetricLog:
         self._files.put({"kind": "file", "from": self._relative(place), "to": str(PurePosixPath(name).parent)})
 
     def log_folder(self, name: str, path: Path) -> None:
-        """A folder under an artifact path. When this returns, the folder may go: files are linked, else copied."""
-        place = self._fresh_place(name)
+        """Logs a folder under an artifact path. Its files are linked or copied, so the caller may delete it."""
+        place = self._new_path(name)
         if self._hold(path, place, name):
             self._files.put({"kind": "folder", "from": self._relative(place), "to": name})
 
     def log_checkpoint(self, role: Role, step: int, path: Path) -> None:
-        """A checkpoint, in place of the run's former best or last; the optimiser's state is left out.
+        """Logs a checkpoint as the run's best or last, without the state of the optimiser.
 
-        When this returns, the folder may go: files are linked, else copied.
+        Its files are linked or copied, so the caller may delete the folder.
         """
-        place = self._fresh_place(f"step_{step:08d}")
+        place = self._new_path(f"step_{step:08d}")
         if not self._hold(path, place, f"the checkpoint of step {step}"):
             return
         entry = {"kind": "checkpoint", "from": self._relative(place), "role": role, "step": step}
         self._files.put(entry)
         with self._guard:
             former, self._pending[role] = self._pending.get(role), place
-            if former and former != self._sending:  # it would be replaced as soon as it had arrived
+            if former and former != self._sending:  # it would be replaced as soon as it was sent
                 shutil.rmtree(former.parent, ignore_errors=True)
 
     def flush(self, seconds: float = 10.0) -> bool:
-        """Whether all has arrived within this time; gives up at once where MLflow is away."""
+        """Returns whether everything is sent within this time; gives up at once if MLflow is down."""
         end = time.monotonic() + seconds
-        arrived = self._metrics.flush(seconds)
-        return self._files.flush(max(0.0, end - time.monotonic())) and arrived
+        sent = self._metrics.flush(seconds)
+        return self._files.flush(max(0.0, end - time.monotonic())) and sent
 
     def close(self, seconds: float = 20.0) -> int:
-        """Sends what it can in this time; how many entries stay in the folder, for the next start or `drain`."""
+        """Sends entries for this time. Returns the number left in the folder, for the next start or `drain`."""
         end = time.monotonic() + seconds
         self._closing.set()
         if self._gauges.ident is not None:
@@ -129,7 +129,7 @@ class MetricLog:
             for start in range(0, len(metrics), MAX_METRICS_PER_BATCH):
                 self._client.log_batch(self._run.run_id, metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
         except MlflowException as error:
-            raise _judged(error) from error
+            raise _classify_error(error) from error
 
     def _send_file(self, entries: list[Entry]) -> None:
         for entry in entries:
@@ -137,10 +137,10 @@ class MetricLog:
             with self._guard:
                 self._sending = place
             try:
-                if place.exists():  # else it was sent before a kill, or replaced while it waited
+                if place.exists():  # else it was sent before a kill, or replaced since
                     self._upload(entry, place)
             except (MlflowException, requests.HTTPError) as error:
-                raise _judged(error) from error
+                raise _classify_error(error) from error
             finally:
                 with self._guard:
                     self._sending = None
@@ -156,16 +156,16 @@ class MetricLog:
             case "folder":
                 self._client.log_artifacts(run_id, str(place), entry["to"])
             case _:
-                keep(self._client, run_id, entry["role"], entry["step"], place)
+                store_checkpoint(self._client, run_id, entry["role"], entry["step"], place)
 
-    def _fresh_place(self, name: str) -> Path:
+    def _new_path(self, name: str) -> Path:
         return self._folder / _FILES / uuid.uuid4().hex / PurePosixPath(name).name
 
     def _relative(self, place: Path) -> str:
         return place.relative_to(self._folder / _FILES).as_posix()
 
     def _hold(self, path: Path, place: Path, what: str) -> bool:
-        """Keeps a folder until it is sent, whatever becomes of it."""
+        """Links or copies a folder, so that it can be sent after the caller has deleted it. Returns whether it did."""
         try:
             shutil.copytree(path, place, copy_function=_link_or_copy, ignore=shutil.ignore_patterns(TRAINING))
             return True
@@ -175,7 +175,7 @@ class MetricLog:
             return False
 
     def _watch_system(self, seconds: float) -> None:
-        """Takes MLflow's own gauges; its own thread would end for good when MLflow is away."""
+        """Measures with MLflow's own gauges; MLflow's own thread would end for good when the server is down."""
         try:
             monitor = SystemMetricsMonitor(self._run.run_id, tracking_uri=self._run.uri)
             while True:
@@ -187,15 +187,15 @@ class MetricLog:
                     return
                 for gauge in monitor.monitors:
                     gauge.clear_metrics()
-        except Exception as error:  # Every gauge has errors of its own; training goes on without them.
+        except Exception as error:  # Each gauge raises errors of its own; training continues without them.
             log.warning("system metrics end here: %s: %s", type(error).__name__, error)
 
 
 def spool_folder(storage: str, experiment: str, name: str) -> Path:
-    """Where a run's `MetricLog` keeps what waits: beside its results, or in a cache of this machine.
+    """Returns the folder in which a run's `MetricLog` keeps its entries: beside the results, or in a local cache.
 
     Raises:
-        JobError: the storage would vanish.
+        JobError: the storage would be deleted with the job.
     """
     folder = run_folder(storage, experiment, name).folder(SPOOL)
     if folder.is_local:
@@ -204,7 +204,7 @@ def spool_folder(storage: str, experiment: str, name: str) -> Path:
 
 
 def drain(run: RunHandle, folder: Path, seconds: float = 600.0) -> int:
-    """Sends what rank 0 left in its folder; for the driver, once all workers have ended. How many entries stay."""
+    """Sends the entries that rank 0 left, after all workers have ended. Returns the number of entries left."""
     if not folder.is_dir():
         return 0
     found = MetricLog(run, folder, system_seconds=None)
@@ -212,16 +212,16 @@ def drain(run: RunHandle, folder: Path, seconds: float = 600.0) -> int:
     return found.close()
 
 
-def _remove_unasked(folder: Path) -> None:
-    """Removes what was put aside to be sent when its process was killed, before it was entered."""
+def _delete_orphans(folder: Path) -> None:
+    """Deletes files that a killed process had copied, but not yet added as entries."""
     known = {entry["from"].partition("/")[0] for entry in Spool(folder).entries()}
     for place in folder.iterdir():
         if place.is_dir() and place.name not in known:
             shutil.rmtree(place)
 
 
-def _judged(error: Exception) -> Exception:
-    """Refused, where trying again cannot help; else the error itself."""
+def _classify_error(error: Exception) -> Exception:
+    """Returns the error, as `Refused` if another attempt cannot help."""
     if isinstance(error, MlflowException):
         return Refused(str(error)) if error.error_code in _REFUSALS else error
     if isinstance(error, requests.HTTPError) and error.response is not None:

@@ -1,4 +1,4 @@
-"""MLflow: where it is, and the one run that a training of a given name has, however often it is started again."""
+"""The MLflow store, and the one MLflow run of each training, however often it is restarted."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunHandle:
-    """An MLflow run: plain values, so that it can be sent to workers. `continued`: it was started before."""
+    """Handle of an MLflow run; plain values, so that it can be sent to workers. `continued`: it existed before."""
 
     uri: str
     experiment_id: str
@@ -41,12 +41,12 @@ class RunHandle:
     continued: bool
 
     def client(self) -> MlflowClient:
-        """A client of the store that holds the run."""
+        """Returns a client of the store that holds the run."""
         limit_mlflow_timeouts()
         return MlflowClient(self.uri)
 
     def log_datasets(self, folders: Iterable[Folder], context: Literal["training", "validation"]) -> None:
-        """Prepared folders as inputs of the run, by fingerprint, with their manifests as artifacts.
+        """Logs prepared folders as inputs of the run, by fingerprint, and their manifests as artifacts.
 
         Raises:
             FileNotFoundError: a folder holds no manifest.
@@ -69,13 +69,13 @@ class RunHandle:
             client.log_text(self.run_id, folder.read(MANIFEST).decode(), f"data/{name}/{MANIFEST}")
 
     def log_config(self, config: Any) -> None:
-        """The config as the artifact config.json, as `runtime.write_config` writes it."""
+        """Logs the config as the artifact config.json, in the form of `config_io.write_config`."""
         text = json.dumps(to_plain(config), indent=2, ensure_ascii=False) + "\n"
         self.client().log_text(self.run_id, text, "config.json")
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED", seconds: float = 20) -> None:
-        """Ends the run; tries for some seconds, and says so where MLflow cannot be reached."""
-        trouble = within(seconds, lambda: self.client().set_terminated(self.run_id, status))
+        """Ends the run; tries for some seconds, and logs a warning if MLflow cannot be reached."""
+        trouble = retry_for(seconds, lambda: self.client().set_terminated(self.run_id, status))
         if trouble:
             log.warning(
                 "MLflow at %s: run %s stays RUNNING, though it ended as %s: %s", self.uri, self.run_id, status, trouble
@@ -83,14 +83,14 @@ class RunHandle:
 
 
 def tracking_uri(storage: str, nodes: int = 1) -> str:
-    """Where MLflow is: what MLFLOW_TRACKING_URI says, else a database in the storage folder.
+    """Returns the URI of MLflow: MLFLOW_TRACKING_URI, or else a database in the storage folder.
 
     Args:
         storage: folder of the results, a path or URI.
-        nodes: of the cluster that is used.
+        nodes: number of nodes of the cluster.
 
     Raises:
-        JobError: a database there would be lost, or could not be reached; the message says what to set.
+        JobError: a database there would be lost, or some node could not reach it; the message says what to set.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
@@ -112,12 +112,28 @@ def tracking_uri(storage: str, nodes: int = 1) -> str:
     return f"sqlite:///{folder.uri}/{DATABASE}"
 
 
+def mlflow_client(storage: str) -> MlflowClient:
+    """Returns a client of the existing MLflow store of a storage folder; MLflow itself would create an empty one.
+
+    Raises:
+        JobError: the database does not exist.
+    """
+    uri = tracking_uri(storage)
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.is_file():
+        raise JobError(
+            f"There is no MLflow database {database}. Give the --storage of the training, or set MLFLOW_TRACKING_URI."
+        )
+    limit_mlflow_timeouts()
+    return MlflowClient(uri)
+
+
 def run_folder(storage: str, experiment: str, name: str) -> Folder:
-    """Where a training keeps what is its own.
+    """Returns the folder of a training in the storage.
 
     Raises:
         ValueError: a name would leave the storage folder.
-        JobError: the storage would vanish.
+        JobError: the storage would be deleted with the job.
     """
     return durable_folder(storage, "--storage").folder(experiment).folder(name)
 
@@ -131,19 +147,19 @@ def open_run(
     *,
     nodes: int = 1,
 ) -> RunHandle:
-    """The MLflow run of a training: the one that was started under this name in this storage, else a new one.
+    """Opens the MLflow run of a training: the existing run of this name and storage, or else a new one.
 
     Args:
-        experiment: made where missing; its artifacts lie in the storage folder, where MLflow is kept there, too.
-        name: of the training, in the UI and in the storage folder.
+        experiment: created if it is missing; its artifacts are in the storage folder if MLflow's database is.
+        name: name of the training, in the UI and in the storage folder.
         storage: folder of the results, a path or URI.
-        params: a dataclass, with dataclasses in it, or a mapping. MLflow never changes a parameter: one that differs
-            from the start of a continued run becomes the tag `changed.<name>`, and is said.
-        tags: more on the run.
-        nodes: of the cluster that is used.
+        params: a dataclass, which may hold others, or a mapping. MLflow never changes a parameter: one that differs
+            from the start of a continued run becomes the tag `changed.<name>`, and is logged.
+        tags: further tags of the run.
+        nodes: number of nodes of the cluster.
 
     Raises:
-        JobError: MLflow cannot be there, or cannot be reached; the message says what to do.
+        JobError: MLflow cannot be used there, or cannot be reached; the message says what to do.
     """
     uri = tracking_uri(storage, nodes)
     folder = run_folder(storage, experiment, name)
@@ -151,7 +167,7 @@ def open_run(
         Path(durable_folder(storage, "--storage").uri).mkdir(parents=True, exist_ok=True)
         artifacts = (Path(durable_folder(storage, "--storage").uri) / ARTIFACTS).as_uri()
     else:
-        artifacts = None  # where the server keeps them
+        artifacts = None  # the server chooses
     key = _key(folder)
     limit_mlflow_timeouts()
     client = MlflowClient(uri)
@@ -173,36 +189,36 @@ def open_run(
 
 
 def limit_mlflow_timeouts() -> None:
-    """Makes MLflow of this process give up on a silent server in a minute; it would try for a quarter of an hour."""
+    """Makes MLflow in this process give up on a silent server after a minute instead of a quarter of an hour."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    # It would warn at each attempt; we say once that MLflow is away.
+    # It would warn at each attempt; the outbox warns once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
-def within(seconds: float, call: Callable[[], object]) -> str:
-    """Calls, again and again where MLflow is away, for so long at most; what went wrong, empty for nothing."""
-    said = ["it does not answer"]
+def retry_for(seconds: float, call: Callable[[], object]) -> str:
+    """Calls until MLflow answers or the time is over. Returns the last error; empty if the call succeeded."""
+    outcome = ["it does not answer"]
 
     def attempt() -> None:
         while time.monotonic() < end:
             try:
                 call()
-                said[0] = ""
+                outcome[0] = ""
                 return
             except (MlflowException, OSError) as error:
-                said[0] = str(error)
+                outcome[0] = str(error)
                 time.sleep(1)
 
     end = time.monotonic() + seconds
     thread = threading.Thread(target=attempt, daemon=True)  # a request that hangs must not hold up the job
     thread.start()
     thread.join(seconds)
-    return said[0]
+    return outcome[0]
 
 
 def _key(folder: Folder) -> str:
-    """What marks the run: kept in the folder before the run is made, so that no kill can part the two."""
+    """Returns the key that finds the run again; written before the run is made, so that no kill can separate them."""
     if folder.has(RUN_FILE):
         try:
             return json.loads(folder.read(RUN_FILE))["key"]
@@ -231,14 +247,14 @@ def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
 
 
 def _log_params(client: MlflowClient, run: Run, params: Mapping[str, str], labels: Mapping[str, str]) -> None:
-    """Parameters that are new, as parameters; changed ones as tags; and the labels of a continued run anew."""
+    """Logs new parameters, changed ones as tags, and the labels of a continued run again."""
     held = run.data.params
     changed = {name: value for name, value in params.items() if held.get(name, value) != value}
     again = {f"changed.{name}" for name in params} & set(run.data.tags)  # changed before, perhaps back by now
     tags = {f"changed.{name}": value for name, value in params.items() if name in changed or f"changed.{name}" in again}
     if changed:
-        said = ", ".join(f"{name} {held[name]} -> {value}" for name, value in sorted(changed.items()))
-        log.warning("The run %s goes on with other parameters, kept as tags changed.*: %s", run.info.run_id, said)
+        changes = ", ".join(f"{name} {held[name]} -> {value}" for name, value in sorted(changed.items()))
+        log.warning("The run %s goes on with other parameters, kept as tags changed.*: %s", run.info.run_id, changes)
     new = [Param(name, value) for name, value in params.items() if name not in held]
     marks = [RunTag(name, cut(value, MAX_TAG_VAL_LENGTH)) for name, value in {**labels, **tags}.items()]
     for start in range(0, len(new), MAX_PARAMS_TAGS_PER_BATCH):

@@ -1,4 +1,4 @@
-"""Checkpoints in MLflow: the kept ones as artifacts of their run, the best as a version of a registered model."""
+"""Checkpoints in MLflow: artifacts of their run, and versions of a registered model."""
 
 import logging
 from pathlib import Path
@@ -19,19 +19,19 @@ ROLES: tuple[Role, ...] = get_args(Role)
 log = logging.getLogger(__name__)
 
 
-def kept(run: Run) -> dict[Role, str]:
-    """The artifact folders of the checkpoints that a run keeps."""
+def stored_checkpoints(run: Run) -> dict[Role, str]:
+    """Returns the artifact folders of a run's best and last checkpoints, as far as they exist."""
     return {role: run.data.tags[_tag(role)] for role in ROLES if _tag(role) in run.data.tags}
 
 
-def keep(client: MlflowClient, run_id: str, role: Role, step: int, folder: Path) -> None:
-    """Uploads a checkpoint and makes it the best or the last of its run; others go, unless they are registered.
+def store_checkpoint(client: MlflowClient, run_id: str, role: Role, step: int, folder: Path) -> None:
+    """Uploads a checkpoint as the best or the last of its run; removes others, except registered ones.
 
-    The folder of a step is never rewritten while it counts: a kill at any moment leaves a whole checkpoint.
+    The folder of a current checkpoint is never rewritten: a kill at any moment leaves a whole checkpoint.
     """
     target = f"{FOLDER}/step_{step:08d}"
     run = client.get_run(run_id)
-    held = kept(run)
+    held = stored_checkpoints(run)
     if target not in held.values():
         client.log_artifacts(run_id, str(folder), target)
     client.set_tag(run_id, _tag(role), target)
@@ -42,7 +42,7 @@ def keep(client: MlflowClient, run_id: str, role: Role, step: int, folder: Path)
 
 
 def register(run: RunHandle, artifact_path: str, name: str) -> str:
-    """The version of the registered model `name` that is this artifact folder; made only where there is none.
+    """Registers an artifact folder as a version of the model `name`, unless it is one. Returns the version.
 
     Raises:
         JobError: the run has no such folder, or MLflow cannot be used.
@@ -51,7 +51,7 @@ def register(run: RunHandle, artifact_path: str, name: str) -> str:
     try:
         found = client.get_run(run.run_id)
         if not client.list_artifacts(run.run_id, artifact_path):
-            held = ", ".join(f"{path} ({role})" for role, path in kept(found).items()) or "no checkpoint"
+            held = ", ".join(f"{path} ({role})" for role, path in stored_checkpoints(found).items()) or "no checkpoint"
             raise JobError(f"MLflow run {run.run_id} has no artifacts {artifact_path!r} to register; it has {held}.")
         for version in _versions_of(client, found, artifact_path):
             if version.name == name:

@@ -1,4 +1,4 @@
-"""Entries on their way to a server that may be away: on disk first, then sent in order until they have arrived."""
+"""An outbox for a server that may be down: entries are written to disk, and sent in order until the server has them."""
 
 import json
 import logging
@@ -17,23 +17,23 @@ log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
-    """The server is there and will never take these entries."""
+    """Error of a server that answers, and will never accept these entries."""
 
 
 class Outbox:
-    """Takes entries without waiting; one thread writes them to disk, another sends them, in order.
+    """A queue that accepts entries without waiting; one thread writes them to disk, another sends them, in order.
 
-    What a killed process left in the folder is sent first, its last file from the start: `send` must bear an entry
-    that it was given before. A folder has one outbox at a time.
+    Entries that a killed process left in the folder are sent first, and those of its last file once more: `send` must
+    accept repeated entries. A folder has one outbox at a time.
 
     Args:
-        folder: on this machine or a shared disk; made where missing.
-        send: hands entries over, or raises; `Refused` sets them aside, anything else means: try again.
-        what: the entries and where they go, for messages.
-        at_once: entries given to `send` together, at most.
-        room: entries held in memory while the disk is slow, at most.
-        pause: seconds between two sends, in which entries gather.
-        longest_wait: seconds between two attempts, at most, while the server is away.
+        folder: local, or on a shared disk; created if it is missing.
+        send: sends entries, or raises. After `Refused` they are stored in a file, after any other error sent again.
+        what: names the entries and their destination, for messages.
+        batch_size: largest number of entries in one call of `send`.
+        capacity: largest number of entries in memory while the disk is slow.
+        linger: seconds between two calls of `send`, in which entries gather.
+        max_backoff: longest wait between two attempts while the server is down, in seconds.
     """
 
     def __init__(
@@ -42,24 +42,24 @@ class Outbox:
         send: Callable[[list[Entry]], None],
         what: str,
         *,
-        at_once: int = 100,
-        room: int = 10_000,
-        pause: float = 1.0,
-        longest_wait: float = 30.0,
+        batch_size: int = 100,
+        capacity: int = 10_000,
+        linger: float = 1.0,
+        max_backoff: float = 30.0,
     ) -> None:
         self._spool, self._send, self._what = Spool(folder), send, what
-        self._at_once, self._pause, self._longest_wait = at_once, pause, longest_wait
-        self._queue: queue.Queue[bytes | None] = queue.Queue(room)  # lines; None ends it
+        self._batch_size, self._linger, self._max_backoff = batch_size, linger, max_backoff
+        self._queue: queue.Queue[bytes | None] = queue.Queue(capacity)  # lines; None ends it
         self._changed = threading.Condition()  # guards all below
-        self._unwritten: deque[bytes] = deque(maxlen=room)  # what the disk would not take
+        self._unwritten: deque[bytes] = deque(maxlen=capacity)  # lines that could not be written
         self._lost = self._failures = self._refused = 0
-        self._hurry = self._stopping = self._written = self._away = self._disk_failed = False
+        self._flush_requested = self._stopping = self._written = self._away = self._disk_failed = False
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._keep_writing, self._keep_sending)]
         for thread in self._threads:
             thread.start()
 
     def put(self, entry: Entry) -> None:
-        """Takes an entry of plain values; never waits. Where the disk hangs for long, entries are lost and counted."""
+        """Adds an entry of plain values; never waits. If the disk hangs for long, entries are lost and counted."""
         line = json.dumps(entry).encode() + b"\n"
         try:
             if self._stopping:
@@ -72,15 +72,15 @@ class Outbox:
                 log.warning("%s: %s, entries are being lost", self._what, why)
 
     def flush(self, seconds: float) -> bool:
-        """Waits until all has arrived, an attempt has failed, or the time is over; whether all has arrived."""
+        """Waits until all is sent, an attempt has failed, or the time is over. Returns whether all is sent."""
         with self._changed:
-            failures, self._hurry = self._failures, True
+            failures, self._flush_requested = self._failures, True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._idle() or self._failures > failures, timeout=seconds)
             return self._idle()
 
     def close(self, seconds: float) -> int:
-        """Sends what it can in this time, gives up at a failure; how many entries stay in the folder for the next."""
+        """Sends entries until the time is over or an attempt fails. Returns the number left in the folder."""
         end = time.monotonic() + seconds
         if not self._stopping:
             try:
@@ -122,7 +122,7 @@ class Outbox:
                 self._changed.notify_all()
 
     def _taken(self) -> Iterator[bytes | None]:
-        """The lines to write, at least one; None is the last."""
+        """Yields the lines to write, at least one; None is the last."""
         line = self._queue.get()
         yield line
         while line is not None and not self._queue.empty():
@@ -130,7 +130,7 @@ class Outbox:
             yield line
 
     def _to_disk(self, lines: list[bytes]) -> list[bytes]:
-        """The lines that the disk did not take."""
+        """Writes the lines. Returns those that could not be written."""
         if not lines:
             return []
         try:
@@ -156,51 +156,51 @@ class Outbox:
             last = self._stopping
             try:
                 self._hand_over(entries)
-            except Exception as error:  # Whatever it is, training goes on, the entries stay, and it is said.
+            except Exception as error:  # Whatever the error, training continues and the entries stay.
                 self._failed(error)
                 if last:
                     return
                 self._rest(wait)
-                wait = min(2 * wait, self._longest_wait)
+                wait = min(2 * wait, self._max_backoff)
                 continue
-            self._arrived(entries, offset)
+            self._ack(entries, offset)
             wait = 1.0
-            if len(entries) < self._at_once:
-                self._rest(self._pause)
+            if len(entries) < self._batch_size:
+                self._rest(self._linger)
 
     def _rest(self, seconds: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._hurry or self._stopping, timeout=seconds)
-            self._hurry = False
+            self._changed.wait_for(lambda: self._flush_requested or self._stopping, timeout=seconds)
+            self._flush_requested = False
 
     def _next(self) -> tuple[list[Entry], int | None]:
-        """The next entries, and where they end on disk; None for those that are in memory only."""
+        """Returns the next entries and their end on disk; None if they are in memory only."""
         with self._changed:
             if self._unwritten:
-                return [json.loads(line) for line in list(self._unwritten)[: self._at_once]], None
-            found = self._spool.next(self._at_once)
-            self._changed.notify_all()  # a file that has arrived is gone only now
+                return [json.loads(line) for line in list(self._unwritten)[: self._batch_size]], None
+            found = self._spool.next(self._batch_size)
+            self._changed.notify_all()  # a file that was sent is removed only now
             return found
 
     def _hand_over(self, entries: list[Entry]) -> None:
         try:
             self._send(entries)
         except Refused as error:
-            if len(entries) > 1:  # one by one, so that the good ones arrive
+            if len(entries) > 1:  # one by one, so that the good ones are sent
                 for entry in entries:
                     self._hand_over([entry])
                 return
-            aside = self._spool.folder / REFUSED
+            refused = self._spool.folder / REFUSED
             self._refused += 1
             if self._refused == 1:
-                log.warning("%s: some are refused (%s), kept in %s", self._what, error, aside)
-            with aside.open("a", encoding="utf-8") as stream:
+                log.warning("%s: some are refused (%s), kept in %s", self._what, error, refused)
+            with refused.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entries[0]) + "\n")
 
-    def _arrived(self, entries: list[Entry], offset: int | None) -> None:
+    def _ack(self, entries: list[Entry], offset: int | None) -> None:
         with self._changed:
             if offset is not None:
-                self._spool.arrived(offset)
+                self._spool.ack(offset)
             else:
                 for _ in entries:
                     self._unwritten.popleft()

@@ -1,4 +1,4 @@
-"""What a run was started with, as MLflow's parameters and tags."""
+"""Settings and code version of a run, as MLflow's parameters and tags."""
 
 import importlib.metadata
 import json
@@ -15,7 +15,7 @@ from pipelines.config_io import to_plain
 
 
 def flat(config: Any) -> dict[str, str]:
-    """Parameters as MLflow takes them: a nested dataclass or mapping, names joined by dots; what is too long is cut.
+    """Converts a nested dataclass or mapping to MLflow parameters: names joined by dots, long values cut.
 
     >>> flat({"rates": {"backbone": 1e-5}, "sizes": (360, 640)})
     {'rates.backbone': '1e-05', 'sizes': '[360, 640]'}
@@ -33,7 +33,7 @@ def flat(config: Any) -> dict[str, str]:
 
 
 def code_version() -> dict[str, str]:
-    """Tags that say which code runs: the version of the package, and the git commit where there is one."""
+    """Returns tags of the code that runs: the version of the package, and the git commit if there is one."""
     root = Path(__file__).parents[1]
     tags = {"sgmg.version": importlib.metadata.version("sgmg")}
     try:
@@ -45,7 +45,7 @@ def code_version() -> dict[str, str]:
 
 
 def cut(text: str, limit: int) -> str:
-    """A text no longer than MLflow takes it; one that was cut says so at its end."""
+    """Cuts a text to the length that MLflow takes; marks the end of one that was cut."""
     note = " … (cut)"
     return text if len(text) <= limit else text[: limit - len(note)] + note
 

@@ -1,4 +1,4 @@
-"""Lines on disk that wait to be sent: appended by one thread, read by another, gone once they have arrived."""
+"""A queue of lines on disk: one thread appends, another reads, and lines that were sent are removed."""
 
 import io
 import json
@@ -14,15 +14,15 @@ from typing import Any
 Entry = dict[str, Any]
 
 SEGMENT_BYTES = 1 << 20
-"""A file of lines is closed at this size; it is removed once all in it has arrived."""
+"""Size at which a file of lines is closed, in bytes. It is removed once all its lines are sent."""
 
 log = logging.getLogger(__name__)
 
 
 class Spool:
-    """JSON lines in files of a folder, oldest first; those that a killed process left there come before new ones.
+    """JSON lines in files of a folder, oldest first. Lines that a killed process left there come before new ones.
 
-    How far a file was sent is not on disk: after a kill its first lines are read again.
+    The position in a file is not stored: after a kill, its first lines are read again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,13 +32,13 @@ class Spool:
         self._segments = deque(sorted(folder.glob("*.jsonl")))
         self._stream: io.FileIO | None = None  # writes to the last segment
         self._size = 0  # bytes of that
-        self._offset = 0  # bytes of the first segment that have arrived
+        self._offset = 0  # bytes of the first segment that are sent
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Puts lines, each with its end, on disk.
+        """Appends lines, each with its newline.
 
         Raises:
-            OSError: there is no room, or no permission.
+            OSError: the disk is full, or permission is denied.
         """
         try:
             stream = self._stream or self._new_segment()
@@ -46,7 +46,7 @@ class Spool:
             while view:
                 view = view[stream.write(view) :]
         except OSError:
-            self.seal()  # the file may end within a line, so that nothing may follow in it
+            self.seal()  # the file may end within a line, so nothing may follow
             raise
         with self._guard:
             self._size = stream.tell()
@@ -54,14 +54,14 @@ class Spool:
             self.seal()
 
     def seal(self) -> None:
-        """Ends the file that is written to; the next line starts another."""
+        """Closes the current file; the next line starts another."""
         with self._guard:
             if self._stream:
                 self._stream.close()
             self._stream = None
 
     def next(self, count: int) -> tuple[list[Entry], int]:
-        """The oldest entries, and at which byte of the first file they end, for `arrived`."""
+        """Returns the oldest entries, at most `count`, and the offset of their end in the first file, for `ack`."""
         with self._guard:
             while self._segments:
                 path, entries, offset = self._segments[0], [], self._offset
@@ -77,20 +77,20 @@ class Spool:
                 _remove(path, offset)
             return [], 0
 
-    def arrived(self, offset: int) -> None:
-        """What `next` gave is not given again."""
+    def ack(self, offset: int) -> None:
+        """Marks the entries that `next` returned as sent."""
         with self._guard:
             self._offset = offset
 
     def empty(self) -> bool:
-        """Whether all has arrived; a file that has, but is there still, counts as something."""
+        """Returns whether everything is sent and its files are removed."""
         with self._guard:
             if not self._segments:
                 return True
             return len(self._segments) == 1 and self._writing(self._segments[0]) and self._offset >= self._size
 
     def left(self) -> int:
-        """How many lines wait on disk."""
+        """Returns the number of lines that are not sent."""
         with self._guard:
             return sum(
                 sum(1 for _ in _lines(path, self._offset if index == 0 else 0))
@@ -98,7 +98,7 @@ class Spool:
             )
 
     def entries(self) -> Iterator[Entry]:
-        """All that waits, without taking it."""
+        """Yields all entries that are not sent, and leaves them in place."""
         for path in list(self._segments):
             for line in _lines(path, 0):
                 yield from _entries(line, path)
@@ -116,7 +116,7 @@ class Spool:
 
 
 def _lines(path: Path, offset: int) -> Iterator[bytes]:
-    """The whole lines from a byte on; one that was cut short when its writer was killed is left out."""
+    """Yields the whole lines from an offset on, without a last one that was cut short when its writer was killed."""
     try:
         with path.open("rb") as stream:
             stream.seek(offset)

@@ -8,7 +8,6 @@ from pipelines.clips.resize_filter import ResizeFilter
 from sgmg.config import PRESETS, Precision
 
 Schedule = Literal["multistep", "one-cycle"]
-ClipKind = Literal["images", "clips", "annotated-frames"]
 
 
 @dataclass(frozen=True, slots=True)

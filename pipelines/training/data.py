@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.geometry import GeometryRecipe, Sizes
+from pipelines.clips.recipe_choice import ClipKind, names_frames, one_annotated_frame, recipe_for
 from pipelines.clips.stream import TrainData, TrainPart, without_videos
 from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.manifest import Manifest, read_manifest, read_rows
-from pipelines.training.config import ClipKind, TrainConfig
+from pipelines.training.config import TrainConfig
 from sgmg.tokenizer import Tokenizer
 
 
@@ -67,30 +68,23 @@ def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> Clip
     """
     name = f"{manifest.dataset}, split {manifest.split},"
     images = manifest.single_images
-    asked = any(row.asked is not None for row in manifest.rows)
-    alone = all(row.frames <= 1 for row in manifest.rows)
-    if kind == "images":
-        recipe = ClipRecipe.image()
-    elif kind == "annotated-frames":
-        if images:
-            raise JobError(f"{name} holds single images, but this job learns from video. Use jobs/pretrain_refcoco.py.")
-        recipe = ClipRecipe.one_frame_asked(config.frames)
-    elif asked:
+    if kind == "annotated-frames" and images:
+        raise JobError(f"{name} holds single images, but this job learns from video. Use jobs/pretrain_refcoco.py.")
+    if kind == "clips" and names_frames(manifest):
         raise JobError(f"{name} has masks at a few frames of each video only. Use jobs/finetune_a2d.py.")
-    elif images and config.recipe != "joint":
-        raise JobError(
-            f"{name} holds single images, but recipe {config.recipe!r} learns from video. Use --recipe joint, which "
-            f"makes clips of them, or jobs/pretrain_refcoco.py."
-        )
-    elif alone and config.recipe != "joint":
-        raise JobError(
-            f"{name} has no more than one annotated frame in each video, but recipe {config.recipe!r} learns from "
-            f"clips of which every frame is annotated. Use jobs/finetune_a2d.py, or --recipe joint, which makes clips "
-            f"of copies of that frame; or annotate more frames and prepare again."
-        )
-    else:
-        recipe = ClipRecipe.image_copies(config.frames) if alone else ClipRecipe.video(config.frames)
-    return _with_settings(recipe, config)
+    if kind == "clips" and config.recipe != "joint":
+        if images:
+            raise JobError(
+                f"{name} holds single images, but recipe {config.recipe!r} learns from video. Use --recipe joint, "
+                f"which makes clips of them, or jobs/pretrain_refcoco.py."
+            )
+        if one_annotated_frame(manifest):
+            raise JobError(
+                f"{name} has no more than one annotated frame in each video, but recipe {config.recipe!r} learns from "
+                f"clips of which every frame is annotated. Use jobs/finetune_a2d.py, or --recipe joint, which makes "
+                f"clips of copies of that frame; or annotate more frames and prepare again."
+            )
+    return _with_settings(recipe_for(manifest, kind, config.frames), config)
 
 
 def samples_text(data: TrainData) -> str:

@@ -9,6 +9,7 @@ import ray
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from pipelines.clips.recipe_choice import ClipKind
 from pipelines.clips.stream import TrainData
 from pipelines.config_io import write_config
 from pipelines.errors import JobError, root_cause
@@ -19,7 +20,7 @@ from pipelines.tracking.metric_log import MetricLog, drain, spool_folder
 from pipelines.tracking.mlflow_run import RunHandle, open_run, run_folder
 from pipelines.tracking.models import register
 from pipelines.training.checkpoints import fetch_checkpoint, latest_checkpoint, prune, repair_ray_state
-from pipelines.training.config import ClipKind, TrainConfig
+from pipelines.training.config import TrainConfig
 from pipelines.training.data import samples_text, train_data
 from pipelines.training.preflight import check_cluster, check_same_data, check_same_settings, prepare_start, record_data
 from pipelines.training.progress import ProgressMonitor, create_progress_actor

@@ -12,15 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.impl.prepare import SHEET, published_recipe
+from jobs.impl.prepare import SHEET
 from jobs.prepare import PrepareConfig, main
 from pack import ROOT
-from pipelines.clips.augmentation import ClipRecipe
 from pipelines.config_io import CONFIG, read_config
 from pipelines.errors import Exit, JobError, LayoutError
 from pipelines.files import Folder
 from pipelines.images import checked_size
-from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, RowInfo, Shard, read_manifest
+from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, read_manifest
 from pipelines.prepare.row_info import row_info
 from pipelines.records import Record, records_of, table_of
 from pipelines.sources.catalog import entry_of
@@ -239,21 +238,6 @@ def test_sentences_nobody_can_learn_from_are_told_beside_what_was_left_out(
     manifest = prepared("ref-youtube-vos", data_kit / "refytvos", "valid", tmp_path / "out")
     assert main(replace(ytvos(data_kit, tmp_path), split="valid", raw="", show=1)) == Exit.CLEAN
     assert f"not for training: {manifest.counts['expressions']} x {WITHHELD}\n" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("rows", "frames", "recipe"),
-    [
-        ([RowInfo("image", 1, 1)], 1, ClipRecipe.image()),
-        ([RowInfo("all annotated", 9, 1)], 9, ClipRecipe.video()),
-        ([RowInfo("one annotated", 1, 1)], 9, ClipRecipe.one_frame_asked()),
-        ([RowInfo("asked", 9, 1, asked=(3,))], 9, ClipRecipe.one_frame_asked()),
-    ],
-)
-def test_samples_are_shown_by_the_recipe_that_suits_them(rows: list[RowInfo], frames: int, recipe: ClipRecipe) -> None:
-    counts = {"videos": len(rows), "frames": frames}
-    manifest = Manifest("own", "train", {}, counts, {}, 0, "", (Shard("a", 1, (tuple(rows),)),))
-    assert published_recipe(manifest) == recipe
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pipelines.errors import JobError
 from pipelines.tracking.checkpoint_source import CACHE, local_checkpoint, on_any_node
 from pipelines.tracking.metric_log import MetricLog
 from pipelines.tracking.mlflow_run import RunHandle, open_run
-from pipelines.tracking.models import kept, register
+from pipelines.tracking.models import register, stored_checkpoints
 from sgmg.checkpoints import load, save
 from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
@@ -41,7 +41,7 @@ def run(made: Path) -> RunHandle:
         log.log_checkpoint("best", 9, made / "pretrain/one/step_9")
         log.log_checkpoint("last", 10, made / "pretrain/one/step_10")
     client = run.client()
-    version = register(run, kept(client.get_run(run.run_id))["best"], "sgmg")
+    version = register(run, stored_checkpoints(client.get_run(run.run_id))["best"], "sgmg")
     client.set_registered_model_alias("sgmg", "chosen", version)
     return run
 

@@ -25,7 +25,7 @@ from pipelines.manifest import MANIFEST, Manifest, RowInfo, Shard
 from pipelines.tracking.checkpoint_source import local_checkpoint
 from pipelines.tracking.metric_log import MetricLog, drain, spool_folder
 from pipelines.tracking.mlflow_run import RunHandle, code_version, flat, open_run, tracking_uri
-from pipelines.tracking.models import kept, register
+from pipelines.tracking.models import register, stored_checkpoints
 from ray_heads import free_ports
 
 # MLflow's tables use a loader that SQLAlchemy 2.1 calls deprecated.
@@ -257,10 +257,10 @@ def test_a_run_keeps_its_best_and_last_checkpoint_and_what_is_registered(storage
     report(2, best=False)
     report(3, best=False)
     assert steps() == {1, 3}
-    assert register(run, kept(run.client().get_run(run.run_id))["best"], "sgmg") == "1"
+    assert register(run, stored_checkpoints(run.client().get_run(run.run_id))["best"], "sgmg") == "1"
     report(4, best=True)
     assert steps() == {1, 4}  # the first is registered
-    held = kept(run.client().get_run(run.run_id))
+    held = stored_checkpoints(run.client().get_run(run.run_id))
     assert held == {"best": "checkpoints/step_00000004", "last": "checkpoints/step_00000004"}
     assert [register(run, held["best"], "sgmg") for _ in range(2)] == ["2", "2"]  # a resumed run asks again
     with pytest.raises(JobError, match=r"no artifacts 'checkpoints/x' to register; it has checkpoints/step_00000004"):

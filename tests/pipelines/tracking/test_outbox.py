@@ -36,7 +36,7 @@ def put(outbox: Outbox, *numbers: int) -> None:
 
 def test_entries_arrive_in_order_and_leave_nothing_behind(tmp_path: Path) -> None:
     server = Server()
-    outbox = Outbox(tmp_path, server, "numbers", at_once=7, pause=0.01)
+    outbox = Outbox(tmp_path, server, "numbers", batch_size=7, linger=0.01)
     put(outbox, *range(100))
     assert outbox.flush(5)
     put(outbox, *range(100, 120))
@@ -47,7 +47,7 @@ def test_entries_arrive_in_order_and_leave_nothing_behind(tmp_path: Path) -> Non
 
 def test_an_absence_is_said_once_and_its_end_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = Server()
-    outbox = Outbox(tmp_path, server, "numbers", pause=0.01, longest_wait=0.05)
+    outbox = Outbox(tmp_path, server, "numbers", linger=0.01, max_backoff=0.05)
     server.away = True
     for start in range(0, 300, 100):
         put(outbox, *range(start, start + 100))
@@ -116,7 +116,7 @@ def test_a_server_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
 def test_long_absences_fill_the_disk_and_not_the_memory(tmp_path: Path) -> None:
     server = Server()
     server.away = True
-    outbox = Outbox(tmp_path, server, "numbers", room=100, longest_wait=0.05, pause=0)
+    outbox = Outbox(tmp_path, server, "numbers", capacity=100, max_backoff=0.05, linger=0)
     for start in range(0, 30_000, 50):
         put(outbox, *range(start, start + 50))
         while outbox._queue.qsize():

@@ -9,10 +9,11 @@ import pytest
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.geometry import Sizes
+from pipelines.clips.recipe_choice import ClipKind
 from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.manifest import Manifest, RowInfo, Shard, read_manifest
-from pipelines.training.config import A2D, FINETUNE, PRETRAIN, ClipKind, TrainConfig
+from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
 from pipelines.training.data import clip_recipe, geometry_of, holdout, own_tokenizer, samples_text, train_data
 from pipelines.training.validation import RowRef, partition_by_cost, validation_of
 from training_runs import MadeUp, made_up, prepared
