@@ -46,10 +46,10 @@ class ClipBatch(Movable):
     frames: Float[Tensor, "b t 3 h w"]
     padding: Bool[Tensor, "b h w"]
     sizes: Int[Tensor, "b 2"]  # height, width before padding
-    words: Int[Tensor, "e n"]
+    token_ids: Int[Tensor, "e n"]
     token_padding: Bool[Tensor, "e n"]
     clip_of: Int[Tensor, " e"]  # the clip each expression is about
-    asked_frame: Int[Tensor, " b"] | None = None  # A2D, JHMDB: the one frame of the clip that is segmented
+    target_frame: Int[Tensor, " b"] | None = None  # A2D, JHMDB: the one frame of the clip that is segmented
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +91,13 @@ class TextFeatures(Movable):
     words: Float[Tensor, "e n c"]
     positions: Float[Tensor, "e n c"]
     padding: Bool[Tensor, "e n"]
-    sentence: Float[Tensor, "e c"]
+    sentence_feature: Float[Tensor, "e c"]
 
     def expressions(self, wanted: slice) -> "TextFeatures":
         """Some of the expressions."""
-        return TextFeatures(self.words[wanted], self.positions[wanted], self.padding[wanted], self.sentence[wanted])
+        return TextFeatures(
+            self.words[wanted], self.positions[wanted], self.padding[wanted], self.sentence_feature[wanted]
+        )
 
 
 @dataclass(frozen=True, slots=True)

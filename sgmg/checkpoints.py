@@ -19,7 +19,7 @@ from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
 from sgmg.published import load_published
 from sgmg.tokenizer import Tokenizer
-from sgmg.weights import StateDictMismatch, fill, meta_model, read_torch_file, shapes_of
+from sgmg.weights import StateDictMismatch, load_into, meta_model, read_torch_file, shapes_of
 
 FORMAT = 1
 """Of config.json; a checkpoint of a higher one needs a newer sgmg."""
@@ -167,7 +167,7 @@ def _load_folder(folder: Path, config: SgMgConfig | None) -> Checkpoint:
     if misfit := StateDictMismatch.between(shapes_of(weights), shapes_of(model.state_dict())):
         raise ValueError(f"{folder / MODEL} does not fit the config {config.name}: {misfit}. Use another checkpoint.")
     tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
-    return Checkpoint(folder, fill(model, weights), tokenizer, notes)
+    return Checkpoint(folder, load_into(model, weights), tokenizer, notes)
 
 
 def _read_config(path: Path) -> tuple[SgMgConfig, dict[str, Any]]:

@@ -14,13 +14,13 @@ from sgmg.model import SgMg
 from sgmg.model_card import Facts, model_card
 from sgmg.tokenizer import Tokenizer
 
-SharedT = TypeVar("SharedT", bound="Shared")
+HubMixinT = TypeVar("HubMixinT", bound="HubMixin")
 
 SETTINGS = "segmenter"
 """Where the notes of a checkpoint keep how its frames were asked: short_side and window."""
 
 
-class Shared(ModelHubMixin):
+class HubMixin(ModelHubMixin):
     """What `Segmenter` has from huggingface_hub: save_pretrained, push_to_hub, from_pretrained.
 
     A folder it saves is a checkpoint of ours with its tokenizer and a README.md: all that is needed, without network.
@@ -35,7 +35,7 @@ class Shared(ModelHubMixin):
 
     @classmethod
     def from_pretrained(
-        cls: type[SharedT],
+        cls: type[HubMixinT],
         pretrained_model_name_or_path: str | PathLike[str],
         *,
         force_download: bool = False,
@@ -44,7 +44,7 @@ class Shared(ModelHubMixin):
         local_files_only: bool = False,
         revision: str | None = None,
         **settings: Any,
-    ) -> SharedT:
+    ) -> HubMixinT:
         """A segmenter from a local folder, else from the Hugging Face cache or the hub.
 
         Args:
@@ -120,7 +120,7 @@ class Shared(ModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         """Called by the mixin, which has removed config.json: until it is back, last, the folder is no checkpoint."""
         notes = {**self.notes, SETTINGS: {"short_side": self.short_side, "window": self.window}}
-        with tempfile.TemporaryDirectory(dir=save_directory, prefix=".unfinished-") as aside:
-            save(Path(aside) / "checkpoint", self.model, tokenizer=self.tokenizer, notes=notes)
-            for file in sorted((Path(aside) / "checkpoint").iterdir(), key=lambda file: file.name == CONFIG):
+        with tempfile.TemporaryDirectory(dir=save_directory, prefix=".unfinished-") as staging:
+            save(Path(staging) / "checkpoint", self.model, tokenizer=self.tokenizer, notes=notes)
+            for file in sorted((Path(staging) / "checkpoint").iterdir(), key=lambda file: file.name == CONFIG):
                 file.replace(save_directory / file.name)

@@ -33,7 +33,7 @@ class SgMg(nn.Module):
     Encode a clip once, ask any number of expressions about it, and draw full-size masks of the chosen queries only:
 
         video = model.encode_video(frames, padding)
-        text = model.encode_text(words, token_padding)
+        text = model.encode_text(token_ids, token_padding)
         out = model.segment(video, text, sizes, clip_of)
         masks = model.refine(video, out, best_query(out.scores[-1]))
     """
@@ -85,7 +85,7 @@ class SgMg(nn.Module):
         self,
         frames: Float[Tensor, "b t 3 h w"],
         padding: Bool[Tensor, "b h w"],
-        asked_frame: Int[Tensor, " b"] | None = None,
+        target_frame: Int[Tensor, " b"] | None = None,
     ) -> VideoFeatures:
         """All that can be known of b clips without a sentence; run once, however many sentences follow.
 
@@ -95,15 +95,15 @@ class SgMg(nn.Module):
         Args:
             frames: normalized (`sgmg.preprocess`), zeros where padded.
             padding: True where padded.
-            asked_frame: index of the one frame of each clip to segment; a video backbone sees the others too.
+            target_frame: index of the one frame of each clip to segment; a video backbone sees the others too.
 
         Raises:
-            ValueError: frames are no float clips of three channels, are empty or not finite; padding or asked_frame
+            ValueError: frames are no float clips of three channels, are empty or not finite; padding or target_frame
                 do not fit them.
         """
-        check_clips(frames, padding, asked_frame, self.query_positions.dtype)
+        check_clips(frames, padding, target_frame, self.query_positions.dtype)
         frames, padding = pad_to_minimum(frames, padding, multiple=PATCH)
-        features = self._features(frames, asked_frame)
+        features = self._features(frames, target_frame)
         details = self.refinement.details(*(rearrange(f, "b t c h w -> (b t) c h w") for f in features[:2]))
         levels, attenuations = [], []
         # Level 64 is made from the features of 1/32, like level 32.
@@ -124,13 +124,13 @@ class SgMg(nn.Module):
             details=tuple(rearrange(detail, "(b t) p h w -> b t p h w", b=len(frames)) for detail in details),
         )
 
-    def encode_text(self, words: Int[Tensor, "e n"], token_padding: Bool[Tensor, "e n"]) -> TextFeatures:
+    def encode_text(self, token_ids: Int[Tensor, "e n"], token_padding: Bool[Tensor, "e n"]) -> TextFeatures:
         """e tokenized expressions (`sgmg.tokenizer.Tokenizer`) at the width of the model.
 
         Raises:
             ValueError: there is none, a word id is outside the vocabulary, or an expression is too long or all padding.
         """
-        return self.text(words, token_padding)
+        return self.text(token_ids, token_padding)
 
     def segment(
         self,
@@ -164,7 +164,7 @@ class SgMg(nn.Module):
             levels,
             [repeat(position[clip_of], "e c h w -> (e t) c h w", t=t) for position in video.positions],
             [repeat(mask[clip_of], "e h w -> (e t) h w", t=t) for mask in video.paddings],
-            repeat(text.sentence, "e c -> (e t) c", t=t),
+            repeat(text.sentence_feature, "e c -> (e t) c", t=t),
             self.query_positions,
         )
         wanted = range(len(found.states)) if layers == "all" else range(len(found.states) - 1, len(found.states))
@@ -209,17 +209,17 @@ class SgMg(nn.Module):
 
     def forward(self, batch: ClipBatch, layers: Literal["last", "all"] = "last") -> ClipOutput:
         """Encodes and segments a batch."""
-        video = self.encode_video(batch.frames, batch.padding, batch.asked_frame)
-        text = self.encode_text(batch.words, batch.token_padding)
+        video = self.encode_video(batch.frames, batch.padding, batch.target_frame)
+        text = self.encode_text(batch.token_ids, batch.token_padding)
         return self.segment(video, text, batch.sizes, batch.clip_of, layers)
 
-    def _features(self, frames: Tensor, asked_frame: Tensor | None) -> Sequence[Float[Tensor, "b t _ _ _"]]:
-        if asked_frame is None:
+    def _features(self, frames: Tensor, target_frame: Tensor | None) -> Sequence[Float[Tensor, "b t _ _ _"]]:
+        if target_frame is None:
             return self.backbone(frames)
         clip = torch.arange(len(frames), device=frames.device)
         if not isinstance(self.backbone, VideoSwin):
-            return self.backbone(frames[clip, asked_frame][:, None])
-        return [feature[clip, asked_frame][:, None] for feature in self.backbone(frames)]
+            return self.backbone(frames[clip, target_frame][:, None])
+        return [feature[clip, target_frame][:, None] for feature in self.backbone(frames)]
 
     def _patch_masks(self, found: Decoded, layers: range, sizes: Int[Tensor, "n 2"]) -> Float[Tensor, "l n q p h w"]:
         features = mask_features(found.memory[:-1])

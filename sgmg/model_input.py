@@ -6,7 +6,7 @@ from torch import Tensor
 from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 
 
-def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None, weights: torch.dtype) -> None:
+def check_clips(frames: Tensor, padding: Tensor, target_frame: Tensor | None, weights: torch.dtype) -> None:
     """Stops what is no batch of normalized clips. Waits for the device once, to see that all pixels are finite.
 
     Raises:
@@ -37,9 +37,9 @@ def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None, wei
             f"Frame {frame} of clip {clip} holds {frames[clip, frame][~frames[clip, frame].isfinite()][0].item()}; "
             f"pixels must be finite. Look at how it was decoded and normalized."
         )
-    if asked_frame is not None and (asked_frame.shape != (b,) or not _are_indices(asked_frame, t)):
+    if target_frame is not None and (target_frame.shape != (b,) or not _are_indices(target_frame, t)):
         raise ValueError(
-            f"asked_frame={asked_frame.tolist()} must name one of {t} frames for each of {b} clips, in whole numbers."
+            f"target_frame={target_frame.tolist()} must name one of {t} frames for each of {b} clips, in whole numbers."
         )
 
 
@@ -49,7 +49,7 @@ def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip
     Raises:
         ValueError: the message names the value, and what it should be.
     """
-    b, e = len(video.levels[0]), len(text.sentence)
+    b, e = len(video.levels[0]), len(text.sentence_feature)
     if sizes.shape != (b, 2):
         raise ValueError(f"sizes has shape {tuple(sizes.shape)}; {b} clips need {(b, 2)}: height, width of each.")
     if clip_of.shape != (e,) or e == 0:

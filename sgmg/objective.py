@@ -60,8 +60,8 @@ class Objective(nn.Module):
         """As `forward`, with everything the losses were made from."""
         check_targets(targets)
         model = self.model
-        video = model.encode_video(batch.frames, batch.padding, batch.asked_frame)
-        text = model.encode_text(batch.words, batch.token_padding)
+        video = model.encode_video(batch.frames, batch.padding, batch.target_frame)
+        text = model.encode_text(batch.token_ids, batch.token_padding)
         out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
         layers = list(zip(out.scores, out.boxes, unfold_patches(out.patch_masks), strict=True))
         matched = [match(scores, boxes, candidates, targets) for scores, boxes, candidates in layers]

@@ -18,7 +18,7 @@ from sgmg.backbones.video_swin import VideoSwin
 from sgmg.config import PRESETS, SgMgConfig, SwinConfig
 from sgmg.model import SgMg
 from sgmg.patch_kernels import kernel_parameters
-from sgmg.weights import Shapes, StateDictMismatch, fill, meta_model, read_torch_file, shapes_of
+from sgmg.weights import Shapes, StateDictMismatch, load_into, meta_model, read_torch_file, shapes_of
 
 RENAMES: tuple[tuple[str, str], ...] = (
     # Ours, the published name. Applied in order, every match.
@@ -117,7 +117,7 @@ def load_published(path: str | PathLike[str], config: SgMgConfig | None = None) 
     if misfit := StateDictMismatch.between(shapes_of(state), _published_shapes(config)):
         raise ValueError(_unfit(path, config, _nearest(state), misfit))
     model = meta_model(config)
-    return fill(model, {ours: state[theirs] for ours, theirs in published_names(model).items()})
+    return load_into(model, {ours: state[theirs] for ours, theirs in published_names(model).items()})
 
 
 def load_kinetics(model: SgMg, path: str | PathLike[str]) -> None:

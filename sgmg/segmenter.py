@@ -13,7 +13,7 @@ from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 from sgmg.checkpoints import load
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
-from sgmg.hub import SETTINGS, Shared
+from sgmg.hub import SETTINGS, HubMixin
 from sgmg.model import SgMg
 from sgmg.precision import Precision, autocast
 from sgmg.preprocess import normalize, pad_clips, resize_frames, resized_size
@@ -35,7 +35,7 @@ class Segmentation(NamedTuple):
     boxes: Float[np.ndarray, "e t 4"]  # xyxy in pixels of the frames
 
 
-class Segmenter(Shared):
+class Segmenter(HubMixin):
     """A model with its tokenizer, ready for raw frames; saved for others and loaded as `sgmg.hub` says.
 
     Args:
@@ -137,9 +137,9 @@ class Segmenter(Shared):
             ValueError: frames are no RGB bytes or there is none; an expression is empty or too long.
         """
         pixels = _checked(frames)
-        words, padding = self.tokenizer(expressions)
+        token_ids, padding = self.tokenizer(expressions)
         with autocast(self.device, self.precision):
-            text = self.model.encode_text(words.to(self.device), padding.to(self.device))
+            text = self.model.encode_text(token_ids.to(self.device), padding.to(self.device))
             windows = [
                 self._segment(pixels[start : start + self.window], text) for start in range(0, len(pixels), self.window)
             ]
@@ -151,7 +151,7 @@ class Segmenter(Shared):
         frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size))], VIDEO_MULTIPLE)
         video = self.model.encode_video(frames.to(self.device), padding.to(self.device))
         # Patch masks of all queries are kept for as many expressions only as are segmented at once.
-        some = slices(len(text.sentence), max(1, self.rows // len(pixels)))
+        some = slices(len(text.sentence_feature), max(1, self.rows // len(pixels)))
         found = [self._find(video, text.expressions(group), sizes.to(self.device), size, original) for group in some]
         return Segmentation(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -182,7 +182,7 @@ def segment_in_parts(
     model: SgMg, video: VideoFeatures, text: TextFeatures, sizes: Int[Tensor, "1 2"], rows: int
 ) -> ClipOutput:
     """What `SgMg.segment` says of one encoded clip, `rows` frames at a time: bounds memory, changes no result."""
-    clip_of = torch.zeros(len(text.sentence), dtype=torch.int64, device=text.sentence.device)
+    clip_of = torch.zeros(len(text.sentence_feature), dtype=torch.int64, device=text.sentence_feature.device)
     parts = slices(video.levels[0].shape[1], rows)
     return ClipOutput.joined([model.segment(video.frames(frames), text, sizes, clip_of) for frames in parts])
 

@@ -66,18 +66,18 @@ class TextEncoder(nn.Module):
         return self
 
     def embed(
-        self, words: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]
+        self, token_ids: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]
     ) -> tuple[Float[Tensor, "e n w"], Float[Tensor, "e w"]]:
         """RoBERTa's last hidden states and the output of its tanh pooler, without gradient where frozen.
 
         Raises:
             ValueError: a word id is outside the vocabulary, an expression is too long or nothing but padding.
         """
-        self._check(words, padding)
+        self._check(token_ids, padding)
         if self.frozen and self._keep:
-            return self._remembered(words, padding)
+            return self._remembered(token_ids, padding)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            output = self.roberta(input_ids=words, attention_mask=(~padding).long())
+            output = self.roberta(input_ids=token_ids, attention_mask=(~padding).long())
         return output.last_hidden_state, output.pooler_output
 
     def resize(
@@ -88,17 +88,17 @@ class TextEncoder(nn.Module):
             words=self.word_resizer(hidden),
             positions=word_positions(padding, self.width),
             padding=padding,
-            sentence=self.sentence_resizer(pooled),
+            sentence_feature=self.sentence_resizer(pooled),
         )
 
-    def forward(self, words: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]) -> TextFeatures:
-        return self.resize(*self.embed(words, padding), padding)
+    def forward(self, token_ids: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]) -> TextFeatures:
+        return self.resize(*self.embed(token_ids, padding), padding)
 
     @torch.no_grad()
-    def _remembered(self, words: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+    def _remembered(self, token_ids: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """As `embed`, each new sentence alone: what is remembered then does not depend on its company."""
         found = []
-        for ids, padded in zip(words, padding, strict=True):
+        for ids, padded in zip(token_ids, padding, strict=True):
             sentence = ids[~padded]
             key = sentence.cpu().numpy().tobytes()
             kept = self._kept.pop(key, None)  # put back below, as the latest
@@ -109,35 +109,38 @@ class TextEncoder(nn.Module):
             found.append(kept)
         while len(self._kept) > self._keep:
             del self._kept[next(iter(self._kept))]
-        hidden = found[0][0].new_zeros(*words.shape, found[0][0].shape[-1])
+        hidden = found[0][0].new_zeros(*token_ids.shape, found[0][0].shape[-1])
         for row, (features, _), padded in zip(hidden, found, padding, strict=True):
             row[~padded] = features
         return hidden, torch.stack([pooled for _, pooled in found])
 
-    def _check(self, words: Tensor, padding: Tensor) -> None:
-        if words.shape != padding.shape:
+    def _check(self, token_ids: Tensor, padding: Tensor) -> None:
+        if token_ids.shape != padding.shape:
             raise ValueError(
-                f"Word ids of shape {tuple(words.shape)} need padding of the same shape, not {tuple(padding.shape)}."
+                f"Word ids of shape {tuple(token_ids.shape)} need padding of the same shape, "
+                f"not {tuple(padding.shape)}."
             )
-        if 0 in words.shape:
-            raise ValueError(f"Word ids have shape {tuple(words.shape)}: no expression is there. Give at least one.")
-        if words.shape[1] > self.max_tokens:
+        if 0 in token_ids.shape:
             raise ValueError(
-                f"Expressions of {words.shape[1]} tokens exceed the {self.max_tokens} this text encoder has positions "
-                f"for. Shorten them, or give the tokenizer max_tokens={self.max_tokens} to hear which one it is."
+                f"Word ids have shape {tuple(token_ids.shape)}: there is no expression. Give at least one."
             )
-        outside = (words < 0) | (words >= self.vocabulary)
+        if token_ids.shape[1] > self.max_tokens:
+            raise ValueError(
+                f"Expressions of {token_ids.shape[1]} tokens exceed the {self.max_tokens} that this text encoder has "
+                f"positions for. Shorten them; the tokenizer names the longest when given max_tokens={self.max_tokens}."
+            )
+        outside = (token_ids < 0) | (token_ids >= self.vocabulary)
         unsaid = padding.all(dim=1)
         if not (outside.any() | unsaid.any()):  # one look at the device for both
             return
         if outside.any():
             expression, word = outside.nonzero()[0].tolist()
             raise ValueError(
-                f"Word id {words[expression, word].item()} of expression {expression}, word {word}, is outside 0 to "
-                f"{self.vocabulary - 1}, the vocabulary of this text encoder. Use the tokenizer it was trained with."
+                f"Word id {token_ids[expression, word].item()} of expression {expression}, word {word}, is outside 0 "
+                f"to {self.vocabulary - 1}, the vocabulary of this text encoder. Use the tokenizer it was trained with."
             )
         raise ValueError(
-            f"Expression {unsaid.nonzero()[0].item()} of {len(words)} is nothing but padding. "
+            f"Expression {unsaid.nonzero()[0].item()} of {len(token_ids)} is nothing but padding. "
             f"Leave it out, or mark its words False in the padding."
         )
 

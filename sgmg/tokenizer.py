@@ -40,8 +40,8 @@ class Tokenizer:
     """A `tokenizers.Tokenizer` that pads on the right and never cuts. Equal where their JSON is equal; never edited.
 
     >>> tokenizer = Tokenizer.train(["the red car", "the red ball"], vocabulary=300)
-    >>> words, padding = tokenizer(["The red", "the"])
-    >>> words.shape, padding.sum(dim=1).tolist()  # <s> the red </s>, and <s> the </s> with one word of padding
+    >>> token_ids, padding = tokenizer(["The red", "the"])
+    >>> token_ids.shape, padding.sum(dim=1).tolist()  # <s> the red </s>, and <s> the </s> with one word of padding
     (torch.Size([2, 4]), [0, 1])
     """
 
@@ -150,11 +150,11 @@ class Tokenizer:
                 raise TypeError(f"Expression {index} is {expression!r}, a {type(expression).__name__}. Give text.")
         sentences = [normalize_expression(expression) for expression in expressions]
         encodings = self._backend.encode_batch(sentences)
-        words = torch.tensor([encoding.ids for encoding in encodings])
+        token_ids = torch.tensor([encoding.ids for encoding in encodings])
         padding = torch.tensor([encoding.attention_mask for encoding in encodings]) != 1
         for sentence, tokens in zip(sentences, (~padding).sum(dim=1).tolist(), strict=True):
             _check_length(sentence, tokens, max_tokens)
-        return words, padding
+        return token_ids, padding
 
     @property
     def vocabulary(self) -> int:

@@ -85,9 +85,9 @@ class DecoderLayer(nn.Module):
         shapes: Shapes,
         padding: Bool[Tensor, "n s"],
     ) -> Float[Tensor, "n q c"]:
-        asked = state + positions
-        told, _ = self.self_attention(asked, asked, state, need_weights=False)
-        state = self.self_norm(state + self.dropout(told))
+        query = state + positions
+        attended, _ = self.self_attention(query, query, state, need_weights=False)
+        state = self.self_norm(state + self.dropout(attended))
         read = self.cross_attention(state + positions, references, cells, shapes, padding)
         return self.ffn(self.cross_norm(state + self.dropout(read)))
 
@@ -183,7 +183,7 @@ class DeformableTransformer(nn.Module):
         levels: Sequence[Float[Tensor, "n c _ _"]],
         positions: Sequence[Float[Tensor, "n c _ _"]],
         paddings: Sequence[Bool[Tensor, "n _ _"]],
-        sentence: Float[Tensor, "n c"],
+        sentence_feature: Float[Tensor, "n c"],
         query_positions: Float[Tensor, "q c"],
     ) -> Decoded:
         """n frames (one row a frame and expression): what is in them, as the sentence's queries see it."""
@@ -201,7 +201,7 @@ class DeformableTransformer(nn.Module):
         references = cell_references(shapes, ratios)
         for layer in self.encoder:
             cells = layer(cells, embedded, references, shapes, padding)
-        states, boxes, initial, moved = self._decode(cells, shapes, padding, ratios, sentence, query_positions)
+        states, boxes, initial, moved = self._decode(cells, shapes, padding, ratios, sentence_feature, query_positions)
         memory = tuple(
             rearrange(part, "n (h w) c -> n c h w", h=h, w=w)
             for part, (h, w) in zip(cells.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
@@ -214,11 +214,11 @@ class DeformableTransformer(nn.Module):
         shapes: Shapes,
         padding: Bool[Tensor, "n s"],
         ratios: Float[Tensor, "n l 2"],
-        sentence: Float[Tensor, "n c"],
+        sentence_feature: Float[Tensor, "n c"],
         query_positions: Float[Tensor, "q c"],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q = len(query_positions)
-        state = repeat(sentence, "n c -> n q c", q=q)
+        state = repeat(sentence_feature, "n c -> n q c", q=q)
         positions = query_positions.expand(len(cells), -1, -1)
         initial = self.reference(positions).float().sigmoid()
         reference, states, boxes, moved = initial, [], [], []

@@ -68,7 +68,7 @@ def meta_model(config: SgMgConfig) -> SgMg:
         return SgMg(config)
 
 
-def fill(model: SgMg, weights: Mapping[str, Tensor]) -> SgMg:
+def load_into(model: SgMg, weights: Mapping[str, Tensor]) -> SgMg:
     """Gives a blank model copies of these weights, in their dtype, and puts it into eval mode.
 
     Args:
