@@ -1,4 +1,4 @@
-"""SgMg: one line per arrow of the paper's figure 2."""
+"""The SgMg model, following figure 2 of the paper."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ LEVELS = 4
 class SgMg(nn.Module):
     """Referring video object segmentation (Miao et al., ICCV 2023).
 
-    Encode a clip once, ask any number of expressions about it, and draw full-size masks of the chosen queries only:
+    Encode a clip once, segment any number of expressions in it, and refine the masks of the chosen queries only:
 
         video = model.encode_video(frames, padding)
         text = model.encode_text(token_ids, token_padding)
@@ -75,7 +75,7 @@ class SgMg(nn.Module):
                 nn.init.zeros_(parameter)
 
     def reset_class_heads(self) -> None:
-        """Class heads as new, every query 1 % likely: how fine-tuning starts (spec 11)."""
+        """Initialises the class heads anew, with a score of 1 % for every query: the start of fine-tuning (spec 11)."""
         for head in self.class_heads:
             assert isinstance(head, nn.Linear)
             head.reset_parameters()
@@ -87,7 +87,7 @@ class SgMg(nn.Module):
         padding: Bool[Tensor, "b h w"],
         target_frame: Int[Tensor, " b"] | None = None,
     ) -> VideoFeatures:
-        """All that can be known of b clips without a sentence; run once, however many sentences follow.
+        """Encodes b clips; run once for any number of expressions.
 
         Clips of different size are padded to one; the network sees the padding, so the numbers then differ from
         running each clip alone. Frames under 129 pixels a side are padded up.
@@ -98,8 +98,8 @@ class SgMg(nn.Module):
             target_frame: index of the one frame of each clip to segment; a video backbone sees the others too.
 
         Raises:
-            ValueError: frames are no float clips of three channels, are empty or not finite; padding or target_frame
-                do not fit them.
+            ValueError: frames are not float clips of three channels, are empty or not finite; or padding or
+                target_frame does not fit them.
         """
         check_clips(frames, padding, target_frame, self.query_positions.dtype)
         frames, padding = pad_to_minimum(frames, padding, multiple=PATCH)
@@ -125,10 +125,11 @@ class SgMg(nn.Module):
         )
 
     def encode_text(self, token_ids: Int[Tensor, "e n"], token_padding: Bool[Tensor, "e n"]) -> TextFeatures:
-        """e tokenized expressions (`sgmg.tokenizer.Tokenizer`) at the width of the model.
+        """Encodes e expressions, given as the token ids of a `sgmg.tokenizer.Tokenizer`.
 
         Raises:
-            ValueError: there is none, a word id is outside the vocabulary, or an expression is too long or all padding.
+            ValueError: there is no expression, a token id is outside the vocabulary, or an expression is too long or
+                only padding.
         """
         return self.text(token_ids, token_padding)
 
@@ -140,17 +141,17 @@ class SgMg(nn.Module):
         clip_of: Int[Tensor, " e"],
         layers: Literal["last", "all"] = "last",
     ) -> ClipOutput:
-        """What each expression finds in its clip: a score, a box and a coarse mask for every frame and query.
+        """Segments each expression in its clip: a score, a box and a coarse mask for every frame and query.
 
         Args:
             video: b encoded clips.
             text: e encoded expressions.
             sizes: (height, width) of each clip before padding, in pixels.
-            clip_of: the clip each expression asks about, 0 to b-1.
-            layers: `all` decoder layers, as training needs them, or the `last` alone.
+            clip_of: index of the clip that each expression is about, 0 to b-1.
+            layers: outputs of `all` decoder layers (for training) or of the `last` only.
 
         Raises:
-            ValueError: clip_of or sizes do not fit the clips and expressions, or layers is neither.
+            ValueError: clip_of or sizes does not fit the clips and expressions, or layers is unknown.
         """
         if layers not in ("last", "all"):
             raise ValueError(f"layers={layers!r} is unknown. Choose 'last' or 'all'.")
@@ -184,16 +185,16 @@ class SgMg(nn.Module):
     def refine(
         self, video: VideoFeatures, out: ClipOutput, query: Int[Tensor, " e *k"], layer: int = -1
     ) -> Float[Tensor, "e *k t h w"]:
-        """Full-size mask logits of the chosen queries; nothing is computed for the others.
+        """Refines the masks of the chosen queries to full size; nothing is computed for the others.
 
         Args:
-            video: what `out` was computed from.
-            out: of `segment`.
-            query: one query an expression (e), or k of them (e, k).
-            layer: of `out`, whose patch masks are refined; the last by default.
+            video: features that `out` was computed from.
+            out: output of `segment`.
+            query: index of one query per expression (e), or of k queries (e, k).
+            layer: index of the layer of `out` whose patch masks are refined.
 
         Returns:
-            Logits at the size of the frames, each side padded to a multiple of 4 and to 129 at least.
+            Mask logits at the size of the padded frames: sides are multiples of 4 and at least 129.
 
         Raises:
             ValueError: `out` has no such query or layer.
@@ -208,7 +209,7 @@ class SgMg(nn.Module):
         return unfold_patches(refined).unflatten(0, (*query.shape, t))
 
     def forward(self, batch: ClipBatch, layers: Literal["last", "all"] = "last") -> ClipOutput:
-        """Encodes and segments a batch."""
+        """Encodes and segments a batch; `layers` as in `segment`."""
         video = self.encode_video(batch.frames, batch.padding, batch.target_frame)
         text = self.encode_text(batch.token_ids, batch.token_padding)
         return self.segment(video, text, batch.sizes, batch.clip_of, layers)

@@ -1,4 +1,4 @@
-"""What the model refuses, and why: plain checks of the tensors people hand to it."""
+"""Checks of the tensors that are given to the model."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 
 
 def check_clips(frames: Tensor, padding: Tensor, target_frame: Tensor | None, weights: torch.dtype) -> None:
-    """Stops what is no batch of normalized clips. Waits for the device once, to see that all pixels are finite.
+    """Checks that frames, padding and target_frame form a batch of normalized clips. Synchronises with the device.
 
     Raises:
-        ValueError: the message names the value, and what it should be.
+        ValueError: a value does not fit; the message names it and what it should be.
     """
     if frames.dim() != 5 or frames.shape[2] != 3:
         raise ValueError(
             f"Frames have shape {tuple(frames.shape)}; the model takes (clips, frames, 3 channels, height, width)."
         )
     if 0 in frames.shape:
-        raise ValueError(f"Frames have shape {tuple(frames.shape)}: there is nothing in them. Give at least one frame.")
+        raise ValueError(f"Frames have shape {tuple(frames.shape)}: they are empty. Give at least one frame.")
     if not frames.is_floating_point():
         raise ValueError(
             f"Frames are {frames.dtype}; the model takes normalized floats. Use sgmg.preprocess.normalize, "
@@ -44,10 +44,10 @@ def check_clips(frames: Tensor, padding: Tensor, target_frame: Tensor | None, we
 
 
 def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip_of: Tensor) -> None:
-    """Stops expressions that do not fit the encoded clips. Waits for the device once.
+    """Checks that the expressions fit the encoded clips. Synchronises with the device.
 
     Raises:
-        ValueError: the message names the value, and what it should be.
+        ValueError: a value does not fit; the message names it and what it should be.
     """
     b, e = len(video.levels[0]), len(text.sentence_feature)
     if sizes.shape != (b, 2):
@@ -55,14 +55,16 @@ def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip
     if clip_of.shape != (e,) or e == 0:
         raise ValueError(f"clip_of has shape {tuple(clip_of.shape)} for {e} expressions. Name one clip for each.")
     if not _are_indices(clip_of, b):
-        raise ValueError(f"clip_of={clip_of.tolist()} names a clip that is not there; the {b} clips are 0 to {b - 1}.")
+        raise ValueError(
+            f"clip_of={clip_of.tolist()} names a clip that does not exist; the {b} clips are 0 to {b - 1}."
+        )
 
 
 def check_query(out: ClipOutput, query: Tensor, layer: int) -> None:
-    """Stops a choice of queries that `out` does not hold. Waits for the device once.
+    """Checks that `out` has the chosen queries and layer. Synchronises with the device.
 
     Raises:
-        ValueError: the message names the value, and what it should be.
+        ValueError: a value does not fit; the message names it and what it should be.
     """
     layers, e, _, q = out.scores.shape
     if not -layers <= layer < layers:

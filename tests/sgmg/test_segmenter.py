@@ -157,7 +157,7 @@ def test_settings_that_cannot_be_are_said(model: SgMg, tokenizer: Tokenizer) -> 
     with pytest.raises(ValueError, match="device='gpu' is unknown"):
         a_segmenter(model, tokenizer, device="gpu")
     small = SgMg(replace(model.config, text=replace(model.config.text, vocabulary=260)))
-    with pytest.raises(ValueError, match=r"tokenizer has \d+ words, the model 260"):
+    with pytest.raises(ValueError, match=r"tokenizer has \d+ tokens, the model 260"):
         a_segmenter(small, tokenizer)
 
 

@@ -65,7 +65,7 @@ const report = (() => {
 
   // The videos with an expression that passes all filters, in order; and what each filter alone would leave or take.
   function find(filters) {
-    const { score, status } = data.rows, told = search(filters.query);
+    const { score, status } = data.rows, matches = search(filters.query);
     const low = filters.low * 10, high = filters.high * 10;
     const passes = new Uint8Array(score.length), key = new Float64Array(data.count);
     const histogram = new Array(25).fill(0), statuses = [0, 0, 0], videos = [];
@@ -73,11 +73,11 @@ const report = (() => {
     for (let video = 0; video < data.count; video++) {
       let best = -1, worst = Infinity;
       for (let row = data.first[video]; row < data.first[video + 1]; row++) {
-        if (!told(video, row)) continue;
-        const scored = score[row] >= low && score[row] <= high, wanted = filters.status.has(status[row]);
+        if (!matches(video, row)) continue;
+        const scored = score[row] >= low && score[row] <= high, selected = filters.status.has(status[row]);
         if (scored) statuses[status[row]]++;
-        if (wanted) histogram[Math.min(24, Math.max(0, Math.floor(score[row] / 40)))]++;
-        if (!scored || !wanted) continue;
+        if (selected) histogram[Math.min(24, Math.max(0, Math.floor(score[row] / 40)))]++;
+        if (!scored || !selected) continue;
         passes[row] = 1;
         rows++;
         best = Math.max(best, score[row]);

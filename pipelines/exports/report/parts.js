@@ -53,8 +53,8 @@ report.parts = (() => {
     return drawing;
   }
 
-  // One expression of a video, short: colour, sentence, status, score, and when it is there.
-  function line(row, place, asked, passes) {
+  // One expression of a video, short: colour, sentence, status, score, and when it is visible.
+  function line(row, place, expression, passes) {
     const made = document.getElementById("line").content.cloneNode(true).firstElementChild, { rows, sentences } = report.data;
     made.style.setProperty("--colour", colour(place));
     made.classList.toggle("faint", !passes);
@@ -65,7 +65,7 @@ report.parts = (() => {
     badge(made.querySelector(".badge"), rows.status[row]);
     made.querySelector(".score").textContent = percent(rows.score[row]);
     made.querySelector(".score").title = "Score, averaged over the frames";
-    made.querySelector(".strip").replaceChildren(...(asked ? [stretches(asked.masked, 10)] : []));
+    made.querySelector(".strip").replaceChildren(...(expression ? [stretches(expression.masked, 10)] : []));
     return made;
   }
 
@@ -76,7 +76,7 @@ report.parts = (() => {
     return made;
   }
 
-  // A player in place of what was there; where it cannot play it says so.
+  // A player that replaces the still; it shows a message where it cannot play.
   function player(into, details, name) {
     const video = element("video"), failed = element("p", "failed", "This browser cannot play the overlay, or the file is gone.");
     Object.assign(video, { controls: true, muted: true, loop: true, playsInline: true, autoplay: true, preload: "auto" });
