@@ -90,7 +90,7 @@ def test_ten_faults_are_listed_and_all_are_counted(data_kit: Path) -> None:
 
 def test_the_file_of_another_dataset_is_refused(data_kit: Path) -> None:
     wanted = read_expected(str(data_kit / "refdavis"), "ref-davis17", "valid")
-    with pytest.raises(ValueError, match="which are predictions of ref-youtube-vos valid"):
+    with pytest.raises(ValueError, match="The predictions are of ref-youtube-vos valid: give"):
         compare(ytvos(data_kit), wanted)
 
 
