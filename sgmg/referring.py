@@ -132,10 +132,10 @@ def overlap_scores(chosen: Overlap) -> OverlapScores:
 def box_hits(
     boxes: Float[np.ndarray, "q 4"], scores: Float[np.ndarray, "..."], truth: Float[np.ndarray, " 4"]
 ) -> Bool[np.ndarray, " k"]:
-    """Whether one of the 1, 5, 10 highest-scored xyxy boxes has a gIoU of at least 0.5 with the truth.
+    """Tells whether one of the 1, 5, 10 highest-scored xyxy boxes has a gIoU of at least 0.5 with the ground truth.
 
     Raises:
-        ValueError: not one score a box.
+        ValueError: the numbers of scores and boxes differ.
     """
     _check_count("scores", len(scores), len(boxes))
     ranked = torch.from_numpy(boxes.astype(np.float32)[_ranking(scores)])
@@ -206,4 +206,4 @@ def _ranking(scores: Float[np.ndarray, " q"]) -> np.ndarray:
 
 def _check_count(what: str, count: int, candidates: int) -> None:
     if count != candidates:
-        raise ValueError(f"{candidates} candidates have {count} {what}. Give one a candidate.")
+        raise ValueError(f"{candidates} candidates have {count} {what}. Give one per candidate.")
