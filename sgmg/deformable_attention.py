@@ -72,12 +72,12 @@ def _sample_bags(
     frame = torch.arange(n, device=values.device, dtype=torch.int32)[:, None, None] * s
 
     # A row of the joined values is ((frame * s + start + y * width + x) * heads + head): its y part and its x part.
-    below = [
+    y_parts = [
         (y * (width * heads) + (frame + start) * heads, share * weights.flatten(2))
         for y, share in _neighbours(locations[..., 1].flatten(2), height)
     ]
-    beside = [(x * heads + head, share) for x, share in _neighbours(locations[..., 0].flatten(2), width)]
-    corners = [(y + x, share_y * share_x) for y, share_y in below for x, share_x in beside]
+    x_parts = [(x * heads + head, share) for x, share in _neighbours(locations[..., 0].flatten(2), width)]
+    corners = [(y + x, share_y * share_x) for y, share_y in y_parts for x, share_x in x_parts]
     rows, shares = (
         torch.stack([part.unflatten(-1, (heads, -1)) for part in parts], dim=3).flatten(0, 2).flatten(1)
         for parts in zip(*corners, strict=True)

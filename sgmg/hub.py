@@ -97,7 +97,7 @@ class HubMixin(ModelHubMixin):
         """
         if (Path(save_directory) / TRAINING).is_file():
             raise FileExistsError(
-                f"{save_directory} holds {TRAINING}: it is a training's checkpoint, which other weights would spoil. "
+                f"{save_directory} holds {TRAINING}: it is a training checkpoint, which would be overwritten. "
                 f"Choose another folder."
             )
         return super().save_pretrained(save_directory, **rest)

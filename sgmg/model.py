@@ -161,23 +161,25 @@ class SgMg(nn.Module):
             filter_(rearrange(self.fusion(level, text, clip_of), "e t c h w -> (e t) c h w"), attenuation)
             for filter_, level, attenuation in zip(self.fused_filters, video.levels, video.attenuations, strict=True)
         ]
-        found = self.transformer(
+        decoded = self.transformer(
             levels,
             [repeat(position[clip_of], "e c h w -> (e t) c h w", t=t) for position in video.positions],
             [repeat(mask[clip_of], "e h w -> (e t) h w", t=t) for mask in video.paddings],
             repeat(text.sentence_feature, "e c -> (e t) c", t=t),
             self.query_positions,
         )
-        wanted = range(len(found.states)) if layers == "all" else range(len(found.states) - 1, len(found.states))
+        selected = (
+            range(len(decoded.states)) if layers == "all" else range(len(decoded.states) - 1, len(decoded.states))
+        )
         frame_sizes = repeat(sizes[clip_of], "e hw -> (e t) hw", t=t)
-        masks = self._patch_masks(found, wanted, frame_sizes)
-        heads = [self.class_heads[layer if self.config.refine_boxes else 0] for layer in wanted]
-        scores = torch.stack([head(found.states[layer]) for head, layer in zip(heads, wanted, strict=True)])
-        first = wanted.start
+        masks = self._patch_masks(decoded, selected, frame_sizes)
+        heads = [self.class_heads[layer if self.config.refine_boxes else 0] for layer in selected]
+        scores = torch.stack([head(decoded.states[layer]) for head, layer in zip(heads, selected, strict=True)])
+        first = selected.start
         return ClipOutput(
             scores=rearrange(scores.float(), "l (e t) q 1 -> l e t q", t=t),
-            boxes=rearrange(found.boxes[first:], "l (e t) q box -> l e t q box", t=t),
-            reference_points=rearrange(found.reference_points[first:], "l (e t) q xy -> l e t q xy", t=t),
+            boxes=rearrange(decoded.boxes[first:], "l (e t) q box -> l e t q box", t=t),
+            reference_points=rearrange(decoded.reference_points[first:], "l (e t) q xy -> l e t q xy", t=t),
             patch_masks=rearrange(masks, "l (e t) q p h w -> l e t q p h w", t=t),
             clip_of=clip_of,
         )
@@ -222,15 +224,15 @@ class SgMg(nn.Module):
             return self.backbone(frames[clip, target_frame][:, None])
         return [feature[clip, target_frame][:, None] for feature in self.backbone(frames)]
 
-    def _patch_masks(self, found: Decoded, layers: range, sizes: Int[Tensor, "n 2"]) -> Float[Tensor, "l n q p h w"]:
-        features = mask_features(found.memory[:-1])
+    def _patch_masks(self, decoded: Decoded, layers: range, sizes: Int[Tensor, "n 2"]) -> Float[Tensor, "l n q p h w"]:
+        features = mask_features(decoded.memory[:-1])
         h, w = features.shape[-2:]
         masks = []
         for layer in layers:
             coordinates = None
             if self.config.relative_coordinates:
-                coordinates = relative_coordinates(found.references[layer, ..., :2], sizes, h, w)
-            masks.append(patch_masks(features, self.kernel_head(found.states[layer]), coordinates))
+                coordinates = relative_coordinates(decoded.references[layer, ..., :2], sizes, h, w)
+            masks.append(patch_masks(features, self.kernel_head(decoded.states[layer]), coordinates))
         return torch.stack(masks)
 
 

@@ -150,5 +150,5 @@ def _checked(metrics: Any) -> dict[str, dict[str, float]]:
 
 
 def _cell(text: str) -> str:
-    """One line, without what would end a cell of a table or begin a tag."""
+    """Makes text safe for a table cell: a single line, without characters that end the cell or begin a tag."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

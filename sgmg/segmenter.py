@@ -181,7 +181,7 @@ class Segmenter(HubMixin):
 def segment_in_parts(
     model: SgMg, video: VideoFeatures, text: TextFeatures, sizes: Int[Tensor, "1 2"], rows: int
 ) -> ClipOutput:
-    """Runs `SgMg.segment` on one encoded clip, `rows` frames at a time: limits memory, does not change the result."""
+    """Runs `SgMg.segment` on one encoded clip, `rows` frames at a time: limits memory, with the same result."""
     clip_of = torch.zeros(len(text.sentence_feature), dtype=torch.int64, device=text.sentence_feature.device)
     parts = slices(video.levels[0].shape[1], rows)
     return ClipOutput.joined([model.segment(video.frames(frames), text, sizes, clip_of) for frames in parts])
@@ -207,7 +207,7 @@ def best_device(name: torch.device | str | None) -> torch.device:
     except RuntimeError as error:
         raise ValueError(f"device={name!r} is unknown. Give 'cuda', 'cpu', or None for the best available.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r}, but this machine shows torch no GPU. Give 'cpu', or None.")
+        raise ValueError(f"device={name!r}, but torch finds no GPU on this machine. Give 'cpu' or None.")
     return device
 
 

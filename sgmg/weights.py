@@ -116,9 +116,9 @@ def _make_unsaved_buffers(model: SgMg) -> None:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    if wanted := re.search(r"GLOBAL ([\w.]+)", str(error)):
+    if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return (
-            f"{path} asks for {wanted[1]}, which is not trusted: a checkpoint holds tensors, plain values and an "
+            f"{path} asks for {unsafe[1]}, which is not trusted: a checkpoint holds tensors, plain values and an "
             f"argparse Namespace. Nothing of it was run. Get the file from a source you know."
         )
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-// One video, large: its overlay, and every expression with its score over time, tied to the player.
+// Dialog of one video: its overlay, and a chart of the score over time for every expression, linked to the player.
 "use strict";
 
 report.viewer = (() => {
@@ -71,7 +71,7 @@ report.viewer = (() => {
     return charts;
   }
 
-  // The player's time as a line through every chart; a click there is a jump.
+  // Shows the player's time as a line in every chart; a click in a chart seeks.
   function tie(media, charts) {
     const mark = () => {
       if (!media.isConnected) return;

@@ -1,4 +1,4 @@
-// The page itself: reads the filters, shows a page of cards, and keeps all of it in the address, so that Back works.
+// The page: reads the filters, shows a page of cards, and keeps the state in the address, so that Back works.
 "use strict";
 
 (() => {
@@ -98,7 +98,7 @@
     return made;
   }
 
-  // A few expressions, those that pass the filters before the others.
+  // Lists a few expressions; those that pass the filters are preferred.
   function lines(video, begin, end, details) {
     const rows = Array.from({ length: end - begin }, (_, place) => begin + place);
     const ordered = [...rows.filter(row => found.passes[row]), ...rows.filter(row => !found.passes[row])].slice(0, LINES);
@@ -179,7 +179,7 @@
     return row;
   }
 
-  // What stays as it is
+  // Parts that do not change
   function begin(index) {
     report.take(index);
     const { data } = report, sum = data.videos.seconds.reduce((all, seconds) => all + seconds, 0);
@@ -242,7 +242,7 @@
     if (event.key === "ArrowRight") nav.lastElementChild?.click();
   }
 
-  // Light or dark: the system's, until somebody chooses. A page from disk may have no storage.
+  // Light or dark: as the system, until the user chooses. A page from disk may have no storage.
   function theme() {
     const names = ["system", "light", "dark"], button = $("theme");
     const kept = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
