@@ -22,11 +22,14 @@ def image_ids(dataset: str, entry: PredictionEntry | Prediction) -> list[str | i
     """
     what = f"{entry.video}, expression {entry.expression}"
     if entry.external_id is None:
-        raise ValueError(f"{what} has no external id, by which COCO results are named. Ask for another --format.")
+        raise ValueError(f"{what} has no external id, which COCO results need. Choose another --format.")
     if dataset not in IMAGE_SETS:
         return [frame_id(entry.external_id, name) for name in entry.frame_names]
     if len(entry.frame_names) != 1 or not entry.external_id.isdecimal():
-        raise ValueError(f"{what} of {dataset} should be a number, about one image, but is {entry.external_id!r}.")
+        raise ValueError(
+            f"{what} of {dataset} has the external id {entry.external_id!r} and {len(entry.frame_names)} frames, "
+            f"but must have a number and 1 frame. Prepare and predict again."
+        )
     return [int(entry.external_id)]
 
 

@@ -45,7 +45,9 @@ def check_mask_zip(predictions: Predictions, out: Folder, name: str, root: str =
     with submitted_files(f"{out.uri.rstrip('/')}/{name}") as entries:
         for expected, found in zip_longest(sorted(sizes, key=name_order), (name for name, _ in entries)):
             if expected != found:
-                raise ValueError(f"{out.path(name)} should hold {expected} where it holds {found}. Write it again.")
+                raise ValueError(
+                    f"{out.path(name)} holds {found or 'nothing'} instead of {expected or 'nothing'}. Write it again."
+                )
         for _ in in_order(_checked, ((entry, load(), sizes[entry]) for entry, load in entries)):
             pass
     return f"{len(sizes)} PNGs, each whole, of mode L with 0 and 255 only, of its video's size"

@@ -53,10 +53,12 @@ def folder_output(out: Folder, name: str, ours: Callable[[str], bool]) -> Iterat
         ValueError: the folder is not local, or an existing folder of that name holds other files.
     """
     if not out.is_local:
-        raise ValueError(f"{out.uri}/{name} is no local folder and cannot appear at once. Ask for {name}.zip instead.")
+        raise ValueError(
+            f"{out.uri}/{name} is not local, so it cannot be replaced as a whole. Choose {name}.zip instead."
+        )
     final = Path(out.path(name))
     if foreign := sorted(path.name for path in final.glob("*") if not ours(path.name)):
-        raise ValueError(f"{final} holds {', '.join(foreign[:5])}, which would be lost. Name a folder of its own.")
+        raise ValueError(f"{final} holds {', '.join(foreign[:5])}, which would be lost. Choose another folder.")
     staging, replaced = (final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{final.name}") for _ in range(2))
 
     def add(entry: str, data: bytes) -> None:
