@@ -1,4 +1,4 @@
-"""SgMg: text in, masks out. Referring video object segmentation (Miao et al., ICCV 2023), written anew."""
+"""SgMg: referring video object segmentation (Miao et al., ICCV 2023), an independent implementation."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `import sgmg` alone does not wait for transformers."""
+    """Imports a public name on first use, so that `import sgmg` alone does not import transformers."""
     if name not in _HOME:
         raise AttributeError(f"module 'sgmg' has no attribute {name!r}; public are {', '.join(__all__)}.")
     return getattr(import_module(_HOME[name]), name)

@@ -1,4 +1,4 @@
-"""Lets a CPU build of torch live with the torchvision of PyPI, which is built for CUDA."""
+"""Workaround that makes the CUDA build of torchvision importable with a CPU build of torch."""
 
 import importlib.util
 from pathlib import Path
@@ -7,10 +7,10 @@ import torch
 
 
 def make_torchvision_importable() -> None:
-    """Declares the two operators `import torchvision` insists on, where its own library cannot be loaded.
+    """Declares the two operators that `import torchvision` needs, if its own library cannot be loaded.
 
-    timm and transformers import torchvision; we use neither its nms nor its io. Where torchvision and torch are of
-    one build, nothing is declared. Calling it again does nothing.
+    timm and transformers import torchvision; its nms and io are not used here. Nothing is declared if torchvision and
+    torch are of the same build. Repeated calls do nothing.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):

@@ -1,4 +1,4 @@
-"""RoBERTa of transformers, which imports torchvision: that must be importable first."""
+"""Import of RoBERTa from transformers, after torchvision, which transformers imports, is made importable."""
 
 from sgmg._torchvision import make_torchvision_importable
 

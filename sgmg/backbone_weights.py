@@ -1,4 +1,4 @@
-"""Backbones learned elsewhere, as training starts from them: Kinetics for Video Swin, ImageNet for Swin and ResNet."""
+"""Loading of pretrained backbones at the start of training: Kinetics (Video Swin), ImageNet (Swin and ResNet)."""
 
 import re
 from os import PathLike
@@ -15,21 +15,23 @@ from sgmg.published import DERIVED, load_kinetics, published_names
 from sgmg.weights import StateDictMismatch, read_torch_file, shapes_of
 
 _CLASSIFIER = re.compile(r"^(fc|head)\.|^norm\.|attn_mask$|num_batches_tracked$")
-"""What an ImageNet file holds to tell classes apart, or that follows from the rest."""
+"""Entries of ImageNet files that are not loaded: the classifier, and values that follow from the others."""
 _OUTPUT_NORM = re.compile(r"^norm[0-3]\.")
-"""Norms of Swin's outputs, which ImageNet does not know: they start anew (spec 3)."""
+"""Norms of Swin's outputs, which ImageNet files lack; they keep their initial values (spec 3)."""
 
 
 def load_backbone(model: SgMg, path: str | PathLike[str]) -> None:
-    """Puts pretrained weights into the backbone alone.
+    """Loads pretrained weights into the backbone of a model.
 
     Args:
-        model: Video Swin takes the Kinetics files of its authors (`load_kinetics`), Swin the ImageNet files of its
-            authors, ResNet a file of timm's `resnet50.tv_in1k` or `resnet101.tv_in1k` (.safetensors, or .pth).
+        model: model to change.
+        path: file that fits the backbone: for Video Swin a Kinetics file of its authors (`load_kinetics`), for Swin an
+            ImageNet file of its authors, for ResNet a file of timm's `resnet50.tv_in1k` or
+            `resnet101.tv_in1k` (.safetensors or .pth).
 
     Raises:
         FileNotFoundError: there is no such file; the message says where to get it.
-        ValueError: the file cannot be trusted or read, or does not fit.
+        ValueError: the file is unreadable or unsafe, or does not fit.
     """
     path = Path(path)
     if isinstance(model.backbone, VideoSwin):
@@ -37,8 +39,8 @@ def load_backbone(model: SgMg, path: str | PathLike[str]) -> None:
         return
     given = {name: weight for name, weight in _imagenet(path).items() if not _left_out(name)}
     names = _imagenet_names(model)
-    wanted = {theirs: model.state_dict()[ours] for ours, theirs in names.items()}
-    if misfit := StateDictMismatch.between(shapes_of(given), shapes_of(wanted)):
+    expected = {theirs: model.state_dict()[ours] for ours, theirs in names.items()}
+    if misfit := StateDictMismatch.between(shapes_of(given), shapes_of(expected)):
         raise ValueError(
             f"{path} does not fit the backbone of {model.config.name}: {misfit}. Get the file of that backbone, or "
             f"choose the preset that the file is for."
@@ -61,7 +63,7 @@ def _imagenet(path: Path) -> dict[str, Tensor]:
 
 
 def _imagenet_names(model: SgMg) -> dict[str, str]:
-    """Name of ours → name in an ImageNet file."""
+    """Returns the name in an ImageNet file for each of our names."""
     if not isinstance(model.backbone, ImageSwin):
         names = {
             name: name.removeprefix("backbone.body.") for name in model.state_dict() if name.startswith("backbone.")

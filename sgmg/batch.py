@@ -1,4 +1,4 @@
-"""What crosses the boundaries of the model. Frozen: nobody edits these in place.
+"""Inputs, targets, features and outputs of the model, as frozen dataclasses of tensors.
 
 Axes: b clips, e expressions, t frames, q queries, c channels, h w pixels or cells, n words, l decoder layers.
 A padding mask is True where padded.
@@ -21,11 +21,11 @@ class Movable:
     __slots__ = ()
 
     def to(self: MovableT, device: torch.device | str, *, non_blocking: bool = False) -> MovableT:
-        """The same with all tensors on `device`; those that are there already are shared, not copied."""
+        """Returns a copy with all tensors on `device`; tensors already on it are shared, not copied."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pinned(self: MovableT) -> MovableT:
-        """The same in page-locked memory, from which a GPU copies while it computes."""
+        """Returns a copy in page-locked memory, from which a GPU can copy while it computes."""
         return self._each(Tensor.pin_memory)
 
     def _each(self: MovableT, change: Callable[[Tensor], Tensor]) -> MovableT:
@@ -41,61 +41,63 @@ class Movable:
 
 @dataclass(frozen=True, slots=True)
 class ClipBatch(Movable):
-    """b clips of t frames, padded to one size, and the e expressions asked of them. All the model ever sees."""
+    """b clips of t frames, padded to one size, and e expressions about them: the whole input of the model."""
 
     frames: Float[Tensor, "b t 3 h w"]
     padding: Bool[Tensor, "b h w"]
     sizes: Int[Tensor, "b 2"]  # height, width before padding
-    words: Int[Tensor, "e n"]
+    token_ids: Int[Tensor, "e n"]
     token_padding: Bool[Tensor, "e n"]
     clip_of: Int[Tensor, " e"]  # the clip each expression is about
-    asked_frame: Int[Tensor, " b"] | None = None  # A2D, JHMDB: the one frame of the clip that is segmented
+    target_frame: Int[Tensor, " b"] | None = None  # A2D, JHMDB: the one frame of the clip that is segmented
 
 
 @dataclass(frozen=True, slots=True)
 class ClipTargets(Movable):
-    """What the e expressions of a `ClipBatch` should give, padded like its frames (t is 1 where one frame is asked)."""
+    """Ground truth of the e expressions of a `ClipBatch`, padded like its frames; t is 1 if `target_frame` is set."""
 
     masks: Bool[Tensor, "e t h w"]
     boxes: Float[Tensor, "e t 4"]  # cxcywh in units of the unpadded frame; zeros where not valid
     valid: Bool[Tensor, "e t"]  # the object is in the frame
-    weight: Float[Tensor, " e"]  # 0 keeps the slot of a dropped sample without teaching anything, else 1
+    weight: Float[Tensor, " e"]  # 0 for the placeholder of a dropped sample, which adds nothing to the loss; else 1
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFeatures(Movable):
-    """What `encode_video` knows of b clips before any sentence: levels 8, 16, 32, 64 and the finer details.
+    """Features of b clips, independent of any expression: levels 8, 16, 32, 64 and details for the mask refinement.
 
-    `t` is the number of frames that are segmented: 1 where one frame of each clip is asked.
+    `t` is the number of frames to segment: 1 if `ClipBatch.target_frame` is set.
     """
 
     levels: tuple[Float[Tensor, "b t c _ _"], ...]  # projected and filtered
     paddings: tuple[Bool[Tensor, "b _ _"], ...]
     positions: tuple[Float[Tensor, "b c _ _"], ...]
     attenuations: tuple[Float[Tensor, "_ _"], ...]  # the Gaussian of each level's spectrum filters
-    details: tuple[Float[Tensor, "b t p _ _"], ...]  # what features of 1/4 and 1/8 bring to the mask refinement
+    details: tuple[Float[Tensor, "b t p _ _"], ...]  # from the features at 1/4 and 1/8, for the mask refinement
 
-    def frames(self, wanted: slice) -> "VideoFeatures":
-        """Some of the frames: behind the backbone each frame stands for itself."""
+    def frames(self, selection: slice) -> "VideoFeatures":
+        """Returns the features of some frames; after the backbone, frames are independent."""
         return replace(
             self,
-            levels=tuple(level[:, wanted] for level in self.levels),
-            details=tuple(detail[:, wanted] for detail in self.details),
+            levels=tuple(level[:, selection] for level in self.levels),
+            details=tuple(detail[:, selection] for detail in self.details),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures(Movable):
-    """e expressions at the width of the model."""
+    """Features of e expressions, at the width of the model."""
 
     words: Float[Tensor, "e n c"]
     positions: Float[Tensor, "e n c"]
     padding: Bool[Tensor, "e n"]
-    sentence: Float[Tensor, "e c"]
+    sentence_feature: Float[Tensor, "e c"]
 
-    def expressions(self, wanted: slice) -> "TextFeatures":
-        """Some of the expressions."""
-        return TextFeatures(self.words[wanted], self.positions[wanted], self.padding[wanted], self.sentence[wanted])
+    def expressions(self, selection: slice) -> "TextFeatures":
+        """Returns the features of some expressions."""
+        return TextFeatures(
+            self.words[selection], self.positions[selection], self.padding[selection], self.sentence_feature[selection]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,15 @@ class ClipOutput(Movable):
     patch_masks: Float[Tensor, "l e t q p _ _"]  # p=16 channels at 1/8: a 4x4 patch of the mask at 1/2 in each cell
     clip_of: Int[Tensor, " e"]
 
-    def frames(self, wanted: slice) -> "ClipOutput":
-        """Some of the frames."""
+    def frames(self, selection: slice) -> "ClipOutput":
+        """Returns the predictions for some frames."""
         tensors = (self.scores, self.boxes, self.reference_points, self.patch_masks)
-        scores, boxes, reference_points, masks = (tensor[:, :, wanted] for tensor in tensors)
+        scores, boxes, reference_points, masks = (tensor[:, :, selection] for tensor in tensors)
         return ClipOutput(scores, boxes, reference_points, masks, self.clip_of)
 
     @classmethod
     def joined(cls, parts: Sequence["ClipOutput"]) -> "ClipOutput":
-        """Outputs for consecutive frames of the same clips and expressions, as one."""
+        """Joins outputs for consecutive frames of the same clips and expressions along t."""
         scores, boxes, reference_points, masks = (
             torch.cat([getattr(part, name) for part in parts], dim=2)
             for name in ("scores", "boxes", "reference_points", "patch_masks")

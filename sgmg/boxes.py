@@ -1,6 +1,6 @@
-"""Boxes as pure functions whose names carry format and unit.
+"""Box conversions and overlaps, as pure functions whose names carry format and unit.
 
-cxcywh = centre, width, height; xyxy = first corner, last corner; unit = parts of the frame, pixels = pixels of it.
+cxcywh = centre, width, height; xyxy = first corner, last corner; unit = fractions of the frame, pixels = its pixels.
 Nothing here rounds, clips or edits in place, and everything but `inverse_sigmoid` works on any leading axes.
 """
 
@@ -9,14 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 OVERLAP_EPS = 1e-6
-"""Added to both sides of each fraction of IoU and gIoU, so that empty boxes give numbers (spec 9)."""
+"""Added to numerator and denominator of IoU and gIoU, so that empty boxes give numbers (spec 9)."""
 
 LOGIT_EPS = 1e-5
-"""The least value a probability and its complement count as in `inverse_sigmoid` (spec 6)."""
+"""Lower bound of a probability and of its complement in `inverse_sigmoid` (spec 6)."""
 
 
 def cxcywh_to_xyxy(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """The two corners of boxes given by centre and size.
+    """Converts centre and size to the two corners.
 
     >>> cxcywh_to_xyxy(torch.tensor([4.0, 3.0, 2.0, 6.0]))
     tensor([3., 0., 5., 6.])
@@ -26,7 +26,7 @@ def cxcywh_to_xyxy(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
 
 
 def xyxy_to_cxcywh(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Centre and size of boxes given by their corners.
+    """Converts the two corners to centre and size.
 
     >>> xyxy_to_cxcywh(torch.tensor([3.0, 0.0, 5.0, 6.0]))
     tensor([4., 3., 2., 6.])
@@ -36,7 +36,7 @@ def xyxy_to_cxcywh(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
 
 
 def pixels_from_unit(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) -> Float[Tensor, "*n 4"]:
-    """Unit boxes, xyxy or cxcywh, in pixels of frames of those sizes (height, width), whose leading axes broadcast.
+    """Converts unit boxes, xyxy or cxcywh, to pixels of frames of `sizes` (height, width); leading axes broadcast.
 
     >>> pixels_from_unit(torch.tensor([0.5, 0.5, 0.25, 1.0]), torch.tensor([90, 160]))
     tensor([80., 45., 40., 90.])
@@ -45,7 +45,7 @@ def pixels_from_unit(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) 
 
 
 def unit_from_pixels(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) -> Float[Tensor, "*n 4"]:
-    """Boxes in pixels, xyxy or cxcywh, as parts of frames of those sizes (height, width), whose leading axes broadcast.
+    """Converts boxes in pixels, xyxy or cxcywh, to units of frames of `sizes` (height, width); leading axes broadcast.
 
     >>> unit_from_pixels(torch.tensor([80.0, 45.0, 40.0, 90.0]), torch.tensor([90, 160]))
     tensor([0.5000, 0.5000, 0.2500, 1.0000])
@@ -56,7 +56,7 @@ def unit_from_pixels(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) 
 def iou_and_union(
     a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]
 ) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
-    """Intersection over union of xyxy boxes, and the area of the union in square units of the boxes (spec 9).
+    """Returns intersection over union of xyxy boxes, and the area of the union in square units of the boxes (spec 9).
 
     Leading axes broadcast: `a, b` of one shape compares box by box, `a[:, None], b` every a with every b.
 
@@ -71,7 +71,7 @@ def iou_and_union(
 
 
 def generalized_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n"]:
-    """IoU less the share of the enclosing box that neither box covers: -1 (far apart) to 1 (equal); xyxy (spec 9).
+    """Returns IoU minus the share of the enclosing box that neither xyxy box covers: -1 (far apart) to 1 (spec 9).
 
     Leading axes broadcast as in `iou_and_union`. Parity: two zero boxes give 0, not 1.
 
@@ -82,12 +82,12 @@ def generalized_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Flo
     """
     iou, union = iou_and_union(a, b)
     enclosing = _area(torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2]))
-    # Parity: the epsilon stands in this fraction too, which is what takes two zero boxes from 1 down to 0.
+    # Parity: the epsilon is in this fraction too; therefore two zero boxes give 0 instead of 1.
     return iou - (enclosing - union + OVERLAP_EPS) / (enclosing + OVERLAP_EPS)
 
 
 def inverse_sigmoid(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """The logit of x clipped to 0…1, kept within about ±11.5 (spec 6).
+    """Returns the logit of x, clipped to about ±11.5 (spec 6).
 
     >>> inverse_sigmoid(torch.tensor([0.0, 0.5, 1.0]))
     tensor([-11.5129,   0.0000,  11.5129])

@@ -1,4 +1,4 @@
-"""Checkpoints: folders of ours, written whole or not at all, and the published files."""
+"""Checkpoints: writing them atomically as folders, and reading these folders and the published `.pth` files."""
 
 import json
 import os
@@ -19,10 +19,10 @@ from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
 from sgmg.published import load_published
 from sgmg.tokenizer import Tokenizer
-from sgmg.weights import StateDictMismatch, fill, meta_model, read_torch_file, shapes_of
+from sgmg.weights import StateDictMismatch, load_into, meta_model, read_torch_file, shapes_of
 
 FORMAT = 1
-"""Of config.json; a checkpoint of a higher one needs a newer sgmg."""
+"""Format version of config.json; a checkpoint with a higher one needs a newer sgmg."""
 
 MODEL, CONFIG, TOKENIZER, TRAINING = "model.safetensors", "config.json", "tokenizer.json", "training.pt"
 
@@ -33,7 +33,7 @@ _DICTS = (dict, OrderedDict, Counter)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model in eval mode, and what was saved with it; no tokenizer means roberta-base's."""
+    """A loaded model in eval mode, its tokenizer (None: that of roberta-base) and its notes."""
 
     path: Path
     model: SgMg
@@ -41,10 +41,10 @@ class Checkpoint:
     notes: Mapping[str, Any]
 
     def training(self) -> dict[str, Any]:
-        """The state of the training that `save` was given, read now, on the CPU.
+        """Reads the training state that was given to `save`, onto the CPU.
 
         Raises:
-            FileNotFoundError: the checkpoint was saved without it, or was published.
+            FileNotFoundError: the checkpoint has no training state.
         """
         if not (self.path / TRAINING).is_file():
             raise FileNotFoundError(
@@ -62,20 +62,20 @@ def save(
     training: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a checkpoint; killed at any moment, it leaves the previous one of that folder whole.
+    """Writes a checkpoint atomically: if the process is killed, the previous checkpoint of the folder stays intact.
 
     Args:
-        folder: made where missing; a checkpoint in it is replaced once the new one is whole.
-        model: its weights keep their dtype.
-        weights: instead of those in the model, under the same names: a copy, while training changes the model.
-        tokenizer: where it is not roberta-base's.
+        folder: created if missing; a checkpoint in it is replaced once the new one is complete.
+        model: model to save; weights keep their dtype.
+        weights: weights to save instead of those of the model, under the same names (a copy, if training goes on).
+        tokenizer: tokenizer of the model; None means that of roberta-base.
         training: state of optimiser, schedule, scaler, and the step: tensors and plain values only.
-        notes: on data and metrics, as JSON holds them: tuples come back as lists.
+        notes: JSON values about data, metrics and licence; tuples are read back as lists.
 
     Raises:
-        TypeError: `training` or `notes` hold something else; the message says where.
+        TypeError: `training` or `notes` holds another type; the message says where.
         FileExistsError: the folder holds other files, which would be lost.
-        OSError: there is no room, or no permission; the previous checkpoint is as it was.
+        OSError: the disk is full, or permission is denied; the previous checkpoint is unchanged.
     """
     _check_plain(training, "training", (Tensor, nn.Parameter))
     _check_plain(notes, "notes", ())
@@ -97,15 +97,15 @@ def save(
 
 
 def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -> Checkpoint:
-    """The checkpoint of a folder of ours, or of a published `.pth` file.
+    """Loads a checkpoint: a folder written by `save`, or a published `.pth` file.
 
     Args:
-        path: of the folder or file.
-        preset: the model, where it is not to be read off the checkpoint; the weights must fit it all the same.
+        path: folder or file.
+        preset: config of the model instead of the one in the checkpoint; the weights must fit it.
 
     Raises:
-        FileNotFoundError: there is nothing, or a folder without its files; the message says where to get it.
-        ValueError: a file cannot be trusted or read, is of a newer format, or does not fit; the message says what.
+        FileNotFoundError: the path does not exist, or the folder lacks files; the message says where to get it.
+        ValueError: a file is unreadable or unsafe, has a newer format, or does not fit; the message says which.
     """
     path = Path(path).resolve()
     config = SgMgConfig.preset(preset) if isinstance(preset, str) else preset
@@ -121,18 +121,18 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
 
 
 def load_pretrained(model: SgMg, path: str | PathLike[str]) -> Tokenizer | None:
-    """Puts all weights of a checkpoint but the class heads into the model; these start anew (spec 11).
+    """Loads all weights of a checkpoint except the class heads, which are initialised anew (spec 11).
 
     Args:
-        model: on any device.
-        path: as `load` takes it.
+        model: model on any device.
+        path: as in `load`.
 
     Returns:
-        The tokenizer that the words of these weights are numbered by; none means roberta-base's.
+        The tokenizer the weights were trained with; None means that of roberta-base.
 
     Raises:
-        FileNotFoundError: as `load`.
-        ValueError: as `load`, or the checkpoint is of another model than this.
+        FileNotFoundError: as in `load`.
+        ValueError: as in `load`, or the checkpoint has another architecture than the model.
     """
     found = load(path)
     given = _but_class_heads(found.model)
@@ -167,7 +167,7 @@ def _load_folder(folder: Path, config: SgMgConfig | None) -> Checkpoint:
     if misfit := StateDictMismatch.between(shapes_of(weights), shapes_of(model.state_dict())):
         raise ValueError(f"{folder / MODEL} does not fit the config {config.name}: {misfit}. Use another checkpoint.")
     tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
-    return Checkpoint(folder, fill(model, weights), tokenizer, notes)
+    return Checkpoint(folder, load_into(model, weights), tokenizer, notes)
 
 
 def _read_config(path: Path) -> tuple[SgMgConfig, dict[str, Any]]:
@@ -182,7 +182,7 @@ def _read_config(path: Path) -> tuple[SgMgConfig, dict[str, Any]]:
 
 
 def _check_plain(value: object, place: str, leaves: tuple[type, ...]) -> None:
-    """Refuses what could only be read back by trusting the file; exact types, as a numpy number is a float, too."""
+    """Refuses values that would need unpickling of arbitrary classes. Compares exact types: numpy floats are floats."""
     if type(value) in _DICTS:
         for key, item in value.items():  # pyright: ignore[reportAttributeAccessIssue]
             if type(key) is not str and not (leaves and type(key) is int):  # JSON would make a string of an integer
@@ -229,14 +229,14 @@ def _write(
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Renames fresh to folder. No rename replaces a full folder, so the old one steps aside, where `load` finds it."""
+    """Renames `fresh` to `folder`, after renaming an old folder to a name where `load` still finds it."""
     previous = _previous(folder)
     if folder.exists():
         _remove(previous)
         folder.rename(previous)
     fresh.rename(folder)
     _sync(folder.parent)
-    shutil.rmtree(previous, ignore_errors=True)  # what stays is removed by the next save
+    shutil.rmtree(previous, ignore_errors=True)  # remains are removed by the next save
 
 
 def _previous(folder: Path) -> Path:
@@ -249,7 +249,7 @@ def _remove(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Waits until the disk has it: after a power cut, a renamed folder must not turn out empty."""
+    """Flushes a file or folder to disk, so that a renamed folder is not empty after a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What a model is made of: frozen dataclasses checked at birth, and the published presets."""
+"""Model configurations as frozen, validated dataclasses, and the presets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 """Number type of the matrix products in a forward pass."""
 
 STAGES = 4
-"""Stages of every backbone: features at 1/4, 1/8, 1/16 and 1/32 of the frame."""
+"""Number of stages of every backbone: features at 1/4, 1/8, 1/16 and 1/32 of the frame."""
 
 
 def _check_rate(name: str, rate: float) -> None:
@@ -37,7 +37,7 @@ class SwinConfig:
         if len(self.depths) != STAGES or len(self.heads) != STAGES:
             raise ValueError(
                 f"A Swin backbone has {STAGES} stages, but depths={self.depths} and heads={self.heads}. "
-                f"Give one number a stage in both."
+                f"Give one number per stage in both."
             )
         for stage, heads in enumerate(self.heads):
             if (self.dim << stage) % heads:
@@ -80,7 +80,7 @@ class TextConfig:
     ffn: int = 3072
     max_tokens: int = 512
     dropout: float = 0.1
-    initial_std: float = 0.02  # of its matrices, where they are not pretrained
+    initial_std: float = 0.02  # standard deviation of initial matrices without pretraining
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -90,10 +90,10 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class SgMgConfig:
-    """Everything that decides the shape and the behaviour of one SgMg model.
+    """Architecture and options of an SgMg model.
 
-    `refine_boxes` and `relative_coordinates` are the two options of the published code; both are on in every
-    published checkpoint. `activation_checkpointing` recomputes backbone blocks in the backward pass.
+    `refine_boxes` and `relative_coordinates` are options of the published code, on in every published checkpoint.
+    `activation_checkpointing` recomputes backbone blocks in the backward pass.
     """
 
     name: str
@@ -123,7 +123,7 @@ class SgMgConfig:
 
     @classmethod
     def preset(cls, name: str) -> SgMgConfig:
-        """The model of that name.
+        """Returns the preset of that name.
 
         >>> SgMgConfig.preset("video-swin-t").backbone.channels
         (96, 192, 384, 768)
@@ -136,12 +136,12 @@ class SgMgConfig:
         return PRESETS[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, ready for JSON; `from_dict` gives the same config back."""
+        """Returns the config as plain values for JSON; `from_dict` is the inverse."""
         return {**dataclasses.asdict(self), "backbone": _backbone_to_dict(self.backbone)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SgMgConfig:
-        """The config that `to_dict` wrote.
+        """Returns the config of values made by `to_dict`.
 
         Raises:
             ValueError: a field is unknown or missing; the message names it.
@@ -214,9 +214,9 @@ _BACKBONES: dict[str, SwinConfig | ResNetConfig] = {
 _TINY = SgMgConfig(
     "tiny",
     SwinConfig(32, (2, 2, 2, 2), (1, 2, 4, 8), video=True, window=(8, 7, 7), drop_path=0.0),
-    # Learned from nothing, it needs matrices that keep the scale, 1/sqrt(128): with RoBERTa's 0.02 all sentences begin
-    # nearly equal, and the model learns for long to find objects without listening. So it does with more layers: one
-    # hears the words after 80 steps of plain sentences, four not after 240.
+    # Trained from scratch, the matrices must keep the scale, 1/sqrt(128): with RoBERTa's 0.02 the features of all
+    # sentences are nearly equal at first, and the model ignores the text for a long time. More layers do the same: with
+    # one, it uses the text after 80 steps of plain sentences, with four not after 240.
     TextConfig(vocabulary=2000, width=128, layers=1, heads=4, ffn=512, max_tokens=512, dropout=0.0, initial_std=0.09),
     width=64,
     encoder_layers=2,
@@ -224,7 +224,7 @@ _TINY = SgMgConfig(
     ffn=256,
     dropout=0.0,
 )
-"""Learns from nothing on a CPU in minutes; for demos and tests. Without dropout: it never sees enough to overfit."""
+"""Small model for demos and tests, trained from scratch on a CPU in minutes; without dropout, as it underfits."""
 
 PRESETS: dict[str, SgMgConfig] = {name: SgMgConfig(name, backbone) for name, backbone in _BACKBONES.items()} | {
     "tiny": _TINY

@@ -1,4 +1,4 @@
-"""From what the model says to what a user wants: the query chosen, masks at the original size, objects merged."""
+"""Decoding of the model's output: choice of a query, masks at the original size, and merging of objects."""
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 THRESHOLD = 0.5
 """Probability above which a pixel belongs to the object (spec 8)."""
 BACKGROUND = 0.1
-"""Probability every pixel has of being nobody's, where objects compete (spec 8)."""
+"""Probability of the background when objects are merged (spec 8)."""
 
 
 def best_query(scores: Float[Tensor, "e t q"]) -> Int[Tensor, " e"]:
-    """The query that fits the sentence best, averaged over the clip (paper 3.4).
+    """Returns the query with the highest score, averaged over the clip (paper 3.4).
 
     >>> best_query(torch.tensor([[[0.0, 3.0], [0.0, -1.0]]]))
     tensor([1])
@@ -24,22 +24,22 @@ def best_query(scores: Float[Tensor, "e t q"]) -> Int[Tensor, " e"]:
 
 
 def ranked_queries(scores: Float[Tensor, "e t q"]) -> Int[Tensor, "e q"]:
-    """All queries, the best first; equals keep their order (RefCOCO)."""
+    """Sorts all queries by score, the best first; equal ones keep their order (RefCOCO)."""
     return scores.sigmoid().mean(dim=1).argsort(dim=-1, descending=True, stable=True)
 
 
 def take_query(values: Float[Tensor, "e t q *v"], query: Int[Tensor, " e"]) -> Float[Tensor, "e t *v"]:
-    """What one query of each expression says in every frame."""
+    """Selects the values of one query per expression, in every frame."""
     return values[torch.arange(len(values), device=values.device), :, query]
 
 
 def original_logits(
     logits: Float[Tensor, "*n h w"], size: tuple[int, int], original: tuple[int, int]
 ) -> Float[Tensor, "*n h2 w2"]:
-    """Mask logits at the size of the source: padding cropped, then resized bilinearly.
+    """Crops the padding of mask logits and resizes them bilinearly to the size of the source.
 
     Args:
-        logits: at the size of the padded frames.
+        logits: mask logits at the size of the padded frames.
         size: (height, width) of the frames before padding.
         original: (height, width) of the source.
     """
@@ -50,12 +50,12 @@ def original_logits(
 
 
 def mask_from_logits(logits: Float[Tensor, "*n h w"], threshold: float = THRESHOLD) -> Bool[Tensor, "*n h w"]:
-    """Pixels whose probability is above the threshold: by default, more likely in the object than not."""
+    """Returns the pixels whose probability is above the threshold."""
     return logits.sigmoid() > threshold
 
 
 def merge_objects(probabilities: Float[Tensor, "o t h w"]) -> Int[Tensor, "t h w"]:
-    """One map of object numbers, 0 for background: where objects overlap the likelier wins, ties to the first.
+    """Merges objects into a map of their numbers, 0 for background: the most probable wins, ties go to the first.
 
     >>> merge_objects(torch.tensor([0.6, 0.4, 0.9]).view(3, 1, 1, 1)).item()
     3
@@ -66,6 +66,6 @@ def merge_objects(probabilities: Float[Tensor, "o t h w"]) -> Int[Tensor, "t h w
 
 
 def boxes_in_pixels(out: ClipOutput, originals: Int[Tensor, "b 2"]) -> Float[Tensor, "e t q 4"]:
-    """Boxes of the last layer as xyxy in pixels of the source, whose (height, width) is given for each clip."""
+    """Returns the boxes of the last layer as xyxy in pixels of the sources, whose (height, width) is `originals`."""
     sizes = originals[out.clip_of][:, None, None].expand(*out.boxes.shape[1:-1], 2)
     return pixels_from_unit(cxcywh_to_xyxy(out.boxes[-1]), sizes)

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention (Zhu et al. 2021) in plain PyTorch: nothing to compile."""
+"""Multi-scale deformable attention (Zhu et al. 2021) in plain PyTorch, without a compiled extension."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 Shapes = Sequence[tuple[int, int]]
-"""Height and width of each level."""
+"""(height, width) of each level, in cells."""
 
 
 def sample_bilinear(
@@ -20,15 +20,15 @@ def sample_bilinear(
     locations: Float[Tensor, "n m k l p 2"],
     weights: Float[Tensor, "n m k l p"],
 ) -> Float[Tensor, "n m k*d"]:
-    """The weighted sum of bilinear samples of every head, over levels and points, with zeros outside a level.
+    """Returns the weighted sum of bilinear samples over levels and points, for every head; zeros outside a level.
 
-    Without gradient the samples are never stored; with it they are, because that makes the backward pass fast.
+    Samples are stored only if a gradient is needed, which makes the backward pass fast.
 
     Args:
         values: s cells of all levels, row-major and joined; k heads of d channels.
         shapes: (height, width) of each level.
         locations: xy in units of the level, 0 at the outer edge of the first cell and 1 at that of the last.
-        weights: of each sample.
+        weights: weight of each sample.
     """
     learns = torch.is_grad_enabled() and any(x.requires_grad for x in (values, locations, weights))
     return (_sample_levels if learns else _sample_bags)(values, shapes, locations, weights)
@@ -40,7 +40,7 @@ def _sample_levels(
     locations: Float[Tensor, "n m k l p 2"],
     weights: Float[Tensor, "n m k l p"],
 ) -> Float[Tensor, "n m k*d"]:
-    """Level by level with `grid_sample`."""
+    """Samples level by level with `grid_sample`."""
     levels = values.split([h * w for h, w in shapes], dim=1)
     grids = rearrange(2 * locations - 1, "n m k l p xy -> l (n k) m p xy")
     shares = rearrange(weights, "n m k l p -> l (n k) m p")
@@ -58,7 +58,7 @@ def _sample_bags(
     locations: Float[Tensor, "n m k l p 2"],
     weights: Float[Tensor, "n m k l p"],
 ) -> Float[Tensor, "n m k*d"]:
-    """All at once: a bilinear sample is four weighted rows, so what a head reads is one weighted bag of rows."""
+    """Samples all levels at once: a bilinear sample is four weighted rows, so a head reads one weighted bag of rows."""
     n, s, heads, _ = values.shape
     points = weights.shape[-1]
 
@@ -72,12 +72,12 @@ def _sample_bags(
     frame = torch.arange(n, device=values.device, dtype=torch.int32)[:, None, None] * s
 
     # A row of the joined values is ((frame * s + start + y * width + x) * heads + head): its y part and its x part.
-    below = [
+    y_parts = [
         (y * (width * heads) + (frame + start) * heads, share * weights.flatten(2))
         for y, share in _neighbours(locations[..., 1].flatten(2), height)
     ]
-    beside = [(x * heads + head, share) for x, share in _neighbours(locations[..., 0].flatten(2), width)]
-    corners = [(y + x, share_y * share_x) for y, share_y in below for x, share_x in beside]
+    x_parts = [(x * heads + head, share) for x, share in _neighbours(locations[..., 0].flatten(2), width)]
+    corners = [(y + x, share_y * share_x) for y, share_y in y_parts for x, share_x in x_parts]
     rows, shares = (
         torch.stack([part.unflatten(-1, (heads, -1)) for part in parts], dim=3).flatten(0, 2).flatten(1)
         for parts in zip(*corners, strict=True)
@@ -89,7 +89,7 @@ def _sample_bags(
 def _neighbours(
     location: Float[Tensor, "n m klp"], length: Int[Tensor, " klp"]
 ) -> list[tuple[Int[Tensor, "n m klp"], Float[Tensor, "n m klp"]]]:
-    """The two cells of an axis a location lies between, each with its share; one outside has none of it."""
+    """Returns the two cells of an axis around a location, and the share of each; cells outside have share 0."""
     position = location * length - 0.5
     low = position.floor()
     part = position - low
@@ -101,7 +101,7 @@ def _neighbours(
 
 
 class DeformableAttention(nn.Module):
-    """Each query looks at a few points round its reference, on every level. Always in float32 (spec 6)."""
+    """Attention of each query to a few points around its reference, on every level; always in float32 (spec 6)."""
 
     def __init__(self, channels: int, heads: int, levels: int, points: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class DeformableAttention(nn.Module):
         self._reset()
 
     def _reset(self) -> None:
-        """Heads start looking in eight directions, point after point further away (spec 10)."""
+        """Initialises the offsets of heads in evenly spread directions, each point further away (spec 10)."""
         angles = 2 * math.pi * torch.arange(self.heads, dtype=torch.float32) / self.heads
         direction = torch.stack((angles.cos(), angles.sin()), dim=-1)
         direction = direction / direction.abs().amax(dim=-1, keepdim=True)
@@ -131,7 +131,7 @@ class DeformableAttention(nn.Module):
     def sampling(
         self, query: Float[Tensor, "n m c"], references: Float[Tensor, "n m l r"], shapes: Shapes
     ) -> tuple[Float[Tensor, "n m k l p 2"], Float[Tensor, "n m k l p"]]:
-        """Where each head looks on each level (xy in units of the level), and how much each sample counts."""
+        """Returns the sample locations of each head on each level (xy in units of the level), and their weights."""
         axes = {"k": self.heads, "l": self.levels, "p": self.points}
         offsets = rearrange(self.offsets(query), "n m (k l p xy) -> n m k l p xy", **axes, xy=2)
         weights = self.weights(query).unflatten(-1, (self.heads, -1)).softmax(dim=-1)
@@ -151,14 +151,14 @@ class DeformableAttention(nn.Module):
         shapes: Shapes,
         padding: Bool[Tensor, "n s"],
     ) -> Float[Tensor, "n m c"]:
-        """What m queries read from the s cells of all levels.
+        """Attends from m queries to the s cells of all levels.
 
         Args:
-            query: state plus position.
-            references: per level, xy (r=2) or cxcywh (r=4), in units of the padded level.
-            cells: of all levels, row-major and joined.
+            query: state plus position of each query.
+            references: reference of each query per level, xy (r=2) or cxcywh (r=4), in units of the padded level.
+            cells: cells of all levels, row-major and concatenated.
             shapes: (height, width) of each level.
-            padding: cells that give zeros (their bias included).
+            padding: True for cells whose value, including the bias, is set to zero.
         """
         with torch.autocast(query.device.type, enabled=False):
             locations, weights = self.sampling(query.float(), references.float(), shapes)

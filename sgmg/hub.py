@@ -1,4 +1,4 @@
-"""A segmenter as a folder of the Hugging Face hub: saved with a model card, uploaded, and loaded again by name."""
+"""Saving and loading of a segmenter as a model of the Hugging Face hub, with a model card."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,16 +14,16 @@ from sgmg.model import SgMg
 from sgmg.model_card import Facts, model_card
 from sgmg.tokenizer import Tokenizer
 
-SharedT = TypeVar("SharedT", bound="Shared")
+HubMixinT = TypeVar("HubMixinT", bound="HubMixin")
 
 SETTINGS = "segmenter"
-"""Where the notes of a checkpoint keep how its frames were asked: short_side and window."""
+"""Key of a checkpoint's notes that holds the settings of its segmenter: short_side and window."""
 
 
-class Shared(ModelHubMixin):
-    """What `Segmenter` has from huggingface_hub: save_pretrained, push_to_hub, from_pretrained.
+class HubMixin(ModelHubMixin):
+    """Adds save_pretrained, push_to_hub and from_pretrained of huggingface_hub to `Segmenter`.
 
-    A folder it saves is a checkpoint of ours with its tokenizer and a README.md: all that is needed, without network.
+    A saved folder is a checkpoint of `sgmg.checkpoints` with its tokenizer and a README.md; it loads without network.
     """
 
     model: SgMg
@@ -35,7 +35,7 @@ class Shared(ModelHubMixin):
 
     @classmethod
     def from_pretrained(
-        cls: type[SharedT],
+        cls: type[HubMixinT],
         pretrained_model_name_or_path: str | PathLike[str],
         *,
         force_download: bool = False,
@@ -44,22 +44,22 @@ class Shared(ModelHubMixin):
         local_files_only: bool = False,
         revision: str | None = None,
         **settings: Any,
-    ) -> SharedT:
-        """A segmenter from a local folder, else from the Hugging Face cache or the hub.
+    ) -> HubMixinT:
+        """Loads a segmenter from a local folder, else from the Hugging Face cache or the hub.
 
         Args:
-            pretrained_model_name_or_path: a folder (`save_pretrained` or training wrote it), or the name of a
-                repository. A folder makes no network call.
-            force_download: although the cache holds it.
-            token: of the hub; None takes that of `hf auth login`.
-            cache_dir: instead of the usual one.
-            local_files_only: take what the cache holds, without a network call.
+            pretrained_model_name_or_path: a folder written by `save_pretrained` or by training (needs no network), or
+                the name of a repository.
+            force_download: download even if the cache holds the model.
+            token: access token of the hub; None takes the one of `hf auth login`.
+            cache_dir: cache folder; None takes the default of huggingface_hub.
+            local_files_only: use the cache only, without a network call.
             revision: branch, tag or commit of the repository.
-            settings: as `from_checkpoint` takes them: device, precision, short_side, …
+            settings: arguments of `from_checkpoint`: device, precision, short_side, …
 
         Raises:
             FileNotFoundError: there is neither a folder nor a repository of that name; the message says what to do.
-            ValueError: what is there is no checkpoint of ours.
+            ValueError: the folder or repository is not a checkpoint of `sgmg.checkpoints`.
         """
         name = pretrained_model_name_or_path
         if isinstance(name, PathLike) or Path(name).exists() or name.startswith(("/", ".", "~")):
@@ -84,20 +84,20 @@ class Shared(ModelHubMixin):
         return cls.from_checkpoint(folder, **settings)
 
     def save_pretrained(self, save_directory: str | Path, **rest: Any) -> str | None:
-        """Writes model.safetensors, config.json, tokenizer.json, and README.md, the model card, where there is none.
+        """Writes model.safetensors, config.json, tokenizer.json and, if it is missing, the model card README.md.
 
         Args:
-            save_directory: made where missing.
-            rest: as huggingface_hub's mixin takes them: push_to_hub, repo_id, model_card_kwargs (what
-                `generate_model_card` takes), …
+            save_directory: folder; created if missing.
+            rest: arguments of huggingface_hub's mixin: push_to_hub, repo_id, model_card_kwargs (arguments of
+                `generate_model_card`), …
 
         Raises:
-            FileExistsError: a training may want to go on from what is in the folder.
-            OSError: there is no room, or no permission.
+            FileExistsError: the folder holds a training checkpoint, which a run may still resume from.
+            OSError: the disk is full, or permission is denied.
         """
         if (Path(save_directory) / TRAINING).is_file():
             raise FileExistsError(
-                f"{save_directory} holds {TRAINING}: it is a training's checkpoint, which other weights would spoil. "
+                f"{save_directory} holds {TRAINING}: it is a training checkpoint, which would be overwritten. "
                 f"Choose another folder."
             )
         return super().save_pretrained(save_directory, **rest)
@@ -105,12 +105,12 @@ class Shared(ModelHubMixin):
     def generate_model_card(
         self, metrics: Mapping[str, Mapping[str, float]] | None = None, licence: str | None = None
     ) -> ModelCard:
-        """The README.md of the hub: what the model is, what it learned from, how good it is, how to use it.
+        """Returns the model card: architecture, training data, scores, licence and an example.
 
         Args:
             metrics: scores by dataset, such as {"ref-davis17/valid": {"J&F": 0.61}}; None takes those of the notes.
-            licence: of the weights, as the hub names it ("cc-by-nc-4.0", …); None takes that of the notes. Where
-                neither says one, the card says that none was given.
+            licence: of the weights, as the hub names it ("cc-by-nc-4.0", …); None takes the one of the notes.
+                If neither gives one, the card says so.
         """
         notes = {**self.notes, **({"metrics": metrics} if metrics is not None else {})}
         if licence is not None:
@@ -118,9 +118,12 @@ class Shared(ModelHubMixin):
         return model_card(Facts.of(self.model, self.short_side, notes))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Called by the mixin, which has removed config.json: until it is back, last, the folder is no checkpoint."""
+        """Writes the checkpoint into the folder, config.json last: without it, a folder is not a checkpoint.
+
+        The mixin calls this after it removed config.json.
+        """
         notes = {**self.notes, SETTINGS: {"short_side": self.short_side, "window": self.window}}
-        with tempfile.TemporaryDirectory(dir=save_directory, prefix=".unfinished-") as aside:
-            save(Path(aside) / "checkpoint", self.model, tokenizer=self.tokenizer, notes=notes)
-            for file in sorted((Path(aside) / "checkpoint").iterdir(), key=lambda file: file.name == CONFIG):
+        with tempfile.TemporaryDirectory(dir=save_directory, prefix=".unfinished-") as staging:
+            save(Path(staging) / "checkpoint", self.model, tokenizer=self.tokenizer, notes=notes)
+            for file in sorted((Path(staging) / "checkpoint").iterdir(), key=lambda file: file.name == CONFIG):
                 file.replace(save_directory / file.name)

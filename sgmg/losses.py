@@ -1,7 +1,7 @@
-"""What the predictions of one decoder layer cost, once each expression has its query (spec 9).
+"""Losses of the predictions of one decoder layer, given the matched query of each expression (spec 9).
 
-Everything is computed in float32, whatever the precision of the model: the focal factors and the sums over a whole clip
-of pixels do not survive half precision.
+Everything is computed in float32, whatever the precision of the model: half precision is too coarse for the focal
+factors and the sums over the pixels of a clip.
 """
 
 import math
@@ -16,14 +16,14 @@ from sgmg.batch import ClipTargets
 from sgmg.boxes import cxcywh_to_xyxy, generalized_iou
 
 LOSS_WEIGHTS = {"ce": 2.0, "bbox": 5.0, "giou": 2.0, "mask": 2.0, "dice": 5.0, "mask_low": 2.0, "dice_low": 5.0}
-"""What each loss of a layer counts in the total; `_low` are those of the patch mask, at half resolution."""
+"""Weight of each loss of a layer in the total; `_low` are the losses of the patch mask, at half resolution."""
 
 FOCAL_ALPHA = 0.25
-"""Focal weight of a cell that should be 1; one that should be 0 weighs 1 - this. The exponent is 2."""
+"""Focal weight of cells with label 1; those with label 0 weigh 1 - FOCAL_ALPHA. The exponent is 2."""
 
 
 def check_targets(targets: ClipTargets) -> None:
-    """Before the model: every expression that teaches has a frame to learn from. Waits for the device of `targets`.
+    """Checks, before the forward pass, that each expression has a valid frame. Synchronises with the targets' device.
 
     Raises:
         ValueError: an expression of weight > 0 has no valid frame; the message names its index.
@@ -40,10 +40,10 @@ def check_targets(targets: ClipTargets) -> None:
 
 
 def check_finite(losses: Mapping[str, Float[Tensor, ""]], step: int) -> None:
-    """Before the backward pass: stops a run whose losses are no longer numbers (spec 9). Waits for the device.
+    """Checks, before the backward pass, that all losses are finite (spec 9). Synchronises with the device.
 
     Raises:
-        FloatingPointError: the message names every loss that is not finite, its value, and the step.
+        FloatingPointError: a loss is not finite; the message names each such loss, its value, and the step.
     """
     values = torch.stack([loss.detach() for loss in losses.values()])
     if not values.isfinite().all():
@@ -57,17 +57,17 @@ def check_finite(losses: Mapping[str, Float[Tensor, ""]], step: int) -> None:
 
 
 def count_valid_frames(targets: ClipTargets) -> Float[Tensor, ""]:
-    """Frames that hold their object, those of weight 0 left out: summed over ranks / world size, the V of spec 9."""
+    """Counts the frames that show their object, without expressions of weight 0: this rank's part of V in spec 9."""
     return (targets.valid & (targets.weight > 0)[:, None]).sum().float()
 
 
 def half_resolution(masks: Bool[Tensor, "*n h w"]) -> Bool[Tensor, "*n _ _"]:
-    """The target of a patch mask: every second cell, from the second on (spec 9)."""
+    """Returns the target of a patch mask: every second pixel, starting with the second (spec 9)."""
     return masks[..., 1::2, 1::2]
 
 
 def focal(logits: Float[Tensor, "*n"], labels: Bool[Tensor, "*#n"]) -> Float[Tensor, "*n"]:
-    """Focal loss of each cell, unreduced (Lin et al. 2017; alpha 0.25, gamma 2). Labels broadcast.
+    """Computes the focal loss of each cell, unreduced (Lin et al. 2017; alpha 0.25, gamma 2). Labels broadcast.
 
     >>> focal(torch.tensor([0.0, 4.0]), torch.tensor([True, False]))
     tensor([0.0433, 2.9062])
@@ -81,7 +81,7 @@ def focal(logits: Float[Tensor, "*n"], labels: Bool[Tensor, "*#n"]) -> Float[Ten
 
 
 def dice(logits: Float[Tensor, "e t *q h w"], labels: Bool[Tensor, "e t *#q h w"]) -> Float[Tensor, " e *q"]:
-    """Dice coefficient of a clip, all its cells together, smoothed by 1: near 0 (apart) to 1 (equal) (spec 9)."""
+    """Computes the Dice coefficient over all cells of a clip, smoothed by 1: near 0 (disjoint) to 1 (equal); spec 9."""
     cells = (1, -2, -1)
     probabilities = logits.sigmoid()
     shared = (probabilities * labels).sum(cells)
@@ -97,15 +97,15 @@ def layer_losses(
     targets: ClipTargets,
     valid_frames: Float[Tensor, ""] | float,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The losses of one decoder layer under the names of `LOSS_WEIGHTS`, not yet weighted (spec 9).
+    """Computes the unweighted losses of one decoder layer, under the names of `LOSS_WEIGHTS` (spec 9).
 
     scores are logits and boxes unit cxcywh of all queries; masks (refined, the padded frame's size) and patch_masks
-    (half of it) are logits of the matched query. valid_frames is V, taken as at least 1: see `count_valid_frames`.
+    (half of it) are logits of the matched query. valid_frames is V, at least 1: see `count_valid_frames`.
     Parity: padding counts in the mask losses, and a frame without the object in the box losses, with a zero box.
-    An expression of weight 0 counts in none.
+    An expression of weight 0 counts in no loss.
 
     Raises:
-        ValueError: the targets have other expressions, frames or pixels than the predictions; the message says which.
+        ValueError: targets and predictions differ in expressions, frames or pixels; the message says which.
     """
     masks_low = half_resolution(targets.masks)
     check_shapes(
@@ -132,15 +132,15 @@ def layer_losses(
 
 
 def total(losses: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-    """The weighted sum of one layer's losses; the objective adds up the layers, each with its own match (spec 9)."""
+    """Returns the weighted sum of one layer's losses (spec 9)."""
     return torch.stack([weight * losses[name] for name, weight in LOSS_WEIGHTS.items()]).sum()
 
 
 def check_shapes(**predictions: tuple[Tensor, tuple[int, ...]]) -> None:
-    """Stops predictions, each given with the shape it needs, that broadcasting would quietly fit to the targets.
+    """Checks that predictions have the given shapes, since broadcasting would hide a mismatch.
 
     Raises:
-        ValueError: a shape differs; the message gives both.
+        ValueError: a shape differs; the message gives both shapes.
     """
     for name, (prediction, shape) in predictions.items():
         if prediction.shape != shape:

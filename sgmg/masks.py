@@ -1,6 +1,6 @@
-"""Masks as arrays and as COCO's compressed run lengths (RLE); pure functions. True = object.
+"""Conversions and operations of masks, as arrays (True = object) and as COCO's compressed run lengths (RLE).
 
-An RLE here is the bare string of counts, as Parquet keeps it; the frame's (height, width) travels beside it.
+An RLE here is the bare string of counts, as stored in Parquet; the frame's (height, width) is a separate argument.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from jaxtyping import Bool, Int
 _coco: Any = pycocotools.mask  # its type hints know neither stacks nor that counts are bytes
 
 Size = tuple[int, int]
-"""Height, width in pixels."""
+"""(height, width) in pixels."""
 
 
 def mask_to_rle(mask: Bool[np.ndarray, "h w"]) -> str:
-    """The COCO compressed RLE of one mask.
+    """Encodes one mask as COCO compressed RLE.
 
     >>> mask_to_rle(np.array([[False, True], [False, True]]))
     '22'
@@ -29,11 +29,11 @@ def mask_to_rle(mask: Bool[np.ndarray, "h w"]) -> str:
 
 
 def masks_to_rles(masks: Bool[np.ndarray, "t h w"]) -> list[str]:
-    """One COCO compressed RLE a mask.
+    """Encodes masks as COCO compressed RLEs.
 
     Raises:
         TypeError: the masks are not boolean.
-        ValueError: the masks are not t, h, w.
+        ValueError: the masks do not have the axes t, h, w.
     """
     if masks.dtype != np.bool_:
         raise TypeError(f"Masks are boolean here, not {masks.dtype}. Say what is object, for instance `masks > 0`.")
@@ -44,7 +44,7 @@ def masks_to_rles(masks: Bool[np.ndarray, "t h w"]) -> list[str]:
 
 
 def rle_to_mask(rle: str, size: Size) -> Bool[np.ndarray, "h w"]:
-    """The mask of one RLE.
+    """Decodes one RLE.
 
     >>> rle_to_mask("22", (2, 2)).tolist()
     [[False, True], [False, True]]
@@ -56,7 +56,7 @@ def rle_to_mask(rle: str, size: Size) -> Bool[np.ndarray, "h w"]:
 
 
 def rles_to_masks(rles: Sequence[str], size: Size) -> Bool[np.ndarray, "t h w"]:
-    """The masks of RLEs of one size; no RLEs give no masks.
+    """Decodes RLEs of one size.
 
     Raises:
         ValueError: an RLE is damaged or belongs to a frame of another size.
@@ -64,7 +64,7 @@ def rles_to_masks(rles: Sequence[str], size: Size) -> Bool[np.ndarray, "t h w"]:
     masks = np.empty((len(rles), *size), dtype=np.bool_)
     for mask, rle in zip(masks, rles, strict=True):
         runs = _runs(rle, size)
-        # Runs go down the columns and begin with background; that before and after the object is zeros at no cost.
+        # Runs go down the columns and begin with background; both ends of the array stay zero.
         within = runs[1 : runs.size // 2 * 2]
         columns = np.zeros(size[0] * size[1], dtype=np.uint8)
         columns[runs[0] : runs[0] + within.sum()] = np.repeat(np.arange(within.size) % 2 == 0, within)
@@ -73,7 +73,7 @@ def rles_to_masks(rles: Sequence[str], size: Size) -> Bool[np.ndarray, "t h w"]:
 
 
 def rle_area(rle: str, size: Size) -> int:
-    """Pixels of the object.
+    """Returns the number of object pixels.
 
     >>> rle_area("22", (2, 2))
     2
@@ -82,9 +82,9 @@ def rle_area(rle: str, size: Size) -> int:
 
 
 def rle_to_xywh(rle: str, size: Size) -> tuple[float, float, float, float]:
-    """The box that COCO files give beside a mask: first corner, width, height; zeros without object.
+    """Returns the box of a mask in COCO's format: first corner, width, height; zeros without object.
 
-    Its last corner is one pixel beyond the object, unlike that of `mask_to_xyxy`.
+    Unlike in `mask_to_xyxy`, first corner plus size is one pixel beyond the object.
 
     >>> rle_to_xywh("22", (2, 2))
     (1.0, 0.0, 1.0, 2.0)
@@ -94,46 +94,46 @@ def rle_to_xywh(rle: str, size: Size) -> tuple[float, float, float, float]:
 
 
 def rle_to_xyxy(rle: str, size: Size) -> tuple[int, int, int, int]:
-    """The box that `mask_to_xyxy` takes from the mask, without decoding it.
+    """Returns the box of `mask_to_xyxy` without decoding the mask.
 
     >>> rle_to_xyxy("22", (2, 2)), rle_to_xyxy("4", (2, 2))
     ((1, 0, 1, 1), (0, 0, 0, 0))
     """
     runs = _runs(rle, size)
     ends = runs.cumsum()
-    # Zero-length runs, which a spelling may hold, are no pixels.
+    # Runs may have length 0.
     held = np.flatnonzero(runs[1::2]) * 2 + 1
     if not held.size:
         return 0, 0, 0, 0
     height = size[0]
     first_columns, first_rows = np.divmod(ends[held - 1], height)
     last_columns, last_rows = np.divmod(ends[held] - 1, height)
-    # A run that goes on in the next column holds the last row of the one and the first row of the other.
+    # A run that continues in the next column covers the last row of one column and the first row of the next.
     across = bool((first_columns != last_columns).any())
     top, bottom = (0, height - 1) if across else (int(first_rows.min()), int(last_rows.max()))
     return int(first_columns[0]), top, int(last_columns[-1]), bottom
 
 
 def rle_union(rles: Sequence[str], size: Size) -> str:
-    """The RLE of every pixel that any of the RLEs holds; of no RLEs, an empty mask."""
+    """Returns the RLE of the union; an empty mask if there are no RLEs."""
     if not rles:
         return mask_to_rle(np.zeros(size, dtype=np.bool_))
     return _coco.merge([rle_to_coco(rle, size) for rle in rles])["counts"].decode("ascii")
 
 
 def rle_shared_areas(rles: Sequence[str], other: str, size: Size) -> Int[np.ndarray, " n"]:
-    """Pixels that each of the RLEs shares with the other one.
+    """Counts the pixels that each of the RLEs shares with `other`.
 
     >>> rle_shared_areas(["4", "22"], "13", (2, 2)).tolist()
     [0, 2]
     """
-    wanted = rle_to_coco(other, size)
-    shared = [_coco.merge([rle_to_coco(rle, size), wanted], intersect=True) for rle in rles]
+    other_coco = rle_to_coco(other, size)
+    shared = [_coco.merge([rle_to_coco(rle, size), other_coco], intersect=True) for rle in rles]
     return np.array([_coco.area(rle) for rle in shared], dtype=np.int64)
 
 
 def rle_to_coco(rle: str, size: Size) -> dict[str, Any]:
-    """What COCO files and pycocotools call a segmentation.
+    """Converts an RLE to a segmentation of COCO files and pycocotools.
 
     >>> rle_to_coco("22", (2, 2))
     {'size': [2, 2], 'counts': '22'}
@@ -146,8 +146,8 @@ def rle_to_coco(rle: str, size: Size) -> dict[str, Any]:
 
 
 def _runs(rle: str, size: Size) -> Int[np.ndarray, " n"]:
-    """The run lengths that an RLE spells: background, object, background … down the columns."""
-    # pycocotools does not look: from too short an RLE it decodes whatever lay in memory.
+    """Decodes and checks the run lengths of an RLE: background, object, background … down the columns."""
+    # pycocotools does not check: it reads beyond the end of an RLE that is too short.
     runs = _spelled_runs(rle)
     if runs is None or runs.min() < 0 or runs.sum() != size[0] * size[1]:
         found = "no run lengths" if runs is None else f"runs of {runs.sum()} pixels"
@@ -159,7 +159,7 @@ def _runs(rle: str, size: Size) -> Int[np.ndarray, " n"]:
 
 
 def _spelled_runs(rle: str) -> Int[np.ndarray, " n"] | None:
-    """The numbers in a compressed RLE, or None where the string is no RLE.
+    """Decodes the numbers of a compressed RLE; None if the string is not an RLE.
 
     A character holds 5 bits, low ones first; from the fourth number on, the last but one is subtracted.
     """
@@ -180,7 +180,7 @@ def _spelled_runs(rle: str) -> Int[np.ndarray, " n"] | None:
 
 
 def mask_to_xyxy(masks: Bool[np.ndarray, "*stack h w"]) -> Int[np.ndarray, "*stack 4"]:
-    """The first column, first row, last column and last row that hold the object, in pixels; zeros without object.
+    """Returns the first column, first row, last column and last row of the object, in pixels; zeros without object.
 
     Parity: the last index, not one beyond it, so a one-pixel object has a box without area (spec data 3, "Target").
 
@@ -198,9 +198,9 @@ def mask_to_xyxy(masks: Bool[np.ndarray, "*stack h w"]) -> Int[np.ndarray, "*sta
 
 
 def mask_boundary(masks: Bool[np.ndarray, "*stack h w"]) -> Bool[np.ndarray, "*stack h w"]:
-    """The pixels that differ from their right, lower or lower right neighbour (spec data 5, F).
+    """Returns the pixels that differ from their right, lower or lower right neighbour (spec data 5, F).
 
-    In the last row only the right neighbour counts, in the last column only the lower one: the frame is no edge.
+    In the last row only the right neighbour counts, in the last column only the lower one.
 
     >>> mask_boundary(np.array([[False, True], [False, True]])).tolist()
     [[True, False], [True, False]]
@@ -213,7 +213,7 @@ def mask_boundary(masks: Bool[np.ndarray, "*stack h w"]) -> Bool[np.ndarray, "*s
 
 
 def dilate_disk(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
-    """The pixels at most `radius` from the object; nothing comes in from outside the frame.
+    """Returns the pixels at a distance of at most `radius` from the object.
 
     >>> dilate_disk(np.array([[True, False, False]]), 1).tolist()
     [[True, True, False]]

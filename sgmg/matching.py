@@ -1,4 +1,4 @@
-"""Which query an expression teaches: the cheapest one, the same in all frames of the clip (spec 9)."""
+"""Matching of each expression to the query of lowest cost, the same one in all frames of the clip (spec 9)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,7 +9,7 @@ from sgmg.boxes import cxcywh_to_xyxy, generalized_iou
 from sgmg.losses import FOCAL_ALPHA, check_shapes, dice, focal, half_resolution
 
 COST_WEIGHTS = {"class": 2.0, "bbox": 5.0, "giou": 2.0, "mask": 2.0, "dice": 5.0}
-"""What each term counts in the cost of a query."""
+"""Weight of each term in the cost of a query."""
 
 LOG_EPS = 1e-8
 """Added inside the logarithms of the class cost (spec 9)."""
@@ -22,7 +22,7 @@ def match(
     patch_masks_low: Float[Tensor, "e t q h w"],
     targets: ClipTargets,
 ) -> Int[Tensor, " e"]:
-    """The cheapest query of each expression by `matching_costs`; of equals, the one of the lowest index."""
+    """Returns the query of lowest cost for each expression; of equal ones, the first."""
     return matching_costs(scores, boxes, patch_masks_low, targets).argmin(dim=1)
 
 
@@ -33,13 +33,13 @@ def matching_costs(
     patch_masks_low: Float[Tensor, "e t q h w"],
     targets: ClipTargets,
 ) -> Float[Tensor, "e q"]:
-    """What it would cost to teach each query its expression: float32, without gradient (spec 9).
+    """Computes the cost of matching each query to its expression, in float32 and without gradient (spec 9).
 
     scores are logits, boxes unit cxcywh, patch_masks_low logits at half the resolution of the targets.
-    Of an expression of weight 0 the costs are finite and mean nothing.
+    Costs of an expression of weight 0 are finite, but meaningless.
 
     Raises:
-        ValueError: the targets have other expressions, frames or pixels than the predictions; the message says which.
+        ValueError: targets and predictions differ in expressions, frames or pixels; the message says which.
     """
     masks_low = half_resolution(targets.masks)[:, :, None]
     check_shapes(

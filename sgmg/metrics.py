@@ -1,8 +1,7 @@
 """Scores of mask tracks over video frames: region similarity J and contour accuracy F (spec data 5).
 
-A track is one object over t frames. Tracks are scored one by one, by as many workers as there are, into small
-`TrackScores`; `total_scores` makes the figures of a benchmark of them. Pictures and COCO scores: `sgmg.referring`;
-the protocols of DAVIS: `sgmg.davis`.
+A track is one object over t frames. Tracks are scored separately, possibly by several workers, into small
+`TrackScores`, which `total_scores` averages. Scores of images and COCO: `sgmg.referring`; of DAVIS: `sgmg.davis`.
 """
 
 import math
@@ -16,12 +15,12 @@ from jaxtyping import Bool, Float
 from sgmg.masks import dilate_disk, mask_boundary
 
 TOLERANCE = 0.008
-"""How far a contour may be off in F, as a share of the frame's diagonal."""
+"""Distance up to which contour pixels match in F, as a share of the frame's diagonal."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameStatistics:
-    """What a list of values per frame comes to."""
+    """Statistics of the values of a track's frames."""
 
     mean: float
     recall: float  # share of frames above 0.5
@@ -30,7 +29,7 @@ class FrameStatistics:
 
 @dataclass(frozen=True, slots=True)
 class TrackScores:
-    """J and F of one track. The ids say which objects of the index maps were compared; 1 and 1 where there is one."""
+    """J and F of one track, and the ids of the compared objects in the index maps (1 for binary masks)."""
 
     name: str
     j: FrameStatistics
@@ -41,7 +40,7 @@ class TrackScores:
 
 @dataclass(frozen=True, slots=True)
 class TotalScores:
-    """J and F of a benchmark: means over its tracks."""
+    """Mean J and F over the tracks of a benchmark."""
 
     tracks: int
     j: FrameStatistics
@@ -49,18 +48,18 @@ class TotalScores:
 
     @property
     def jf_mean(self) -> float:
-        """J&F, the figure that papers print."""
+        """J&F, the main score of papers: the mean of J and F."""
         return (self.j.mean + self.f.mean) / 2
 
 
 def region_similarity(
     results: Bool[np.ndarray, "t h w"], truths: Bool[np.ndarray, "..."], void: Bool[np.ndarray, "..."] | None = None
 ) -> Float[np.ndarray, " t"]:
-    """J of every frame: intersection over union of the pixels that are not void; 1 where both are empty.
+    """Computes J of every frame: intersection over union of the pixels that are not void; 1 if both masks are empty.
 
     Raises:
-        TypeError: masks that are not boolean.
-        ValueError: masks of different shapes.
+        TypeError: a mask is not boolean.
+        ValueError: masks have different shapes.
     """
     results, truths = _without_void(results, truths, void)
     return np.array([_jaccard(result, truth) for result, truth in zip(results, truths, strict=True)])
@@ -69,18 +68,18 @@ def region_similarity(
 def contour_accuracy(
     results: Bool[np.ndarray, "t h w"], truths: Bool[np.ndarray, "..."], void: Bool[np.ndarray, "..."] | None = None
 ) -> Float[np.ndarray, " t"]:
-    """F of every frame: how well the contours agree, void pixels being background in both.
+    """Computes the contour F-measure of every frame; void pixels are background in both masks.
 
     Raises:
-        TypeError: masks that are not boolean.
-        ValueError: masks of different shapes.
+        TypeError: a mask is not boolean.
+        ValueError: masks have different shapes.
     """
     results, truths = _without_void(results, truths, void)
     return np.array([outline(r).f_measure(outline(g)) for r, g in zip(results, truths, strict=True)])
 
 
 def frame_statistics(values: Float[np.ndarray, " t"]) -> FrameStatistics:
-    """Mean, recall and decay over frames. NaN are left out of means and never count as recalled.
+    """Computes mean, recall and decay over frames. NaN are left out of means and count as not recalled.
 
     >>> frame_statistics(np.array([1.0, 1.0, 0.6, 0.5, 0.0]))
     FrameStatistics(mean=0.62, recall=0.6, decay=0.75)
@@ -107,18 +106,18 @@ def score_track(
     truths: Bool[np.ndarray, "..."],
     void: Bool[np.ndarray, "..."] | None = None,
 ) -> TrackScores:
-    """J and F of one track, for instance of one expression of Ref-YouTube-VOS.
+    """Computes J and F of one track, for instance of one expression of Ref-YouTube-VOS.
 
     Raises:
-        TypeError: masks that are not boolean.
-        ValueError: masks of different shapes, or no frames.
+        TypeError: a mask is not boolean.
+        ValueError: masks have different shapes, or there are no frames.
     """
     j, f = region_similarity(results, truths, void), contour_accuracy(results, truths, void)
     return TrackScores(name, frame_statistics(j), frame_statistics(f))
 
 
 def total_scores(tracks: Iterable[TrackScores]) -> TotalScores:
-    """The means over all tracks of all sequences, in whatever order they come.
+    """Averages the scores of all tracks, given in any order.
 
     Raises:
         ValueError: there are no tracks.
@@ -132,7 +131,7 @@ def total_scores(tracks: Iterable[TrackScores]) -> TotalScores:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """The boundary of one mask and the pixels near it, cut to the window of the frame that holds both."""
+    """Boundary of a mask and the pixels near it, cropped to the window of the frame that contains both."""
 
     top: int
     left: int
@@ -141,7 +140,7 @@ class Outline:
     length: int  # pixels of the boundary
 
     def f_measure(self, truth: "Outline") -> float:
-        """F of this outline against the true one, of the same frame."""
+        """Computes F of this outline against the true one of the same frame."""
         if not self.length or not truth.length:
             return float(self.length == truth.length)
         precision, recall = self._share_near(truth), truth._share_near(self)
@@ -156,7 +155,7 @@ class Outline:
 
 
 def outline(mask: Bool[np.ndarray, "h w"]) -> Outline:
-    """The outline of a mask. Objects are small: all the work is done in a window round this one."""
+    """Computes the outline of a mask, in a window around the object for speed."""
     radius = math.ceil(TOLERANCE * math.hypot(*mask.shape))
     left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     # One more than the radius: a boundary pixel may lie just above or left of the object.

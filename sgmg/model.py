@@ -1,4 +1,4 @@
-"""SgMg: one line per arrow of the paper's figure 2."""
+"""The SgMg model, following figure 2 of the paper."""
 
 import math
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ LEVELS = 4
 class SgMg(nn.Module):
     """Referring video object segmentation (Miao et al., ICCV 2023).
 
-    Encode a clip once, ask any number of expressions about it, and draw full-size masks of the chosen queries only:
+    Encode a clip once, segment any number of expressions in it, and refine the masks of the chosen queries only:
 
         video = model.encode_video(frames, padding)
-        text = model.encode_text(words, token_padding)
+        text = model.encode_text(token_ids, token_padding)
         out = model.segment(video, text, sizes, clip_of)
         masks = model.refine(video, out, best_query(out.scores[-1]))
     """
@@ -75,7 +75,7 @@ class SgMg(nn.Module):
                 nn.init.zeros_(parameter)
 
     def reset_class_heads(self) -> None:
-        """Class heads as new, every query 1 % likely: how fine-tuning starts (spec 11)."""
+        """Initialises the class heads anew, with a score of 1 % for every query: the start of fine-tuning (spec 11)."""
         for head in self.class_heads:
             assert isinstance(head, nn.Linear)
             head.reset_parameters()
@@ -85,9 +85,9 @@ class SgMg(nn.Module):
         self,
         frames: Float[Tensor, "b t 3 h w"],
         padding: Bool[Tensor, "b h w"],
-        asked_frame: Int[Tensor, " b"] | None = None,
+        target_frame: Int[Tensor, " b"] | None = None,
     ) -> VideoFeatures:
-        """All that can be known of b clips without a sentence; run once, however many sentences follow.
+        """Encodes b clips; run once for any number of expressions.
 
         Clips of different size are padded to one; the network sees the padding, so the numbers then differ from
         running each clip alone. Frames under 129 pixels a side are padded up.
@@ -95,15 +95,15 @@ class SgMg(nn.Module):
         Args:
             frames: normalized (`sgmg.preprocess`), zeros where padded.
             padding: True where padded.
-            asked_frame: index of the one frame of each clip to segment; a video backbone sees the others too.
+            target_frame: index of the one frame of each clip to segment; a video backbone sees the others too.
 
         Raises:
-            ValueError: frames are no float clips of three channels, are empty or not finite; padding or asked_frame
-                do not fit them.
+            ValueError: frames are not float clips of three channels, are empty or not finite; or padding or
+                target_frame does not fit them.
         """
-        check_clips(frames, padding, asked_frame, self.query_positions.dtype)
+        check_clips(frames, padding, target_frame, self.query_positions.dtype)
         frames, padding = pad_to_minimum(frames, padding, multiple=PATCH)
-        features = self._features(frames, asked_frame)
+        features = self._features(frames, target_frame)
         details = self.refinement.details(*(rearrange(f, "b t c h w -> (b t) c h w") for f in features[:2]))
         levels, attenuations = [], []
         # Level 64 is made from the features of 1/32, like level 32.
@@ -124,13 +124,14 @@ class SgMg(nn.Module):
             details=tuple(rearrange(detail, "(b t) p h w -> b t p h w", b=len(frames)) for detail in details),
         )
 
-    def encode_text(self, words: Int[Tensor, "e n"], token_padding: Bool[Tensor, "e n"]) -> TextFeatures:
-        """e tokenized expressions (`sgmg.tokenizer.Tokenizer`) at the width of the model.
+    def encode_text(self, token_ids: Int[Tensor, "e n"], token_padding: Bool[Tensor, "e n"]) -> TextFeatures:
+        """Encodes e expressions, given as the token ids of a `sgmg.tokenizer.Tokenizer`.
 
         Raises:
-            ValueError: there is none, a word id is outside the vocabulary, or an expression is too long or all padding.
+            ValueError: there is no expression, a token id is outside the vocabulary, or an expression is too long or
+                only padding.
         """
-        return self.text(words, token_padding)
+        return self.text(token_ids, token_padding)
 
     def segment(
         self,
@@ -140,17 +141,17 @@ class SgMg(nn.Module):
         clip_of: Int[Tensor, " e"],
         layers: Literal["last", "all"] = "last",
     ) -> ClipOutput:
-        """What each expression finds in its clip: a score, a box and a coarse mask for every frame and query.
+        """Segments each expression in its clip: a score, a box and a coarse mask for every frame and query.
 
         Args:
             video: b encoded clips.
             text: e encoded expressions.
             sizes: (height, width) of each clip before padding, in pixels.
-            clip_of: the clip each expression asks about, 0 to b-1.
-            layers: `all` decoder layers, as training needs them, or the `last` alone.
+            clip_of: index of the clip that each expression is about, 0 to b-1.
+            layers: outputs of `all` decoder layers (for training) or of the `last` only.
 
         Raises:
-            ValueError: clip_of or sizes do not fit the clips and expressions, or layers is neither.
+            ValueError: clip_of or sizes does not fit the clips and expressions, or layers is unknown.
         """
         if layers not in ("last", "all"):
             raise ValueError(f"layers={layers!r} is unknown. Choose 'last' or 'all'.")
@@ -160,23 +161,25 @@ class SgMg(nn.Module):
             filter_(rearrange(self.fusion(level, text, clip_of), "e t c h w -> (e t) c h w"), attenuation)
             for filter_, level, attenuation in zip(self.fused_filters, video.levels, video.attenuations, strict=True)
         ]
-        found = self.transformer(
+        decoded = self.transformer(
             levels,
             [repeat(position[clip_of], "e c h w -> (e t) c h w", t=t) for position in video.positions],
             [repeat(mask[clip_of], "e h w -> (e t) h w", t=t) for mask in video.paddings],
-            repeat(text.sentence, "e c -> (e t) c", t=t),
+            repeat(text.sentence_feature, "e c -> (e t) c", t=t),
             self.query_positions,
         )
-        wanted = range(len(found.states)) if layers == "all" else range(len(found.states) - 1, len(found.states))
+        selected = (
+            range(len(decoded.states)) if layers == "all" else range(len(decoded.states) - 1, len(decoded.states))
+        )
         frame_sizes = repeat(sizes[clip_of], "e hw -> (e t) hw", t=t)
-        masks = self._patch_masks(found, wanted, frame_sizes)
-        heads = [self.class_heads[layer if self.config.refine_boxes else 0] for layer in wanted]
-        scores = torch.stack([head(found.states[layer]) for head, layer in zip(heads, wanted, strict=True)])
-        first = wanted.start
+        masks = self._patch_masks(decoded, selected, frame_sizes)
+        heads = [self.class_heads[layer if self.config.refine_boxes else 0] for layer in selected]
+        scores = torch.stack([head(decoded.states[layer]) for head, layer in zip(heads, selected, strict=True)])
+        first = selected.start
         return ClipOutput(
             scores=rearrange(scores.float(), "l (e t) q 1 -> l e t q", t=t),
-            boxes=rearrange(found.boxes[first:], "l (e t) q box -> l e t q box", t=t),
-            reference_points=rearrange(found.reference_points[first:], "l (e t) q xy -> l e t q xy", t=t),
+            boxes=rearrange(decoded.boxes[first:], "l (e t) q box -> l e t q box", t=t),
+            reference_points=rearrange(decoded.reference_points[first:], "l (e t) q xy -> l e t q xy", t=t),
             patch_masks=rearrange(masks, "l (e t) q p h w -> l e t q p h w", t=t),
             clip_of=clip_of,
         )
@@ -184,16 +187,16 @@ class SgMg(nn.Module):
     def refine(
         self, video: VideoFeatures, out: ClipOutput, query: Int[Tensor, " e *k"], layer: int = -1
     ) -> Float[Tensor, "e *k t h w"]:
-        """Full-size mask logits of the chosen queries; nothing is computed for the others.
+        """Refines the masks of the chosen queries to full size; nothing is computed for the others.
 
         Args:
-            video: what `out` was computed from.
-            out: of `segment`.
-            query: one query an expression (e), or k of them (e, k).
-            layer: of `out`, whose patch masks are refined; the last by default.
+            video: features that `out` was computed from.
+            out: output of `segment`.
+            query: index of one query per expression (e), or of k queries (e, k).
+            layer: index of the layer of `out` whose patch masks are refined.
 
         Returns:
-            Logits at the size of the frames, each side padded to a multiple of 4 and to 129 at least.
+            Mask logits at the size of the padded frames: sides are multiples of 4 and at least 129.
 
         Raises:
             ValueError: `out` has no such query or layer.
@@ -208,28 +211,28 @@ class SgMg(nn.Module):
         return unfold_patches(refined).unflatten(0, (*query.shape, t))
 
     def forward(self, batch: ClipBatch, layers: Literal["last", "all"] = "last") -> ClipOutput:
-        """Encodes and segments a batch."""
-        video = self.encode_video(batch.frames, batch.padding, batch.asked_frame)
-        text = self.encode_text(batch.words, batch.token_padding)
+        """Encodes and segments a batch; `layers` as in `segment`."""
+        video = self.encode_video(batch.frames, batch.padding, batch.target_frame)
+        text = self.encode_text(batch.token_ids, batch.token_padding)
         return self.segment(video, text, batch.sizes, batch.clip_of, layers)
 
-    def _features(self, frames: Tensor, asked_frame: Tensor | None) -> Sequence[Float[Tensor, "b t _ _ _"]]:
-        if asked_frame is None:
+    def _features(self, frames: Tensor, target_frame: Tensor | None) -> Sequence[Float[Tensor, "b t _ _ _"]]:
+        if target_frame is None:
             return self.backbone(frames)
         clip = torch.arange(len(frames), device=frames.device)
         if not isinstance(self.backbone, VideoSwin):
-            return self.backbone(frames[clip, asked_frame][:, None])
-        return [feature[clip, asked_frame][:, None] for feature in self.backbone(frames)]
+            return self.backbone(frames[clip, target_frame][:, None])
+        return [feature[clip, target_frame][:, None] for feature in self.backbone(frames)]
 
-    def _patch_masks(self, found: Decoded, layers: range, sizes: Int[Tensor, "n 2"]) -> Float[Tensor, "l n q p h w"]:
-        features = mask_features(found.memory[:-1])
+    def _patch_masks(self, decoded: Decoded, layers: range, sizes: Int[Tensor, "n 2"]) -> Float[Tensor, "l n q p h w"]:
+        features = mask_features(decoded.memory[:-1])
         h, w = features.shape[-2:]
         masks = []
         for layer in layers:
             coordinates = None
             if self.config.relative_coordinates:
-                coordinates = relative_coordinates(found.references[layer, ..., :2], sizes, h, w)
-            masks.append(patch_masks(features, self.kernel_head(found.states[layer]), coordinates))
+                coordinates = relative_coordinates(decoded.references[layer, ..., :2], sizes, h, w)
+            masks.append(patch_masks(features, self.kernel_head(decoded.states[layer]), coordinates))
         return torch.stack(masks)
 
 

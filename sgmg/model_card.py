@@ -1,4 +1,4 @@
-"""The model card: the README.md of a model on the Hugging Face hub, with the metadata the hub reads from its head."""
+"""Model card: the README.md of a model on the Hugging Face hub, with the hub's metadata at its top."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from sgmg.config import ResNetConfig
 from sgmg.model import SgMg
 
 TASK = "image-segmentation"
-"""What the hub calls it: it knows no task of finding in videos what a sentence speaks of."""
+"""Task in the hub's list that is closest to referring video object segmentation."""
 TAGS = ["arxiv:2307.13537", "referring-video-object-segmentation", "sgmg", "video"]
 PAPER = "https://arxiv.org/abs/2307.13537"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a card says: of the model itself, and of what is known about its training."""
+    """Facts in a model card, about the model and its training."""
 
-    name: str  # of the run, else of the preset
+    name: str  # name of the run, else of the preset
     preset: str
     backbone: str
     parameters: int
@@ -27,16 +27,16 @@ class Facts:
     data: Sequence[str]  # dataset/split
     training: str  # recipe, steps, run; may be empty
     metrics: Mapping[str, Mapping[str, float]]  # by dataset
-    licence: str  # as the hub names it; empty where nobody said
+    licence: str  # as the hub names it; empty if unknown
 
     @classmethod
     def of(cls, model: SgMg, short_side: int, notes: Mapping[str, Any]) -> "Facts":
-        """The facts that a model and the notes of its checkpoint give.
+        """Collects the facts from a model and the notes of its checkpoint.
 
         Raises:
-            ValueError: the notes hold metrics that are no numbers by dataset; the message shows the shape.
+            ValueError: the metrics in the notes are not numbers by dataset; the message shows the form.
         """
-        said = [("recipe", "recipe {}"), ("step", "{} optimiser steps"), ("mlflow_run", "MLflow run {}")]
+        parts = [("recipe", "recipe {}"), ("step", "{} optimiser steps"), ("mlflow_run", "MLflow run {}")]
         return cls(
             name=str(notes.get("run") or f"sgmg-{model.config.name}"),
             preset=model.config.name,
@@ -44,14 +44,14 @@ class Facts:
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             short_side=short_side,
             data=tuple(map(str, notes.get("data") or ())),
-            training=", ".join(words.format(notes[key]) for key, words in said if notes.get(key) is not None),
+            training=", ".join(words.format(notes[key]) for key, words in parts if notes.get(key) is not None),
             metrics=_checked(notes.get("metrics") or {}),
             licence=str(notes.get("licence") or ""),
         )
 
 
 def model_card(facts: Facts) -> ModelCard:
-    """The card, with metadata that the hub takes: licence, task, tags, and the scores as a model index."""
+    """Returns the card, with metadata for the hub: licence, task, tags, and the scores as a model index."""
     results = [
         EvalResult(TASK, dataset, dataset, metric_type=name, metric_value=round(value, 4))
         for dataset, scores in facts.metrics.items()
@@ -94,7 +94,7 @@ masks, scores, boxes = segmenter(frames, ["the dog on the left"])  # frames: t h
 | preset | `{facts.preset}` |
 | backbone | {facts.backbone} |
 | parameters | {facts.parameters / 1e6:.1f} million |
-| shorter side of the frames it is asked at | {facts.short_side} pixels |
+| shorter side of the frames at inference | {facts.short_side} pixels |
 
 ## What it learned from
 
@@ -150,5 +150,5 @@ def _checked(metrics: Any) -> dict[str, dict[str, float]]:
 
 
 def _cell(text: str) -> str:
-    """One line, without what would end a cell of a table or begin a tag."""
+    """Makes text safe for a table cell: a single line, without characters that end the cell or begin a tag."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,4 +1,4 @@
-"""What the model refuses, and why: plain checks of the tensors people hand to it."""
+"""Checks of the tensors that are given to the model."""
 
 import torch
 from torch import Tensor
@@ -6,18 +6,18 @@ from torch import Tensor
 from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 
 
-def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None, weights: torch.dtype) -> None:
-    """Stops what is no batch of normalized clips. Waits for the device once, to see that all pixels are finite.
+def check_clips(frames: Tensor, padding: Tensor, target_frame: Tensor | None, weights: torch.dtype) -> None:
+    """Checks that frames, padding and target_frame form a batch of normalized clips. Synchronises with the device.
 
     Raises:
-        ValueError: the message names the value, and what it should be.
+        ValueError: a value does not fit; the message names it and what it should be.
     """
     if frames.dim() != 5 or frames.shape[2] != 3:
         raise ValueError(
             f"Frames have shape {tuple(frames.shape)}; the model takes (clips, frames, 3 channels, height, width)."
         )
     if 0 in frames.shape:
-        raise ValueError(f"Frames have shape {tuple(frames.shape)}: there is nothing in them. Give at least one frame.")
+        raise ValueError(f"Frames have shape {tuple(frames.shape)}: they are empty. Give at least one frame.")
     if not frames.is_floating_point():
         raise ValueError(
             f"Frames are {frames.dtype}; the model takes normalized floats. Use sgmg.preprocess.normalize, "
@@ -37,32 +37,34 @@ def check_clips(frames: Tensor, padding: Tensor, asked_frame: Tensor | None, wei
             f"Frame {frame} of clip {clip} holds {frames[clip, frame][~frames[clip, frame].isfinite()][0].item()}; "
             f"pixels must be finite. Look at how it was decoded and normalized."
         )
-    if asked_frame is not None and (asked_frame.shape != (b,) or not _are_indices(asked_frame, t)):
+    if target_frame is not None and (target_frame.shape != (b,) or not _are_indices(target_frame, t)):
         raise ValueError(
-            f"asked_frame={asked_frame.tolist()} must name one of {t} frames for each of {b} clips, in whole numbers."
+            f"target_frame={target_frame.tolist()} must name one of {t} frames for each of {b} clips, in whole numbers."
         )
 
 
 def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip_of: Tensor) -> None:
-    """Stops expressions that do not fit the encoded clips. Waits for the device once.
+    """Checks that the expressions fit the encoded clips. Synchronises with the device.
 
     Raises:
-        ValueError: the message names the value, and what it should be.
+        ValueError: a value does not fit; the message names it and what it should be.
     """
-    b, e = len(video.levels[0]), len(text.sentence)
+    b, e = len(video.levels[0]), len(text.sentence_feature)
     if sizes.shape != (b, 2):
         raise ValueError(f"sizes has shape {tuple(sizes.shape)}; {b} clips need {(b, 2)}: height, width of each.")
     if clip_of.shape != (e,) or e == 0:
         raise ValueError(f"clip_of has shape {tuple(clip_of.shape)} for {e} expressions. Name one clip for each.")
     if not _are_indices(clip_of, b):
-        raise ValueError(f"clip_of={clip_of.tolist()} names a clip that is not there; the {b} clips are 0 to {b - 1}.")
+        raise ValueError(
+            f"clip_of={clip_of.tolist()} names a clip that does not exist; the {b} clips are 0 to {b - 1}."
+        )
 
 
 def check_query(out: ClipOutput, query: Tensor, layer: int) -> None:
-    """Stops a choice of queries that `out` does not hold. Waits for the device once.
+    """Checks that `out` has the chosen queries and layer. Synchronises with the device.
 
     Raises:
-        ValueError: the message names the value, and what it should be.
+        ValueError: a value does not fit; the message names it and what it should be.
     """
     layers, e, _, q = out.scores.shape
     if not -layers <= layer < layers:

@@ -1,4 +1,4 @@
-"""What training minimizes: the model, its matching and its losses in one module. This is what DDP wraps."""
+"""Training objective: model, matching and losses in one module, to be wrapped in DDP."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from sgmg.patch_kernels import unfold_patches
 
 @dataclass(frozen=True, slots=True)
 class TrainOutput:
-    """One training forward: predictions of all l layers, the query each matched, and what that cost."""
+    """Outputs of one training forward pass: predictions of all l layers, the matched queries, and the losses."""
 
     out: ClipOutput
     matched: Int[Tensor, "l e"]
@@ -27,12 +27,11 @@ class TrainOutput:
 
 
 class Objective(nn.Module):
-    """Named losses of a batch.
+    """Computes the named losses of a batch.
 
-    DDP may be told `broadcast_buffers=False`: no buffer here ever changes.
-
-    The last layer's losses go by the names of `sgmg.losses.LOSS_WEIGHTS`, those of earlier layers have the number of
-    the layer behind (`dice_0`); `total` is the weighted sum of all, the one to minimize.
+    Losses of the last layer have the names of `sgmg.losses.LOSS_WEIGHTS`; those of earlier layers end in the number
+    of the layer (`dice_0`). `total` is the weighted sum of all layers, to be minimized. Buffers never change, so DDP
+    can be used with `broadcast_buffers=False`.
     """
 
     def __init__(self, model: SgMg) -> None:
@@ -42,26 +41,26 @@ class Objective(nn.Module):
     def forward(
         self, batch: ClipBatch, targets: ClipTargets, valid_frames: Float[Tensor, ""] | None = None
     ) -> dict[str, Float[Tensor, ""]]:
-        """The losses of a batch, `total` among them.
+        """Returns the losses of a batch, including `total`.
 
         Args:
-            batch: what the model sees.
-            targets: what it should find, padded like the frames.
-            valid_frames: V of spec 9, where a step spans several batches; else this batch's, over all ranks.
+            batch: input of the model.
+            targets: ground truth, padded like the frames.
+            valid_frames: V of spec 9 if a step spans several batches; None computes it from this batch of all ranks.
 
         Raises:
-            ValueError: the object of an expression is in no frame.
+            ValueError: an expression of weight 1 has no frame with its object.
         """
         return self.forward_with_outputs(batch, targets, valid_frames).losses
 
     def forward_with_outputs(
         self, batch: ClipBatch, targets: ClipTargets, valid_frames: Float[Tensor, ""] | None = None
     ) -> TrainOutput:
-        """As `forward`, with everything the losses were made from."""
+        """Computes what `forward` does, and returns the predictions and matches along with the losses."""
         check_targets(targets)
         model = self.model
-        video = model.encode_video(batch.frames, batch.padding, batch.asked_frame)
-        text = model.encode_text(batch.words, batch.token_padding)
+        video = model.encode_video(batch.frames, batch.padding, batch.target_frame)
+        text = model.encode_text(batch.token_ids, batch.token_padding)
         out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
         layers = list(zip(out.scores, out.boxes, unfold_patches(out.patch_masks), strict=True))
         matched = [match(scores, boxes, candidates, targets) for scores, boxes, candidates in layers]
@@ -79,7 +78,7 @@ class Objective(nn.Module):
 
 
 def global_valid_frames(targets: ClipTargets) -> Float[Tensor, ""]:
-    """V of spec 9: valid frames of the batch of all ranks, a rank's share of them (DDP averages over ranks)."""
+    """Returns V of spec 9: valid frames summed over all ranks, divided by the number of ranks (DDP averages)."""
     count = count_valid_frames(targets)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)

@@ -1,4 +1,4 @@
-"""The published optimiser: AdamW over four groups of parameters, and its steps down (spec 11)."""
+"""Optimiser and learning rate schedule of the published training: AdamW with four parameter groups (spec 11)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from torch.optim.lr_scheduler import MultiStepLR
 from sgmg.model import SgMg
 
 WEIGHT_DECAY = 5e-4
-"""Parity: on every parameter, norms and biases included."""
+"""Weight decay. Parity: of all parameters, including norms and biases."""
 MAX_GRADIENT_NORM = 0.1
-"""The norm of the whole gradient is clipped to this."""
+"""Maximum norm of the whole gradient, to which it is clipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearningRates:
-    """One rate a group, at lr factor 1 (spec 11)."""
+    """Learning rate of each parameter group (spec 11)."""
 
     main: float = 1e-4
     backbone: float = 5e-5
@@ -26,7 +26,7 @@ class LearningRates:
     sampling: float = 1e-4  # the first reference, and the offsets of deformable attention
 
     def scaled(self, factor: float) -> "LearningRates":
-        """All rates multiplied.
+        """Returns the rates multiplied by a factor.
 
         >>> LearningRates().scaled(0.5).backbone
         2.5e-05
@@ -35,7 +35,7 @@ class LearningRates:
 
 
 def group_of(name: str) -> str:
-    """The group of a parameter of `SgMg`, by its name: a field of `LearningRates`.
+    """Returns the group of a parameter of `SgMg`, a field of `LearningRates`, by its name.
 
     >>> group_of("text.word_resizer.fc.weight"), group_of("transformer.encoder.0.attention.offsets.bias")
     ('main', 'sampling')
@@ -50,9 +50,9 @@ def group_of(name: str) -> str:
 
 
 def parameter_groups(model: SgMg, rates: LearningRates) -> list[dict[str, Any]]:
-    """What AdamW takes: every parameter that learns, in the group that `name` says, at its `lr`.
+    """Returns the parameter groups for AdamW, with `name` and `lr`, of all trainable parameters.
 
-    A group without parameters (a frozen text encoder) is kept, so that groups and their logs keep their places.
+    Empty groups (of a frozen text encoder) are kept, so that the order of groups is always the same.
     """
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in LearningRates.__slots__}
     for name, parameter in model.named_parameters():
@@ -62,15 +62,15 @@ def parameter_groups(model: SgMg, rates: LearningRates) -> list[dict[str, Any]]:
 
 
 def optimizer_for(model: SgMg, rates: LearningRates | None = None) -> AdamW:
-    """AdamW as published, over the parameters that learn."""
+    """Returns the published AdamW over the trainable parameters."""
     return AdamW(parameter_groups(model, rates or LearningRates()), betas=(0.9, 0.999), weight_decay=WEIGHT_DECAY)
 
 
 def schedule_for(optimizer: Optimizer, drops: Sequence[int]) -> MultiStepLR:
-    """Rates fall to a tenth at the start of each of these epochs, counted from 0; step it once an epoch.
+    """Returns a schedule that divides rates by 10 at the start of these epochs (from 0); step it once per epoch.
 
     Raises:
-        ValueError: the epochs do not rise.
+        ValueError: the epochs are not strictly increasing.
     """
     if sorted(set(drops)) != list(drops):
         raise ValueError(f"The learning rate drops at epochs {list(drops)}; give them rising, each once.")

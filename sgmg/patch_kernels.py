@@ -1,4 +1,4 @@
-"""Conditional patch kernels: each query writes the weights of a small convolution that draws its mask (paper 3.3)."""
+"""Conditional patch kernels: each query predicts the weights of a small convolution for its mask (paper 3.3)."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 PATCH = 4
-"""Side, in pixels of the mask, of the patch one cell predicts."""
+"""Side of the patch that one cell predicts, in pixels of the mask."""
 KERNELS = PATCH * PATCH
-"""Channels of a patch mask, and width of the convolution that makes it."""
+"""Channels of a patch mask, and of the convolution that computes it."""
 STRIDE = 8
-"""Pixels of the frame a side of a cell."""
+"""Side of a cell, in pixels of the frame."""
 
 
 def kernel_parameters(channels: int, *, relative_coordinates: bool) -> int:
-    """How many numbers a query writes: two 1x1 convolutions with bias.
+    """Returns the number of weights per query, of two 1x1 convolutions with bias.
 
     >>> kernel_parameters(256, relative_coordinates=True), kernel_parameters(256, relative_coordinates=False)
     (4416, 4384)
@@ -29,12 +29,12 @@ def kernel_parameters(channels: int, *, relative_coordinates: bool) -> int:
 def relative_coordinates(
     references: Float[Tensor, "n q 2"], sizes: Int[Tensor, "n 2"], height: int, width: int
 ) -> Float[Tensor, "n q 2 {height} {width}"]:
-    """From the centre of every cell to the reference, x then y, in pixels of the frame (spec 7).
+    """Computes the offset from every cell's centre to the reference, as (x, y) in pixels of the frame (spec 7).
 
     Args:
-        references: xy in units of the unpadded frame.
+        references: reference of each query, xy in units of the unpadded frame.
         sizes: (height, width) of the unpadded frame, in pixels.
-        height, width: cells.
+        height, width: size of the level, in cells.
     """
     pixels = references * sizes.flip(-1)[:, None]
     x = torch.arange(width, device=references.device) * STRIDE + STRIDE // 2
@@ -45,7 +45,7 @@ def relative_coordinates(
 
 
 def mask_features(memory: Sequence[Float[Tensor, "n c _ _"]]) -> Float[Tensor, "n c h w"]:
-    """What masks are drawn from: the memory of levels 8, 16, 32, resized to the finest and summed (spec 7)."""
+    """Computes the features for masks: the memory of levels 8, 16, 32, resized to the finest and summed (spec 7)."""
     finest, *coarser = memory
     size = finest.shape[-2:]
     return finest + sum(F.interpolate(level, size, mode="bicubic", align_corners=False) for level in coarser)
@@ -56,9 +56,9 @@ def patch_masks(
     parameters: Float[Tensor, "n q k"],
     coordinates: Float[Tensor, "n q 2 h w"] | None,
 ) -> Float[Tensor, "n q p h w"]:
-    """Patch masks of q queries: conv, ReLU, conv, with the weights in `parameters` (spec 7).
+    """Computes the patch masks of q queries: conv, ReLU, conv, with the weights in `parameters` (spec 7).
 
-    The features are multiplied by the kernels of all queries of a frame at once, and never copied per query.
+    All queries of a frame are computed in one product, without copying the features per query.
     """
     channels, height = features.shape[1], features.shape[2]
     inputs = channels + (0 if coordinates is None else 2)
@@ -68,7 +68,7 @@ def patch_masks(
     weights = rearrange(first, "n q (p i) -> n q p i", i=inputs)
     hidden = torch.einsum("nqpc,ncs->nqps", weights[..., :channels], features.flatten(2))
     if coordinates is not None:
-        # Products and not a matrix product, which autocast would round: hundreds of pixels need float32.
+        # Elementwise, since autocast would round a matrix product: offsets of hundreds of pixels need float32.
         slopes = weights[..., channels:, None].float()
         dx, dy = coordinates.flatten(3)[:, :, None].unbind(3)
         hidden = hidden + slopes[..., 0, :] * dx + slopes[..., 1, :] * dy
@@ -78,5 +78,5 @@ def patch_masks(
 
 
 def unfold_patches(patches: Float[Tensor, "*n p h w"]) -> Float[Tensor, "*n h*4 w*4"]:
-    """Lays the patch of each cell out as mask pixels."""
+    """Arranges the patch of each cell as pixels of the mask."""
     return F.pixel_shuffle(patches, PATCH).squeeze(-3)

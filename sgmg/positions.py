@@ -1,4 +1,4 @@
-"""Sine positions of words and of pixels."""
+"""Sine position embeddings of words and pixels."""
 
 import math
 
@@ -9,22 +9,22 @@ from torch import Tensor
 
 
 def sine_embedding(angles: Float[Tensor, "*cells"], channels: int) -> Float[Tensor, "*cells c"]:
-    """Feature i is sin (even i) or cos (odd i) of angle / 10000^(2⌊i/2⌋/channels), always in float32 (spec 2)."""
+    """Returns features i: sin (even i) or cos (odd i) of angle / 10000^(2⌊i/2⌋/channels), in float32 (spec 2)."""
     pair = torch.arange(channels, device=angles.device, dtype=torch.float32) // 2
     phases = angles.float()[..., None] / 10000 ** (2 * pair / channels)
     return torch.stack((phases[..., 0::2].sin(), phases[..., 1::2].cos()), dim=-1).flatten(-2)
 
 
 def word_positions(padding: Bool[Tensor, "e n"], channels: int) -> Float[Tensor, "e n {channels}"]:
-    """Where a word stands among the unpadded ones, the whole expression being one turn of 2π (spec 2)."""
+    """Embeds the position of each word among the unpadded ones; the whole expression spans an angle of 2π (spec 2)."""
     count = (~padding).cumsum(dim=1, dtype=torch.float32)
     return sine_embedding(2 * math.pi * count / (count[:, -1:] + 1e-6), channels)
 
 
 def pixel_positions(padding: Bool[Tensor, "b h w"], channels: int) -> Float[Tensor, "b {channels} h w"]:
-    """Where a cell stands in the unpadded part of its level: half the channels for y, then half for x (spec 6).
+    """Embeds the position of each cell in the unpadded part of its level, in channels for y, then x (spec 6).
 
-    Parity: padded cells keep what the formula gives, and through their memory it reaches the masks beside them.
+    Parity: padded cells are embedded by the same formula, which influences the masks near them.
     """
 
     def embed(axis: int) -> Tensor:

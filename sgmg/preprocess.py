@@ -1,4 +1,4 @@
-"""From decoded frames to what the model eats: resized, normalized, padded. Shared by training, inference, Segmenter."""
+"""Resizing, normalization and padding of decoded frames, for training and inference."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 MIN_SIDE = 129
-"""Fewest pixels a side: the filters convolve 3x3 cells at 1/64 without padding."""
+"""Minimum side in pixels: the filters convolve 3x3 cells at 1/64 without padding."""
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 def resized_size(height: int, width: int, short_side: int, long_side: int | None = None) -> tuple[int, int]:
-    """Height and width after resizing: shorter side `short_side`, or less where the longer would pass `long_side`.
+    """Returns (height, width) after resizing the shorter side to `short_side`, or less to keep within `long_side`.
 
     Sizes are truncated, not rounded (rule R of spec 8).
 
@@ -35,21 +35,23 @@ def resized_size(height: int, width: int, short_side: int, long_side: int | None
 
 
 def resize_frames(frames: UInt8[np.ndarray, "t h w 3"], height: int, width: int) -> UInt8[np.ndarray, "t h2 w2 3"]:
-    """Frames resized with Pillow's antialiased bilinear filter, as the published preprocessing does."""
+    """Resizes frames with Pillow's antialiased bilinear filter, as the published preprocessing does."""
     if frames.shape[1:3] == (height, width):
         return frames
     return np.stack([np.asarray(pillow_resized(Image.fromarray(frame), height, width)) for frame in frames])
 
 
 def pillow_resized(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Every row first, then every column, rounded between: the order of Pillow before version 13, which begins with the
-    columns of some tall images and so is off by a rounding from the published numbers."""
+    """Resizes all rows, then all columns, rounding in between, as Pillow before version 13 did.
+
+    Newer versions start with the columns of some tall images, and differ from the published numbers by a rounding.
+    """
     rows = image.resize((width, image.height), Image.Resampling.BILINEAR)
     return rows.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def normalize(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "t 3 h w"]:
-    """RGB bytes to floats of zero mean and unit deviation over ImageNet."""
+    """Converts RGB bytes to floats, normalized by mean and standard deviation of ImageNet."""
     pixels = rearrange(torch.from_numpy(np.array(frames, order="C")), "t h w c -> t c h w").float() / 255
     return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
@@ -57,21 +59,22 @@ def normalize(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "t 3 h w"]:
 def pad_clips(
     clips: Sequence[Float[Tensor, "t 3 _ _"]], multiple: int, minimum: int = MIN_SIDE
 ) -> tuple[Float[Tensor, "b t 3 h w"], Bool[Tensor, "b h w"], Int[Tensor, "b 2"]]:
-    """Joins clips of any size: zeros below and to the right, up to the largest sides rounded up to a multiple.
+    """Stacks clips of any size, padded with zeros below and to the right to the largest sides, rounded up.
 
-    Padding is seen by the network, so a clip gives other numbers beside a larger one than alone; evaluation joins
-    clips of equal size only.
+    The network sees the padding, so results of a clip depend on the size of the others; evaluation stacks clips of
+    equal size only.
 
     Args:
-        clips: normalized frames; as many in every clip.
-        multiple: 32 in training and for A2D, JHMDB, RefCOCO; 16 for video inference (spec 1).
-        minimum: fewest pixels a side, before rounding up.
+        clips: normalized frames, the same number in every clip.
+        multiple: sides are rounded up to a multiple of this: 32 in training and for A2D, JHMDB and RefCOCO, 16 for
+            video inference (spec 1).
+        minimum: minimum side in pixels, before rounding up.
 
     Returns:
         Frames, padding (True where padded), and sizes (height, width) before padding.
 
     Raises:
-        ValueError: there is no clip, or they differ in length.
+        ValueError: there is no clip, or clips differ in length.
     """
     if not clips:
         raise ValueError("No clip was given; at least one is needed.")
@@ -89,14 +92,14 @@ def pad_clips(
 def pad_to_minimum(
     frames: Float[Tensor, "b t 3 h w"], padding: Bool[Tensor, "b h w"], multiple: int
 ) -> tuple[Float[Tensor, "b t 3 h2 w2"], Bool[Tensor, "b h2 w2"]]:
-    """Frames grown, below and to the right, to the fewest pixels the model takes; larger ones only to the multiple."""
+    """Pads frames below and to the right to at least `MIN_SIDE` and to a multiple of `multiple`."""
     height, width = (_round_up(max(side, MIN_SIDE), multiple) for side in frames.shape[-2:])
     grow = (0, width - frames.shape[-1], 0, height - frames.shape[-2])
     return F.pad(frames, grow), F.pad(padding, grow, value=True)
 
 
 def resize_padding(padding: Bool[Tensor, "b h w"], height: int, width: int) -> Bool[Tensor, "b {height} {width}"]:
-    """The padding of a coarser level: nearest cell, as PyTorch's `nearest` rounds it (spec 3)."""
+    """Resizes the padding mask to a coarser level with PyTorch's `nearest` (spec 3)."""
     return F.interpolate(padding[:, None].float(), (height, width), mode="nearest")[:, 0].bool()
 
 

@@ -1,4 +1,4 @@
-"""Finds published files in a folder or in the Hugging Face cache; asks the hub only where the caller allows it."""
+"""Lookup of published files in a folder, in the Hugging Face cache or, if allowed, on the hub."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor
 ROBERTA = "roberta-base"
 
 _MOVED = {"roberta-base": "FacebookAI/roberta-base"}
-"""The hub renamed what everybody still calls by the old name: the cache may know it by either."""
+"""New names of repositories that the hub renamed; the cache may hold them under either name."""
 
 
 def find_files(
     name_or_folder: str | PathLike[str], choices: Sequence[Sequence[str]], allow_download: bool = False
 ) -> tuple[Path, ...]:
-    """The files of the first choice that is there in full: in the folder, else in the cache, else on the hub.
+    """Returns the files of the first complete choice, in the folder, else in the cache, else on the hub.
 
-    A `Path`, or the name of a folder that exists, is looked up as a folder only. There is no network call unless
-    `allow_download` is set. `choices` are alternatives, the preferred one first, each a set of files.
+    A `Path`, or the name of an existing folder, is looked up as a folder only. There is no network call unless
+    `allow_download` is set. `choices` are alternative sets of files, the preferred one first.
 
     Raises:
         FileNotFoundError: no choice is complete; the message says where to get one.
@@ -42,21 +42,20 @@ def find_files(
             place = f"The hub's {name!r} does not hold"
     if found is None:
         listed = ", nor ".join(" and ".join(files) for files in choices)
-        # What was plainly meant as a folder is no name to download.
-        wanted = ROBERTA if name.startswith(("/", ".", "~")) else name
-        raise FileNotFoundError(f"{place} {listed}. {_advice(wanted)}")
+        # A path of a folder is not a name to download.
+        repository = ROBERTA if name.startswith(("/", ".", "~")) else name
+        raise FileNotFoundError(f"{place} {listed}. {_advice(repository)}")
     return found
 
 
 def roberta_state(name_or_folder: str | PathLike[str] = ROBERTA, allow_download: bool = False) -> dict[str, Tensor]:
-    """Weights of a RoBERTa with its pooler, under the names `TextEncoder.roberta` loads strictly.
+    """Reads the weights of a RoBERTa with pooler, under the names of `TextEncoder.roberta`.
 
-    They come from model.safetensors, else pytorch_model.bin, found as by `find_files`. The language model head is
-    left out.
+    Reads model.safetensors, else pytorch_model.bin, looked up by `find_files`. The language model head is left out.
 
     Raises:
         FileNotFoundError: there is no such file; the message says where to get one.
-        ValueError: the file has no pooler, the source of the sentence feature.
+        ValueError: the file has no pooler, which computes the sentence feature.
     """
     (path,) = find_files(name_or_folder, [["model.safetensors"], ["pytorch_model.bin"]], allow_download)
     if path.suffix == ".safetensors":

@@ -1,6 +1,6 @@
-"""Files of other implementations: the published SgMg checkpoints and Kinetics Video Swin backbones.
+"""Reading of the published SgMg checkpoints and of Kinetics Video Swin backbones.
 
-Foreign names enter through one rename table, and what does not fit is an error that says so.
+Their names are mapped by one rename table; weights that do not fit raise an error that names them.
 """
 
 import re
@@ -18,10 +18,10 @@ from sgmg.backbones.video_swin import VideoSwin
 from sgmg.config import PRESETS, SgMgConfig, SwinConfig
 from sgmg.model import SgMg
 from sgmg.patch_kernels import kernel_parameters
-from sgmg.weights import Shapes, StateDictMismatch, fill, meta_model, read_torch_file, shapes_of
+from sgmg.weights import Shapes, StateDictMismatch, load_into, meta_model, read_torch_file, shapes_of
 
 RENAMES: tuple[tuple[str, str], ...] = (
-    # Ours, the published name. Applied in order, every match.
+    # (our name, published name); all matching patterns are applied in order.
     (r"^backbone\.norms\.(\d)", r"backbone.0.body.norm\1"),
     (r"^backbone\.body\.", r"backbone.0.body."),
     (r"body\.patches_norm\.", r"body.patch_embed.norm."),
@@ -77,19 +77,19 @@ RENAMES: tuple[tuple[str, str], ...] = (
 )
 
 IMAGE_SWIN_RENAME = (r"body\.downsamples\.(\d)\.", r"body.layers.\1.downsample.")
-"""The published 2-D Swin keeps its mergings inside the stages, as the Kinetics files do."""
+"""Rename for the published 2-D Swin, whose mergings are inside of the stages, as in Kinetics files."""
 
 KINETICS_RENAMES = (IMAGE_SWIN_RENAME, (r"^backbone\.0\.body\.", r"backbone."))
-"""The published name, the name in a Kinetics file."""
+"""Pairs of (published name, name in a Kinetics file)."""
 
 ALIAS = "transformer.decoder.bbox_embed."
-"""The decoder of a published file holds the box heads once more."""
+"""Prefix of the second copy of the box heads in published files."""
 
 DERIVED = re.compile(rf"relative_position_index$|embeddings\.position_ids$|total_(ops|params)$|^{re.escape(ALIAS)}")
-"""Entries of published files that say nothing new: recomputed, left by a profiler, or the alias of another."""
+"""Entries of published files that are not loaded: recomputed, left by a profiler, or copies of others."""
 
 ACTIONS = re.compile(r"^cls_head\.|^backbone\.norm\.")
-"""What a Kinetics file holds to tell actions apart (spec 3)."""
+"""Entries of the action classifier in Kinetics files (spec 3)."""
 
 LATER_HEAD = re.compile(r"^(class_embed|bbox_embed)\.[1-9]\d*\.")
 PATCHES, KINETICS_PATCHES = "backbone.0.body.patch_embed.proj.weight", "backbone.patch_embed.proj.weight"
@@ -97,16 +97,16 @@ KERNELS = "controller.layers.2.weight"
 
 
 def load_published(path: str | PathLike[str], config: SgMgConfig | None = None) -> SgMg:
-    """The model of a published `.pth` file, in eval mode.
+    """Loads the model of a published `.pth` file, in eval mode.
 
     Args:
-        path: a file of `{"model": weights, "args": Namespace, …}`, or of the weights alone; read, never run.
-        config: of the model; by default the preset that `args` names, else the one that fits best, with the two
-            options of the published code as the weights show them.
+        path: file of `{"model": weights, "args": Namespace, …}` or of the weights; its pickle is never executed.
+        config: config of the model; None takes the preset that `args` names, else the one that fits best, with the
+            two options of the published code inferred from the weights.
 
     Raises:
         FileNotFoundError: there is no such file; the message says where to get it.
-        ValueError: the file cannot be trusted or read, or does not fit; the message says what, and the nearest preset.
+        ValueError: the file is unreadable or unsafe, or does not fit; the message names mismatches and nearest preset.
     """
     path = Path(path)
     content = read_torch_file(path, "the release page of the paper's authors")
@@ -117,17 +117,17 @@ def load_published(path: str | PathLike[str], config: SgMgConfig | None = None) 
     if misfit := StateDictMismatch.between(shapes_of(state), _published_shapes(config)):
         raise ValueError(_unfit(path, config, _nearest(state), misfit))
     model = meta_model(config)
-    return fill(model, {ours: state[theirs] for ours, theirs in published_names(model).items()})
+    return load_into(model, {ours: state[theirs] for ours, theirs in published_names(model).items()})
 
 
 def load_kinetics(model: SgMg, path: str | PathLike[str]) -> None:
-    """Puts a Video Swin trained on Kinetics into the model, as its backbone: how pre-training starts (spec 3, 11).
+    """Loads a Video Swin trained on Kinetics into the backbone, for the start of pre-training (spec 3, 11).
 
-    Its patches span two frames, ours one: the kernel is summed over time. Its classifier is left out.
+    Its patch kernels span two frames and are summed over time, as ours span one. The classifier is left out.
 
     Raises:
         FileNotFoundError: there is no such file; the message says where to get it.
-        ValueError: the model has no Video Swin, or the file cannot be trusted or read, or does not fit.
+        ValueError: the model has no Video Swin; or the file is unreadable or unsafe, or does not fit.
     """
     path = Path(path)
     if not isinstance(model.backbone, VideoSwin):
@@ -149,7 +149,7 @@ def load_kinetics(model: SgMg, path: str | PathLike[str]) -> None:
 
 
 def published_names(model: SgMg) -> dict[str, str]:
-    """Name of ours → name in the published checkpoints, for all that a checkpoint of this model holds."""
+    """Returns the name in published checkpoints for each name in the model's state dict."""
     renames = (*RENAMES, IMAGE_SWIN_RENAME) if isinstance(model.backbone, ImageSwin) else RENAMES
     return {name: _rename(name, renames) for name in model.state_dict()}
 
@@ -182,7 +182,7 @@ def _kinetics_shapes(config: SgMgConfig) -> Shapes:
 
 
 def _weights(content: Any, key: str, path: Path) -> dict[str, Tensor]:
-    """The weights under that key, or all there is where there are nothing but weights."""
+    """Returns the weights under that key; without the key, the whole content, if it consists of weights."""
     entries = content if isinstance(content, Mapping) else {}
     found = entries.get(key, entries)
     if isinstance(found, Mapping) and found and all(isinstance(weight, Tensor) for weight in found.values()):
@@ -213,7 +213,7 @@ def _without_derived(state: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
 
 
 def _without_repeated_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without box refinement all decoder layers share one class head and one box head, saved once a layer."""
+    """Removes repeated heads: without box refinement, all decoder layers share heads, which are saved per layer."""
     first = {name: LATER_HEAD.sub(r"\1.0.", name) for name in state if LATER_HEAD.match(name)}
     if any(original not in state or not _same(state[name], state[original]) for name, original in first.items()):
         return dict(state)
@@ -230,7 +230,7 @@ def _named_preset(content: Mapping[str, Any]) -> SgMgConfig | None:
 
 
 def _with_options(config: SgMgConfig, state: Mapping[str, Tensor]) -> SgMgConfig:
-    """The config with the options of the published code that the weights show."""
+    """Sets the two options of the published code as the weights show them."""
     plain = kernel_parameters(config.width, relative_coordinates=False)
     return replace(
         config,
@@ -240,7 +240,7 @@ def _with_options(config: SgMgConfig, state: Mapping[str, Tensor]) -> SgMgConfig
 
 
 def _nearest(state: Mapping[str, Tensor]) -> SgMgConfig:
-    """The preset that fits the weights best."""
+    """Returns the preset that fits the weights best."""
     given = shapes_of(_without_repeated_heads(state))
     presets = PRESETS.values()
     return min(

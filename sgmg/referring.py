@@ -1,8 +1,7 @@
 """Scores of expressions about single frames: A2D, JHMDB and RefCOCO (spec data 5).
 
-An expression has q candidates, one a query, each with a score. What is counted per expression (`mask_overlap`,
-`box_overlap`, `box_hits`) is small and may come from many workers; `overlap_scores`, `box_precision` and `mask_ap`
-make the figures of a benchmark of it.
+An expression has q candidates, one per query, each with a score. `mask_overlap`, `box_overlap` and `box_hits` score one
+expression, possibly on several workers; `overlap_scores`, `box_precision` and `mask_ap` aggregate them.
 """
 
 import io
@@ -21,29 +20,29 @@ from sgmg.boxes import OVERLAP_EPS, generalized_iou
 from sgmg.masks import Size, rle_area, rle_shared_areas, rle_to_coco
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-"""The K of precision@K."""
+"""IoU thresholds K of precision@K."""
 
 RANKS = (1, 5, 10)
-"""The k of box precision at k."""
+"""Numbers of candidates k of box precision at k."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How n pairs overlap, in pixels or square pixels. Parity: in 32 bits, so the published IoU is met to the bit."""
+    """Intersection and union of n pairs, in pixels. Parity: 32 bits, so that IoU equals the published one exactly."""
 
     intersection: Float32[np.ndarray, " n"]
     union: Float32[np.ndarray, " n"]
 
     @property
     def iou(self) -> Float32[np.ndarray, " n"]:
-        """Intersection over union; 1 of empty against empty."""
+        """Intersection over union; 1 if both are empty."""
         epsilon = np.float32(OVERLAP_EPS)
         return (self.intersection + epsilon) / (self.union + epsilon)
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapScores:
-    """Figures of a benchmark over its expressions, each with its best candidate."""
+    """Scores of a benchmark over its expressions, each with its best candidate."""
 
     precision: tuple[float, ...]  # at .5, .6, .7, .8, .9
     mean_iou: float
@@ -52,10 +51,10 @@ class OverlapScores:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What COCO scores of one expression: true mask and candidates as RLEs of (height, width) `size`.
+    """True mask and candidates of one expression, as RLEs of (height, width) `size`, for COCO's scores.
 
-    Areas decide what is small, medium or large; where none are given, the pixels of the masks count. Parity: the
-    published RefCOCO results count with x2·y2 of their xyxy boxes; `result_areas` of that give its three figures.
+    Areas classify objects as small, medium or large; None takes the pixels of the masks. Parity: the published RefCOCO
+    results use x2·y2 of their xyxy boxes; pass these as `result_areas` to reproduce its three scores by size.
     """
 
     size: Size
@@ -73,7 +72,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class MaskAP:
-    """COCO's average precision of masks; -1 where no truth is of that size."""
+    """COCO's average precision of masks; -1 if no true mask has that size."""
 
     ap: float  # over .5, .55 … .95
     ap50: float
@@ -84,7 +83,7 @@ class MaskAP:
 
 
 def mask_overlap(results: Sequence[str], truth: str, size: Size) -> Overlap:
-    """Every result against the truth, straight from their RLEs: nothing is decoded.
+    """Computes the overlap of every result with the ground truth, from RLEs without decoding them.
 
     >>> mask_overlap(["4", "22"], "13", (2, 2))
     Overlap(intersection=array([0., 2.], dtype=float32), union=array([3., 3.], dtype=float32))
@@ -98,7 +97,7 @@ def mask_overlap(results: Sequence[str], truth: str, size: Size) -> Overlap:
 
 
 def box_overlap(results: Float[np.ndarray, "q 4"], truth: Float[np.ndarray, " 4"]) -> Overlap:
-    """Every result against the truth; boxes are xyxy in pixels, the last corner being outside."""
+    """Computes the overlap of every result with the ground truth; boxes are xyxy in pixels, last corner exclusive."""
     results, truth = results.astype(np.float32), truth.astype(np.float32)
     sides = np.minimum(results[:, 2:], truth[2:]) - np.maximum(results[:, :2], truth[:2])
     both = sides.clip(min=0).prod(axis=1)
@@ -106,7 +105,7 @@ def box_overlap(results: Float[np.ndarray, "q 4"], truth: Float[np.ndarray, " 4"
 
 
 def best_candidate(scores: Float[np.ndarray, " q"]) -> int:
-    """The candidate with the highest score; among equal ones the last listed.
+    """Returns the candidate with the highest score; among equal ones the last listed.
 
     >>> best_candidate(np.array([0.2, 0.9, 0.9, 0.1]))
     2
@@ -115,7 +114,7 @@ def best_candidate(scores: Float[np.ndarray, " q"]) -> int:
 
 
 def overlap_scores(chosen: Overlap) -> OverlapScores:
-    """Precision at K, mean IoU and overall IoU of n expressions, each with the overlap of its best candidate.
+    """Computes precision at K, mean IoU and overall IoU of n expressions from the overlaps of their best candidates.
 
     Raises:
         ValueError: there are no expressions.
@@ -133,10 +132,10 @@ def overlap_scores(chosen: Overlap) -> OverlapScores:
 def box_hits(
     boxes: Float[np.ndarray, "q 4"], scores: Float[np.ndarray, "..."], truth: Float[np.ndarray, " 4"]
 ) -> Bool[np.ndarray, " k"]:
-    """Whether one of the 1, 5, 10 highest-scored xyxy boxes has a gIoU of at least 0.5 with the truth.
+    """Tells whether one of the 1, 5, 10 highest-scored xyxy boxes has a gIoU of at least 0.5 with the ground truth.
 
     Raises:
-        ValueError: not one score a box.
+        ValueError: the numbers of scores and boxes differ.
     """
     _check_count("scores", len(scores), len(boxes))
     ranked = torch.from_numpy(boxes.astype(np.float32)[_ranking(scores)])
@@ -145,7 +144,7 @@ def box_hits(
 
 
 def box_precision(hits: Bool[np.ndarray, "n k"]) -> tuple[float, ...]:
-    """Box precision at 1, 5 and 10: the share of n expressions that were hit. Parity: sorted ascending.
+    """Computes box precision at 1, 5 and 10: the share of n expressions that were hit. Parity: sorted ascending.
 
     Raises:
         ValueError: there are no expressions.
@@ -156,7 +155,7 @@ def box_precision(hits: Bool[np.ndarray, "n k"]) -> tuple[float, ...]:
 
 
 def mask_ap(expressions: Iterable[Expression]) -> MaskAP:
-    """COCO mask AP of all candidates of all expressions, whatever the category. One expression is one COCO image.
+    """Computes COCO mask AP of all candidates of all expressions, ignoring categories. An expression is a COCO image.
 
     Raises:
         ValueError: there are no expressions or no candidates, or an RLE is damaged.
@@ -201,10 +200,10 @@ def _coco(images: list[dict[str, object]], annotations: list[dict[str, object]])
 
 
 def _ranking(scores: Float[np.ndarray, " q"]) -> np.ndarray:
-    """Candidates by descending score, among equal ones the last listed first."""
+    """Sorts candidates by descending score; among equal ones the last listed comes first."""
     return np.argsort(scores, kind="stable")[::-1]
 
 
 def _check_count(what: str, count: int, candidates: int) -> None:
     if count != candidates:
-        raise ValueError(f"{candidates} candidates have {count} {what}. Give one a candidate.")
+        raise ValueError(f"{candidates} candidates have {count} {what}. Give one per candidate.")

@@ -1,4 +1,4 @@
-"""Multi-granularity refinement: sharpens a patch mask with the features of 1/8, then of 1/4 (paper 3.4)."""
+"""Multi-granularity refinement of a patch mask with the features at 1/8, then at 1/4 (paper 3.4)."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from sgmg.patch_kernels import KERNELS
 
 
 class RefineStep(nn.Module):
-    """Adds to the mask what two convolutions over mask and features suggest.
+    """Adds to a mask the output of two convolutions over mask and features.
 
-    A convolution over (mask, features) is the sum of one over each, so the features' share is computed once a frame
-    and serves every mask of that frame: all expressions, queries and layers.
+    A convolution over (mask, features) is the sum of one over each, so the part of the features is computed once per
+    frame, for the masks of all expressions, queries and layers.
     """
 
     def __init__(self, channels: int) -> None:
@@ -22,7 +22,7 @@ class RefineStep(nn.Module):
         self.suggest = nn.Conv2d(KERNELS, KERNELS, 3, padding=1)
 
     def detail(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n p h w"]:
-        """The features' share, bias included."""
+        """Computes the part of the features, including the bias."""
         return F.conv2d(F.relu(features), self.join.weight[:, KERNELS:], self.join.bias, padding=1)
 
     def forward(self, mask: Float[Tensor, "n p h w"], detail: Float[Tensor, "n p h w"]) -> Float[Tensor, "n p h w"]:
@@ -31,7 +31,7 @@ class RefineStep(nn.Module):
 
 
 class MaskRefinement(nn.Module):
-    """From patch masks at 1/8 to patch masks at 1/4, whose patches are full-size pixels (spec 7)."""
+    """Refines patch masks at 1/8 to patch masks at 1/4, whose patches are pixels of the full size (spec 7)."""
 
     def __init__(self, channels_4: int, channels_8: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class MaskRefinement(nn.Module):
     def details(
         self, features_4: Float[Tensor, "n _ h4 w4"], features_8: Float[Tensor, "n _ h8 w8"]
     ) -> tuple[Float[Tensor, "n p h4 w4"], Float[Tensor, "n p h8 w8"]]:
-        """What raw backbone features bring to any mask of their frame, finest first."""
+        """Computes the parts of the backbone features in both steps, finest first."""
         return self.step_4.detail(features_4), self.step_8.detail(features_8)
 
     def forward(

@@ -1,4 +1,4 @@
-"""Frames and sentences in, masks out: the whole way, for people who have a video."""
+"""Segmentation of raw video frames by expressions, from preprocessing to masks of the original size."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -13,7 +13,7 @@ from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 from sgmg.checkpoints import load
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
-from sgmg.hub import SETTINGS, Shared
+from sgmg.hub import SETTINGS, HubMixin
 from sgmg.model import SgMg
 from sgmg.precision import Precision, autocast
 from sgmg.preprocess import normalize, pad_clips, resize_frames, resized_size
@@ -24,31 +24,31 @@ VIDEO_MULTIPLE = 16
 
 
 CPU_ROWS, GPU_ROWS = 2, 32
-"""Frames x expressions segmented at once: few stay in a CPU's cache (a fifth faster than 8), many fill a GPU."""
+"""Frames x expressions segmented at once: 2 fit the cache of a CPU (20 % faster than 8), 32 fill a GPU."""
 
 
 class Segmentation(NamedTuple):
-    """What was found for e expressions in t frames."""
+    """Masks, scores and boxes of e expressions in t frames."""
 
     masks: Bool[np.ndarray, "e t h w"]  # at the size of the frames
-    scores: Float[np.ndarray, "e t"]  # how sure, 0 to 1, that the frame shows the object
+    scores: Float[np.ndarray, "e t"]  # probability that the frame shows the object
     boxes: Float[np.ndarray, "e t 4"]  # xyxy in pixels of the frames
 
 
-class Segmenter(Shared):
-    """A model with its tokenizer, ready for raw frames; saved for others and loaded as `sgmg.hub` says.
+class Segmenter(HubMixin):
+    """A model with its tokenizer that segments raw frames; saved and loaded as in `sgmg.hub`.
 
     Args:
-        model: in any mode; it is put into eval mode, on `device`.
-        tokenizer: the one the model was trained with.
+        model: model; it is put into eval mode and moved to `device`.
+        tokenizer: tokenizer that the model was trained with.
         device: "cuda", "cpu", …; None takes the GPU if there is one.
-        precision: of the matrix products; the spectrum and deformable attention stay in float32.
-        short_side: pixels frames are resized to; the published models expect 360.
-        window: most frames encoded at once. A longer video goes in windows of this many, each choosing its own query,
-            as the published Ref-DAVIS17 inference does.
-        rows: most pairs of frame and expression segmented at once; bounds memory, changes no result. None takes what
-            suits the device.
-        notes: on data, metrics and licence, as JSON holds them; saved with it, and told by its model card.
+        precision: number type of matrix products; the spectrum and deformable attention stay in float32.
+        short_side: pixels of the shorter side that frames are resized to; the published models expect 360.
+        window: maximum number of frames encoded at once. A longer video is split into windows of this length, each with
+            its own best query, as in the published Ref-DAVIS17 inference.
+        rows: maximum number of (frame, expression) pairs segmented at once; limits memory and does not change
+            results. None chooses by device.
+        notes: JSON values about data, metrics and licence; saved with the model and shown in its model card.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Segmenter(Shared):
             raise ValueError(f"precision={precision!r} is unknown. Choose one of {', '.join(get_args(Precision))}.")
         if tokenizer.vocabulary > model.config.text.vocabulary:
             raise ValueError(
-                f"The tokenizer has {tokenizer.vocabulary} words, the model {model.config.text.vocabulary}. "
+                f"The tokenizer has {tokenizer.vocabulary} tokens, the model {model.config.text.vocabulary}. "
                 f"Give the tokenizer the model was trained with."
             )
         self.model = model.eval().to(self.device)
@@ -93,25 +93,25 @@ class Segmenter(Shared):
         window: int | None = None,
         rows: int | None = None,
     ) -> "Segmenter":
-        """A segmenter from a checkpoint folder of ours or a published `.pth` file.
+        """Loads a segmenter from a checkpoint folder or a published `.pth` file.
 
         Args:
-            path: of the checkpoint.
-            tokenizer: where the checkpoint carries none: a tokenizer, a folder, or a name in the Hugging Face cache;
-                by default roberta-base, as the published models use.
-            device, precision, rows: as `Segmenter` takes them.
-            short_side, window: as `Segmenter` takes them; None takes what the checkpoint was saved with, if it says so.
+            path: path of the checkpoint.
+            tokenizer: a tokenizer, a folder, or a name in the Hugging Face cache; None takes the tokenizer of the
+                checkpoint, else roberta-base, which the published models use.
+            device, precision, rows: as in `Segmenter`.
+            short_side, window: as in `Segmenter`; None takes the values saved in the checkpoint, else the defaults.
 
         Raises:
             FileNotFoundError: a file is missing; the message says where to get it.
-            ValueError: the file is no checkpoint, or does not fit.
+            ValueError: the file is not a checkpoint, or its weights do not fit.
         """
         checkpoint = load(path)
         if not isinstance(tokenizer, Tokenizer):
             carried = checkpoint.tokenizer if tokenizer is None else None
             tokenizer = carried or Tokenizer.from_pretrained(tokenizer or "roberta-base")
-        asked = {"short_side": short_side, "window": window}
-        given = {name: value for name, value in asked.items() if value is not None}
+        arguments = {"short_side": short_side, "window": window}
+        given = {name: value for name, value in arguments.items() if value is not None}
         settings = {**checkpoint.notes.get(SETTINGS, {}), **given}
         return cls(
             checkpoint.model,
@@ -127,19 +127,19 @@ class Segmenter(Shared):
     def __call__(
         self, frames: UInt8[np.ndarray, "t h w 3"] | UInt8[Tensor, "t h w 3"], expressions: Sequence[str]
     ) -> Segmentation:
-        """The object of each expression, in each frame.
+        """Segments the object of each expression in each frame.
 
         Args:
             frames: RGB bytes, all of one size.
-            expressions: as many as wanted; the video is encoded once for all.
+            expressions: any number; the video is encoded once for all of them.
 
         Raises:
-            ValueError: frames are no RGB bytes or there is none; an expression is empty or too long.
+            ValueError: frames are not RGB bytes or are empty; an expression is empty or too long.
         """
         pixels = _checked(frames)
-        words, padding = self.tokenizer(expressions)
+        token_ids, padding = self.tokenizer(expressions)
         with autocast(self.device, self.precision):
-            text = self.model.encode_text(words.to(self.device), padding.to(self.device))
+            text = self.model.encode_text(token_ids.to(self.device), padding.to(self.device))
             windows = [
                 self._segment(pixels[start : start + self.window], text) for start in range(0, len(pixels), self.window)
             ]
@@ -150,8 +150,8 @@ class Segmenter(Shared):
         size = resized_size(*original, self.short_side)
         frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size))], VIDEO_MULTIPLE)
         video = self.model.encode_video(frames.to(self.device), padding.to(self.device))
-        # Patch masks of all queries are kept for as many expressions only as are segmented at once.
-        some = slices(len(text.sentence), max(1, self.rows // len(pixels)))
+        # In groups, since the patch masks of all queries of a group are held in memory.
+        some = slices(len(text.sentence_feature), max(1, self.rows // len(pixels)))
         found = [self._find(video, text.expressions(group), sizes.to(self.device), size, original) for group in some]
         return Segmentation(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -163,7 +163,7 @@ class Segmenter(Shared):
         size: tuple[int, int],
         original: tuple[int, int],
     ) -> Segmentation:
-        """A few expressions in all frames of a window, a few frames at a time."""
+        """Segments a group of expressions in all frames of a window, a few frames at a time."""
         out = segment_in_parts(self.model, video, text, sizes, self.rows)
         query = best_query(out.scores[-1])
         masks = []
@@ -181,14 +181,14 @@ class Segmenter(Shared):
 def segment_in_parts(
     model: SgMg, video: VideoFeatures, text: TextFeatures, sizes: Int[Tensor, "1 2"], rows: int
 ) -> ClipOutput:
-    """What `SgMg.segment` says of one encoded clip, `rows` frames at a time: bounds memory, changes no result."""
-    clip_of = torch.zeros(len(text.sentence), dtype=torch.int64, device=text.sentence.device)
+    """Runs `SgMg.segment` on one encoded clip, `rows` frames at a time: limits memory, with the same result."""
+    clip_of = torch.zeros(len(text.sentence_feature), dtype=torch.int64, device=text.sentence_feature.device)
     parts = slices(video.levels[0].shape[1], rows)
     return ClipOutput.joined([model.segment(video.frames(frames), text, sizes, clip_of) for frames in parts])
 
 
 def slices(length: int, step: int) -> list[slice]:
-    """`length` things in order, `step` at a time; the last may be fewer.
+    """Splits 0 … `length` into consecutive slices of `step`; the last may be shorter.
 
     >>> slices(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -196,18 +196,18 @@ def slices(length: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def best_device(wanted: torch.device | str | None) -> torch.device:
-    """The device asked for, or the best there is.
+def best_device(name: torch.device | str | None) -> torch.device:
+    """Returns the device of that name; None means the GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: it is unknown, or not there.
+        ValueError: the device is unknown or not available.
     """
     try:
-        device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
-        raise ValueError(f"device={wanted!r} is unknown. Give 'cuda', 'cpu', or None for the best there is.") from error
+        raise ValueError(f"device={name!r} is unknown. Give 'cuda', 'cpu', or None for the best available.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={wanted!r}, but this machine shows torch no GPU. Give 'cpu', or None.")
+        raise ValueError(f"device={name!r}, but torch finds no GPU on this machine. Give 'cpu' or None.")
     return device
 
 

@@ -1,4 +1,4 @@
-"""The spectrum-guided filter: attends to the frame as a whole by mixing channels of its Fourier spectrum."""
+"""Spectrum-guided filter, which acts on the whole frame by mixing the channels of its Fourier spectrum."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ BANDWIDTH = 7.0
 
 
 def gaussian(height: int, width: int, device: torch.device | None = None) -> Float[Tensor, "h w"]:
-    """A Gaussian round index (h//2, w//2): of an unshifted spectrum, the highest frequency (spec 4).
+    """Returns a Gaussian around index (h//2, w//2), the highest frequency of an unshifted spectrum (spec 4).
 
     >>> gaussian(4, 6).argmax().item() == 2 * 6 + 3
     True
@@ -22,18 +22,18 @@ def gaussian(height: int, width: int, device: torch.device | None = None) -> Flo
 
 
 def resize_attenuation(attenuation: Float[Tensor, "_ _"], size: tuple[int, int]) -> Float[Tensor, "_ _"]:
-    """The attenuation of the next level, made from that of the level before.
+    """Resizes the attenuation of a level to the size of the next level.
 
-    Parity: the published filters build their Gaussian once, at level 8, and each later one gets it resized.
+    Parity: the published code builds the Gaussian at level 8 only, and resizes it from level to level.
     """
     return F.interpolate(attenuation[None, None], size, mode="bilinear", align_corners=False)[0, 0]
 
 
 class SpectrumFilter(nn.Module):
-    """Damps some frequencies, mixes the channels of all, and adds the result to its input (paper 3.2, spec 4).
+    """Attenuates frequencies, mixes the channels of the spectrum, and adds the result to the input (paper 3.2, spec 4).
 
-    How much is damped is one gate per frame, read from the frame itself. Always in float32: half precision cannot
-    hold an unnormalized spectrum. (Where cuDNN is allowed TF32, its convolutions use it here as everywhere.)
+    A gate per frame, computed from the frame, scales the attenuation. Always in float32: an unnormalized spectrum
+    exceeds half precision. (If TF32 is enabled in cuDNN, the convolutions use it.)
     """
 
     def __init__(self, channels: int) -> None:
@@ -47,7 +47,7 @@ class SpectrumFilter(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "n c h w"], attenuation: Float[Tensor, "h w"]) -> Float[Tensor, "n c h w"]:
-        """Frames x of at least 3x3 cells, filtered."""
+        """Filters frames x of at least 3x3 cells."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             gate = rearrange(self.gate(self.edges(x).mean(dim=(2, 3))), "n 1 -> n 1 1 1")

@@ -1,4 +1,4 @@
-"""The text side of SgMg (spec 2): RoBERTa, and two resizers to the width of the model."""
+"""Text encoder of SgMg (spec 2): RoBERTa, and two resizers to the width of the model."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,12 +14,12 @@ PAD_ID = SPECIAL.index(PAD)
 
 
 class Resizer(nn.Module):
-    """Brings text features to the width of the model: linear, LayerNorm, dropout."""
+    """Projection of text features to the width of the model: linear, LayerNorm, dropout."""
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.fc = nn.Linear(inputs, width)
-        # Parity: this LayerNorm alone has eps 1e-12; the published weights were learned with it.
+        # Parity: only this LayerNorm has eps 1e-12, as in the training of the published weights.
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = nn.Dropout(dropout)
 
@@ -28,10 +28,10 @@ class Resizer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Word ids to word and sentence features at the width of the model.
+    """Encoder of token ids to word and sentence features at the width of the model.
 
-    `embed` then `resize` is `forward`: where RoBERTa is frozen, what `embed` gives can be kept per sentence.
-    Weights are drawn anew; `roberta_state` gives the pretrained ones of `self.roberta`.
+    `forward` is `embed`, then `resize`; while RoBERTa is frozen, results of `embed` can be cached per sentence.
+    Weights are initialised at random; `roberta_state` reads pretrained ones for `self.roberta`.
     """
 
     def __init__(self, config: TextConfig, width: int, dropout: float) -> None:
@@ -47,11 +47,11 @@ class TextEncoder(nn.Module):
         self.sentence_resizer = Resizer(config.width, width, dropout)
 
     def freeze(self, keep: int = 0) -> "TextEncoder":
-        """RoBERTa with its pooler stops learning and stays in eval mode, come what may; the resizers learn on.
+        """Freezes RoBERTa with its pooler, which then stays in eval mode; the resizers remain trainable.
 
         Args:
-            keep: of how many sentences, the latest ones, what `embed` gives is remembered: training asks each of them
-                many times. A sentence of roberta-base takes about 30 kB on the device.
+            keep: number of most recent sentences whose results of `embed` are cached, since training repeats
+                sentences. One takes about 30 kB on the device with roberta-base.
         """
         self.frozen = True
         self._keep = keep
@@ -59,49 +59,49 @@ class TextEncoder(nn.Module):
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> "TextEncoder":
-        """Switches dropout as ever, but a frozen RoBERTa stays without (the published training left it on)."""
+        """Sets the mode; a frozen RoBERTa stays in eval mode, without dropout (the published training left it on)."""
         super().train(mode)
         if self.frozen:
             self.roberta.eval()
         return self
 
     def embed(
-        self, words: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]
+        self, token_ids: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]
     ) -> tuple[Float[Tensor, "e n w"], Float[Tensor, "e w"]]:
-        """RoBERTa's last hidden states and the output of its tanh pooler, without gradient where frozen.
+        """Returns RoBERTa's last hidden states and the output of its tanh pooler, without gradient if frozen.
 
         Raises:
-            ValueError: a word id is outside the vocabulary, an expression is too long or nothing but padding.
+            ValueError: a token id is outside the vocabulary, or an expression is too long or only padding.
         """
-        self._check(words, padding)
+        self._check(token_ids, padding)
         if self.frozen and self._keep:
-            return self._remembered(words, padding)
+            return self._cached(token_ids, padding)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            output = self.roberta(input_ids=words, attention_mask=(~padding).long())
+            output = self.roberta(input_ids=token_ids, attention_mask=(~padding).long())
         return output.last_hidden_state, output.pooler_output
 
     def resize(
         self, hidden: Float[Tensor, "e n w"], pooled: Float[Tensor, "e w"], padding: Bool[Tensor, "e n"]
     ) -> TextFeatures:
-        """What `embed` gave, at the width of the model, with the positions of the words."""
+        """Projects the results of `embed` to the width of the model, and adds the positions of the words."""
         return TextFeatures(
             words=self.word_resizer(hidden),
             positions=word_positions(padding, self.width),
             padding=padding,
-            sentence=self.sentence_resizer(pooled),
+            sentence_feature=self.sentence_resizer(pooled),
         )
 
-    def forward(self, words: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]) -> TextFeatures:
-        return self.resize(*self.embed(words, padding), padding)
+    def forward(self, token_ids: Int[Tensor, "e n"], padding: Bool[Tensor, "e n"]) -> TextFeatures:
+        return self.resize(*self.embed(token_ids, padding), padding)
 
     @torch.no_grad()
-    def _remembered(self, words: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """As `embed`, each new sentence alone: what is remembered then does not depend on its company."""
+    def _cached(self, token_ids: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """Does what `embed` does, with a cache; encodes new sentences alone, so that batches do not change results."""
         found = []
-        for ids, padded in zip(words, padding, strict=True):
+        for ids, padded in zip(token_ids, padding, strict=True):
             sentence = ids[~padded]
             key = sentence.cpu().numpy().tobytes()
-            kept = self._kept.pop(key, None)  # put back below, as the latest
+            kept = self._kept.pop(key, None)  # added again below, as the most recent
             if kept is None:
                 output = self.roberta(input_ids=sentence[None], attention_mask=torch.ones_like(sentence[None]))
                 kept = (output.last_hidden_state[0], output.pooler_output[0])
@@ -109,35 +109,38 @@ class TextEncoder(nn.Module):
             found.append(kept)
         while len(self._kept) > self._keep:
             del self._kept[next(iter(self._kept))]
-        hidden = found[0][0].new_zeros(*words.shape, found[0][0].shape[-1])
+        hidden = found[0][0].new_zeros(*token_ids.shape, found[0][0].shape[-1])
         for row, (features, _), padded in zip(hidden, found, padding, strict=True):
             row[~padded] = features
         return hidden, torch.stack([pooled for _, pooled in found])
 
-    def _check(self, words: Tensor, padding: Tensor) -> None:
-        if words.shape != padding.shape:
+    def _check(self, token_ids: Tensor, padding: Tensor) -> None:
+        if token_ids.shape != padding.shape:
             raise ValueError(
-                f"Word ids of shape {tuple(words.shape)} need padding of the same shape, not {tuple(padding.shape)}."
+                f"Word ids of shape {tuple(token_ids.shape)} need padding of the same shape, "
+                f"not {tuple(padding.shape)}."
             )
-        if 0 in words.shape:
-            raise ValueError(f"Word ids have shape {tuple(words.shape)}: no expression is there. Give at least one.")
-        if words.shape[1] > self.max_tokens:
+        if 0 in token_ids.shape:
             raise ValueError(
-                f"Expressions of {words.shape[1]} tokens exceed the {self.max_tokens} this text encoder has positions "
-                f"for. Shorten them, or give the tokenizer max_tokens={self.max_tokens} to hear which one it is."
+                f"Word ids have shape {tuple(token_ids.shape)}: there is no expression. Give at least one."
             )
-        outside = (words < 0) | (words >= self.vocabulary)
-        unsaid = padding.all(dim=1)
-        if not (outside.any() | unsaid.any()):  # one look at the device for both
+        if token_ids.shape[1] > self.max_tokens:
+            raise ValueError(
+                f"Expressions of {token_ids.shape[1]} tokens exceed the {self.max_tokens} that this text encoder has "
+                f"positions for. Shorten them; the tokenizer names the longest when given max_tokens={self.max_tokens}."
+            )
+        outside = (token_ids < 0) | (token_ids >= self.vocabulary)
+        all_padding = padding.all(dim=1)
+        if not (outside.any() | all_padding.any()):  # one synchronisation for both
             return
         if outside.any():
             expression, word = outside.nonzero()[0].tolist()
             raise ValueError(
-                f"Word id {words[expression, word].item()} of expression {expression}, word {word}, is outside 0 to "
-                f"{self.vocabulary - 1}, the vocabulary of this text encoder. Use the tokenizer it was trained with."
+                f"Word id {token_ids[expression, word].item()} of expression {expression}, word {word}, is outside 0 "
+                f"to {self.vocabulary - 1}, the vocabulary of this text encoder. Use the tokenizer it was trained with."
             )
         raise ValueError(
-            f"Expression {unsaid.nonzero()[0].item()} of {len(words)} is nothing but padding. "
+            f"Expression {all_padding.nonzero()[0].item()} of {len(token_ids)} is nothing but padding. "
             f"Leave it out, or mark its words False in the padding."
         )
 

@@ -1,4 +1,4 @@
-"""Expressions into word ids: RoBERTa's tokenizer from its files, or a small byte-level BPE of our own."""
+"""Tokenizer of expressions: RoBERTa's, read from its files, or a small byte-level BPE trained on sentences."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -22,13 +22,13 @@ _FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 def normalize_expression(text: str) -> str:
-    """The expression in lower case, its white space folded to single blanks (spec 2), in training and at inference.
+    """Returns the expression in lower case, with single blanks (spec 2), as used in training and inference.
 
     >>> normalize_expression("  A man\\n on the LEFT ")
     'a man on the left'
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: the expression is empty.
     """
     folded = " ".join(text.lower().split())
     if not folded:
@@ -37,16 +37,16 @@ def normalize_expression(text: str) -> str:
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` that pads on the right and never cuts. Equal where their JSON is equal; never edited.
+    """Immutable wrapper of a `tokenizers.Tokenizer` that pads on the right and never truncates; compared by its JSON.
 
     >>> tokenizer = Tokenizer.train(["the red car", "the red ball"], vocabulary=300)
-    >>> words, padding = tokenizer(["The red", "the"])
-    >>> words.shape, padding.sum(dim=1).tolist()  # <s> the red </s>, and <s> the </s> with one word of padding
+    >>> token_ids, padding = tokenizer(["The red", "the"])
+    >>> token_ids.shape, padding.sum(dim=1).tolist()  # <s> the red </s>, and <s> the </s> with one word of padding
     (torch.Size([2, 4]), [0, 1])
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Takes the backend over: nobody else may use it afterwards."""
+        """Takes over the backend, which must not be used elsewhere afterwards."""
         self.pad = _pad_id(backend)
         backend.no_truncation()
         backend.enable_padding(pad_id=self.pad, pad_token=backend.id_to_token(self.pad) or PAD)
@@ -54,10 +54,10 @@ class Tokenizer:
 
     @classmethod
     def train(cls, sentences: Iterable[str], vocabulary: int = 2000) -> "Tokenizer":
-        """A byte-level BPE learned from sentences; the same sentences, in any order, give the same tokenizer.
+        """Trains a byte-level BPE on sentences; their order does not matter.
 
         Raises:
-            ValueError: there is no sentence, one is empty, or the vocabulary has no room for the 256 bytes.
+            ValueError: there is no sentence, a sentence is empty, or the vocabulary is too small for the 256 bytes.
         """
         smallest = len(SPECIAL) + 256
         if vocabulary < smallest:
@@ -72,7 +72,7 @@ class Tokenizer:
             lines,
             trainers.BpeTrainer(
                 vocab_size=vocabulary,
-                min_frequency=2,  # a word seen once is better spelled in parts that other words share
+                min_frequency=2,  # rare words are better split into parts that other words share
                 special_tokens=list(SPECIAL),
                 initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
                 show_progress=False,
@@ -82,17 +82,17 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | PathLike[str]) -> "Tokenizer":
-        """The tokenizer of a folder that holds tokenizer.json, or vocab.json and merges.txt of RoBERTa.
+        """Reads the tokenizer of a folder with tokenizer.json, or with vocab.json and merges.txt of RoBERTa.
 
         Raises:
-            FileNotFoundError: it holds neither; the message says where to get them.
-            ValueError: a file is not what its name says.
+            FileNotFoundError: the folder has neither; the message says where to get them.
+            ValueError: a file is damaged or has another content.
         """
         return cls._from_files(find_files(Path(folder), _FILES))
 
     @classmethod
     def from_cache(cls, name: str = ROBERTA) -> "Tokenizer":
-        """The tokenizer of that name from the local Hugging Face cache, without a network call.
+        """Reads the tokenizer of that name from the local Hugging Face cache, without a network call.
 
         Raises:
             FileNotFoundError: the cache does not hold it; the message says where to get it.
@@ -103,16 +103,16 @@ class Tokenizer:
     def from_pretrained(
         cls, name_or_folder: str | PathLike[str] = ROBERTA, allow_download: bool = False
     ) -> "Tokenizer":
-        """The tokenizer of a folder, else of the Hugging Face cache, else, only where allowed, of the hub.
+        """Reads the tokenizer from a folder, else from the Hugging Face cache, else, if allowed, from the hub.
 
         Raises:
-            FileNotFoundError: it is in none of them; the message says where to get it.
+            FileNotFoundError: none of them has it; the message says where to get it.
         """
         return cls._from_files(find_files(name_or_folder, _FILES, allow_download))
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
-        """The tokenizer that `to_json` wrote, or any other of the tokenizers library.
+        """Reads a tokenizer from JSON, of `to_json` or any other of the tokenizers library.
 
         Raises:
             ValueError: the text is not the JSON of a tokenizer.
@@ -123,23 +123,24 @@ class Tokenizer:
             raise ValueError(f"This is not the JSON of a tokenizer: {text[:60]!r}: {error}.") from error
 
     def to_json(self) -> str:
-        """All there is to know of the tokenizer, as the text of a tokenizer.json."""
+        """Returns the whole tokenizer as the text of a tokenizer.json."""
         return self._backend.to_str()
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Writes tokenizer.json into the folder, which is made where missing; `from_folder` reads it back."""
+        """Writes tokenizer.json into the folder, which is created if missing; `from_folder` reads it back."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "tokenizer.json").write_text(self.to_json(), encoding="utf-8")
 
     def __call__(
         self, expressions: Sequence[str], max_tokens: int = 512
     ) -> tuple[Int[Tensor, "e n"], Bool[Tensor, "e n"]]:
-        """Word ids of the normalized expressions, padded to the longest, and where they are padded.
+        """Tokenizes the normalized expressions, padded to the longest; returns token ids and the padding mask.
 
-        The begin and end tokens count as words (spec 2).
+        The begin and end tokens are included (spec 2).
 
         Raises:
-            ValueError: there is no expression, or one is empty or longer than `max_tokens`; none is ever cut.
+            TypeError: expressions is a single string, or an expression is not a string.
+            ValueError: there is no expression, or one is empty or longer than `max_tokens` (none is truncated).
         """
         if isinstance(expressions, str):
             raise TypeError(f"Give a list of expressions, not the single string {expressions!r}.")
@@ -150,20 +151,20 @@ class Tokenizer:
                 raise TypeError(f"Expression {index} is {expression!r}, a {type(expression).__name__}. Give text.")
         sentences = [normalize_expression(expression) for expression in expressions]
         encodings = self._backend.encode_batch(sentences)
-        words = torch.tensor([encoding.ids for encoding in encodings])
+        token_ids = torch.tensor([encoding.ids for encoding in encodings])
         padding = torch.tensor([encoding.attention_mask for encoding in encodings]) != 1
         for sentence, tokens in zip(sentences, (~padding).sum(dim=1).tolist(), strict=True):
             _check_length(sentence, tokens, max_tokens)
-        return words, padding
+        return token_ids, padding
 
     @property
     def vocabulary(self) -> int:
-        """How many ids there are, the special tokens among them."""
+        """Number of token ids, including special tokens."""
         return self._backend.get_vocab_size()
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of the JSON, in hexadecimal."""
+        """SHA-256 of the JSON, in hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -194,7 +195,7 @@ def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:
 
 
 def _with_ends(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The backend with the begin and end tokens of RoBERTa around every sentence, its special tokens declared."""
+    """Adds the special tokens of RoBERTa, and its begin and end tokens around every sentence."""
     ids = backend.get_vocab()
     if missing := [token for token in SPECIAL if token not in ids]:
         raise ValueError(f"The vocabulary of {len(ids)} tokens lacks {', '.join(missing)}, which RoBERTa needs.")

@@ -1,4 +1,4 @@
-"""One optimiser step of the published recipe over a global batch that may span several forward passes and ranks."""
+"""Optimiser step of the published training, over a global batch of several forward passes and ranks."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from sgmg.precision import Precision, autocast
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """The clips that share one forward pass, and the seed of its dropout: the same on any rank, after any restart."""
+    """Clips of one forward pass, and the seed of its dropout, which depends on neither rank nor restarts."""
 
     batch: ClipBatch
     targets: ClipTargets
@@ -29,23 +29,23 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step came to. Losses are those of the global batch; the norm is the gradient's before clipping."""
+    """Result of one step: losses of the global batch, and the norm of the gradient before clipping."""
 
     losses: Mapping[str, float]
     gradient_norm: float
-    skipped: bool = False  # float16 only: the gradient overflowed, the scale was halved and no weight changed
-    seconds: Mapping[str, float] = field(default_factory=dict)  # by phase, where they are measured
+    skipped: bool = False  # float16 only: the gradient overflowed; the loss scale was halved and weights are unchanged
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by phase, if measured
 
 
 class TrainStep:
-    """Forward, backward, clip, step. Behaves alike for 1 GPU with 16 passes and 16 GPUs with one.
+    """Runs forward, backward, clipping and the optimiser step. 1 GPU with 16 passes equals 16 GPUs with one.
 
     Args:
-        objective: `sgmg.objective.Objective`, or DDP round it.
-        optimizer: over its parameters.
-        precision: of the forward pass; float16 scales its losses.
-        max_grad_norm: the norm of the whole gradient is clipped to this.
-        measure: report the seconds of each phase, waiting for the device at their ends.
+        objective: `sgmg.objective.Objective`, possibly wrapped in DDP.
+        optimizer: optimiser of its parameters.
+        precision: number type of the forward pass; float16 scales the losses.
+        max_grad_norm: maximum norm of the whole gradient, to which it is clipped.
+        measure: whether to report the seconds of each phase, which synchronises with the device.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class TrainStep:
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def __call__(self, micro_batches: Sequence[MicroBatch], step: int) -> StepReport:
-        """Teaches the model one global batch, of which `micro_batches` are this rank's passes, at least one.
+        """Trains on one global batch, of which `micro_batches` are this rank's passes (at least one).
 
         Raises:
-            FloatingPointError: a loss or the gradient is not finite, on any rank; no weight has changed. All ranks
-                raise together.
-            ValueError: the object of an expression is in no frame.
+            FloatingPointError: a loss or the gradient is not finite on any rank; weights are unchanged. All ranks raise
+                it.
+            ValueError: an expression of weight 1 has no frame with its object.
         """
         clock = _Clock(self.device, self.measure)
         valid = self._valid_frames(micro_batches)
@@ -90,36 +90,36 @@ class TrainStep:
                 self.scaler.scale(losses["total"]).backward()
                 clock.lap("backward")
             sums = {name: loss.detach() + sums.get(name, 0.0) for name, loss in losses.items()}
-        found = _mean_over_ranks(sums)
-        check_finite(found, step)
+        losses_of_step = _mean_over_ranks(sums)
+        check_finite(losses_of_step, step)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        if self.precision != "float16":  # there the scaler looks, and skips the step
+        if self.precision != "float16":  # in float16 the scaler checks it, and skips the step
             check_finite({"gradient norm": norm}, step)
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         skipped = self.precision == "float16" and self.scaler.get_scale() < before
         clock.lap("optimiser")
-        values = torch.stack([*found.values(), norm]).tolist()
-        return StepReport(dict(zip(found, values, strict=False)), values[-1], skipped, clock.seconds)
+        values = torch.stack([*losses_of_step.values(), norm]).tolist()
+        return StepReport(dict(zip(losses_of_step, values, strict=False)), values[-1], skipped, clock.seconds)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of optimiser and scaler: tensors and plain values."""
+        """Returns the state of optimiser and scaler, as tensors and plain values."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
     def _valid_frames(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
-        """V of spec 9 over the whole step, before the first backward pass; a rank's share of it."""
+        """Returns V of spec 9 for the whole step, divided by the number of ranks."""
         count = torch.stack([count_valid_frames(one.targets) for one in micro_batches]).sum().to(self.device)
         return _mean_over_ranks({"count": count})["count"]
 
     def _gradients_shared(self, *, last: bool) -> AbstractContextManager:
-        """Ranks add up their gradients in the last backward pass only."""
+        """Returns the context of a backward pass; ranks reduce their gradients in the last one only."""
         return (
             self.objective.no_sync()
             if isinstance(self.objective, DistributedDataParallel) and not last
@@ -128,7 +128,7 @@ class TrainStep:
 
 
 def _mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The mean of each over the ranks, in one message: as DDP averages gradients, so the losses of the global batch."""
+    """Averages each value over the ranks in one message, as DDP does with gradients."""
     if not (dist.is_available() and dist.is_initialized()):
         return dict(values)
     together = torch.stack([value.double() for value in values.values()])
@@ -138,15 +138,15 @@ def _mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Clock:
-    """Seconds by phase, if they are wanted."""
+    """Stopwatch of the seconds by phase; does nothing unless `enabled`."""
 
-    def __init__(self, device: torch.device, wanted: bool) -> None:
-        self.device, self.wanted = device, wanted
+    def __init__(self, device: torch.device, enabled: bool) -> None:
+        self.device, self.enabled = device, enabled
         self.seconds: dict[str, float] = {}
-        self.last = self._now() if wanted else 0.0
+        self.last = self._now() if enabled else 0.0
 
     def lap(self, phase: str) -> None:
-        if self.wanted:
+        if self.enabled:
             now = self._now()
             self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.last
             self.last = now

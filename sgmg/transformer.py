@@ -1,4 +1,4 @@
-"""The deformable transformer: refines pixels frame by frame, then lets a few queries find the object (paper 3.3)."""
+"""Deformable transformer: an encoder of pixel features per frame, and a decoder with a few queries (paper 3.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class MLP(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Widens, drops, narrows, adds and normalizes."""
+    """Two linear layers with ReLU and dropout, a residual, and LayerNorm."""
 
     def __init__(self, channels: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Every cell reads from cells of all levels of its frame."""
+    """Deformable self-attention among the cells of all levels of a frame, and a feed-forward layer."""
 
     def __init__(self, channels: int, heads: int, levels: int, points: int, ffn: int, dropout: float) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """The queries of one frame talk to each other, then each reads from the cells round its reference."""
+    """Self-attention among the queries of a frame, deformable attention to its cells, and a feed-forward layer."""
 
     def __init__(self, channels: int, heads: int, levels: int, points: int, ffn: int, dropout: float) -> None:
         super().__init__()
@@ -85,31 +85,31 @@ class DecoderLayer(nn.Module):
         shapes: Shapes,
         padding: Bool[Tensor, "n s"],
     ) -> Float[Tensor, "n q c"]:
-        asked = state + positions
-        told, _ = self.self_attention(asked, asked, state, need_weights=False)
-        state = self.self_norm(state + self.dropout(told))
+        query = state + positions
+        attended, _ = self.self_attention(query, query, state, need_weights=False)
+        state = self.self_norm(state + self.dropout(attended))
         read = self.cross_attention(state + positions, references, cells, shapes, padding)
         return self.ffn(self.cross_norm(state + self.dropout(read)))
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What the decoder found in n frames; l layers, from first to last."""
+    """Outputs of the transformer for n frames; l decoder layers, from first to last."""
 
     memory: tuple[Float[Tensor, "n c _ _"], ...]  # the encoded levels
     states: Float[Tensor, "l n q c"]
     boxes: Float[Tensor, "l n q 4"]  # cxcywh in units of the unpadded frame
     initial_reference: Float[Tensor, "n q 2"]
-    references: Float[Tensor, "l n q r"]  # after each layer, detached; without refinement the initial one throughout
+    references: Float[Tensor, "l n q r"]  # after each layer, detached; without refinement always the initial one
 
     @property
     def reference_points(self) -> Float[Tensor, "l n q 2"]:
-        """xy of the reference each layer starts from."""
+        """xy of the reference that each layer starts from."""
         return torch.cat((self.initial_reference[None], self.references[:-1, ..., :2]))
 
 
 def valid_ratios(paddings: Sequence[Bool[Tensor, "n _ _"]]) -> Float[Tensor, "n l 2"]:
-    """The share of each level, as (x, y), that is not padding."""
+    """Returns the share of each level, as (x, y), that is not padding."""
     ratios = [
         torch.stack(((~padding[:, 0]).float().mean(dim=1), (~padding[:, :, 0]).float().mean(dim=1)), dim=-1)
         for padding in paddings
@@ -118,7 +118,7 @@ def valid_ratios(paddings: Sequence[Bool[Tensor, "n _ _"]]) -> Float[Tensor, "n 
 
 
 def cell_references(shapes: Shapes, ratios: Float[Tensor, "n l 2"]) -> Float[Tensor, "n s l 2"]:
-    """The centre of every cell, as xy, in units of each padded level (spec 6)."""
+    """Returns the centre of every cell, as xy in units of each padded level (spec 6)."""
     centres = []
     for level, (h, w) in enumerate(shapes):
         y, x = torch.meshgrid(
@@ -132,7 +132,7 @@ def cell_references(shapes: Shapes, ratios: Float[Tensor, "n l 2"]) -> Float[Ten
 
 
 class DeformableTransformer(nn.Module):
-    """Encoder over all levels, decoder of q queries a frame with box refinement. Frames are independent."""
+    """Encoder over all levels, and decoder of q queries per frame with box refinement. Frames are independent."""
 
     def __init__(
         self,
@@ -160,9 +160,9 @@ class DeformableTransformer(nn.Module):
         self._reset()
 
     def _reset(self) -> None:
-        """Xavier matrices, boxes that start at their reference with a small size (spec 10).
+        """Initialises matrices by Xavier, and box heads so that boxes start small at their reference (spec 10).
 
-        The hidden layers of the box heads keep PyTorch's default, as every layer outside encoder and decoder does.
+        The hidden layers of the box heads keep PyTorch's default, like other layers outside encoder and decoder.
         """
         for layers in (self.encoder, self.decoder):
             for name, weight in layers.named_parameters():
@@ -183,10 +183,10 @@ class DeformableTransformer(nn.Module):
         levels: Sequence[Float[Tensor, "n c _ _"]],
         positions: Sequence[Float[Tensor, "n c _ _"]],
         paddings: Sequence[Bool[Tensor, "n _ _"]],
-        sentence: Float[Tensor, "n c"],
+        sentence_feature: Float[Tensor, "n c"],
         query_positions: Float[Tensor, "q c"],
     ) -> Decoded:
-        """n frames (one row a frame and expression): what is in them, as the sentence's queries see it."""
+        """Encodes and decodes n frames, one row per frame and expression."""
         shapes = [(level.shape[2], level.shape[3]) for level in levels]
         ratios = valid_ratios(paddings)
         padding = torch.cat([mask.flatten(1) for mask in paddings], dim=1)
@@ -201,7 +201,7 @@ class DeformableTransformer(nn.Module):
         references = cell_references(shapes, ratios)
         for layer in self.encoder:
             cells = layer(cells, embedded, references, shapes, padding)
-        states, boxes, initial, moved = self._decode(cells, shapes, padding, ratios, sentence, query_positions)
+        states, boxes, initial, moved = self._decode(cells, shapes, padding, ratios, sentence_feature, query_positions)
         memory = tuple(
             rearrange(part, "n (h w) c -> n c h w", h=h, w=w)
             for part, (h, w) in zip(cells.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
@@ -214,11 +214,11 @@ class DeformableTransformer(nn.Module):
         shapes: Shapes,
         padding: Bool[Tensor, "n s"],
         ratios: Float[Tensor, "n l 2"],
-        sentence: Float[Tensor, "n c"],
+        sentence_feature: Float[Tensor, "n c"],
         query_positions: Float[Tensor, "q c"],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q = len(query_positions)
-        state = repeat(sentence, "n c -> n q c", q=q)
+        state = repeat(sentence_feature, "n c -> n q c", q=q)
         positions = query_positions.expand(len(cells), -1, -1)
         initial = self.reference(positions).float().sigmoid()
         reference, states, boxes, moved = initial, [], [], []
@@ -228,7 +228,7 @@ class DeformableTransformer(nn.Module):
             head = self.box_heads[index if self.refine_boxes else 0]
             box = _shifted(head(state).float(), reference).sigmoid()
             if self.refine_boxes:
-                # Detached: a layer's box teaches the layer, not the ones before it.
+                # Detached: the loss of a layer's box does not reach the layers before it.
                 reference = box.detach()
             states.append(state)
             boxes.append(box)
@@ -237,6 +237,6 @@ class DeformableTransformer(nn.Module):
 
 
 def _shifted(delta: Float[Tensor, "n q 4"], reference: Float[Tensor, "n q r"]) -> Float[Tensor, "n q 4"]:
-    """Box logits: the head's output, moved by as much of a reference as there is (xy, or cxcywh)."""
+    """Returns box logits: the head's output plus the logits of the reference (xy or cxcywh)."""
     known = reference.shape[-1]
     return torch.cat((delta[..., :known] + inverse_sigmoid(reference), delta[..., known:]), dim=-1)

@@ -15,7 +15,7 @@ from pipelines.exports.mask_zip import write_mask_zip
 from pipelines.exports.overlay_video import write_overlay
 from pipelines.exports.report.gather import gather
 from pipelines.exports.report.stills import draw_stills, stills_to_draw
-from pipelines.exports.report.write import write_told
+from pipelines.exports.report.write import write_pages
 from pipelines.exports.video_maps import write_video_maps
 from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
@@ -81,7 +81,7 @@ def write_page(out: Folder) -> Iterator[str]:
     batches = [stills[start : start + _STILLS] for start in range(0, len(stills), _STILLS)]
     for number, _ in enumerate(_spread(task.remote(out, batch) for batch in batches), start=1):
         yield f"stills, {number} of {len(batches)} batches"
-    ray.get(_on_ray(write_told).remote(out, content))
+    ray.get(_on_ray(write_pages).remote(out, content))
     yield "report"
 
 

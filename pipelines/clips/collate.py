@@ -39,7 +39,7 @@ def collate(
     targets = [target for clip in kept for target in clip.targets]
     weight = torch.full((len(targets),), float(any(clip is not None for clip in clips)))
     frames, padding, sizes = _normalized_and_padded(kept)
-    words, token_padding = tokenizer([target.text for target in targets])
+    token_ids, token_padding = tokenizer([target.text for target in targets])
     valid = torch.from_numpy(np.stack([target.valid for target in targets]))
     boxes = torch.from_numpy(np.stack([target.boxes for target in targets])).float()
     asked = [clip.asked for clip in kept if clip.asked is not None]
@@ -48,10 +48,10 @@ def collate(
         frames=frames,
         padding=padding,
         sizes=sizes,
-        words=words,
+        token_ids=token_ids,
         token_padding=token_padding,
         clip_of=clip_of,
-        asked_frame=torch.tensor(asked) if asked else None,
+        target_frame=torch.tensor(asked) if asked else None,
     )
     height, width = frames.shape[-2:]
     wanted = ClipTargets(

@@ -1,1 +1,1 @@
-"""What benchmark servers and annotation tools read, made from predictions alone, and read back."""
+"""Conversion of predictions to the formats of benchmark servers and annotation tools, and checks of the files."""

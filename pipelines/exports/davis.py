@@ -1,4 +1,4 @@
-"""Ref-DAVIS17: a palette PNG of object ids for every frame, by annotator, as its evaluation reads them."""
+"""Ref-DAVIS17 results: for each annotator, a palette PNG of object ids per frame, as its evaluation expects."""
 
 import re
 from collections import defaultdict
@@ -13,14 +13,14 @@ from pipelines.prediction_reader import PredictionEntry, Predictions
 from sgmg.masks import Size
 
 ANNOTATORS = 4
-"""Texts of an object: annotator 1 first frame, 1 full video, 2 first frame, 2 full video."""
+"""Number of texts per object: annotator 1 first frame, 1 full video, 2 first frame, 2 full video."""
 
 
 def write_object_maps(predictions: Predictions, out: Folder, name: str) -> int:
-    """Writes `anno_<k>/<video>/<00000 …>.png`, frames counted in their order; returns how many PNGs there are.
+    """Writes `anno_<k>/<video>/<00000 …>.png`, with frames counted in order, and returns the number of PNGs.
 
     Args:
-        name: of a zip if it ends so, else of a local folder.
+        name: name of the output: a zip if it ends in `.zip`, else a local folder.
 
     Raises:
         ValueError: a video was predicted without merged maps, or a file of predictions is damaged.
@@ -35,41 +35,44 @@ def write_object_maps(predictions: Predictions, out: Folder, name: str) -> int:
 
 
 def check_object_maps(predictions: Predictions, out: Folder, name: str) -> str:
-    """Reads the zip or folder back: every map that is wanted and no other, whole, of the right mode, size and ids.
+    """Reads the zip or folder back and checks that it holds exactly the expected maps, undamaged, of the right mode,
+    size and ids.
 
     Returns:
-        What was checked, for people.
+        A sentence that says what was checked.
 
     Raises:
-        ValueError: something else is in it.
+        ValueError: a map is missing, unexpected or damaged, or has a wrong mode, size or id.
     """
     path = f"{out.uri.rstrip('/')}/{name}"
     groups = _by_annotator(predictions)
-    wanted = {(k, video): len(entries[0].frame_names) for (k, video), entries in groups.items()}
+    expected = {(k, video): len(entries[0].frame_names) for (k, video), entries in groups.items()}
     objects = {group: max(_object(entry) for entry in entries) for group, entries in groups.items()}
     sizes = {entry.video: entry.size for entry in predictions.entries}
-    found: dict[tuple[int, str], int] = defaultdict(int)
+    counts: dict[tuple[int, str], int] = defaultdict(int)
     for one in read_object_maps(path, sizes):
         group = (one.annotator, one.video)
-        if one.frame != f"{found[group]:05d}" or group not in wanted:
-            raise ValueError(f"{path}: anno_{one.annotator}/{one.video}/{one.frame}.png is not wanted there.")
+        if one.frame != f"{counts[group]:05d}" or group not in expected:
+            raise ValueError(
+                f"{path}: anno_{one.annotator}/{one.video}/{one.frame}.png is not expected. Write it again."
+            )
         if one.ids.max(initial=0) > objects[group]:
             raise ValueError(
                 f"{path}: {one.video}, annotator {one.annotator}, frame {one.frame} holds object {one.ids.max()} of "
                 f"{objects[group]}. Predict the video again."
             )
-        found[group] += 1
-    if found != wanted:
-        short = [f"anno_{k}/{video}" for (k, video), frames in wanted.items() if found[k, video] != frames]
+        counts[group] += 1
+    if counts != expected:
+        short = [f"anno_{k}/{video}" for (k, video), frames in expected.items() if counts[k, video] != frames]
         raise ValueError(f"{path} lacks frames of {', '.join(short[:10])}. Write it again.")
-    return f"{sum(wanted.values())} PNGs, each whole, of mode P with no id beyond its objects, of its video's size"
+    return f"{sum(expected.values())} PNGs, each whole, of mode P with no id beyond its objects, of its video's size"
 
 
 def _by_annotator(predictions: Predictions) -> dict[tuple[int, str], list[PredictionEntry]]:
-    """The entries of every annotator and video, sorted.
+    """Groups the entries by annotator and video, sorted.
 
     Raises:
-        ValueError: an expression has no annotator, or a video lacks one of the four.
+        ValueError: an expression has no annotator.
     """
     groups: dict[tuple[int, str], list[PredictionEntry]] = defaultdict(list)
     for entry in predictions.entries:
@@ -83,21 +86,23 @@ def _by_annotator(predictions: Predictions) -> dict[tuple[int, str], list[Predic
 
 
 def _object(entry: PredictionEntry) -> int:
-    """The id of the object an expression is about: expression 4·o + k speaks of object o from 0, id o + 1."""
+    """Returns the id of an expression's object: expression 4·o + k is about object o (from 0), which has id o + 1."""
     return int(entry.expression) // ANNOTATORS + 1
 
 
 def _maps(predictions: Predictions) -> Iterator[tuple[str, bytes, Size]]:
     for (annotator, video), entries in _by_annotator(predictions).items():
-        merged = [(found.merged, found) for found in predictions.read(entries) if found.merged is not None]
+        merged = [
+            (prediction.merged, prediction) for prediction in predictions.read(entries) if prediction.merged is not None
+        ]
         if len(merged) != 1:
             raise ValueError(
                 f"{video}, annotator {annotator}: {len(merged)} of {len(entries)} rows hold merged maps, but one must. "
                 f"Predict the video again."
             )
-        ((maps, found),) = merged
+        ((maps, prediction),) = merged
         for number, data in enumerate(maps):
-            yield f"anno_{annotator}/{video}/{number:05d}.png", data, (found.height, found.width)
+            yield f"anno_{annotator}/{video}/{number:05d}.png", data, (prediction.height, prediction.width)
 
 
 def _encoded(one: tuple[str, bytes, Size]) -> tuple[str, bytes]:

@@ -1,4 +1,4 @@
-"""The zips of Ref-YouTube-VOS and MeViS: a PNG for every frame of every expression of every video."""
+"""Submission zips of Ref-YouTube-VOS and MeViS: a mask PNG for every frame of every expression."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -11,11 +11,11 @@ from pipelines.prediction_reader import Predictions
 from sgmg.masks import Size, rle_to_mask
 
 YTVOS_ROOT, MEVIS_ROOT = "Annotations/", ""
-"""What the server of each expects before `<video>/<expression id>/<frame>.png`."""
+"""Folder that the server of each benchmark expects above `<video>/<expression id>/<frame>.png`."""
 
 
 def write_mask_zip(predictions: Predictions, out: Folder, name: str, root: str = YTVOS_ROOT) -> int:
-    """Writes the chosen query's masks, mode L, 0 and 255, at the original size; returns how many PNGs there are.
+    """Writes the best query's masks at the original size, in mode L (0 and 255), and returns the number of PNGs.
 
     Raises:
         ValueError: a file of predictions is damaged.
@@ -29,32 +29,38 @@ def write_mask_zip(predictions: Predictions, out: Folder, name: str, root: str =
 
 
 def check_mask_zip(predictions: Predictions, out: Folder, name: str, root: str = YTVOS_ROOT) -> str:
-    """Reads the zip back: every entry that is wanted and no other, each a whole PNG of the right mode and size.
+    """Reads the zip back and checks that it holds exactly the expected PNGs, undamaged, of the right mode and size.
 
     Returns:
-        What was checked, for people.
+        A sentence that says what was checked.
 
     Raises:
-        ValueError: something else is in it.
+        ValueError: a PNG is missing, unexpected or damaged, or has a wrong mode or size.
     """
-    wanted = {
+    sizes = {
         f"{root}{entry.video}/{entry.expression}/{frame}.png": entry.size
         for entry in predictions.entries
         for frame in entry.frame_names
     }
     with submitted_files(f"{out.uri.rstrip('/')}/{name}") as entries:
-        for expected, found in zip_longest(sorted(wanted, key=name_order), (name for name, _ in entries)):
+        for expected, found in zip_longest(sorted(sizes, key=name_order), (name for name, _ in entries)):
             if expected != found:
-                raise ValueError(f"{out.path(name)} should hold {expected} where it holds {found}. Write it again.")
-        for _ in in_order(_checked, ((entry, load(), wanted[entry]) for entry, load in entries)):
+                raise ValueError(
+                    f"{out.path(name)} holds {found or 'nothing'} instead of {expected or 'nothing'}. Write it again."
+                )
+        for _ in in_order(_checked, ((entry, load(), sizes[entry]) for entry, load in entries)):
             pass
-    return f"{len(wanted)} PNGs, each whole, of mode L with 0 and 255 only, of its video's size"
+    return f"{len(sizes)} PNGs, each whole, of mode L with 0 and 255 only, of its video's size"
 
 
 def _masks(predictions: Predictions, root: str) -> Iterator[tuple[str, str, Size]]:
-    for found in predictions:
-        for frame, rle in zip(found.frame_names, found.queries[0].rle, strict=True):
-            yield f"{root}{found.video}/{found.expression}/{frame}.png", rle, (found.height, found.width)
+    for prediction in predictions:
+        for frame, rle in zip(prediction.frame_names, prediction.queries[0].rle, strict=True):
+            yield (
+                f"{root}{prediction.video}/{prediction.expression}/{frame}.png",
+                rle,
+                (prediction.height, prediction.width),
+            )
 
 
 def _encoded(mask: tuple[str, str, Size]) -> tuple[str, bytes]:

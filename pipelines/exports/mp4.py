@@ -1,4 +1,4 @@
-"""Pictures as an H.264 video in an MP4 file that browsers play while it loads, each shown at its own time."""
+"""Writing of H.264 videos in MP4 files that browsers can play while loading, with a time stamp per picture."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +15,17 @@ from jaxtyping import UInt8
 from sgmg.masks import Size
 
 TICKS = 90_000
-"""Steps of a second that times are kept in: every usual frame rate is a whole number of them."""
+"""Time base, in ticks per second; a frame of any usual rate lasts a whole number of ticks."""
 
-_BT709 = 1  # the number of these colours in H.264
-_ALONE = 1.0  # seconds that a single picture is shown
-# No frame is coded ahead of its time (bf): the file would end too early where times are uneven.
+_BT709 = 1  # code of the BT.709 colour space in H.264
+_ALONE = 1.0  # duration of a video of one picture, in seconds
+# Without B-frames (bf): with them the file would end too early if times are uneven.
 _OPTIONS = {"preset": "veryfast", "crf": "23", "bf": "0"}
-_SEEK = 30  # pictures from one that stands for itself to the next, so that jumping to a time is quick
+_SEEK = 30  # pictures between keyframes; few, so that seeking is fast
 
 
 class Mp4:
-    """A video that is being written. Times are those given less the first one."""
+    """Encoder of an open MP4 file. The first picture is at time 0, the others relative to it."""
 
     def __init__(self, container: OutputContainer, size: Size) -> None:
         self._container = container
@@ -34,7 +34,7 @@ class Mp4:
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base, context.gop_size, context.thread_count = Fraction(1, TICKS), _SEEK, 1
-        context.flags |= Flags.frame_duration  # else the last one is gone in no time
+        context.flags |= Flags.frame_duration  # otherwise the last picture has no duration
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         self._stream = stream
         self._first: float | None = None
@@ -42,7 +42,7 @@ class Mp4:
         self._gap = round(_ALONE * TICKS)
 
     def add(self, picture: UInt8[np.ndarray, "h w 3"], time: float) -> None:
-        """The next picture: both sides even, shown from `time` (seconds, never falling) until the next one."""
+        """Adds a picture with even sides, shown from `time` (in seconds, not decreasing) until the next one."""
         if self._first is None:
             self._first = time
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -50,13 +50,13 @@ class Mp4:
         frame.pts, frame.time_base = round((time - self._first) * TICKS), Fraction(1, TICKS)
         if self._waiting is not None:
             assert self._waiting.pts is not None
-            frame.pts = max(frame.pts, self._waiting.pts + 1)  # times of no difference would be refused
+            frame.pts = max(frame.pts, self._waiting.pts + 1)  # equal times would be refused
             self._gap = frame.pts - self._waiting.pts
             self._encode()
         self._waiting = frame
 
     def end(self) -> None:
-        """The last picture is shown as long as the one before."""
+        """Writes the last picture, shown as long as the one before it, and flushes the encoder."""
         if self._waiting is not None:
             self._encode()
         self._container.mux(self._stream.encode(None))
@@ -69,10 +69,10 @@ class Mp4:
 
 @contextmanager
 def mp4_file(path: Path, size: Size) -> Iterator[Mp4]:
-    """An MP4 file of pictures of height, width `size`, both even; whole when the block ends without error.
+    """Opens an MP4 file for pictures of `size` (height, width; both even); complete when the block ends without error.
 
     Raises:
-        OSError: there is no room, or no permission.
+        OSError: the disk is full, or permission is denied.
     """
     with av.open(f"file:{path}", mode="w", format="mp4", options={"movflags": "+faststart"}) as container:
         video = Mp4(container, size)

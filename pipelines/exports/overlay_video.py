@@ -1,4 +1,4 @@
-"""Masks drawn into a copy of their video, with what was asked below the picture, and a still of it beside."""
+"""Overlay videos: masks drawn into a copy of their video, with the expressions below the picture, and a still."""
 
 import io
 import logging
@@ -28,13 +28,13 @@ from pipelines.video.listing import Video
 from sgmg.masks import Size, rle_area, rle_to_mask
 
 LONG_EDGE = 1280
-"""Pixels of the longer side of a frame in the copy; a smaller video stays as it is."""
+"""Maximum pixels of the longer side of a frame in the copy; smaller videos keep their size."""
 POSTER_EDGE = 480
 """Pixels of the longer side of a still."""
 
-_NARROWEST = 320  # pixels; below that no sentence can be read
-_LETTERS, _SENTENCES = 160, 16  # shown below the picture; how many more there are is told
-_PAPER = 24  # grey of what is neither picture nor text
+_NARROWEST = 320  # pixels; on narrower pages text is unreadable
+_LETTERS, _SENTENCES = 160, 16  # maximum shown below the picture; the number of further sentences follows
+_PAPER = 24  # grey level of the background
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Shown(NamedTuple):
 
     picture: UInt8[np.ndarray, "h w 3"]
     time: float  # seconds
-    found: float  # the sum of the scores of what is there: how good an example it is
+    score: float  # sum of the scores of the visible objects; the still shows the frame with the highest
 
 
 def write_overlay(
@@ -56,43 +56,43 @@ def write_overlay(
     long_edge: int = LONG_EDGE,
     time_limit: float = TIME_LIMIT,
 ) -> None:
-    """Decodes the video again and writes it with its masks: an MP4 (H.264), and its best frame as `poster_name`.
+    """Decodes the video again and writes it with its masks as MP4 (H.264), and its best frame as `poster_name`.
 
-    A colour an expression, in the order that predictions are read in. Frames are shown at their own times, the first
-    at 0. One segment is held at a time, and of the frames no more than a few.
+    Each expression has its own colour, by the order of ids. Frames keep their times, with the first at 0. Memory holds
+    one segment of predictions and a few frames.
 
     Args:
-        segments: in order; of each, the predictions of all expressions.
-        long_edge: pixels of the longer side of a frame.
-        time_limit: seconds that decoding may keep us waiting.
+        segments: for each segment, in order, the predictions of all expressions.
+        long_edge: maximum pixels of the longer side of a frame.
+        time_limit: maximum seconds to wait for the decoder.
 
     Raises:
-        BadItem: the video changed, is gone, or cannot be decoded any more.
-        ValueError: there are no predictions, a mask is damaged, or a segment has expressions that the first has not.
-        OSError: there is no room, or no permission.
+        BadItem: the video changed, is missing, or cannot be decoded any more.
+        ValueError: there are no predictions, a mask is damaged, or a segment has expressions that the first one lacks.
+        OSError: the disk is full, or permission is denied.
     """
     parts = iter(segments)
     first = next(parts, None)
     if not first:
         raise ValueError(f"{video.path} has no predictions to draw. Leave it out.")
-    asked = sorted(first, key=lambda one: number_first(one.expression))
-    layout = Layout.of(asked, long_edge)
+    expressions = sorted(first, key=lambda one: number_first(one.expression))
+    layout = Layout.of(expressions, long_edge)
     poster: tuple[float, bytes] = (-1.0, b"")
-    # A local file first: an index in front of the frames needs a second pass over them.
+    # A local file first: moving the index to the front (faststart) needs a second pass over the file.
     with VideoDecoder(time_limit) as decoder, TemporaryDirectory(prefix="overlay-") as folder:
         path = Path(folder) / "overlay.mp4"
         with FramesByName(decoder, video) as frames, mp4_file(path, layout.size) as mp4:
-            for shown in _shown(frames, video, chain([first], parts), asked, layout):
+            for shown in _shown(frames, video, chain([first], parts), expressions, layout):
                 mp4.add(layout.page(shown.picture), shown.time)
-                if shown.found > poster[0]:
-                    poster = (shown.found, still(shown.picture))
+                if shown.score > poster[0]:
+                    poster = (shown.score, still(shown.picture))
         out.write(poster_name(name), poster[1])
         with path.open("rb") as source, out.output(name) as stream:
             shutil.copyfileobj(source, cast(IO[bytes], stream), 2**20)
 
 
 def poster_name(name: str) -> str:
-    """The still beside an overlay.
+    """Returns the name of the still of an overlay.
 
     >>> poster_name("overlay/cat-0123456789.mp4")
     'overlay/cat-0123456789.jpg'
@@ -101,7 +101,7 @@ def poster_name(name: str) -> str:
 
 
 def still(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """A small JPEG of a picture."""
+    """Encodes a picture as a small JPEG."""
     image = Image.fromarray(picture)
     image.thumbnail((POSTER_EDGE, POSTER_EDGE))
     file = io.BytesIO()
@@ -111,31 +111,31 @@ def still(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things are in every picture of one overlay; both its sides are even, as H.264 wants them."""
+    """Layout of the pictures of one overlay; both sides are even, as H.264 requires."""
 
-    frame: Size  # of the video, as its masks have it
-    drawn: Size  # of the frame in the picture
+    frame: Size  # of the video and its masks
+    drawn: Size  # of the frame within the picture
     size: Size
     strip: UInt8[np.ndarray, "height width 3"]  # the sentences
 
     @classmethod
-    def of(cls, asked: Sequence[Prediction], long_edge: int) -> "Layout":
-        """That of a video with these expressions."""
-        height, width = asked[0].height, asked[0].width
+    def of(cls, expressions: Sequence[Prediction], long_edge: int) -> "Layout":
+        """Returns the layout for a video with these expressions."""
+        height, width = expressions[0].height, expressions[0].width
         scale = min(1.0, long_edge / max(height, width))
         drawn = (max(1, round(height * scale)), max(1, round(width * scale)))
         page = max(drawn[1], _NARROWEST)
         page += page % 2
-        said = [(_short(one.text), colour_of(place)) for place, one in enumerate(asked)]
-        more = [(f"and {len(said) - _SENTENCES} more", None)] if len(said) > _SENTENCES else []
-        strip = legend([*said[:_SENTENCES], *more], page)
+        lines = [(_short(one.text), colour_of(place)) for place, one in enumerate(expressions)]
+        more = [(f"and {len(lines) - _SENTENCES} more", None)] if len(lines) > _SENTENCES else []
+        strip = legend([*lines[:_SENTENCES], *more], page)
         total = drawn[0] + len(strip)
         return cls((height, width), drawn, (total + total % 2, page), strip)
 
     def picture(
         self, frame: UInt8[np.ndarray, "h w 3"], masks: Sequence[Bool[np.ndarray, "h w"]]
     ) -> UInt8[np.ndarray, "h2 w2 3"]:
-        """A frame with its masks, as large as it is drawn."""
+        """Draws the masks into a frame, at the size `drawn`."""
         if self.drawn == self.frame:
             return draw_masks(frame, masks)
         size = self.drawn[::-1]
@@ -144,7 +144,7 @@ class Layout:
         return draw_masks(less, [np.asarray(mask, np.uint8).view(np.bool_) for mask in small])
 
     def page(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
-        """A drawn frame above the sentences, in the middle where it is narrower."""
+        """Puts a drawn frame above the sentences, centred if it is narrower than the page."""
         page = np.full((*self.size, 3), _PAPER, np.uint8)
         (height, width), left = self.drawn, (self.size[1] - self.drawn[1]) // 2
         page[:height, left : left + width] = picture
@@ -156,43 +156,46 @@ def _shown(
     frames: FramesByName,
     video: Video,
     segments: Iterable[Sequence[Prediction]],
-    asked: Sequence[Prediction],
+    expressions: Sequence[Prediction],
     layout: Layout,
 ) -> Iterator[Shown]:
-    """Every predicted frame that can be decoded, drawn."""
-    order = {one.expression: place for place, one in enumerate(asked)}
+    """Yields every predicted frame that can be decoded, with its masks drawn."""
+    order = {one.expression: place for place, one in enumerate(expressions)}
     missing = 0
     for part in segments:
         places = [{name: at for at, name in enumerate(one.frame_names)} for one in part]
         names = list(dict.fromkeys(name for one in part for name in one.frame_names))
         missing += len(names)
-        for again in frames.read(names):
+        for frame in frames.read(names):
             missing -= 1
-            found = [(one, at[again.name]) for one, at in zip(part, places, strict=True) if again.name in at]
-            yield _drawn(again, video, found, order, layout)
+            found = [(one, at[frame.name]) for one, at in zip(part, places, strict=True) if frame.name in at]
+            yield _drawn(frame, video, found, order, layout)
     if missing:
         _log.warning("%s: %d of its predicted frames cannot be decoded any more", video.path, missing)
 
 
 def _drawn(
-    again: TimedFrame, video: Video, found: Sequence[tuple[Prediction, int]], order: dict[str, int], layout: Layout
+    frame: TimedFrame, video: Video, found: Sequence[tuple[Prediction, int]], order: dict[str, int], layout: Layout
 ) -> Shown:
-    if again.image.shape[:2] != layout.frame:
-        is_, was = (f"{width} x {height}" for height, width in (again.image.shape[:2], layout.frame))
+    if frame.image.shape[:2] != layout.frame:
+        is_, was = (f"{width} x {height}" for height, width in (frame.image.shape[:2], layout.frame))
         raise BadItem(video.path, "overlay", f"its frames are {is_}, those of its masks {was}: it changed")
     masks = [np.zeros(layout.frame, np.bool_)] * len(order)
     score = 0.0
     for one, at in found:
         if one.expression not in order:
-            raise ValueError(f"{video.path}: expression {one.expression} is not in the first segment. Give all there.")
+            raise ValueError(
+                f"{video.path}: expression {one.expression} is missing in the first segment. "
+                f"Give the same expressions in every segment."
+            )
         track = one.queries[0]
         if rle_area(track.rle[at], layout.frame):
             masks[order[one.expression]] = rle_to_mask(track.rle[at], layout.frame)
             score += track.scores[at]
-    return Shown(layout.picture(again.image, masks), again.time, score)
+    return Shown(layout.picture(frame.image, masks), frame.time, score)
 
 
 def _short(text: str) -> str:
-    """A sentence in no more letters than a legend has room for."""
+    """Shortens a sentence to the letters that the legend has room for."""
     words = " ".join(text.split())
     return words if len(words) <= _LETTERS else words[: _LETTERS - 1] + "…"

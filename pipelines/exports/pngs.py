@@ -1,7 +1,7 @@
-"""PNGs of masks and of object ids, in as few bits a pixel as their readers allow.
+"""Encoding and decoding of PNGs of masks and object ids, in as few bits per pixel as their readers allow.
 
-A mask is grey of 2 bits: Pillow and OpenCV read it as mode L, 0 and 255, just as one of 8 bits. (1 bit would be read as
-mode 1.) Rows stay unfiltered: flat areas compress better so. At 1280x720 that is 1.9 KB instead of Pillow's 3.4 KB.
+A mask has 2 bits of grey, which Pillow and OpenCV read as mode L with 0 and 255, like 8 bits. (1 bit would be read as
+mode 1.) Rows are unfiltered, since flat areas compress better that way: 1.9 KB at 1280x720, Pillow's PNG has 3.4 KB.
 """
 
 import io
@@ -14,12 +14,12 @@ from PIL import Image, UnidentifiedImageError
 
 from sgmg.masks import Size
 
-_GREY, _PALETTE = 0, 3  # the PNG names of colour types
+_GREY, _PALETTE = 0, 3  # colour types of PNG
 _LEVEL = 8  # of zlib: 20 % smaller than 6 at half the speed; 9 gains 2 % more and halves it again
 
 
 def voc_palette(colours: int = 256) -> bytes:
-    """Red, green, blue of ids 0, 1, … as PASCAL VOC and DAVIS paint them: the bits of an id, spread from the top.
+    """Returns the RGB colours that PASCAL VOC and DAVIS use for ids 0, 1, …: the bits of an id, spread from the top.
 
     >>> voc_palette(3).hex(" ", 3)
     '000000 800000 008000'
@@ -32,7 +32,7 @@ def voc_palette(colours: int = 256) -> bytes:
 
 
 def encode_mask(mask: Bool[np.ndarray, "h w"]) -> bytes:
-    """A PNG of mode L: 255 at the object, 0 elsewhere.
+    """Encodes a mask as a PNG of mode L: 255 at the object, 0 elsewhere.
 
     >>> decode_mask(encode_mask(np.array([[True, False]]))).tolist()
     [[True, False]]
@@ -41,7 +41,7 @@ def encode_mask(mask: Bool[np.ndarray, "h w"]) -> bytes:
 
 
 def encode_object_map(ids: Integer[np.ndarray, "h w"]) -> bytes:
-    """A PNG of mode P with the colours of DAVIS: a pixel holds the id of its object, 0 … 255.
+    """Encodes object ids, 0 … 255, as a PNG of mode P with the colours of DAVIS.
 
     >>> decode_object_map(encode_object_map(np.array([[0, 20]]))).tolist()
     [[0, 20]]
@@ -56,13 +56,13 @@ def encode_object_map(ids: Integer[np.ndarray, "h w"]) -> bytes:
 
 
 def decode_mask(data: bytes, size: Size | None = None) -> Bool[np.ndarray, "h w"]:
-    """The mask of a PNG of mode L that holds 0 and 255 only.
+    """Decodes a mask from a PNG of mode L that holds only 0 and 255.
 
     Args:
-        size: the height and width it must have.
+        size: required height and width; None allows any.
 
     Raises:
-        ValueError: it is no such PNG, is damaged or cut short, or of another size.
+        ValueError: the data is not such a PNG, is damaged or cut short, or has another size.
     """
     pixels = _pixels(data, "L", size)
     mask = pixels == 255
@@ -73,13 +73,13 @@ def decode_mask(data: bytes, size: Size | None = None) -> Bool[np.ndarray, "h w"
 
 
 def decode_object_map(data: bytes, size: Size | None = None) -> UInt8[np.ndarray, "h w"]:
-    """The object id at every pixel of a PNG of mode P.
+    """Decodes the object id of every pixel from a PNG of mode P.
 
     Args:
-        size: the height and width it must have.
+        size: required height and width; None allows any.
 
     Raises:
-        ValueError: it is no such PNG, is damaged or cut short, or of another size.
+        ValueError: the data is not such a PNG, is damaged or cut short, or has another size.
     """
     return _pixels(data, "P", size)
 
@@ -117,7 +117,7 @@ def _png(values: UInt8[np.ndarray, "h w"], bits: int, colour: int) -> bytes:
 
 
 def _packed(values: UInt8[np.ndarray, "h w"], bits: int) -> UInt8[np.ndarray, "h bytes"]:
-    """Several pixels a byte, the leftmost in the highest bits."""
+    """Packs several pixels into each byte, the leftmost in the highest bits."""
     each = 8 // bits
     packed = np.zeros((values.shape[0], -(-values.shape[1] // each)), dtype=np.uint8)
     for place in range(each):

@@ -1,4 +1,4 @@
-"""Reading what was, or is to be, handed in: zips and folders of PNGs, ours or anyone's. Nothing is unpacked."""
+"""Reading of submissions, as zips or folders of PNGs, without unpacking them to disk."""
 
 import zipfile
 import zlib
@@ -19,7 +19,7 @@ from pipelines.files import Folder, safe_name
 from pipelines.prediction_reader import number_first
 from sgmg.masks import Size
 
-# RuntimeError where it is encrypted, NotImplementedError where it is packed in an unknown way.
+# RuntimeError: encrypted entry; NotImplementedError: unknown compression.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -28,13 +28,13 @@ _DAMAGE = (
     OSError,
     RuntimeError,
     NotImplementedError,
-)  # encrypted: the last two
-_LARGEST = 64 * 2**20  # bytes of a PNG; a mask has thousands
+)
+_LARGEST = 64 * 2**20  # maximum bytes of a PNG; a mask has thousands
 _FROM_MACOS = ("__MACOSX", ".DS_Store")
 
 ArrayT = TypeVar("ArrayT", bound=np.ndarray)
 ArchiveFile = tuple[str, Callable[[], bytes]]
-"""The name of a file, and what reads it."""
+"""Name of a file, and a function that reads its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class SubmittedMask:
 
 @dataclass(frozen=True, slots=True)
 class SubmittedMap:
-    """One PNG of a Ref-DAVIS17 submission: the object id of every pixel, as one annotator's texts gave it."""
+    """One PNG of a Ref-DAVIS17 submission: the object id of every pixel, for the texts of one annotator."""
 
     annotator: int
     video: str
@@ -60,19 +60,19 @@ class SubmittedMap:
 def read_submission(
     path: str | Path, sizes: Mapping[str, Size] | None = None, videos: Container[str] | None = None
 ) -> Iterator[SubmittedMask]:
-    """The masks of a zip or folder `[Annotations/]<video>/<expression id>/<frame>.png`, by video, expression, frame.
+    """Yields the masks of a zip or folder `[Annotations/]<video>/<expression id>/<frame>.png`, sorted by name.
 
-    Names are checked before the first mask comes; pixels are decoded one mask at a time.
+    All names are checked before the first mask is yielded; pixels are decoded one mask at a time.
 
     Args:
         path: local, or on any filesystem pyarrow knows.
-        sizes: height and width of videos; a video that is not in it needs one size for all its frames.
-        videos: those whose masks are wanted, by default all; names are checked of all.
+        sizes: height and width by video; the frames of a video that is not listed must all have one size.
+        videos: videos to yield; None yields all. Names are checked for all videos.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the zip is cut short, a name would leave its folder, is there twice or has another form, a PNG is
-            not of mode L with 0 and 255, or of another size. The message names the entry.
+        ValueError: the zip is cut short; a name points outside of the folder, occurs twice or has another form; or a
+            PNG is not of mode L with 0 and 255, or has another size. The message names the entry.
     """
     with submitted_files(path) as entries:
         # Both servers' layouts are read: they differ in the folder at the root only.
@@ -92,15 +92,15 @@ def read_submission(
 def read_object_maps(
     path: str | Path, sizes: Mapping[str, Size] | None = None, videos: Container[str] | None = None
 ) -> Iterator[SubmittedMap]:
-    """The maps of a Ref-DAVIS17 zip or folder `anno_<0 … 3>/<video>/<frame>.png`, by annotator, video and frame.
+    """Yields the maps of a Ref-DAVIS17 zip or folder `anno_<0 … 3>/<video>/<frame>.png`, sorted by name.
 
     Args:
         path: local, or on any filesystem pyarrow knows; a folder is local.
-        sizes, videos: as for `read_submission`.
+        sizes, videos: as in `read_submission`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: as `read_submission`, with mode P.
+        ValueError: as in `read_submission`, but PNGs must be of mode P.
     """
     with submitted_files(path) as entries:
         seen = dict(sizes or {})
@@ -117,17 +117,17 @@ def read_object_maps(
 
 
 def name_order(name: str) -> tuple[tuple[bool, int, str], ...]:
-    """Sorts paths folder by folder, numbers as numbers."""
+    """Returns a sort key for paths that compares folder by folder, numbers by value."""
     return tuple(number_first(part) for part in name.split("/"))
 
 
 @contextmanager
 def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
-    """Every file of a zip or local folder, sorted, its name checked; what macOS adds is passed over.
+    """Opens a zip or local folder and yields its files, sorted, with checked names; files of macOS are skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no zip, empty or cut short, or a name would leave its folder or is there twice.
+        ValueError: the file is not a zip, is empty or cut short; or a name leaves the folder or occurs twice.
     """
     if Path(path).is_dir():
         found = {str(file.relative_to(path).as_posix()): file for file in Path(path).rglob("*") if file.is_file()}
@@ -175,13 +175,15 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
 def _in_layout(
     entries: Sequence[ArchiveFile], layout: str, path: str | Path
 ) -> list[tuple[list[str], Callable[[], bytes]]]:
-    """Names in parts, the last without `.png`."""
+    """Splits names into parts, the last one without `.png`; all must have the layout."""
     found = []
     for name, load in entries:
         parts = name.split("/")
         fits = len(parts) == layout.count("/") + 1 and name.endswith(".png")
         if not fits or not all(part.strip(".") for part in parts):
-            raise ValueError(f"{path} holds {name!r}, but {layout} is expected everywhere. Zip it again, so.")
+            raise ValueError(
+                f"{path} holds {name!r}, but {layout} is expected for every file. Zip it again in that layout."
+            )
         found.append(([*parts[:-1], parts[-1].removesuffix(".png")], load))
     return found
 

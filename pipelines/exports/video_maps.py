@@ -1,4 +1,4 @@
-"""Maps of what is where: a PNG a frame in which every sentence of a video has its own number and colour, as DAVIS's."""
+"""Index maps in the format of DAVIS: a palette PNG per frame, in which each expression has a number and a colour."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -14,24 +14,24 @@ from sgmg.masks import rle_area, rle_to_mask
 
 ROOT = "Annotations"
 MOST = 255
-"""Numbers that a byte has beside 0."""
+"""Maximum number of expressions of a video: the values of a byte without 0."""
 
 Named = tuple[str, Sequence[tuple[int, str]], tuple[int, int]]
-"""A frame's name in the zip, the numbers and masks of what it shows, the likeliest last, and its size."""
+"""Name of a frame in the zip, numbers and masks of its expressions sorted by score, and its size."""
 
 
 def write_video_maps(results: Mapping[str, Sequence[str]], out: Folder, name: str) -> int:
-    """Writes `Annotations/<video>/<frame>.png` into a zip; returns how many there are.
+    """Writes `Annotations/<video>/<frame>.png` into a zip and returns the number of PNGs.
 
-    Sentences are numbered from 1 in the order of their ids; where two claim a pixel, the likelier in that frame has it.
+    Expressions are numbered from 1 in the order of their ids; where masks overlap, the higher score in that frame wins.
 
     Args:
         results: names of the files in predictions/, by video.
         out: folder of the run.
-        name: of the zip.
+        name: name of the zip.
 
     Raises:
-        ValueError: a video has more sentences than there are numbers, or a mask is damaged.
+        ValueError: a video has more than 255 expressions, or a mask is damaged.
     """
     count = 0
     with zip_output(out, name) as add:
@@ -66,7 +66,7 @@ def _encoded(frame: Named) -> tuple[str, bytes]:
 
 
 def paint(shown: Iterable[tuple[int, str]], size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-    """Numbers at their masks, later ones above; 0 elsewhere."""
+    """Fills each mask with its number, in order, so that later masks cover earlier ones; 0 elsewhere."""
     ids = np.zeros(size, np.uint8)
     for number, rle in shown:
         ids[rle_to_mask(rle, size)] = number

@@ -1,4 +1,4 @@
-"""Where exports go: zips, folders and JSON files of any length that are written as they come, whole or not at all."""
+"""Outputs of exports: zips, folders and JSON files that are streamed, and appear only when they are complete."""
 
 import json
 import os
@@ -25,18 +25,18 @@ Add = Callable[[str, bytes], None]
 
 @contextmanager
 def zip_output(out: Folder, name: str) -> Iterator[Add]:
-    """A zip that appears when the block ends without error. The same entries give the same bytes at any time.
+    """Opens a zip that appears when the block ends without error. Equal entries give equal bytes.
 
     Raises:
-        OSError: there is no room, or no permission.
+        OSError: the disk is full, or permission is denied.
     """
     _remove_unfinished(out, name)
     with out.output(name) as stream, zipfile.ZipFile(cast(IO[bytes], stream), "w") as archive:
 
         def add(entry: str, data: bytes) -> None:
-            info = zipfile.ZipInfo(safe_name(entry))  # its time is 1980-01-01, never the clock's
-            info.create_system, info.external_attr = 3, 0o644 << 16  # as Unix writes it, on any system
-            # Deflated although PNGs hardly shrink: an entry of unknown size in a stream may not be a stored one.
+            info = zipfile.ZipInfo(safe_name(entry))  # its time is always 1980-01-01
+            info.create_system, info.external_attr = 3, 0o644 << 16  # as on Unix, on any system
+            # Deflated although PNGs hardly shrink: a stream may not hold stored entries of unknown size.
             archive.writestr(info, data, zipfile.ZIP_DEFLATED)
 
         yield add
@@ -44,43 +44,45 @@ def zip_output(out: Folder, name: str) -> Iterator[Add]:
 
 @contextmanager
 def folder_output(out: Folder, name: str, ours: Callable[[str], bool]) -> Iterator[Add]:
-    """A local folder of files that appears, whole, when the block ends without error.
+    """Opens a local folder that appears when the block ends without error, and replaces an older one.
 
     Args:
-        ours: which names an earlier run may have left in it: a folder with others is not replaced.
+        ours: tells whether a name is one of this export; a folder with other names is not replaced.
 
     Raises:
-        ValueError: it is not local, or a folder of that name holds something else.
+        ValueError: the folder is not local, or an existing folder of that name holds other files.
     """
     if not out.is_local:
-        raise ValueError(f"{out.uri}/{name} is no local folder and cannot appear at once. Ask for {name}.zip instead.")
+        raise ValueError(
+            f"{out.uri}/{name} is not local, so it cannot be replaced as a whole. Choose {name}.zip instead."
+        )
     final = Path(out.path(name))
     if foreign := sorted(path.name for path in final.glob("*") if not ours(path.name)):
-        raise ValueError(f"{final} holds {', '.join(foreign[:5])}, which would be lost. Name a folder of its own.")
-    aside, old = (final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{final.name}") for _ in range(2))
+        raise ValueError(f"{final} holds {', '.join(foreign[:5])}, which would be lost. Choose another folder.")
+    staging, replaced = (final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{final.name}") for _ in range(2))
 
     def add(entry: str, data: bytes) -> None:
-        path = aside / safe_name(entry)
+        path = staging / safe_name(entry)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
     try:
-        aside.mkdir(parents=True)
+        staging.mkdir(parents=True)
         yield add
         if final.exists():
-            final.rename(old)
-        aside.rename(final)
+            final.rename(replaced)
+        staging.rename(final)
     finally:
-        for left in (aside, old):
+        for left in (staging, replaced):
             shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
 def json_output(out: Folder, name: str) -> Iterator[Callable[[str], None]]:
-    """A text file, in UTF-8, that appears when the block ends without error.
+    """Opens a UTF-8 text file that appears when the block ends without error.
 
     Raises:
-        OSError: there is no room, or no permission.
+        OSError: the disk is full, or permission is denied.
     """
     _remove_unfinished(out, name)
     with out.output(name) as stream:
@@ -92,7 +94,7 @@ def json_output(out: Folder, name: str) -> Iterator[Callable[[str], None]]:
 
 
 def write_list(write: Callable[[str], None], items: Iterable[Mapping[str, Any]]) -> int:
-    """A JSON list, one item a line, so that it can be read without holding it; returns how many there were."""
+    """Writes a JSON list with one item per line, which can be read as a stream; returns the number of items."""
     count = 0
     write("[")
     for count, item in enumerate(items, start=1):
@@ -103,10 +105,10 @@ def write_list(write: Callable[[str], None], items: Iterable[Mapping[str, Any]])
 
 
 def read_lines(out: Folder, name: str) -> Iterator[dict[str, Any]]:
-    """The items of the lists that `write_list` wrote, line by line.
+    """Yields the items of lists written by `write_list`, line by line.
 
     Raises:
-        ValueError: a line is no JSON, or the last one has no end.
+        ValueError: a line is not JSON, or the file is cut short.
     """
     buffered = b""
     with out.open(name) as stream:
@@ -120,7 +122,7 @@ def read_lines(out: Folder, name: str) -> Iterator[dict[str, Any]]:
 
 
 def in_order(function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Iterator[ResultT]:
-    """The function's results in the order of the items, worked out by a thread a core, never many ahead."""
+    """Yields the function's results in the order of the items, computed by one thread per core, few items ahead."""
     workers = os.cpu_count() or 1
     waiting: deque[Future[ResultT]] = deque()
     with ThreadPoolExecutor(workers) as pool:
@@ -133,7 +135,7 @@ def in_order(function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> It
 
 
 def parent_and_name(path: str) -> tuple[str, str]:
-    """The folder that a path or URI lies in, and its name there.
+    """Splits a path or URI into its folder and its name.
 
     >>> parent_and_name("a.zip"), parent_and_name("/a.zip"), parent_and_name("s3://bucket/b/a.zip")
     (('.', 'a.zip'), ('/', 'a.zip'), ('s3://bucket/b', 'a.zip'))
@@ -143,7 +145,7 @@ def parent_and_name(path: str) -> tuple[str, str]:
 
 
 def single(value: float) -> float:
-    """A float that Parquet kept in 32 bits, with no more digits than it had.
+    """Rounds a value to the shortest decimal of its 32-bit float, the precision of Parquet columns.
 
     >>> single(0.8999999761581421)
     0.9
@@ -152,7 +154,7 @@ def single(value: float) -> float:
 
 
 def _remove_unfinished(out: Folder, name: str) -> None:
-    """Removes what a killed writer of this very file left; that of other files may still be in work."""
+    """Deletes files that a killed writer of this output left; those of other outputs may still be in use."""
     for left in out.names(suffix=f"-{name}"):
         if left.startswith(UNFINISHED):
             out.remove(left)

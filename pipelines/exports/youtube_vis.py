@@ -1,4 +1,4 @@
-"""YouTube-VIS JSON: a track of masks for every expression of every video, in one file that explains itself."""
+"""YouTube-VIS JSON (a mask track per expression of a video) and COCO JSON (a mask per frame)."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,14 +11,17 @@ from pipelines.prediction_reader import PredictionEntry, Predictions
 from sgmg.masks import rle_area, rle_to_xywh
 
 Names = dict[str, tuple[str, ...]]
-"""The frames of every video, in order."""
+"""Frame names of every video, in order."""
 
 
 def write_youtube_vis(predictions: Predictions, out: Folder, name: str) -> int:
-    """Writes videos, categories (the sentences) and annotations: a track for every kept query, with its mean score.
+    """Writes videos, categories (the texts) and annotations: a track for every kept query, with its mean score.
 
-    A frame without the object, or one that was not asked, has null for mask, box and area. The list of annotations is
-    also what YouTube-VIS calls results.
+    Frames without the object, or without a prediction, have null for mask, box and area. The list of annotations is
+    also valid as YouTube-VIS results.
+
+    Returns:
+        The number of tracks.
 
     Raises:
         ValueError: a mask is damaged.
@@ -32,7 +35,10 @@ def write_youtube_vis(predictions: Predictions, out: Folder, name: str) -> int:
 
 
 def write_coco_frames(predictions: Predictions, out: Folder, name: str) -> int:
-    """Writes images (every frame of every video), categories (the sentences) and an annotation a mask: plain COCO.
+    """Writes COCO: images (every frame of every video), categories (the texts) and one annotation per mask.
+
+    Returns:
+        The number of annotations.
 
     Raises:
         ValueError: a mask is damaged.
@@ -46,13 +52,13 @@ def write_coco_frames(predictions: Predictions, out: Folder, name: str) -> int:
 
 
 def check_tracks(predictions: Predictions, out: Folder, name: str) -> str:
-    """Reads a file of either kind back line by line: annotations speak of videos or images and categories that it has.
+    """Reads a file of either kind back and checks that annotations refer to existing videos or images and categories.
 
     Returns:
-        What was checked, for people.
+        A sentence that says what was checked.
 
     Raises:
-        ValueError: something else is in it.
+        ValueError: an annotation refers to a missing entry or to an expression that was not predicted.
     """
     things: set[int] = set()
     expressions: set[tuple[str, str]] = set()
@@ -66,7 +72,10 @@ def check_tracks(predictions: Predictions, out: Folder, name: str) -> str:
         expressions.add((line["video"], line["expression"]))
         thing = line["video_id"] if "video_id" in line else line["image_id"]
         if thing not in things or line["category_id"] not in categories:
-            raise ValueError(f"{out.path(name)}: annotation {line['id']} speaks of what is not there. Write it again.")
+            raise ValueError(
+                f"{out.path(name)}: annotation {line['id']} refers to a video, image or category that is missing. "
+                f"Write it again."
+            )
     known = {(entry.video, entry.expression) for entry in predictions.entries}
     if not expressions <= known:
         raise ValueError(f"{out.path(name)} has tracks that were not predicted: {sorted(expressions - known)[:10]}.")
@@ -74,7 +83,7 @@ def check_tracks(predictions: Predictions, out: Folder, name: str) -> str:
 
 
 def _image_name(video: str, frame: str) -> str:
-    """What both files call a frame: as YouTube-VIS does, whose readers take the suffix for the kind of file.
+    """Returns the name of a frame in both formats; YouTube-VIS readers expect the suffix of an image.
 
     >>> _image_name("cat", "00005")
     'cat/00005.jpg'
@@ -83,7 +92,7 @@ def _image_name(video: str, frame: str) -> str:
 
 
 def _frames(predictions: Predictions) -> Names:
-    """A2D and JHMDB ask each expression at its own frames; elsewhere all expressions have the same."""
+    """Collects the frames of each video: those of all its expressions, which differ in A2D and JHMDB only."""
     frames: Names = {}
     for entry in predictions.entries:
         known = frames.setdefault(entry.video, entry.frame_names)
@@ -102,12 +111,12 @@ def _begin(write: Callable[[str], None], predictions: Predictions, key: str, thi
 
 
 def _categories(predictions: Predictions) -> dict[str, int]:
-    """An id from 1 for every sentence; the same words about two videos are one category."""
+    """Numbers the texts from 1; equal texts of different videos are one category."""
     return {text: id for id, text in enumerate(dict.fromkeys(entry.text for entry in predictions.entries), start=1)}
 
 
 def _by_video(predictions: Predictions) -> dict[str, PredictionEntry]:
-    """The first entry of every video: all have its size."""
+    """Returns the first entry of every video; all entries of a video have its size."""
     return {entry.video: entry for entry in reversed(predictions.entries)}
 
 
@@ -147,22 +156,24 @@ def _tracks(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]
     categories = _categories(predictions)
     videos = {video: id for id, video in enumerate(frames, start=1)}
     count = 0
-    for found in predictions:
-        size = (found.height, found.width)
-        for query in found.queries:
+    for prediction in predictions:
+        size = (prediction.height, prediction.width)
+        for query in prediction.queries:
             count += 1
-            asked = dict(zip(found.frame_names, query.rle, strict=True))
-            masks = [(name in asked and segmentation(found, asked[name])) or None for name in frames[found.video]]
+            rles = dict(zip(prediction.frame_names, query.rle, strict=True))
+            masks = [
+                (name in rles and segmentation(prediction, rles[name])) or None for name in frames[prediction.video]
+            ]
             areas = [mask and rle_area(mask["counts"], size) for mask in masks]
             shown = [mask if area else None for mask, area in zip(masks, areas, strict=True)]
             yield {
                 "id": count,
-                "video_id": videos[found.video],
-                "category_id": categories[found.text],
-                "video": found.video,
-                "expression": found.expression,
-                "height": found.height,
-                "width": found.width,
+                "video_id": videos[prediction.video],
+                "category_id": categories[prediction.text],
+                "video": prediction.video,
+                "expression": prediction.expression,
+                "height": prediction.height,
+                "width": prediction.width,
                 "iscrowd": 0,
                 "score": single(sum(query.scores) / len(query.scores)),
                 "segmentations": shown,
@@ -174,21 +185,21 @@ def _tracks(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]
 def _masks(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]:
     categories, first = _categories(predictions), _first_images(frames)
     count = 0
-    for found in predictions:
-        size = (found.height, found.width)
-        places = {name: place for place, name in enumerate(frames[found.video], start=first[found.video])}
-        for query in found.queries:
-            for name, rle, score in zip(found.frame_names, query.rle, query.scores, strict=True):
-                mask = segmentation(found, rle)
+    for prediction in predictions:
+        size = (prediction.height, prediction.width)
+        places = {name: place for place, name in enumerate(frames[prediction.video], start=first[prediction.video])}
+        for query in prediction.queries:
+            for name, rle, score in zip(prediction.frame_names, query.rle, query.scores, strict=True):
+                mask = segmentation(prediction, rle)
                 if not (area := rle_area(rle, size)):
                     continue
                 count += 1
                 yield {
                     "id": count,
                     "image_id": places[name],
-                    "category_id": categories[found.text],
-                    "video": found.video,
-                    "expression": found.expression,
+                    "category_id": categories[prediction.text],
+                    "video": prediction.video,
+                    "expression": prediction.expression,
                     "iscrowd": 0,
                     "score": single(score),
                     "segmentation": mask,

@@ -139,7 +139,7 @@ class Predictor:
             while start < len(group):
                 numbers = group[start:] if merge else group[start : start + max(1, rows.most // clip.length)]
                 objects = [_object_number(record, number) for number in numbers] if merge else None
-                words = _some(text, torch.tensor(numbers, device=text.sentence.device))
+                words = _some(text, torch.tensor(numbers, device=text.sentence_feature.device))
                 predicted = None
                 try:
                     predicted = segment_clip(self.model, clip, words, self.protocol.keep, rows.most, objects)
@@ -208,7 +208,9 @@ class _Rows:
 
 
 def _some(text: TextFeatures, numbers: Int[Tensor, " n"]) -> TextFeatures:
-    return TextFeatures(text.words[numbers], text.positions[numbers], text.padding[numbers], text.sentence[numbers])
+    return TextFeatures(
+        text.words[numbers], text.positions[numbers], text.padding[numbers], text.sentence_feature[numbers]
+    )
 
 
 def _by_annotator(record: Record, numbers: Sequence[int]) -> list[list[int]]:

@@ -85,7 +85,7 @@ def segment_clip(
         torch.OutOfMemoryError: the memory of the GPU is full; fewer rows may fit.
     """
     parts = []
-    for some in slices(len(text.sentence), max(1, rows // clip.length)):
+    for some in slices(len(text.sentence_feature), max(1, rows // clip.length)):
         out = segment_in_parts(model, clip.video, text.expressions(some), clip.sizes, rows)
         if not out.scores.isfinite().all():
             raise NotFinite("the model's scores are not finite. Try --precision float32, or another checkpoint.")

@@ -45,8 +45,8 @@ def _tiles(micro_batch: MicroBatch, sentences: Sequence[str]) -> list[Tile]:
         height, width = batch.sizes[number].tolist()
         frames = batch.frames[number, :, :, :height, :width] * deviation + mean
         pixels = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-        if batch.asked_frame is not None:
-            place = int(batch.asked_frame[number])
+        if batch.target_frame is not None:
+            place = int(batch.target_frame[number])
             pixels = pixels[place : place + 1]
         boxes = pixels_from_unit(cxcywh_to_xyxy(targets.boxes[expression]), batch.sizes[number]).tolist()
         valid = targets.valid[expression].tolist()

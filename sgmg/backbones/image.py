@@ -1,4 +1,4 @@
-"""Backbones that see one frame at a time: Swin and ResNet."""
+"""Backbones for single frames: Swin and ResNet."""
 
 from einops import rearrange
 from jaxtyping import Float
@@ -10,10 +10,10 @@ from sgmg.config import ResNetConfig, SwinConfig
 
 
 class ImageSwin(nn.Module):
-    """Swin per frame, each of the four outputs normalized; merging takes the un-normalized one (spec 3).
+    """Swin for single frames, with a norm on each of the four outputs; merging takes the output before it (spec 3).
 
-    Parity: windows never shrink, and roll whatever the size. timm's Swin rolls before it pads and shrinks small
-    windows, so its features are others where a side is not a multiple of 7.
+    Parity: windows never shrink, and are rolled at any size. timm's Swin rolls before padding and shrinks small
+    windows, so its features differ if a side is not a multiple of 7.
     """
 
     def __init__(self, config: SwinConfig, *, activation_checkpointing: bool = False) -> None:
@@ -30,7 +30,7 @@ class ImageSwin(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A ResNet of timm per frame, with batch norm, stem and first stage frozen (spec 3)."""
+    """ResNet of timm for single frames, with batch norm, stem and first stage frozen (spec 3)."""
 
     def __init__(self, config: ResNetConfig, *, activation_checkpointing: bool = False) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class ResNet(nn.Module):
         import timm  # Here: it takes seconds, and only two presets need it.
         from timm.layers.norm_act import freeze_batch_norm_2d
 
-        # zero_init_last would start residual branches at a frozen zero, from which no learning leads away.
+        # zero_init_last would initialise residual branches with zero in frozen norms, so they could never learn.
         body = timm.create_model(config.name, features_only=True, out_indices=(1, 2, 3, 4), zero_init_last=False)
         body.set_grad_checkpointing(activation_checkpointing)  # pyright: ignore[reportCallIssue]
         self.body = freeze_batch_norm_2d(body)

@@ -18,7 +18,7 @@ PATCH = 4
 
 
 class DropPath(nn.Module):
-    """Leaves a branch out in training: one coin per row of the batch, survivors divided by the keep rate."""
+    """Stochastic depth: in training, drops a branch at random per row of the batch, and scales up the others."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -32,9 +32,9 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Window attention and an MLP, each normalized before and added after.
+    """Window attention and an MLP, each with a norm before it and a residual.
 
-    Drop path tosses one coin per row of the batch and branch: per clip for Video Swin, per frame for Swin.
+    Drop path acts per branch and row of the batch: a clip in Video Swin, a frame in Swin.
     """
 
     def __init__(self, dim: int, heads: int, full: Size, *, shifted: bool, shrink: bool, drop_path: float) -> None:
@@ -51,9 +51,9 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.mlp_norm(x)))
 
     def _attend(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
-        """Pad, roll, attend, roll back, crop.
+        """Pads, rolls, attends, rolls back and crops.
 
-        Parity: padding comes before the roll, and padded tokens are attended to.
+        Parity: padding precedes the roll, and padded tokens are attended to.
         """
         t, h, w = size = x.shape[1], x.shape[2], x.shape[3]
         plan = WindowPlan.of(size, self.full, shifted=self.shifted, shrink=self.shrink)
@@ -81,7 +81,7 @@ class PatchMerging(nn.Module):
 
 
 class SwinStages(nn.Module):
-    """Patches, then four stages of blocks with a merging between; what clips and frames have in common."""
+    """Patch embedding and four stages of blocks with merging in between, shared by Video Swin and Swin."""
 
     def __init__(self, config: SwinConfig, *, activation_checkpointing: bool) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class SwinStages(nn.Module):
         self.mergings = nn.ModuleList(PatchMerging(channels) for channels, _ in pairwise(config.channels))
 
     def features(self, frames: Float[Tensor, "b t 3 h w"]) -> Iterator[Float[Tensor, "b t h w c"]]:
-        """The output of each stage before it is merged, finest first."""
+        """Yields the output of each stage before merging, finest first."""
         b, _, _, h, w = frames.shape
         padded = F.pad(frames, (0, -w % PATCH, 0, -h % PATCH))
         x = self.patches(rearrange(padded, "b t c h w -> (b t) c h w"))
@@ -125,7 +125,7 @@ class SwinStages(nn.Module):
 
 
 class VideoSwin(nn.Module):
-    """Features of whole clips at 1/4, 1/8, 1/16, 1/32: tokens of neighbouring frames attend to each other (spec 3)."""
+    """Backbone for clips, with attention across frames and features at 1/4, 1/8, 1/16 and 1/32 (spec 3)."""
 
     def __init__(self, config: SwinConfig, *, activation_checkpointing: bool = False) -> None:
         super().__init__()

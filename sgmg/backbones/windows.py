@@ -1,4 +1,4 @@
-"""Attention inside shifted windows of a clip: shared by Video Swin and, with windows of one frame, by Swin."""
+"""Attention within shifted windows of a clip, for Video Swin and, with windows of one frame, for Swin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 Size: TypeAlias = tuple[int, int, int]
-"""Frames, rows, columns."""
+"""(frames, rows, columns) in tokens."""
 
 
 def relative_position_index(window: Size) -> Int[Tensor, "n n"]:
-    """The row of the bias table for every pair of tokens of the full window, row-major (spec 3)."""
+    """Returns the row of the bias table for every pair of tokens of the full window, row-major (spec 3)."""
     t, h, w = window
     grid = torch.stack(torch.meshgrid(torch.arange(t), torch.arange(h), torch.arange(w), indexing="ij")).flatten(1)
     dt, di, dj = grid[:, :, None] - grid[:, None]
@@ -24,14 +24,14 @@ def relative_position_index(window: Size) -> Int[Tensor, "n n"]:
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
-    """How a clip is cut: the window, and how far the clip is rolled before; both per axis, in tokens."""
+    """Window size, and the roll before the clip is split into windows; both per axis, in tokens."""
 
     window: Size
     shift: Size
 
     @classmethod
     def of(cls, size: Size, full: Size, *, shifted: bool, shrink: bool) -> "WindowPlan":
-        """The plan for a clip of that size (spec 3).
+        """Returns the plan for a clip of that size (spec 3).
 
         With `shrink`, an axis no longer than the full window has a window of its own length and is not rolled.
         """
@@ -41,12 +41,12 @@ class WindowPlan:
         return cls((window[0], window[1], window[2]), (shift[0], shift[1], shift[2]))
 
     def padding(self, size: Size) -> Size:
-        """How many tokens each axis lacks to a multiple of the window."""
+        """Returns the number of tokens that each axis lacks to a multiple of the window."""
         t, h, w = (-length % side for length, side in zip(size, self.window, strict=True))
         return t, h, w
 
     def mixed_pairs(self, axes: Sequence[int], device: torch.device) -> Bool[Tensor, "n n"]:
-        """Pairs of tokens, in the last window of these rolled axes, that the roll brought together.
+        """Returns the pairs of tokens, in the last window of these rolled axes, that come from different ends.
 
         The last `shift` tokens along a rolled axis come from its other end.
         """
@@ -72,10 +72,10 @@ class WindowAttention(nn.Module):
         self.output = nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "b t h w c"], plan: WindowPlan) -> Float[Tensor, "b t h w c"]:
-        """x, already rolled and a multiple of the window on every axis."""
+        """Attends within the windows of x, which is already rolled and padded to multiples of the window."""
         wt, wh, ww = plan.window
         tokens = wt * wh * ww
-        # Parity: a window that shrank in rows or columns keeps the first entries of the index, whatever they then mean.
+        # Parity: a window that shrank in rows or columns takes the first entries of the index, which do not fit it.
         index = self.index[:tokens, :tokens].flatten()
         axes = {"wt": wt, "wh": wh, "ww": ww}
         qkv = self.qkv(x)
@@ -99,17 +99,17 @@ def _attend_grid(
     axes_left: list[int],
     wrapped: list[int],
 ) -> Float[Tensor, "b gt gh gw k n d"]:
-    """Attention in a grid of windows, of which only the last along a rolled axis holds tokens of both its ends.
+    """Attends in a grid of windows, where only the last window along a rolled axis has tokens of both ends of the clip.
 
-    The grid is split there, axis by axis, until all windows of a part need the same mask: so a mask is stored once,
-    not once a window.
+    The grid is split along the rolled axes until all windows of a part need the same mask, which is then stored once
+    instead of per window.
 
     Args:
         windows: queries, keys, values.
-        bias: logits to add.
-        plan: of the grid.
-        axes_left: rolled axes along which this part of the grid is still to be split.
-        wrapped: axes along which these windows do hold tokens of both ends.
+        bias: added to the logits.
+        plan: plan of the grid.
+        axes_left: rolled axes along which this part of the grid is not yet split.
+        wrapped: axes along which these windows have tokens of both ends.
     """
     if not axes_left:
         return _attend(windows, bias, plan.mixed_pairs(wrapped, windows.device) if wrapped else None)

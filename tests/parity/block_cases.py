@@ -119,7 +119,7 @@ def fusion(case: Case) -> Outputs:
         words=words,
         positions=rearrange(given["text_pos"], "n e c -> e n c"),
         padding=given["text_key_padding_mask"],
-        sentence=words[:, 0],
+        sentence_feature=words[:, 0],
     )
     pixels = rearrange(given["visual"], "t h w b c -> b t c h w")
     out = fill(LanguageFusion(WIDTH, HEADS), case, "fusion")(pixels, text, torch.arange(len(words)))

@@ -25,7 +25,7 @@ from sgmg.objective import Objective
 from sgmg.patch_kernels import mask_features, unfold_patches
 from sgmg.preprocess import pad_clips
 from sgmg.published import published_names
-from sgmg.weights import fill, meta_model
+from sgmg.weights import load_into, meta_model
 
 VIDEO_MULTIPLE, NESTED_MULTIPLE = 16, 32
 
@@ -51,7 +51,7 @@ def published_model(config: SgMgConfig, salt: str) -> SgMg:
         else:
             drawn = recipe_weight(names[name], tuple(old.shape), salt=salt, refine=config.refine_boxes)
         state[name] = torch.from_numpy(drawn)
-    return fill(model, state)
+    return load_into(model, state)
 
 
 @lru_cache(maxsize=200)
@@ -66,16 +66,16 @@ def batch_of(case: Case) -> ClipBatch:
     nested = case.kind == "train" or case.params.get("mode") == "nested"
     clips = [given[name] for name in given if name.startswith("frames")]
     frames, padding, sizes = pad_clips(clips, NESTED_MULTIPLE if nested else VIDEO_MULTIPLE)
-    words = given["input_ids"]
+    token_ids = given["input_ids"]
     asked = case.params.get("valid_indices")
     return ClipBatch(
         frames=frames,
         padding=padding,
         sizes=sizes,
-        words=words,
+        token_ids=token_ids,
         token_padding=given["attention_mask"] != 1,
-        clip_of=torch.arange(len(words)) if len(clips) > 1 else torch.zeros(len(words), dtype=torch.int64),
-        asked_frame=None if asked is None else torch.tensor(asked),
+        clip_of=torch.arange(len(token_ids)) if len(clips) > 1 else torch.zeros(len(token_ids), dtype=torch.int64),
+        target_frame=None if asked is None else torch.tensor(asked),
     )
 
 
@@ -84,12 +84,12 @@ def e2e(case: Case) -> Outputs:
     config = config_of(case)
     model = published_model(config, case.salt)
     with recorded(model) as calls, torch.no_grad():
-        video = model.encode_video(batch.frames, batch.padding, batch.asked_frame)
-        text = model.encode_text(batch.words, batch.token_padding)
+        video = model.encode_video(batch.frames, batch.padding, batch.target_frame)
+        text = model.encode_text(batch.token_ids, batch.token_padding)
         out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
         outputs = _intermediates(model, calls, batch) | _patch_outputs(out)
         if "pred_masks" in case.meta["outputs"] and "reference_points" not in case.meta["outputs"]:
-            query = torch.arange(config.queries).expand(len(batch.words), -1)
+            query = torch.arange(config.queries).expand(len(batch.token_ids), -1)
             return outputs | {
                 "pred_logits": out.scores[-1][..., None],
                 "pred_boxes": out.boxes[-1],
@@ -186,7 +186,7 @@ def recorded(model: nn.Module) -> Iterator[Calls]:
 
 
 def _intermediates(model: SgMg, calls: Calls, batch: ClipBatch) -> dict[str, Tensor]:
-    expressions = len(batch.words)
+    expressions = len(batch.token_ids)
 
     def got(module: nn.Module, call: int = 0) -> Any:
         return calls[module][call][1]
@@ -215,7 +215,7 @@ def _intermediates(model: SgMg, calls: Calls, batch: ClipBatch) -> dict[str, Ten
         outputs[f"src{level}"] = got(second)
     outputs |= {f"memory{level}": memory for level, memory in enumerate(found.memory[:-1])}
     # Of a clip of which one frame is asked, our image backbones see that frame only, the published ones all.
-    sees_all = batch.asked_frame is None or isinstance(model.backbone, VideoSwin)
+    sees_all = batch.target_frame is None or isinstance(model.backbone, VideoSwin)
     seen = got(model.backbone) if sees_all else model.backbone(batch.frames)
     outputs |= {f"feat{level}": feature.flatten(0, 1) for level, feature in enumerate(seen)}
     for layer, (_, kernels) in enumerate(calls[model.kernel_head]):

@@ -21,7 +21,7 @@ def text(case: Case) -> Outputs:
         "last_hidden_state": hidden,
         "pooler_output": pooled,
         "text_proj": features.words,
-        "sentence_proj": features.sentence,
+        "sentence_proj": features.sentence_feature,
     }
 
 

@@ -14,7 +14,7 @@ def a_batch(**changes: Tensor | None) -> ClipBatch:
         "frames": torch.rand(2, 2, 3, 4, 6),
         "padding": torch.zeros(2, 4, 6, dtype=torch.bool),
         "sizes": torch.tensor([[4, 6], [3, 5]]),
-        "words": torch.tensor([[0, 5, 2], [0, 6, 2], [0, 7, 2]]),
+        "token_ids": torch.tensor([[0, 5, 2], [0, 6, 2], [0, 7, 2]]),
         "token_padding": torch.zeros(3, 3, dtype=torch.bool),
         "clip_of": torch.tensor([0, 0, 1]),
     }
@@ -31,7 +31,7 @@ def a_batch(**changes: Tensor | None) -> ClipBatch:
         pytest.param("sizes", torch.tensor([[4, 6]]), id="the size of one clip of two"),
         pytest.param("token_padding", torch.zeros(3, 2, dtype=torch.bool), id="a padding of fewer words"),
         pytest.param("clip_of", torch.tensor([0, 1]), id="two clips for three expressions"),
-        pytest.param("asked_frame", torch.tensor([0]), id="an asked frame for one clip of two"),
+        pytest.param("target_frame", torch.tensor([0]), id="an asked frame for one clip of two"),
     ],
 )
 def test_a_batch_whose_shapes_disagree_is_refused_and_the_field_named(field: str, value: Tensor) -> None:
@@ -42,12 +42,12 @@ def test_a_batch_whose_shapes_disagree_is_refused_and_the_field_named(field: str
 def test_nobody_edits_a_batch_in_place() -> None:
     batch = a_batch()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        batch.words = torch.zeros(3, 3, dtype=torch.long)  # pyright: ignore[reportAttributeAccessIssue]
+        batch.token_ids = torch.zeros(3, 3, dtype=torch.long)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@pytest.mark.parametrize("asked_frame", [None, torch.tensor([1, 0])])
-def test_a_batch_moved_to_the_cpu_is_the_same_batch(asked_frame: Tensor | None) -> None:
-    batch = a_batch(asked_frame=asked_frame)
+@pytest.mark.parametrize("target_frame", [None, torch.tensor([1, 0])])
+def test_a_batch_moved_to_the_cpu_is_the_same_batch(target_frame: Tensor | None) -> None:
+    batch = a_batch(target_frame=target_frame)
     moved = batch.to("cpu")
     assert moved is not batch
     for field in dataclasses.fields(ClipBatch):
@@ -56,7 +56,7 @@ def test_a_batch_moved_to_the_cpu_is_the_same_batch(asked_frame: Tensor | None) 
 
 def test_moving_a_batch_moves_all_of_it() -> None:
     # The meta device stands for another device on a machine that has only a CPU.
-    moved = a_batch(asked_frame=torch.tensor([1, 0])).to("meta")
+    moved = a_batch(target_frame=torch.tensor([1, 0])).to("meta")
     assert {getattr(moved, field.name).device.type for field in dataclasses.fields(ClipBatch)} == {"meta"}
 
 

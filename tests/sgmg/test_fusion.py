@@ -31,7 +31,7 @@ def text() -> TextFeatures:
     padding = torch.zeros(3, 5, dtype=torch.bool)
     padding[2, 3:] = True
     words, positions = torch.randn(3, 5, CHANNELS), torch.randn(3, 5, CHANNELS)
-    return TextFeatures(words, positions, padding, sentence=torch.randn(3, CHANNELS))
+    return TextFeatures(words, positions, padding, sentence_feature=torch.randn(3, CHANNELS))
 
 
 def spelled_out(fusion: LanguageFusion, pixels: Tensor, text: TextFeatures) -> Tensor:

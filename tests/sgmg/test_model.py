@@ -68,18 +68,18 @@ def one_of(out: ClipOutput, expression: int) -> tuple[Tensor, ...]:
 def test_many_expressions_of_a_clip_are_as_good_as_many_runs_and_the_backbone_runs_once() -> None:
     model = shaken(TINY)
     frames, padding, sizes = clips()
-    words, token_padding = sentences(4)
+    token_ids, token_padding = sentences(4)
     runs = calls_of(model.backbone)
     video = model.encode_video(frames, padding)
     clip_of = torch.zeros(4, dtype=torch.long)
-    together = model.segment(video, model.encode_text(words, token_padding), sizes, clip_of)
+    together = model.segment(video, model.encode_text(token_ids, token_padding), sizes, clip_of)
     query = best_query(together.scores[-1])
     masks = model.refine(video, together, query)
     assert runs == [(1, 1, 3, SIDE, SIDE)]
     for e in range(4):
         length = int((~token_padding[e]).sum())
         video = model.encode_video(frames, padding)
-        text = model.encode_text(words[e : e + 1, :length], token_padding[e : e + 1, :length])
+        text = model.encode_text(token_ids[e : e + 1, :length], token_padding[e : e + 1, :length])
         alone = model.segment(video, text, sizes, clip_of[:1])
         torch.testing.assert_close(one_of(alone, 0), one_of(together, e))
         torch.testing.assert_close(model.refine(video, alone, query[e : e + 1])[0], masks[e])
@@ -181,10 +181,10 @@ def test_a_query_is_drawn_in_the_layer_asked_for(model: SgMg, asked: tuple[Video
 
 def test_forward_encodes_and_segments_a_batch(model: SgMg) -> None:
     frames, padding, sizes = clips(b=2, t=2)
-    words, token_padding = sentences(2)
-    batch = ClipBatch(frames, padding, sizes, words, token_padding, torch.tensor([1, 0]), torch.tensor([1, 1]))
+    token_ids, token_padding = sentences(2)
+    batch = ClipBatch(frames, padding, sizes, token_ids, token_padding, torch.tensor([1, 0]), torch.tensor([1, 1]))
     out = model(batch, layers="all")
-    video, text = model.encode_video(frames, padding, torch.tensor([1, 1])), model.encode_text(words, token_padding)
+    video, text = model.encode_video(frames, padding, torch.tensor([1, 1])), model.encode_text(token_ids, token_padding)
     expected = model.segment(video, text, sizes, torch.tensor([1, 0]), layers="all")
     assert out.scores.shape == (2, 2, 1, TINY.queries)
     torch.testing.assert_close(one_of(out, 1), one_of(expected, 1))

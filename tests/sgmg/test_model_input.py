@@ -31,8 +31,8 @@ def clips(b: int = 1, t: int = 1, height: int = SIDE, width: int = SIDE) -> tupl
 def question(model: SgMg) -> Question:
     """Two clips and two expressions, in the order `segment` takes them."""
     frames, padding, sizes = clips(b=2)
-    words = torch.randint(4, 2000, (2, 4))
-    text = model.encode_text(words, torch.zeros_like(words, dtype=torch.bool))
+    token_ids = torch.randint(4, 2000, (2, 4))
+    text = model.encode_text(token_ids, torch.zeros_like(token_ids, dtype=torch.bool))
     return model.encode_video(frames, padding), text, sizes, torch.tensor([0, 1])
 
 
@@ -80,7 +80,7 @@ def test_padding_that_does_not_fit_is_refused_by_what_it_is(model: SgMg, padding
 @pytest.mark.parametrize("asked", [[0, 3], [-1, 0], [1], [0, 0, 0]])
 def test_an_asked_frame_that_is_not_there_is_named(model: SgMg, asked: list[int]) -> None:
     frames, padding, _ = clips(b=2, t=3, height=8, width=8)
-    with pytest.raises(ValueError, match=rf"asked_frame=\[{', '.join(map(str, asked))}\] must name one of 3 frames"):
+    with pytest.raises(ValueError, match=rf"target_frame=\[{', '.join(map(str, asked))}\] must name one of 3 frames"):
         model.encode_video(frames, padding, torch.tensor(asked))
 
 

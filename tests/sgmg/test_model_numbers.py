@@ -47,9 +47,9 @@ def one_clip() -> OneClip:
 
 def answers(model: SgMg, one_clip: OneClip) -> tuple[ClipOutput, Tensor]:
     """All layers, and the first query drawn."""
-    frames, words = one_clip
+    frames, token_ids = one_clip
     video = model.encode_video(frames, torch.zeros(1, *frames.shape[-2:], dtype=torch.bool))
-    text = model.encode_text(words, torch.zeros_like(words, dtype=torch.bool))
+    text = model.encode_text(token_ids, torch.zeros_like(token_ids, dtype=torch.bool))
     sizes = torch.tensor([frames.shape[-2:]])
     out = model.segment(video, text, sizes, torch.tensor([0]), layers="all")
     return out, model.refine(video, out, torch.tensor([0]))

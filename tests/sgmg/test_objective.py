@@ -45,7 +45,7 @@ def two_clips(t: int = 2) -> tuple[ClipBatch, ClipTargets]:
         frames=torch.randn(2, t, 3, SIDE, SIDE, generator=random),
         padding=torch.zeros(2, SIDE, SIDE, dtype=torch.bool),
         sizes=torch.tensor([[SIDE, SIDE], [SIDE, SIDE]]),
-        words=torch.randint(4, 2000, (2, 5), generator=random),
+        token_ids=torch.randint(4, 2000, (2, 5), generator=random),
         token_padding=torch.tensor([[False] * 5, [False] * 4 + [True]]),
         clip_of=torch.tensor([0, 1]),
     )
@@ -65,7 +65,7 @@ def clip(index: int, batch: ClipBatch, targets: ClipTargets) -> tuple[ClipBatch,
             batch.frames[one],
             batch.padding[one],
             batch.sizes[one],
-            batch.words[one],
+            batch.token_ids[one],
             batch.token_padding[one],
             torch.tensor([0]),
         ),
@@ -140,7 +140,7 @@ def test_each_layer_matches_for_itself_and_its_matched_query_is_drawn() -> None:
 def test_where_one_frame_is_asked_it_alone_is_taught_and_the_others_are_seen() -> None:
     objective, (batch, targets) = an_objective(), two_clips(t=3)
     frames = batch.frames.requires_grad_()
-    asked = replace(batch, frames=frames, asked_frame=torch.tensor([2, 1]))
+    asked = replace(batch, frames=frames, target_frame=torch.tensor([2, 1]))
     at = slice(1, 2)
     one = ClipTargets(targets.masks[:, at], targets.boxes[:, at], targets.valid[:, at], targets.weight)
     found = objective.forward_with_outputs(asked, one)

@@ -75,11 +75,11 @@ def test_it_does_what_the_steps_by_hand_do(precise: SgMg, tokenizer: Tokenizer) 
     assert found.masks.dtype == bool
 
     frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, 130, 195))], multiple=16)
-    words, token_padding = tokenizer(SENTENCES)
+    token_ids, token_padding = tokenizer(SENTENCES)
     with torch.inference_mode():
         encoded = precise.encode_video(frames, padding)
         out = precise.segment(
-            encoded, precise.encode_text(words, token_padding), sizes, torch.zeros(3, dtype=torch.int64)
+            encoded, precise.encode_text(token_ids, token_padding), sizes, torch.zeros(3, dtype=torch.int64)
         )
         query = best_query(out.scores[-1])
         masks = mask_from_logits(original_logits(precise.refine(encoded, out, query), (130, 195), (60, 90)))
@@ -157,7 +157,7 @@ def test_settings_that_cannot_be_are_said(model: SgMg, tokenizer: Tokenizer) -> 
     with pytest.raises(ValueError, match="device='gpu' is unknown"):
         a_segmenter(model, tokenizer, device="gpu")
     small = SgMg(replace(model.config, text=replace(model.config.text, vocabulary=260)))
-    with pytest.raises(ValueError, match=r"tokenizer has \d+ words, the model 260"):
+    with pytest.raises(ValueError, match=r"tokenizer has \d+ tokens, the model 260"):
         a_segmenter(small, tokenizer)
 
 

@@ -15,108 +15,112 @@ def encoder() -> TextEncoder:
 
 
 @pytest.fixture
-def words() -> Tensor:
+def token_ids() -> Tensor:
     return torch.tensor([[0, 7, 8, 9, 2], [0, 7, 2, 1, 1]])
 
 
 @pytest.fixture
-def padding(words: Tensor) -> Tensor:
-    return words == 1
+def padding(token_ids: Tensor) -> Tensor:
+    return token_ids == 1
 
 
 def test_words_and_sentence_come_at_the_width_of_the_model(
-    encoder: TextEncoder, words: Tensor, padding: Tensor
+    encoder: TextEncoder, token_ids: Tensor, padding: Tensor
 ) -> None:
-    features = encoder(words, padding)
+    features = encoder(token_ids, padding)
     assert features.words.shape == features.positions.shape == (2, 5, 32)
-    assert features.sentence.shape == (2, 32)
+    assert features.sentence_feature.shape == (2, 32)
     assert torch.equal(features.padding, padding)
     assert torch.equal(features.positions, word_positions(padding, 32))
 
 
 @pytest.mark.usefixtures("in_float64")
-def test_padding_an_expression_does_not_change_it(encoder: TextEncoder, words: Tensor, padding: Tensor) -> None:
+def test_padding_an_expression_does_not_change_it(encoder: TextEncoder, token_ids: Tensor, padding: Tensor) -> None:
     encoder.eval()
-    batched = encoder(words, padding)
-    alone = encoder(words[1:, :3], padding[1:, :3])
+    batched = encoder(token_ids, padding)
+    alone = encoder(token_ids[1:, :3], padding[1:, :3])
     torch.testing.assert_close(batched.words[1:, :3], alone.words)
-    torch.testing.assert_close(batched.sentence[1:], alone.sentence)
+    torch.testing.assert_close(batched.sentence_feature[1:], alone.sentence_feature)
 
 
-def test_the_words_read_one_another(encoder: TextEncoder, words: Tensor, padding: Tensor) -> None:
+def test_the_words_read_one_another(encoder: TextEncoder, token_ids: Tensor, padding: Tensor) -> None:
     encoder.eval()
-    other = words.clone()
+    other = token_ids.clone()
     other[0, 3] = 30
-    assert not torch.allclose(encoder(words, padding).words[0, 1], encoder(other, padding).words[0, 1], atol=1e-4)
+    assert not torch.allclose(encoder(token_ids, padding).words[0, 1], encoder(other, padding).words[0, 1], atol=1e-4)
 
 
-def test_resizing_what_was_embedded_is_the_whole_encoder(encoder: TextEncoder, words: Tensor, padding: Tensor) -> None:
+def test_resizing_what_was_embedded_is_the_whole_encoder(
+    encoder: TextEncoder, token_ids: Tensor, padding: Tensor
+) -> None:
     encoder.eval()
-    whole = encoder(words, padding)
-    parts = encoder.resize(*encoder.embed(words, padding), padding)
+    whole = encoder(token_ids, padding)
+    parts = encoder.resize(*encoder.embed(token_ids, padding), padding)
     assert torch.equal(whole.words, parts.words)
-    assert torch.equal(whole.sentence, parts.sentence)
+    assert torch.equal(whole.sentence_feature, parts.sentence_feature)
 
 
-def test_unfrozen_everything_learns_and_dropout_is_on(encoder: TextEncoder, words: Tensor, padding: Tensor) -> None:
+def test_unfrozen_everything_learns_and_dropout_is_on(encoder: TextEncoder, token_ids: Tensor, padding: Tensor) -> None:
     encoder.train()
-    features = encoder(words, padding)
-    (features.words.square().sum() + features.sentence.square().sum()).backward()
+    features = encoder(token_ids, padding)
+    (features.words.square().sum() + features.sentence_feature.square().sum()).backward()
     assert all(parameter.grad is not None for parameter in encoder.parameters())
-    assert not torch.equal(encoder.embed(words, padding)[0], encoder.embed(words, padding)[0])
+    assert not torch.equal(encoder.embed(token_ids, padding)[0], encoder.embed(token_ids, padding)[0])
 
 
-def test_frozen_only_the_resizers_learn(encoder: TextEncoder, words: Tensor, padding: Tensor) -> None:
-    features = encoder.freeze()(words, padding)
-    (features.words.square().sum() + features.sentence.square().sum()).backward()
+def test_frozen_only_the_resizers_learn(encoder: TextEncoder, token_ids: Tensor, padding: Tensor) -> None:
+    features = encoder.freeze()(token_ids, padding)
+    (features.words.square().sum() + features.sentence_feature.square().sum()).backward()
     learned = {name.split(".")[0] for name, parameter in encoder.named_parameters() if parameter.grad is not None}
     assert learned == {"word_resizer", "sentence_resizer"}
     assert {name.split(".")[0] for name, parameter in encoder.named_parameters() if parameter.requires_grad} == learned
 
 
 def test_frozen_roberta_has_no_dropout_whatever_train_is_called_with(
-    encoder: TextEncoder, words: Tensor, padding: Tensor
+    encoder: TextEncoder, token_ids: Tensor, padding: Tensor
 ) -> None:
     encoder.eval()
-    expected, _ = encoder.embed(words, padding)
+    expected, _ = encoder.embed(token_ids, padding)
     encoder.freeze()
     for _ in range(2):
         encoder.train()
-        assert torch.equal(encoder.embed(words, padding)[0], expected)
+        assert torch.equal(encoder.embed(token_ids, padding)[0], expected)
     assert encoder.training
     assert encoder.word_resizer.dropout.training
 
 
-def test_what_a_frozen_encoder_embeds_carries_no_gradient(encoder: TextEncoder, words: Tensor, padding: Tensor) -> None:
-    assert all(feature.requires_grad for feature in encoder.embed(words, padding))
-    assert not any(feature.requires_grad for feature in encoder.freeze().embed(words, padding))
+def test_what_a_frozen_encoder_embeds_carries_no_gradient(
+    encoder: TextEncoder, token_ids: Tensor, padding: Tensor
+) -> None:
+    assert all(feature.requires_grad for feature in encoder.embed(token_ids, padding))
+    assert not any(feature.requires_grad for feature in encoder.freeze().embed(token_ids, padding))
     assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("word", [50, -1])
 def test_a_word_outside_the_vocabulary_is_named_with_its_place(
-    word: int, encoder: TextEncoder, words: Tensor, padding: Tensor
+    word: int, encoder: TextEncoder, token_ids: Tensor, padding: Tensor
 ) -> None:
-    words[1, 2] = word
+    token_ids[1, 2] = word
     with pytest.raises(ValueError, match=f"Word id {word} of expression 1, word 2, is outside 0 to 49"):
-        encoder(words, padding)
+        encoder(token_ids, padding)
 
 
-def test_an_expression_of_nothing_but_padding_is_an_error(encoder: TextEncoder, words: Tensor) -> None:
+def test_an_expression_of_nothing_but_padding_is_an_error(encoder: TextEncoder, token_ids: Tensor) -> None:
     with pytest.raises(ValueError, match="Expression 1 of 2 is nothing but padding"):
-        encoder(words, torch.tensor([[False], [True]]).expand(2, 5))
+        encoder(token_ids, torch.tensor([[False], [True]]).expand(2, 5))
 
 
-def test_padding_of_another_shape_is_an_error(encoder: TextEncoder, words: Tensor, padding: Tensor) -> None:
+def test_padding_of_another_shape_is_an_error(encoder: TextEncoder, token_ids: Tensor, padding: Tensor) -> None:
     with pytest.raises((ValueError, TypeError)):  # the latter from jaxtyping, where the tests switch it on
-        encoder.embed(words, padding[:, 1:])
+        encoder.embed(token_ids, padding[:, 1:])
 
 
 def test_the_longest_expression_fits_and_one_more_word_is_an_error(encoder: TextEncoder) -> None:
-    words = torch.full((1, 13), 7)
-    encoder(words[:, :12], torch.zeros(1, 12, dtype=torch.bool))
+    token_ids = torch.full((1, 13), 7)
+    encoder(token_ids[:, :12], torch.zeros(1, 12, dtype=torch.bool))
     with pytest.raises(ValueError, match="Expressions of 13 tokens exceed the 12"):
-        encoder(words, torch.zeros(1, 13, dtype=torch.bool))
+        encoder(token_ids, torch.zeros(1, 13, dtype=torch.bool))
 
 
 def test_the_default_sizes_are_those_of_roberta_base() -> None:

@@ -34,8 +34,8 @@ def word_level(**settings: object) -> tokenizers.Tokenizer:
 
 
 def test_case_and_white_space_do_not_matter(tokenizer: Tokenizer) -> None:
-    words, _ = tokenizer(["  The RED\tcar\non the  left ", "the red car on the left"])
-    assert words[0].tolist() == words[1].tolist()
+    token_ids, _ = tokenizer(["  The RED\tcar\non the  left ", "the red car on the left"])
+    assert token_ids[0].tolist() == token_ids[1].tolist()
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\n\t"])
@@ -47,13 +47,13 @@ def test_an_empty_expression_is_an_error_that_shows_it(text: str, tokenizer: Tok
 
 
 def test_begin_and_end_surround_the_words_and_the_shorter_one_is_padded(tokenizer: Tokenizer) -> None:
-    words, padding = tokenizer(["red", "a man in a red shirt"])
+    token_ids, padding = tokenizer(["red", "a man in a red shirt"])
     begin, pad, end = 0, 1, 2
     last = int((~padding[0]).sum()) - 1
-    assert words[0, 0] == words[1, 0] == begin
-    assert words[0, last] == words[1, -1] == end
-    assert (words[0, last + 1 :] == pad).all()
-    assert padding[0].tolist() == [place > last for place in range(words.shape[1])]
+    assert token_ids[0, 0] == token_ids[1, 0] == begin
+    assert token_ids[0, last] == token_ids[1, -1] == end
+    assert (token_ids[0, last + 1 :] == pad).all()
+    assert padding[0].tolist() == [place > last for place in range(token_ids.shape[1])]
     assert not padding[1].any()
 
 
@@ -63,14 +63,14 @@ def test_special_tokens_have_the_ids_of_roberta(tokenizer: Tokenizer) -> None:
 
 
 def test_any_character_has_words_and_survives_the_round_trip(tokenizer: Tokenizer) -> None:
-    words, _ = tokenizer(["черный 猫 \N{CAT FACE} naïve"])
+    token_ids, _ = tokenizer(["черный 猫 \N{CAT FACE} naïve"])
     backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
-    assert backend.decode(words[0].tolist()) == "черный 猫 \N{CAT FACE} naïve"
+    assert backend.decode(token_ids[0].tolist()) == "черный 猫 \N{CAT FACE} naïve"
 
 
 def test_training_learns_words_seen_often_and_keeps_to_the_vocabulary_asked_for(tokenizer: Tokenizer) -> None:
-    words, _ = tokenizer(["the red"])
-    assert words.shape[1] == 4, "begin, the, red, end"
+    token_ids, _ = tokenizer(["the red"])
+    assert token_ids.shape[1] == 4, "begin, the, red, end"
     assert 260 < tokenizer.vocabulary <= 320
 
 
@@ -98,8 +98,8 @@ def test_600_words_are_refused_by_name_and_never_cut(tokenizer: Tokenizer) -> No
     sentence = " ".join(["the red"] * 300)
     with pytest.raises(ValueError, match=r"'the red the.*600 words and 602 tokens.*at most 512"):
         tokenizer(["a man", sentence])
-    words, _ = tokenizer([sentence], max_tokens=602)
-    assert words.shape == (1, 602)
+    token_ids, _ = tokenizer([sentence], max_tokens=602)
+    assert token_ids.shape == (1, 602)
 
 
 def test_no_expression_is_an_error(tokenizer: Tokenizer) -> None:
@@ -138,9 +138,9 @@ def test_vocabulary_and_merges_give_the_words_of_transformers(tokenizer: Tokeniz
     write_roberta_files(tmp_path, tokenizer)
     theirs = RobertaTokenizer.from_pretrained(tmp_path)
     expressions = ["the man  with a balloon", "a </s> car", "zebra, 3 o'clock!"]
-    words, padding = Tokenizer.from_folder(tmp_path)(expressions)
+    token_ids, padding = Tokenizer.from_folder(tmp_path)(expressions)
     expected = theirs([normalize_expression(text) for text in expressions], padding=True)
-    assert words.tolist() == expected["input_ids"]
+    assert token_ids.tolist() == expected["input_ids"]
     assert (~padding).int().tolist() == expected["attention_mask"]
 
 
@@ -160,8 +160,8 @@ def test_a_vocabulary_without_special_tokens_is_an_error_that_names_them(tmp_pat
 def test_a_word_level_tokenizer_is_padded_as_its_settings_say() -> None:
     backend = word_level()
     backend.enable_padding(direction="left", pad_id=3, pad_token="[PAD]")
-    words, padding = Tokenizer.from_json(backend.to_str())(["red", "red car blue"])
-    assert words.tolist() == [[1, 3, 3], [1, 2, 0]]
+    token_ids, padding = Tokenizer.from_json(backend.to_str())(["red", "red car blue"])
+    assert token_ids.tolist() == [[1, 3, 3], [1, 2, 0]]
     assert padding.tolist() == [[False, True, True], [False, False, False]]
 
 
@@ -175,8 +175,8 @@ def test_the_pad_token_comes_before_the_settings_and_one_is_the_last_resort() ->
 def test_a_tokenizer_that_would_cut_does_not() -> None:
     backend = word_level()
     backend.enable_truncation(max_length=2)
-    words, _ = Tokenizer.from_json(backend.to_str())(["red car red car"])
-    assert words.tolist() == [[1, 2, 1, 2]]
+    token_ids, _ = Tokenizer.from_json(backend.to_str())(["red car red car"])
+    assert token_ids.tolist() == [[1, 2, 1, 2]]
 
 
 def test_an_expression_without_a_known_word_is_an_error() -> None:

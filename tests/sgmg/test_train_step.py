@@ -49,7 +49,7 @@ def clips(*chosen: int, weight: float = 1.0) -> MicroBatch:
     """Some of three clips with a sentence each; in the first frame of the last, its object is missing."""
     random = torch.Generator().manual_seed(1)
     frames = torch.randn(CLIPS, T, 3, SIDE, SIDE, generator=random)
-    words = torch.randint(4, 2000, (CLIPS, 5), generator=random)
+    token_ids = torch.randint(4, 2000, (CLIPS, 5), generator=random)
     valid = torch.ones(CLIPS, T, dtype=torch.bool)
     valid[-1, 0] = False
     masks = torch.zeros(CLIPS, T, SIDE, SIDE, dtype=torch.bool)
@@ -61,7 +61,7 @@ def clips(*chosen: int, weight: float = 1.0) -> MicroBatch:
         frames=frames[rows],
         padding=torch.zeros(count, SIDE, SIDE, dtype=torch.bool),
         sizes=torch.tensor([[SIDE, SIDE]] * count),
-        words=words[rows],
+        token_ids=token_ids[rows],
         token_padding=torch.zeros(count, 5, dtype=torch.bool),
         clip_of=torch.arange(count),
     )

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sgmg.config import ResNetConfig, SgMgConfig, SwinConfig, TextConfig
 from sgmg.model import SgMg
-from sgmg.weights import StateDictMismatch, fill, meta_model
+from sgmg.weights import StateDictMismatch, load_into, meta_model
 
 TEXT = TextConfig(vocabulary=300, width=16, layers=1, heads=2, ffn=32, max_tokens=40)
 VIDEO = SwinConfig(8, (2, 2, 2, 2), (1, 2, 4, 8), video=True, window=(8, 7, 7))
@@ -22,10 +22,10 @@ def answer(model: SgMg) -> Tensor:
     draw = torch.Generator().manual_seed(1)
     frames = torch.randn(1, 2, 3, 130, 150, generator=draw)
     padding = torch.zeros(1, 130, 150, dtype=torch.bool)
-    words = torch.tensor([[0, 17, 41, 2]])
+    token_ids = torch.tensor([[0, 17, 41, 2]])
     with torch.no_grad():
         video = model.encode_video(frames, padding)
-        text = model.encode_text(words, words < 0)
+        text = model.encode_text(token_ids, token_ids < 0)
         out = model.segment(video, text, torch.tensor([[130, 150]]), torch.tensor([0]))
         return model.refine(video, out, torch.tensor([0]))
 
@@ -35,7 +35,7 @@ def test_a_model_of_given_weights_answers_as_the_one_they_came_from(config: SgMg
     model = SgMg(config).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)  # as drawn, many start at zero and would hide a mistake
-    copy = fill(meta_model(config), model.state_dict())
+    copy = load_into(meta_model(config), model.state_dict())
     assert not copy.training
     assert dict(copy.named_buffers()).keys() == dict(model.named_buffers()).keys()
     for name, buffer in model.named_buffers():
@@ -49,7 +49,7 @@ def test_a_model_of_given_weights_answers_as_the_one_they_came_from(config: SgMg
 
 def test_the_weights_are_copied_and_keep_their_dtype() -> None:
     weights = SgMg(SMALL).bfloat16().state_dict()
-    copy = fill(meta_model(SMALL), weights).state_dict()
+    copy = load_into(meta_model(SMALL), weights).state_dict()
     for name, weight in weights.items():
         weight.add_(1)
         assert copy[name].dtype == weight.dtype == torch.bfloat16

@@ -1,4 +1,4 @@
-"""The page of an annotated corpus: opened from disk, without a server or a network."""
+"""HTML report of an annotated corpus, which opens from disk without a server or network."""
 
 from pipelines.exports.report.write import write_report
 

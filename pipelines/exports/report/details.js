@@ -1,10 +1,10 @@
-// One video, large: its overlay, and every expression with its score over time, tied to the player.
+// Dialog of one video: its overlay, and a chart of the score over time for every expression, linked to the player.
 "use strict";
 
 report.viewer = (() => {
   const { address, badge, clock, colour, curve, element, percent, player, whole } = report.parts;
   const dialog = document.getElementById("details");
-  const stage = dialog.querySelector(".stage"), facts = dialog.querySelector(".facts"), list = dialog.querySelector(".asked");
+  const stage = dialog.querySelector(".stage"), facts = dialog.querySelector(".facts"), list = dialog.querySelector(".expressions");
   let shown = -1, turn = 0, step = () => {}, closed = () => {};
 
   async function open(video) {
@@ -16,11 +16,11 @@ report.viewer = (() => {
     list.replaceChildren();
     if (!dialog.open) dialog.showModal();
     const details = await report.details(video).catch(() => undefined);
-    if (mine !== turn) return; // another video was asked for meanwhile
+    if (mine !== turn) return; // another video was opened meanwhile
     dialog.querySelector(".path bdi").textContent = details?.source ?? data.folders[data.videos.folder[video]];
     if (!details) return stage.replaceChildren(element("p", "failed", "Its details are gone: the report was written anew. Reload the page."));
     const media = picture(details, name);
-    tell(video, details);
+    show(video, details);
     const charts = expressions(video, details);
     if (media instanceof HTMLVideoElement) tie(media, charts);
   }
@@ -35,15 +35,15 @@ report.viewer = (() => {
     stage.replaceChildren(image, words);
   }
 
-  function tell(video, details) {
+  function show(video, details) {
     const seconds = report.data.videos.seconds[video];
-    const said = [
+    const rows = [
       ["Length", clock(seconds)],
       ["Size", `${details.width} × ${details.height}`],
       ["Frames", whole(details.frames)],
       ["Rate", `${+(details.fps ?? details.frames / seconds).toFixed(2)} /s`],
     ];
-    facts.replaceChildren(...said.map(([name, value]) => {
+    facts.replaceChildren(...rows.map(([name, value]) => {
       const pair = element("div");
       pair.append(element("dt", "", name), element("dd", "", value));
       return pair;
@@ -52,26 +52,26 @@ report.viewer = (() => {
 
   function expressions(video, details) {
     const { data } = report, charts = [];
-    list.replaceChildren(...details.asked.map((asked, place) => {
+    list.replaceChildren(...details.expressions.map((expression, place) => {
       const row = data.first[video] + place, item = element("li", "expression");
       item.style.setProperty("--colour", colour(place));
       const head = element("div", "expression-head"), sentence = element("p", "sentence", data.sentences[data.rows.sentence[row]] || "(no words)");
       sentence.dir = "auto";
       head.append(element("span", "dot"), sentence, badge(element("span", "badge"), data.rows.status[row]), element("span", "score", percent(data.rows.score[row])));
       const chart = element("div", "chart");
-      chart.append(curve(asked.scores, asked.masked), element("span", "head"));
+      chart.append(curve(expression.scores, expression.masked), element("span", "head"));
       chart.setAttribute("role", "img");
-      chart.setAttribute("aria-label", `Score over time: ${percent(data.rows.score[row])} on average, ${percent(asked.peak)} at most; a mask in ${percent(asked.there)} of the frames`);
+      chart.setAttribute("aria-label", `Score over time: ${percent(data.rows.score[row])} on average, ${percent(expression.peak)} at most; a mask in ${percent(expression.visible)} of the frames`);
       charts.push(chart);
-      const numbers = element("p", "numbers", `at most ${percent(asked.peak)} · mask in ${percent(asked.there)} of the frames · ${asked.expression}`);
+      const numbers = element("p", "numbers", `at most ${percent(expression.peak)} · mask in ${percent(expression.visible)} of the frames · ${expression.expression}`);
       item.append(head, chart, numbers);
-      if (asked.note) item.append(Object.assign(element("p", "note", asked.note), { dir: "auto" }));
+      if (expression.note) item.append(Object.assign(element("p", "note", expression.note), { dir: "auto" }));
       return item;
     }));
     return charts;
   }
 
-  // The player's time as a line through every chart; a click there is a jump.
+  // Shows the player's time as a line in every chart; a click in a chart seeks.
   function tie(media, charts) {
     const mark = () => {
       if (!media.isConnected) return;

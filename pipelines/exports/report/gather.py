@@ -1,4 +1,4 @@
-"""What the page tells of each video, gathered from predictions row group by row group: numbers, hardly ever a mask."""
+"""Summaries of videos and expressions for the report, read from the predictions one row group at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ from pipelines.predictions import PREDICTION_VERSION, Status
 from sgmg.masks import Size, mask_to_rle
 
 COLUMNS = 80
-"""Points of a curve over time, at most."""
+"""Maximum number of points of a curve over time."""
 
-_BINS = 64  # of one row, at most: what is kept of its frames
+_BINS = 64  # maximum number of bins kept per row
 _UNTIMED_FPS = 24.0
 _READ = ["video", "expression", "text", "width", "height", "frame_names", "queries", "score", "source", "status"]
 _READ += ["note", "start_frame", "fps", "timestamps", "schema_version"]
 
 
 class Best(NamedTuple):
-    """The frame at which an expression has its highest score, and its mask there."""
+    """Frame with the highest score of an expression, and the mask in it."""
 
     score: float
     frame: str
@@ -34,23 +34,23 @@ class Best(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExpressionSummary:
-    """One expression of one video."""
+    """What the report shows of one expression of one video."""
 
     expression: str
     text: str
     status: Status
     note: str
-    score: float  # averaged over the frames
+    score: float  # mean over the frames
     peak: float
-    there: float  # share of the frames that have a mask
+    visible: float  # share of the frames that have a mask
     scores: tuple[int, ...]  # per cent, over time
-    masked: str  # 1 at times with a mask, 0 at others, as many as scores
+    masked: str  # a character per score: 1 if there is a mask, else 0
     best: Best | None
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSummary:
-    """One video."""
+    """What the report shows of one video."""
 
     video: str
     source: str
@@ -59,16 +59,16 @@ class VideoSummary:
     seconds: float
     fps: float | None
     first_frame: str  # its name
-    asked: tuple[ExpressionSummary, ...]
+    expressions: tuple[ExpressionSummary, ...]
 
     @property
     def name(self) -> str:
-        """The last part of its path, for people."""
+        """The last part of the path, shown to users."""
         return PurePosixPath(self.source).name or self.video
 
 
 def gather(out: Folder) -> tuple[VideoSummary, ...]:
-    """Every video of a folder of predictions, by name; none where there are no predictions.
+    """Reads the summary of every video of a folder of predictions, sorted by name; empty without predictions.
 
     Raises:
         ValueError: a file is damaged or of another version; the message names it.
@@ -86,29 +86,29 @@ def gather(out: Folder) -> tuple[VideoSummary, ...]:
                 f"{inner.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job that wrote it "
                 f"again (jobs/predict.py or jobs/annotate.py): it makes what is missing."
             ) from error
-    told = [video.told(name) for name, video in videos.items()]
-    return tuple(sorted(told, key=lambda one: (one.name.casefold(), one.source, one.video)))
+    summaries = [video.summary(name) for name, video in videos.items()]
+    return tuple(sorted(summaries, key=lambda one: (one.name.casefold(), one.source, one.video)))
 
 
 def _rows(folder: Folder, file: str) -> Iterator[dict[str, Any]]:
-    """Rows with `scores` and `masks` of the chosen query as arrays, the rest as plain values."""
+    """Yields the rows of a file, with `scores` and `masks` of the best query as arrays and the rest as plain values."""
     with folder.open(file) as source, pq.ParquetFile(source) as parquet:
         if missing := sorted({*_READ} - set(parquet.schema_arrow.names)):
             raise ValueError(f"{folder.path(file)} has no column {', '.join(missing)}: these are no predictions.")
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group, columns=_READ, use_threads=False)
-            for place in range(table.num_rows):
-                row = {name: table[name][place].as_py() for name in _READ if name not in ("queries", "frame_names")}
+            for index in range(table.num_rows):
+                row = {name: table[name][index].as_py() for name in _READ if name not in ("queries", "frame_names")}
                 if row["schema_version"] != PREDICTION_VERSION:
                     raise ValueError(
                         f"{folder.path(file)} has prediction version {row['schema_version']}, this code reads "
                         f"{PREDICTION_VERSION}. Predict again."
                     )
                 safe_name(row["video"])
-                queries = cast(pa.StructArray, table["queries"][place].values)
+                queries = cast(pa.StructArray, table["queries"][index].values)
                 row["scores"] = queries.field("scores")[0].values.to_numpy().astype(np.float64)
                 row["masks"] = queries.field("rle")[0].values
-                row["frame_names"] = table["frame_names"][place].values
+                row["frame_names"] = table["frame_names"][index].values
                 yield row
 
 
@@ -127,7 +127,7 @@ class _Expression:
 
 @dataclass(slots=True)
 class _Video:
-    """What is known of a video so far; its rows come in any order."""
+    """Summary of a video under construction; its rows are added in any order."""
 
     expressions: dict[str, _Expression] = field(default_factory=dict)
     row: dict[str, Any] = field(default_factory=dict)
@@ -159,8 +159,8 @@ class _Video:
         if masked[at] and (one.best is None or scores[at] > one.best.score):
             one.best = Best(float(scores[at]), row["frame_names"][at].as_py(), row["masks"][at].as_py())
 
-    def told(self, video: str) -> VideoSummary:
-        asked = sorted(self.expressions.items(), key=lambda one: number_first(one[0]))
+    def summary(self, video: str) -> VideoSummary:
+        expressions = sorted(self.expressions.items(), key=lambda one: number_first(one[0]))
         return VideoSummary(
             video=video,
             source=self.row["source"],
@@ -169,20 +169,20 @@ class _Video:
             seconds=self.end - self.start,
             fps=self.row["fps"],
             first_frame=self.first_frame,
-            asked=tuple(self._asked(name, one) for name, one in asked),
+            expressions=tuple(self._expression_summary(name, one) for name, one in expressions),
         )
 
-    def _asked(self, name: str, one: _Expression) -> ExpressionSummary:
+    def _expression_summary(self, name: str, one: _Expression) -> ExpressionSummary:
         scores, masked = _curve(np.concatenate(one.bins, axis=1), self.start, self.end)
         status: Status = "partial" if "partial" in one.statuses else "ok" if "ok" in one.statuses else "absent"
-        there = one.masked / one.frames
+        visible = one.masked / one.frames
         score = one.score / one.frames
         note = "; ".join(one.notes)
-        return ExpressionSummary(name, one.text, status, note, score, one.peak, there, scores, masked, one.best)
+        return ExpressionSummary(name, one.text, status, note, score, one.peak, visible, scores, masked, one.best)
 
 
 def _times(row: dict[str, Any]) -> Float[np.ndarray, " t"]:
-    """Seconds of the row's frames; evenly spread where it has none."""
+    """Returns the times of the row's frames in seconds; evenly spaced if the row has no time stamps."""
     if row["timestamps"]:
         return np.asarray(row["timestamps"], np.float64)
     return (row["start_frame"] + np.arange(len(row["scores"]))) / (row["fps"] or _UNTIMED_FPS)
@@ -191,18 +191,18 @@ def _times(row: dict[str, Any]) -> Float[np.ndarray, " t"]:
 def _binned(
     times: Float[np.ndarray, " t"], scores: Float[np.ndarray, " t"], masked: Bool[np.ndarray, " t"]
 ) -> Float[np.ndarray, "4 bins"]:
-    """Time of the first frame, number of frames, summed scores, frames with a mask, of each of a few runs of frames."""
+    """Bins consecutive frames: time of the first frame, number of frames, sum of scores, number of masks."""
     edges = np.linspace(0, len(times), min(_BINS, len(times)) + 1).astype(np.intp)
     sums = [np.add.reduceat(values, edges[:-1]) for values in (scores, masked.astype(np.float64))]
     return np.stack([times[edges[:-1]], np.diff(edges), *sums]).astype(np.float64)
 
 
 def _curve(bins: Float[np.ndarray, "4 bins"], start: float, end: float) -> tuple[tuple[int, ...], str]:
-    """Mean scores in per cent and whether there is a mask, at evenly spread times from start to end."""
+    """Returns mean scores in per cent, and the presence of a mask, at evenly spaced times from start to end."""
     columns = min(COLUMNS, bins.shape[1])
     where = ((bins[0] - start) / (end - start) * columns + 1e-6).astype(np.intp).clip(0, columns - 1)
     frames, scores, masks = (np.bincount(where, weights=values, minlength=columns) for values in bins[1:])
-    # A frame is seen until the next one: a column without any goes on with the one before.
+    # A frame is shown until the next one: a column without frames repeats the one before.
     known = np.maximum.accumulate(np.where(frames > 0, np.arange(columns), 0))
     means = np.divide(scores, frames, out=np.zeros(columns), where=frames > 0)[known]
     shown = (masks > 0)[known]

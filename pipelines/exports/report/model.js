@@ -1,4 +1,4 @@
-// What the page knows: the index of all videos, the details that come page by page, and which videos the filters leave.
+// Data of the page: the index of all videos, their details, loaded page by page, and the filtering of videos.
 "use strict";
 
 const report = (() => {
@@ -8,7 +8,7 @@ const report = (() => {
   const fold = text => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   let data;
 
-  // Scripts hand over their values by calling these: a page opened from disk may fetch nothing.
+  // Data scripts pass their values by calling these functions: a page opened from disk cannot fetch files.
   const page = (number, details) => waiting.get(`page-${number}`)?.(details);
   const problems = (number, lines) => waiting.get(`problems-${number}`)?.(lines);
 
@@ -24,7 +24,7 @@ const report = (() => {
     });
   }
 
-  // The details of a video; undefined where the report was written anew since the page was opened.
+  // Returns the details of a video; undefined if the report was rewritten after the page was opened.
   async function details(video) {
     const number = Math.floor(video / data.batch);
     const known = pages.get(number) ?? load("page", number);
@@ -53,7 +53,7 @@ const report = (() => {
     data.place = new Map(index.videos.id.map((id, video) => [id, video]));
   }
 
-  // Every word must be in the sentence, or in the name or folder of its video: a bit a word, a number a text.
+  // Every word must be in the text, or in the name or folder of its video; each text has a bit mask of the words.
   function search(query) {
     const words = fold(query).split(/\s+/).filter(Boolean).slice(0, 30);
     const bits = text => words.reduce((all, word, place) => (text.includes(word) ? all | (1 << place) : all), 0);
@@ -63,9 +63,9 @@ const report = (() => {
     return (video, row) => (videos[video] | sentences[data.rows.sentence[row]]) === all;
   }
 
-  // The videos with an expression that passes all filters, in order; and what each filter alone would leave or take.
+  // Returns the videos with an expression that passes all filters, in order, and counts for each filter.
   function find(filters) {
-    const { score, status } = data.rows, told = search(filters.query);
+    const { score, status } = data.rows, matches = search(filters.query);
     const low = filters.low * 10, high = filters.high * 10;
     const passes = new Uint8Array(score.length), key = new Float64Array(data.count);
     const histogram = new Array(25).fill(0), statuses = [0, 0, 0], videos = [];
@@ -73,11 +73,11 @@ const report = (() => {
     for (let video = 0; video < data.count; video++) {
       let best = -1, worst = Infinity;
       for (let row = data.first[video]; row < data.first[video + 1]; row++) {
-        if (!told(video, row)) continue;
-        const scored = score[row] >= low && score[row] <= high, wanted = filters.status.has(status[row]);
+        if (!matches(video, row)) continue;
+        const scored = score[row] >= low && score[row] <= high, selected = filters.status.has(status[row]);
         if (scored) statuses[status[row]]++;
-        if (wanted) histogram[Math.min(24, Math.max(0, Math.floor(score[row] / 40)))]++;
-        if (!scored || !wanted) continue;
+        if (selected) histogram[Math.min(24, Math.max(0, Math.floor(score[row] / 40)))]++;
+        if (!scored || !selected) continue;
         passes[row] = 1;
         rows++;
         best = Math.max(best, score[row]);

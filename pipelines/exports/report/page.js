@@ -1,4 +1,4 @@
-// The page itself: reads the filters, shows a page of cards, and keeps all of it in the address, so that Back works.
+// The page: reads the filters, shows a page of cards, and keeps the state in the address, so that Back works.
 "use strict";
 
 (() => {
@@ -11,15 +11,15 @@
 
   // State ↔ address
   function remember(replace) {
-    const said = Object.entries(state).filter(([name, value]) => value !== START[name]);
-    const hash = `#${new URLSearchParams(said)}`;
+    const changed = Object.entries(state).filter(([name, value]) => value !== START[name]);
+    const hash = `#${new URLSearchParams(changed)}`;
     if (hash !== (location.hash || "#")) history[replace ? "replaceState" : "pushState"](null, "", hash);
   }
 
   function recall() {
-    const said = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+    const parameters = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
     for (const [name, value] of Object.entries(START)) {
-      const given = said[name] ?? value;
+      const given = parameters[name] ?? value;
       state[name] = typeof value === "number" ? Number(given) || value : given;
     }
     if (!$(state.tab)?.matches("[role=tabpanel]")) state.tab = START.tab;
@@ -94,15 +94,15 @@
     made.querySelector(".path").title = folders[videos.folder[video]];
     made.querySelector(".length").textContent = clock(videos.seconds[video]);
     made.querySelector(".play").hidden = true;
-    made.querySelector(".asked").append(...lines(video, first[video], first[video + 1]));
+    made.querySelector(".expressions").append(...lines(video, first[video], first[video + 1]));
     return made;
   }
 
-  // A few expressions, those that pass the filters before the others.
+  // Lists a few expressions; those that pass the filters are preferred.
   function lines(video, begin, end, details) {
     const rows = Array.from({ length: end - begin }, (_, place) => begin + place);
     const ordered = [...rows.filter(row => found.passes[row]), ...rows.filter(row => !found.passes[row])].slice(0, LINES);
-    const made = ordered.sort((a, b) => a - b).map(row => line(row, row - begin, details?.asked[row - begin], found.passes[row]));
+    const made = ordered.sort((a, b) => a - b).map(row => line(row, row - begin, details?.expressions[row - begin], found.passes[row]));
     if (rows.length <= LINES) return made;
     const more = element("li", "more"), button = element("button", "quiet", `and ${rows.length - LINES} more`);
     button.type = "button";
@@ -129,7 +129,7 @@
     play.hidden = !details.overlay;
     play.setAttribute("aria-label", `Play ${name}`);
     play.onclick = () => player(thumb, details, name).focus();
-    made.querySelector(".asked").replaceChildren(...lines(video, report.data.first[video], report.data.first[video + 1], details));
+    made.querySelector(".expressions").replaceChildren(...lines(video, report.data.first[video], report.data.first[video + 1], details));
   }
 
   function look(video, replace = false) {
@@ -149,9 +149,9 @@
   async function showProblems() {
     problems ??= await report.allProblems().catch(error => { $("no-problems").textContent = error.message; return []; });
     const words = report.fold(state.query).split(/\s+/).filter(Boolean);
-    const told = problems.filter(line => { const text = report.fold(Object.values(line).join(" ")); return words.every(word => text.includes(word)); });
+    const matching = problems.filter(line => { const text = report.fold(Object.values(line).join(" ")); return words.every(word => text.includes(word)); });
     const stages = new Map();
-    told.forEach(line => stages.set(line.stage ?? "", (stages.get(line.stage ?? "") ?? 0) + 1));
+    matching.forEach(line => stages.set(line.stage ?? "", (stages.get(line.stage ?? "") ?? 0) + 1));
     $("reasons").replaceChildren(...[...stages].sort().map(([stage, count]) => {
       const chip = element("button", "chip", `${stage || "no stage"} `);
       chip.append(element("span", "count", whole(count)));
@@ -160,7 +160,7 @@
       chip.onclick = () => change({ stage: state.stage === stage ? "" : stage, page: 1 });
       return chip;
     }));
-    const shown = told.filter(line => !state.stage || line.stage === state.stage), last = Math.max(1, Math.ceil(shown.length / ROWS));
+    const shown = matching.filter(line => !state.stage || line.stage === state.stage), last = Math.max(1, Math.ceil(shown.length / ROWS));
     const page = Math.min(Math.max(1, state.page), last);
     $("problem-summary").textContent = `${whole(shown.length)} of ${whole(report.data.problems.count)} items could not be used`;
     $("problem-rows").replaceChildren(...shown.slice((page - 1) * ROWS, page * ROWS).map(problem));
@@ -179,7 +179,7 @@
     return row;
   }
 
-  // What stays as it is
+  // Parts that do not change
   function begin(index) {
     report.take(index);
     const { data } = report, sum = data.videos.seconds.reduce((all, seconds) => all + seconds, 0);
@@ -242,7 +242,7 @@
     if (event.key === "ArrowRight") nav.lastElementChild?.click();
   }
 
-  // Light or dark: the system's, until somebody chooses. A page from disk may have no storage.
+  // Light or dark: as the system, until the user chooses. A page from disk may have no storage.
   function theme() {
     const names = ["system", "light", "dark"], button = $("theme");
     const kept = () => { try { return localStorage.getItem("theme"); } catch { return null; } };

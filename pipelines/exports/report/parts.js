@@ -1,4 +1,4 @@
-// What cards and details are made of. Names and sentences become text nodes only, whatever is in them.
+// Elements of cards and details. Names and texts are added as text nodes only, so that markup in them is inert.
 "use strict";
 
 report.parts = (() => {
@@ -14,7 +14,7 @@ report.parts = (() => {
     return made;
   }
 
-  // 75.2 → "1:15"; a tenth more where it is short.
+  // 75.2 → "1:15"; with tenths if it is short.
   function clock(seconds) {
     if (seconds < 10) return `${seconds.toFixed(1)} s`;
     const total = Math.round(seconds), two = number => String(number).padStart(2, "0");
@@ -27,11 +27,11 @@ report.parts = (() => {
     return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
   }
 
-  // A path is made of names, each of them escaped: one may hold #, ? or %.
+  // Escapes each name of a path, since it may contain #, ? or %.
   const address = path => path.split("/").map(part => (part === ".." ? part : encodeURIComponent(part))).join("/");
   const colour = place => report.data.colours[place % report.data.colours.length];
 
-  // Stretches of time with a mask, as boxes of a drawing 100 wide.
+  // Draws the times with a mask as boxes in a drawing 100 wide.
   function stretches(masked, height) {
     const drawing = svg("svg"), width = 100 / masked.length;
     drawing.setAttribute("viewBox", `0 0 100 ${height}`);
@@ -53,8 +53,8 @@ report.parts = (() => {
     return drawing;
   }
 
-  // One expression of a video, short: colour, sentence, status, score, and when it is there.
-  function line(row, place, asked, passes) {
+  // One expression of a video on a card: colour, text, status, score, and the times when it is visible.
+  function line(row, place, expression, passes) {
     const made = document.getElementById("line").content.cloneNode(true).firstElementChild, { rows, sentences } = report.data;
     made.style.setProperty("--colour", colour(place));
     made.classList.toggle("faint", !passes);
@@ -65,7 +65,7 @@ report.parts = (() => {
     badge(made.querySelector(".badge"), rows.status[row]);
     made.querySelector(".score").textContent = percent(rows.score[row]);
     made.querySelector(".score").title = "Score, averaged over the frames";
-    made.querySelector(".strip").replaceChildren(...(asked ? [stretches(asked.masked, 10)] : []));
+    made.querySelector(".strip").replaceChildren(...(expression ? [stretches(expression.masked, 10)] : []));
     return made;
   }
 
@@ -76,7 +76,7 @@ report.parts = (() => {
     return made;
   }
 
-  // A player in place of what was there; where it cannot play it says so.
+  // A player that replaces the still; it shows a message where it cannot play.
   function player(into, details, name) {
     const video = element("video"), failed = element("p", "failed", "This browser cannot play the overlay, or the file is gone.");
     Object.assign(video, { controls: true, muted: true, loop: true, playsInline: true, autoplay: true, preload: "auto" });
@@ -89,7 +89,7 @@ report.parts = (() => {
     return video;
   }
 
-  // Numbers of the pages around this one, the first and the last; 0 stands for those left out.
+  // Returns the numbers of the first, last and neighbouring pages; 0 stands for a gap.
   function pageNumbers(current, last) {
     const near = [1, current - 1, current, current + 1, last].filter(number => number >= 1 && number <= last);
     const numbers = [...new Set(near)].sort((a, b) => a - b);

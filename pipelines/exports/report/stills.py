@@ -1,4 +1,4 @@
-"""A still for every video of the page: the overlay's own, else one frame decoded once more with its best mask."""
+"""Stills of the videos in the report: the poster of the overlay, else a frame decoded again with its best mask."""
 
 import hashlib
 import logging
@@ -17,36 +17,36 @@ from pipelines.video.frames_by_name import FramesByName, video_of_prediction
 from sgmg.masks import Size, rle_to_mask
 
 REPORT, OVERLAYS, STILLS = "report", "overlay", "thumbs"
-"""Folders: of the page and all it needs but the overlays; of overlays, beside it; of stills, in it."""
+"""Folders of the report (without the overlays), of the overlays, and of the stills (in the report's folder)."""
 
-_TIME_LIMIT = 60.0  # seconds: a page does not wait longer for one picture
+_TIME_LIMIT = 60.0  # seconds to wait for one picture
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """A picture to be made: a frame, and the best mask of the video, if there is one, in its expression's colour."""
+    """A picture to draw: a frame, with the best mask of the video, if there is one, in the colour of its expression."""
 
-    name: str  # of the file
+    name: str  # of the file to write
     source: str
     size: Size
     frame: str  # its name
-    best: tuple[int, Best] | None  # the place of the expression, and its mask
+    best: tuple[int, Best] | None  # index of the expression, and its mask
 
 
-def stills_to_draw(out: Folder, told: Sequence[VideoSummary]) -> list[Still]:
-    """Those that are not there yet, of videos without an overlay."""
-    overlays, there = set(out.names(OVERLAYS, ".jpg")), set(_stills(out))
-    wanted = [_still(one) for one in told if _poster(one) not in overlays]
-    return [each for each in wanted if each.name not in there]
+def stills_to_draw(out: Folder, videos: Sequence[VideoSummary]) -> list[Still]:
+    """Returns the missing stills of videos without an overlay."""
+    overlays, existing = set(out.names(OVERLAYS, ".jpg")), set(_stills(out))
+    stills = [_still(one) for one in videos if _poster(one) not in overlays]
+    return [each for each in stills if each.name not in existing]
 
 
 def draw_stills(out: Folder, stills: Sequence[Still]) -> None:
-    """Decodes and writes them; a video that cannot be decoded has none, which is said.
+    """Decodes frames and writes the stills; a video that cannot be decoded is logged and has none.
 
     Raises:
-        OSError: there is no room, or no permission.
+        OSError: the disk is full, or permission is denied.
     """
     with VideoDecoder(_TIME_LIMIT) as decoder:
         for one in stills:
@@ -58,16 +58,16 @@ def draw_stills(out: Folder, stills: Sequence[Still]) -> None:
             out.write(f"{REPORT}/{STILLS}/{one.name}", data)
 
 
-def stills_of(out: Folder, told: Sequence[VideoSummary]) -> dict[str, str]:
-    """Where the page finds the still of each video that has one, relative to it; those of others are removed."""
-    overlays, there = set(out.names(OVERLAYS, ".jpg")), set(_stills(out))
+def stills_of(out: Folder, videos: Sequence[VideoSummary]) -> dict[str, str]:
+    """Returns the path of each video's still, relative to the page, and deletes stills that are no longer used."""
+    overlays, existing = set(out.names(OVERLAYS, ".jpg")), set(_stills(out))
     found: dict[str, str] = {}
-    for one in told:
+    for one in videos:
         if (poster := _poster(one)) in overlays:
             found[one.video] = f"../{OVERLAYS}/{poster}"
-        elif (name := _still(one).name) in there:
+        elif (name := _still(one).name) in existing:
             found[one.video] = f"{STILLS}/{name}"
-    for left in there - {path.removeprefix(f"{STILLS}/") for path in found.values()}:
+    for left in existing - {path.removeprefix(f"{STILLS}/") for path in found.values()}:
         out.remove(f"{REPORT}/{STILLS}/{left}")
     return found
 
@@ -81,11 +81,11 @@ def _poster(one: VideoSummary) -> str:
 
 
 def _still(one: VideoSummary) -> Still:
-    """That of the expression that is surest of its mask, else of the first frame.
+    """Returns the still of the expression with the highest score; without masks, of the first frame.
 
-    Another picture has another name, so that a still never shows what is no longer so.
+    The name depends on the content, so that an outdated still is never shown.
     """
-    known = [(place, asked.best) for place, asked in enumerate(one.asked) if asked.best]
+    known = [(index, expression.best) for index, expression in enumerate(one.expressions) if expression.best]
     best = max(known, key=lambda each: each[1].score, default=None)
     drawn = repr((best, one.source, one.size, one.first_frame))
     name = f"{one.video}-{hashlib.sha256(drawn.encode()).hexdigest()[:8]}.jpg"
@@ -99,6 +99,6 @@ def _decoded(decoder: VideoDecoder, one: Still) -> bytes:
         raise BadItem(one.source, "overlay", f"frame {one.frame} cannot be decoded any more")
     if one.best is None:
         return still(found[0].image)
-    place, best = one.best
+    index, best = one.best
     none = np.zeros(one.size, np.bool_)
-    return still(draw_masks(found[0].image, [*[none] * place, rle_to_mask(best.rle, one.size)]))
+    return still(draw_masks(found[0].image, [*[none] * index, rle_to_mask(best.rle, one.size)]))

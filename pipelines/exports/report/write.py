@@ -1,4 +1,4 @@
-"""Writes the page: what it says as scripts, since a page opened from disk may fetch nothing, and its looks."""
+"""Writing of the report: page, styles, and data as scripts, since a page opened from disk cannot fetch files."""
 
 import json
 import re
@@ -13,68 +13,68 @@ from pipelines.exports.report.stills import OVERLAYS, REPORT, STILLS, draw_still
 from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
 
-_VIDEOS, _PROBLEMS = 50, 1000  # a data file
+_VIDEOS, _PROBLEMS = 50, 1000  # per data file
 _DATA = "data"
 _STATUSES = ("ok", "absent", "partial")
 _OURS = re.compile(r"(?:page|problems)-[0-9]{4,}\.js")
 _HERE = Path(__file__).parent
 _ASSETS = ("page.css", "model.js", "parts.js", "details.js", "page.js")
 _CONFIG = "config.json"
-_LONG = 300  # letters of a setting
+_LONG = 300  # maximum letters of a setting
 
 
 def write_report(out: Folder) -> None:
-    """Writes `report/index.html` about what is in the folder: predictions, overlays, quarantine.
+    """Writes `report/index.html` about the predictions, overlays and quarantine in the folder.
 
-    Written again it shows what is there then; readers of a half-written one see an older list, never a broken page.
-    Memory holds a line of numbers for every expression of every video, of predictions a row group.
+    Can be called again at any time. While it is being written, readers see the older list of videos, never a broken
+    page. Memory holds a summary of every expression, and one row group of predictions.
 
     Raises:
         ValueError: a file of predictions or the quarantine is damaged; the message names it.
-        OSError: there is no room, or no permission.
+        OSError: the disk is full, or permission is denied.
     """
-    told = gather(out)
-    draw_stills(out, stills_to_draw(out, told))
-    write_told(out, told)
+    videos = gather(out)
+    draw_stills(out, stills_to_draw(out, videos))
+    write_pages(out, videos)
 
 
-def write_told(out: Folder, told: Sequence[VideoSummary]) -> None:
-    """As `write_report`, of what was gathered, with the stills that are there.
+def write_pages(out: Folder, videos: Sequence[VideoSummary]) -> None:
+    """Writes the report of these videos, with the stills that exist. The last step of `write_report`.
 
     Raises:
         ValueError: the quarantine is damaged.
-        OSError: there is no room, or no permission.
+        OSError: the disk is full, or permission is denied.
     """
     report = out.folder(REPORT)
     for folder in ("", "assets", _DATA, STILLS):
         report.remove_unfinished(folder)
-    stills = stills_of(out, told)
+    stills = stills_of(out, videos)
     overlays = set(out.names(OVERLAYS, ".mp4"))
-    wanted: set[str] = set()
-    for number, videos in enumerate(_batches(told, _VIDEOS)):
-        details = {one.video: _details(one, stills.get(one.video), overlays) for one in videos}
-        wanted.add(_write(report, f"page-{number:04d}.js", "page", number, details))
+    written: set[str] = set()
+    for number, batch in enumerate(_batches(videos, _VIDEOS)):
+        details = {one.video: _details(one, stills.get(one.video), overlays) for one in batch}
+        written.add(_write(report, f"page-{number:04d}.js", "page", number, details))
     problems = 0
     for number, lines in enumerate(_batches(_quarantine(out), _PROBLEMS)):
         problems += len(lines)
-        wanted.add(_write(report, f"problems-{number:04d}.js", "problems", number, lines))
+        written.add(_write(report, f"problems-{number:04d}.js", "problems", number, lines))
     for name in _ASSETS:
         report.write(f"assets/{name}", (_HERE / name).read_bytes())
-    _write(report, "index.js", "index", _index(told, problems, _about(out)))
+    _write(report, "index.js", "index", _index(videos, problems, _about(out)))
     report.write("index.html", (_HERE / "page.html").read_bytes())
     for name in report.names(_DATA):
-        if _OURS.fullmatch(name) and name not in wanted:
+        if _OURS.fullmatch(name) and name not in written:
             report.remove(f"{_DATA}/{name}")
 
 
 def script(call: str, *values: Any) -> bytes:
-    r"""A script that hands values to the page. Nothing in them ends it, whatever place it is copied to.
+    r"""Returns a script that passes values to the page, escaped so that it can also be inlined in HTML.
 
     >>> script("page", 0, "</script>")
     b'report.page(0,"\\u003c/script>");\n'
     """
-    said = ",".join(json.dumps(value, separators=(",", ":")).replace("<", r"\u003c") for value in values)
-    return f"report.{call}({said});\n".encode()
+    arguments = ",".join(json.dumps(value, separators=(",", ":")).replace("<", r"\u003c") for value in values)
+    return f"report.{call}({arguments});\n".encode()
 
 
 def _write(report: Folder, name: str, call: str, *values: Any) -> str:
@@ -82,38 +82,40 @@ def _write(report: Folder, name: str, call: str, *values: Any) -> str:
     return name
 
 
-def _index(told: Sequence[VideoSummary], problems: int, about: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """What filters need of all videos, by column: names and sentences once, numbers in lists."""
-    sentences = {text: number for number, text in enumerate(dict.fromkeys(a.text for one in told for a in one.asked))}
-    parents = [one.source.rpartition("/")[0] for one in told]
+def _index(videos: Sequence[VideoSummary], problems: int, about: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Returns the data that filters need, for all videos, by column; each name and sentence is stored once."""
+    sentences = {
+        text: number for number, text in enumerate(dict.fromkeys(a.text for one in videos for a in one.expressions))
+    }
+    parents = [one.source.rpartition("/")[0] for one in videos]
     folders = {path: number for number, path in enumerate(dict.fromkeys(parents))}
-    asked = [each for one in told for each in one.asked]
-    most = max((len(one.asked) for one in told), default=0)
+    expressions = [each for one in videos for each in one.expressions]
+    most = max((len(one.expressions) for one in videos), default=0)
     return {
         "batch": _VIDEOS,
         "colours": ["rgb({} {} {})".format(*colour_of(number)) for number in range(most)],
         "about": about,
-        "frames": sum(one.frames for one in told),
+        "frames": sum(one.frames for one in videos),
         "problems": {"count": problems, "files": -(-problems // _PROBLEMS)},
         "sentences": list(sentences),
         "folders": list(folders),
         "videos": {
-            "id": [one.video for one in told],
-            "name": [one.name for one in told],
+            "id": [one.video for one in videos],
+            "name": [one.name for one in videos],
             "folder": [folders[path] for path in parents],
-            "seconds": [round(one.seconds, 2) for one in told],
-            "expressions": [len(one.asked) for one in told],
+            "seconds": [round(one.seconds, 2) for one in videos],
+            "expressions": [len(one.expressions) for one in videos],
         },
         "rows": {
-            "sentence": [sentences[each.text] for each in asked],
-            "score": [round(1000 * each.score) for each in asked],
-            "status": [_STATUSES.index(each.status) for each in asked],
+            "sentence": [sentences[each.text] for each in expressions],
+            "score": [round(1000 * each.score) for each in expressions],
+            "status": [_STATUSES.index(each.status) for each in expressions],
         },
     }
 
 
 def _details(one: VideoSummary, still: str | None, overlays: set[str]) -> dict[str, Any]:
-    """What a card and its details need of a video, beside the index."""
+    """Returns the data of one video that its card and details need in addition to the index."""
     name = f"{one.video}.mp4"
     return {
         "source": one.source,
@@ -123,7 +125,7 @@ def _details(one: VideoSummary, still: str | None, overlays: set[str]) -> dict[s
         "fps": one.fps,
         "still": still,
         "overlay": f"../{OVERLAYS}/{name}" if name in overlays else None,
-        "asked": [_curve(each) for each in one.asked],
+        "expressions": [_curve(each) for each in one.expressions],
     }
 
 
@@ -132,30 +134,30 @@ def _curve(each: ExpressionSummary) -> dict[str, Any]:
         "expression": each.expression,
         "note": each.note,
         "peak": round(1000 * each.peak),
-        "there": round(1000 * each.there),
+        "visible": round(1000 * each.visible),
         "scores": each.scores,
         "masked": each.masked,
     }
 
 
 def _quarantine(out: Folder) -> Iterator[dict[str, str]]:
-    """The lines of the quarantine, each with all that it says.
+    """Yields the lines of the quarantine, with all their fields as text.
 
     Raises:
-        ValueError: a line is no JSON object.
+        ValueError: a line is not a JSON object.
     """
     if not out.has(QUARANTINE):
         return
     for number, line in enumerate(out.read(QUARANTINE).decode(errors="replace").splitlines(), start=1):
         try:
-            said = json.loads(line)
-            yield {str(name): str(value) for name, value in said.items()}
+            entry = json.loads(line)
+            yield {str(name): str(value) for name, value in entry.items()}
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{out.path(QUARANTINE)}, line {number} is no JSON object. Run the job again.") from error
 
 
 def _about(out: Folder) -> list[tuple[str, str]]:
-    """The settings that the run kept, as text."""
+    """Returns the settings in the run's config.json, as text."""
     if not out.has(_CONFIG):
         return []
     config = json.loads(out.read(_CONFIG))

@@ -83,11 +83,11 @@ def test_the_box_of_an_invalid_frame_is_zero_and_its_mask_stays() -> None:
 def test_every_clip_has_its_sentence() -> None:
     texts = ["the dog on the left", "a ball"]
     batch, targets = made(*(clip_of(text=text) for text in texts))
-    words, padding = TOKENIZER(texts)
-    assert torch.equal(batch.words, words)
+    token_ids, padding = TOKENIZER(texts)
+    assert torch.equal(batch.token_ids, token_ids)
     assert torch.equal(batch.token_padding, padding)
     assert batch.clip_of.tolist() == [0, 1]
-    assert batch.asked_frame is None
+    assert batch.target_frame is None
     assert targets.weight.tolist() == [1, 1]
 
 
@@ -97,7 +97,7 @@ def test_further_sentences_of_a_clip_are_about_its_frames() -> None:
     batch, targets = made(replace(first, beside=(other,)), second)
     assert batch.frames.shape[0] == 2
     assert batch.clip_of.tolist() == [0, 0, 1]
-    assert torch.equal(batch.words, TOKENIZER(["a ball", "the left", "the dog"])[0])
+    assert torch.equal(batch.token_ids, TOKENIZER(["a ball", "the left", "the dog"])[0])
     assert targets.weight.tolist() == [1, 1, 1]
     assert torch.equal(targets.masks[1, :, :150, :200], ~targets.masks[0, :, :150, :200])
     assert targets.valid.tolist() == [[True, True], [False, True], [True, True]]
@@ -116,13 +116,13 @@ def test_a_dropped_clip_alone_stands_as_a_placeholder_of_weight_zero() -> None:
     assert not targets.valid.any()
     assert not targets.masks.any()
     assert not targets.boxes.any()
-    assert batch.words.shape[0] == 1
+    assert batch.token_ids.shape[0] == 1
 
 
 def test_asked_frames_are_told_and_have_one_target_each() -> None:
     batch, targets = made(clip_of(t=5, asked=3), clip_of(t=5, asked=0), length=5)
-    assert batch.asked_frame is not None
-    assert batch.asked_frame.tolist() == [3, 0]
+    assert batch.target_frame is not None
+    assert batch.target_frame.tolist() == [3, 0]
     assert targets.masks.shape[:2] == targets.valid.shape == (2, 1)
     assert targets.boxes.shape == (2, 1, 4)
 

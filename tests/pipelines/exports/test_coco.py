@@ -106,7 +106,7 @@ def test_expressions_without_a_name_in_the_ground_truth_are_told(
     for values, said in (
         ({"dataset": "jhmdb-sentences", "external_id": None}, "has no external id"),
         ({"dataset": "jhmdb-sentences", "external_id": "7"}, r"holds no \{frame\}"),
-        ({"dataset": "refcoco", "external_id": "seven"}, "should be a number"),
+        ({"dataset": "refcoco", "external_id": "seven"}, "must have a number and 1 frame"),
     ):
         folder = save({"v.parquet": [predict("v", "0", blobs(), **values)]})
         with pytest.raises(ValueError, match=said):

@@ -60,11 +60,11 @@ def test_the_check_finds_what_is_missing_strange_or_of_another_size(
     larger = replace(predictions, entries=(replace(predictions.entries[0], size=(9, 6)),))
     out = Folder(str(tmp_path))
     write_mask_zip(predictions, out, "a.zip")
-    with pytest.raises(ValueError, match=r"should hold None where it holds Annotations/v/0/00005\.png"):
+    with pytest.raises(ValueError, match=r"holds Annotations/v/0/00005\.png instead of nothing"):
         check_mask_zip(fewer, out, "a.zip")
     with pytest.raises(ValueError, match=r"height, width \(6, 9\), but \(9, 6\)"):
         check_mask_zip(larger, out, "a.zip")
-    with pytest.raises(ValueError, match=r"should hold v/0/00000\.png where it holds Annotations"):
+    with pytest.raises(ValueError, match=r"holds Annotations/v/0/00000\.png instead of v/0/00000\.png"):
         check_mask_zip(predictions, out, "a.zip", MEVIS_ROOT)
 
 

@@ -90,7 +90,7 @@ def test_ten_faults_are_listed_and_all_are_counted(data_kit: Path) -> None:
 
 def test_the_file_of_another_dataset_is_refused(data_kit: Path) -> None:
     wanted = read_expected(str(data_kit / "refdavis"), "ref-davis17", "valid")
-    with pytest.raises(ValueError, match="which are predictions of ref-youtube-vos valid"):
+    with pytest.raises(ValueError, match="The predictions are of ref-youtube-vos valid: give"):
         compare(ytvos(data_kit), wanted)
 
 
@@ -119,7 +119,7 @@ def test_expressions_without_words_are_added_but_for_ref_davis_where_the_cause_i
     maps = replace(lacking, dataset="ref-davis17")
     assert with_empty_texts(maps, wordless) == maps
     assert compare(maps, wordless).missing == [
-        f"video {gone.video}, expression {gone.expression}: it has no words, so nothing was asked"
+        f"video {gone.video}, expression {gone.expression}: its text is empty, so it was not predicted"
     ]
 
 
@@ -185,5 +185,5 @@ def test_a_file_that_is_not_there_and_a_dataset_without_one_are_told(tmp_path: P
 
 
 def test_a_file_that_asks_for_nothing_fits_nothing(data_kit: Path) -> None:
-    with pytest.raises(ValueError, match="asks for nothing that"):
+    with pytest.raises(ValueError, match="have nothing in common"):
         compare(ytvos(data_kit), Expected("meta.json", "all its videos"))

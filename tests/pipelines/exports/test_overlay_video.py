@@ -156,7 +156,7 @@ def test_a_video_that_changed_is_told_and_the_old_overlay_stays(
     with pytest.raises(BadItem, match="it has no frame 00005"):
         write_overlay(out, "a.mp4", video, [[predict("a", "0", band(2, 0))]])
     parts = [[predict("a", id, band(1, 0), frame_names=("00000",))] for id in ("0", "1")]
-    with pytest.raises(ValueError, match="expression 1 is not in the first segment"):
+    with pytest.raises(ValueError, match="expression 1 is missing in the first segment"):
         write_overlay(out, "a.mp4", video, parts)
     with pytest.raises(ValueError, match="has no predictions to draw"):
         write_overlay(out, "a.mp4", video, [])

@@ -92,7 +92,7 @@ def test_names_that_would_leave_the_folder_are_refused_before_anything_is_read(z
 
 @pytest.mark.parametrize("name", ["00000.png", "v/00000.png", "x/y/v/0/00000.png", "v/0/00000.jpg", "v/./00000.png"])
 def test_another_layout_is_refused_with_the_one_expected(zipped: Zip, name: str) -> None:
-    with pytest.raises(ValueError, match=r"but <video>/<expression id>/<frame>\.png is expected everywhere"):
+    with pytest.raises(ValueError, match=r"but <video>/<expression id>/<frame>\.png is expected for every file"):
         next(read_submission(zipped({"v/0/00000.png": PNG, name: PNG})))
 
 

@@ -102,7 +102,7 @@ def test_a_folder_appears_when_it_is_whole_and_replaces_only_its_own_kind(tmp_pa
 
 def test_a_folder_on_an_object_store_is_refused_with_what_to_ask_instead() -> None:
     with (
-        pytest.raises(ValueError, match=r"Ask for maps\.zip instead"),
+        pytest.raises(ValueError, match=r"Choose maps\.zip instead"),
         folder_output(Folder("s3://bucket"), "maps", lambda _: True),
     ):
         pass

@@ -125,5 +125,5 @@ def test_the_check_finds_annotations_of_what_is_not_there(predictions: Predictio
     out = Folder(str(tmp_path))
     write_youtube_vis(predictions, out, "a.json")
     out.write("a.json", out.read("a.json").replace(b'"video_id":2', b'"video_id":3'))
-    with pytest.raises(ValueError, match="annotation 3 speaks of what is not there"):
+    with pytest.raises(ValueError, match="annotation 3 refers to a video, image or category that is missing"):
         check_tracks(predictions, out, "a.json")

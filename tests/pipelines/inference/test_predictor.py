@@ -72,11 +72,11 @@ def by_hand(
     """What the model says, and probabilities of all queries at the original size."""
     size = (SIDE, SIDE * pixels.shape[2] // pixels.shape[1])
     frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size))], multiple)
-    words, token_padding = tokenizer(sentences)
+    token_ids, token_padding = tokenizer(sentences)
     with torch.inference_mode():
         video = model.encode_video(frames, padding, None if place is None else torch.tensor([place]))
         clip_of = torch.zeros(len(sentences), dtype=torch.int64)
-        out = model.segment(video, model.encode_text(words, token_padding), sizes, clip_of)
+        out = model.segment(video, model.encode_text(token_ids, token_padding), sizes, clip_of)
         logits = model.refine(video, out, torch.arange(5).expand(len(sentences), -1))
         return out, original_logits(logits, size, original).sigmoid()
 
@@ -266,9 +266,9 @@ def test_it_may_run_between_steps_of_training(tokenizer: Tokenizer) -> None:
     predictor.predict(a_record("dog", t=1))
     model.train()
     frames, padding, sizes = pad_clips([normalize(pixels_of(0, 1, 130, 136))], 32)
-    words, token_padding = tokenizer(SENTENCES[:1])
+    token_ids, token_padding = tokenizer(SENTENCES[:1])
     out = model.segment(
-        model.encode_video(frames, padding), model.encode_text(words, token_padding), sizes, torch.zeros(1).long()
+        model.encode_video(frames, padding), model.encode_text(token_ids, token_padding), sizes, torch.zeros(1).long()
     )
     out.scores.sum().backward()
     assert model.query_positions.grad is not None

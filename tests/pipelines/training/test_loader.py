@@ -129,7 +129,7 @@ def test_a_run_that_goes_on_sees_what_the_rest_of_the_whole_run_saw_by_any_numbe
             (other,) = both[number].micro_batches
             assert other.seed == forward.seed
             torch.testing.assert_close(other.batch.frames, forward.batch.frames, atol=0, rtol=0)
-            torch.testing.assert_close(other.batch.words, forward.batch.words, atol=0, rtol=0)
+            torch.testing.assert_close(other.batch.token_ids, forward.batch.token_ids, atol=0, rtol=0)
             torch.testing.assert_close(other.targets.masks, forward.targets.masks, atol=0, rtol=0)
             assert both[number].sentences == (one.sentences[number],)
     seeds = [forward.seed for one in whole for forward in one.micro_batches]

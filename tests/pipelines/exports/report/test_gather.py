@@ -22,7 +22,7 @@ def track(there: np.ndarray, scores: np.ndarray) -> QueryTrack:
 def said(predict: Predict, there: np.ndarray, scores: np.ndarray, start: int = 0, **values: Any) -> Prediction:
     """A row of frames at 10 a second, of a video of the name /in/a.mp4."""
     t = len(there)
-    told = {
+    video = {
         "source": "/in/a.mp4",
         "frame_names": tuple(f"{place:05d}" for place in range(start, start + t)),
         "timestamps": tuple((start + place) / 10 for place in range(t)),
@@ -31,21 +31,21 @@ def said(predict: Predict, there: np.ndarray, scores: np.ndarray, start: int = 0
         "start_frame": start,
         "fps": 10.0,
     }
-    return predict("a", values.pop("expression", "0"), np.zeros((t, 6, 9), np.bool_), **(told | values))
+    return predict("a", values.pop("expression", "0"), np.zeros((t, 6, 9), np.bool_), **(video | values))
 
 
 def test_a_short_video_is_told_frame_by_frame(predict: Predict, save: Save) -> None:
     row = said(predict, np.array([0, 1, 1, 0]), np.array([0.125, 0.5, 1.0, 0.25]), text="the cat", note="odd")
-    (told,) = gather(save({"v.parquet": [row]}))
-    assert (told.video, told.name, told.size, told.frames) == ("a", "a.mp4", (6, 9), 4)
-    assert told.seconds == pytest.approx(0.4)
-    (asked,) = told.asked
-    assert (asked.text, asked.status, asked.note) == ("the cat", "ok", "odd")
-    assert (asked.score, asked.peak, asked.there) == (pytest.approx(0.46875), 1.0, 0.5)
-    assert asked.scores == (12, 50, 100, 25)
-    assert asked.masked == "0110"
-    assert asked.best is not None
-    assert (asked.best.frame, asked.best.rle) == ("00002", row.queries[0].rle[2])
+    (video,) = gather(save({"v.parquet": [row]}))
+    assert (video.video, video.name, video.size, video.frames) == ("a", "a.mp4", (6, 9), 4)
+    assert video.seconds == pytest.approx(0.4)
+    (expression,) = video.expressions
+    assert (expression.text, expression.status, expression.note) == ("the cat", "ok", "odd")
+    assert (expression.score, expression.peak, expression.visible) == (pytest.approx(0.46875), 1.0, 0.5)
+    assert expression.scores == (12, 50, 100, 25)
+    assert expression.masked == "0110"
+    assert expression.best is not None
+    assert (expression.best.frame, expression.best.rle) == ("00002", row.queries[0].rle[2])
 
 
 def test_segments_of_a_long_video_are_one_curve_whatever_order_they_come_in(predict: Predict, save: Save) -> None:
@@ -55,30 +55,30 @@ def test_segments_of_a_long_video_are_one_curve_whatever_order_they_come_in(pred
         said(predict, there[at : at + 800], scores[at : at + 800], at, segment=number, status=status, note=note)
         for number, (at, status, note) in enumerate([(0, "ok", ""), (800, "ok", "b"), (1600, "absent", "c")])
     ]
-    (told,) = gather(save({"z.parquet": rows[:1], "a.parquet": rows[1:]}, row_group_size=1))
-    (asked,) = told.asked
-    assert told.frames == 2400
-    assert told.seconds == pytest.approx(240)
-    assert (asked.status, asked.note, asked.there) == ("ok", "b; c", 0.25)
-    assert asked.score == pytest.approx(0.375)
-    assert len(asked.scores) == len(asked.masked) == COLUMNS == 80
-    assert asked.masked == "0" * 20 + "1" * 20 + "0" * 40
-    assert asked.scores == (25,) * 20 + (75,) * 20 + (25,) * 40
-    assert told.first_frame == "00000"
+    (video,) = gather(save({"z.parquet": rows[:1], "a.parquet": rows[1:]}, row_group_size=1))
+    (expression,) = video.expressions
+    assert video.frames == 2400
+    assert video.seconds == pytest.approx(240)
+    assert (expression.status, expression.note, expression.visible) == ("ok", "b; c", 0.25)
+    assert expression.score == pytest.approx(0.375)
+    assert len(expression.scores) == len(expression.masked) == COLUMNS == 80
+    assert expression.masked == "0" * 20 + "1" * 20 + "0" * 40
+    assert expression.scores == (25,) * 20 + (75,) * 20 + (25,) * 40
+    assert video.first_frame == "00000"
 
 
 def test_a_gap_goes_on_with_what_was_before_it(predict: Predict, save: Save) -> None:
     times = (0.0, 0.1, 0.2, 3.0, 3.1)
     row = said(predict, np.array([1, 1, 1, 0, 0]), np.array([1, 1, 1, 0.5, 0.5]), timestamps=times)
-    (told,) = gather(save({"v.parquet": [row]}))
-    assert told.asked[0].masked == "11100"
-    assert told.asked[0].scores == (100, 100, 100, 50, 50)
+    (video,) = gather(save({"v.parquet": [row]}))
+    assert video.expressions[0].masked == "11100"
+    assert video.expressions[0].scores == (100, 100, 100, 50, 50)
 
 
 def test_a_video_without_times_has_them_evenly(predict: Predict, save: Save) -> None:
     row = said(predict, np.ones(20), np.ones(20), timestamps=None)
-    (told,) = gather(save({"v.parquet": [row]}))
-    assert told.seconds == pytest.approx(2.0)
+    (video,) = gather(save({"v.parquet": [row]}))
+    assert video.seconds == pytest.approx(2.0)
 
 
 def test_videos_come_by_name_and_expressions_as_people_count(predict: Predict, save: Save) -> None:
@@ -89,9 +89,9 @@ def test_videos_come_by_name_and_expressions_as_people_count(predict: Predict, s
     rows += [predict("v1", "0", np.zeros((1, 6, 9), np.bool_), source=f"/{path}", frame_names=("0",)) for path in ["A"]]
     first, second = gather(save({"v.parquet": rows}))
     assert (first.name, second.name) == ("A", "b.mp4")
-    assert [asked.expression for asked in second.asked] == ["9", "10"]
-    assert second.asked[0].best is None
-    assert second.asked[0].masked == "0"
+    assert [expression.expression for expression in second.expressions] == ["9", "10"]
+    assert second.expressions[0].best is None
+    assert second.expressions[0].masked == "0"
 
 
 def test_what_is_still_being_written_is_passed_over_and_damage_is_named(predict: Predict, save: Save) -> None:

@@ -29,9 +29,9 @@ def out(make_video: Writer, predict: Predict, save: Save) -> Folder:
 
 
 def written(out: Folder) -> dict[str, str]:
-    told = gather(out)
-    draw_stills(out, stills_to_draw(out, told))
-    return stills_of(out, told)
+    videos = gather(out)
+    draw_stills(out, stills_to_draw(out, videos))
+    return stills_of(out, videos)
 
 
 def test_the_still_of_an_overlay_is_taken_as_it_is(out: Folder) -> None:
