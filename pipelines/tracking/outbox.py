@@ -213,7 +213,7 @@ class Outbox:
         if not self._away:
             self._away = True
             log.warning(
-                "%s: it does not answer (%s). Training goes on; what is logged is kept in %s and sent when it is back.",
+                "%s: it does not answer (%s). Training continues; entries are kept in %s and sent when it is back.",
                 *(self._what, str(error).strip() or type(error).__name__, self._spool.folder),
             )
         with self._changed:

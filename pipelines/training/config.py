@@ -15,28 +15,28 @@ class TrainConfig:
     """Settings of one training run. Those not given on the command line come from the recipe."""
 
     data: tuple[str, ...]
-    """Prepared folders (jobs/prepare.py) to learn from, all of them together."""
+    """Prepared folders (jobs/prepare.py) to train on, all of them together."""
     storage: str = "runs"
-    """Where runs, checkpoints and MLflow's database live: a folder that every node sees, or s3://…, gs://…."""
+    """Folder of runs, checkpoints and MLflow's database: one that every node can read, or s3://…, gs://…."""
     name: str = ""
-    """Of the run; the same name goes on where it stopped. By default the recipe and the model."""
+    """Name of the run; the same name resumes it. By default the recipe and the model."""
     recipe: str = "finetune"
-    """Where the defaults below come from."""
+    """Name of the recipe that sets the defaults of the other flags."""
 
     workers: str = "1"
-    """Training processes, one a GPU; MIN:MAX trains with what there is between the two."""
+    """Training processes, one per GPU; MIN:MAX uses as many as the cluster has room for."""
     gpus_per_worker: float = 0
-    """GPUs a worker; 0 trains on the CPU."""
+    """GPUs per worker; 0 trains on the CPU."""
     cpus_per_worker: float = 1
-    """Logical CPU cores a worker."""
+    """Logical CPU cores per worker."""
     cpus_per_decode: float = 1
     """Logical CPU cores of a task that decodes clips."""
     threads: int = 0
-    """CPU threads of a worker's arithmetic; 0 leaves it to torch."""
+    """CPU threads of torch in a worker; 0: torch's default."""
     start_timeout: float = 20
-    """Minutes to wait for the nodes asked for, at the start and after one is lost."""
+    """Minutes to wait for the nodes of the workers, at the start and after one is lost."""
     max_failures: int = 3
-    """How often a worker may die before the run gives up."""
+    """Number of worker failures that the run recovers from."""
 
     model: str = "video-swin-t"
     """Preset of the model."""
@@ -49,81 +49,81 @@ class TrainConfig:
     tokenizer: str = "roberta-base"
     """Folder with the tokenizer, or a name in the Hugging Face cache; `tiny` trains its own."""
     tokenizer_data: tuple[str, ...] = ()
-    """Prepared folders whose sentences that of `tiny` is trained on too: those of a later fine-tuning."""
+    """Prepared folders whose sentences the tokenizer of `tiny` is trained on too, for a later fine-tuning."""
     freeze_text: bool = True
-    """Leave the text encoder as it is; its features are then computed once a sentence."""
+    """Freeze the text encoder; its features are then computed once per sentence."""
 
     frames: int = 5
-    """Frames a clip."""
+    """Frames per clip."""
     sentences: int = 1
-    """Sentences asked of each clip: others of its video share its frames and their cost. Published: 1."""
+    """Sentences per clip: further sentences of a video share its frames, which are encoded once. Published: 1."""
     short_sides: tuple[int, ...] = ()
-    """Pixels of the shorter side, one of which is drawn; empty: as published."""
+    """Pixels of the shorter side, drawn from these for each clip; empty: as published."""
     crop: bool = True
     """Enlarge half of the clips and crop them."""
     flip: bool = True
-    """Mirror half of the clips, the words left and right with them."""
+    """Mirror half of the clips, and exchange the words left and right."""
     reverse: bool = True
-    """Let some clips run backwards, where the published recipe does."""
+    """Reverse some clips in time, if the published recipe does."""
     colour: bool = True
-    """Change colours, where the published recipe does."""
+    """Change colours, if the published recipe does."""
     resize: ResizeFilter = "torch"
-    """How clips are resized: `pillow` exactly as published, or `torch`, off by 1 of 255 in a value of a thousand and
-    three times as fast. Inference always uses Pillow."""
+    """Filter that resizes clips: `pillow` as published, or `torch`, three times as fast, with a difference of 1 of 255
+    in one value of a thousand. Inference always uses Pillow."""
     global_batch: int = 8
-    """Clips an optimiser step, over all workers; smaller hardware takes several passes for it."""
+    """Clips per optimiser step, over all workers; a worker accumulates gradients over several passes if needed."""
     clips_per_pass: int = 1
     """Clips that share a forward pass, padded to one size."""
     epochs: int = 6
     """Passes through the data."""
     max_steps: int = 0
-    """Stop after so many optimiser steps; 0: after the epochs."""
+    """Optimiser steps after which training stops; 0: after the epochs."""
     lr: float = 1e-4
-    """Learning rate at `lr_batch` clips a step."""
+    """Learning rate at `lr_batch` clips per step."""
     backbone_lr: float = 5e-5
-    """The same, of the backbone."""
+    """Learning rate of the backbone."""
     text_lr: float = 1e-5
-    """The same, of the text encoder."""
+    """Learning rate of the text encoder."""
     lr_batch: int = 8
-    """Clips a step that the rates are stated for; with others they are scaled in proportion."""
+    """Clips per step that the rates are given for; the rates are scaled in proportion to --global-batch."""
     schedule: Schedule = "multistep"
     """`multistep`: to a tenth at each epoch of --lr-milestones. `one-cycle`: up over the first tenth, then to 0."""
     lr_milestones: tuple[int, ...] = (3, 5)
-    """Epochs, counted from 0, from which on the rates are a tenth of what they were."""
+    """Epochs, counted from 0, from which on the rates are divided by ten."""
     max_grad_norm: float = 0.1
-    """The norm of the gradient is clipped to this."""
+    """Norm that gradients are clipped to."""
     precision: Precision = "float32"
-    """Of the forward pass: float32, bfloat16 or float16."""
+    """Precision of the forward pass: float32, bfloat16 or float16."""
     activation_checkpointing: bool = False
     """Recompute the backbone in the backward pass: less memory, more time."""
     compile: bool = False
     """Compile the backbone with torch.compile."""
     seed: int = 0
-    """Of every random draw."""
+    """Seed of all random numbers."""
 
     shuffle_window: int = 128
     """Optimiser steps over which a lane of the data is shuffled."""
     prefetch: int = 4
-    """Optimiser steps of clips that are ready before they are needed."""
+    """Optimiser steps whose clips are loaded in advance."""
     checkpoint_every: int = 500
     """Optimiser steps between checkpoints; one is written at the end of each epoch, too."""
     keep: int = 2
-    """Newest checkpoints that are kept, besides the best."""
+    """Number of newest checkpoints to keep, besides the best."""
     log_every: int = 10
     """Optimiser steps between logged lines and metrics."""
 
     valid: tuple[str, ...] = ()
-    """Prepared folders whose truth is known, scored during training."""
+    """Prepared folders with a known ground truth, scored during training."""
     holdout: int = 0
-    """Videos of `data` that are not learned from but scored, chosen by a hash of their names."""
+    """Number of videos of --data that are scored instead of trained on, chosen by a hash of their names."""
     valid_every: int = 1
     """Epochs between scores."""
     log_samples: bool = False
-    """Write down which samples each step was made of, in the run's folder samples/."""
+    """Write the samples of each step into the folder samples/ of the run."""
     valid_short_side: int = 0
     """Pixels of the shorter side when scoring; 0: as published."""
     model_name: str = "sgmg"
-    """What the best checkpoint is registered as in MLflow."""
+    """Name under which the best checkpoint is registered in MLflow."""
 
     def __post_init__(self) -> None:
         """Checks the values, before anything is started.

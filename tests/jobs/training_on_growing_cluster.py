@@ -18,7 +18,7 @@ from ray.train import ScalingConfig
 
 from jobs.common.cli import parse
 from jobs.finetune_ytvos import main
-from pipelines.training import run as _loop
+from pipelines.training import run as training_run
 from pipelines.training.config import FINETUNE, TrainConfig
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
@@ -30,7 +30,7 @@ SECONDS = 150
 def run(flags: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
     # Ray looks for new nodes once a minute; that is the only thing hurried here.
-    _loop.ScalingConfig = partial(ScalingConfig, elastic_resize_monitor_interval_s=3)  # pyright: ignore
+    training_run.ScalingConfig = partial(ScalingConfig, elastic_resize_monitor_interval_s=3)  # pyright: ignore
     cluster = simulated_cluster(num_cpus=1)
     cluster.add_node(num_cpus=2, object_store_memory=STORE)
     cluster.wait_for_nodes()

@@ -66,20 +66,20 @@ def made_up(folder: Path) -> MadeUp:
 
 def flags_of(data: Path, storage: Path, name: str, *more: str) -> list[str]:
     """Of a small run of two workers on the CPU, with a checkpoint every fourth step."""
-    told = {
+    values = {
         "data": data, "storage": storage, "name": name, "recipe": "tiny", "workers": 2, "cpus-per-worker": 0.5,
         "threads": 1, "short-sides": 96, "global-batch": 4, "clips-per-pass": 2, "sentences": 1, "epochs": 3,
         "max-steps": LAST, "checkpoint-every": 4, "keep": 20, "log-every": 2, "shuffle-window": 4,
     }  # fmt: skip
-    return [word for flag, value in told.items() for word in (f"--{flag}", str(value))] + ["--log-samples", *more]
+    return [word for flag, value in values.items() for word in (f"--{flag}", str(value))] + ["--log-samples", *more]
 
 
 def environment() -> dict[str, str]:
     """Of a job: no Ray and no MLflow but its own, and no more threads or patience than it needs."""
     unset = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
-    found = {name: value for name, value in os.environ.items() if name not in unset}
+    variables = {name: value for name, value in os.environ.items() if name not in unset}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity"), str(ROOT / "tests" / "support")])
-    return found | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "RAY_worker_niceness": "0"}
+    return variables | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "RAY_worker_niceness": "0"}
 
 
 class Job:
@@ -122,11 +122,11 @@ class Job:
     def children(self) -> list[psutil.Process]:
         """Everything it has started that is alive."""
         try:
-            found = psutil.Process(self.process.pid).children(recursive=True)
+            children = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
-        self._seen |= {process.pid: process for process in found}
-        return found
+        self._seen |= {process.pid: process for process in children}
+        return children
 
     def workers(self) -> list[psutil.Process]:
         """The training workers of its Ray, in no order."""
@@ -257,12 +257,12 @@ def samples(run: Path, first: int = 0) -> dict[tuple[int, int], str]:
 
     Written twice, after a restart, it must be the same.
     """
-    found: dict[tuple[int, int], str] = {}
+    by_lane: dict[tuple[int, int], str] = {}
     for path in sorted((run / "samples").glob("*.jsonl")):
         for line in map(json.loads, path.read_text().splitlines()):
-            place = (line["step"], line["lane"])
-            assert found.setdefault(place, line["sample"]) == line["sample"], place
-    return {place: sample for place, sample in found.items() if place[0] >= first}
+            key = (line["step"], line["lane"])
+            assert by_lane.setdefault(key, line["sample"]) == line["sample"], key
+    return {key: sample for key, sample in by_lane.items() if key[0] >= first}
 
 
 def weights(run: Path, step: int = LAST) -> dict[str, Tensor]:
