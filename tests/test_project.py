@@ -47,6 +47,31 @@ def test_whatever_is_imported_is_a_declared_dependency(package: str) -> None:
     assert not undeclared, "declare them in pyproject.toml, with their reason"
 
 
+def docstrings(package: str) -> Iterator[tuple[str, bool, str]]:
+    """Where each docstring of a package stands, whether it is that of a function to call, and its first word."""
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                continue
+            if text := ast.get_docstring(node):
+                line = 1 if isinstance(node, ast.Module) else node.lineno
+                called = isinstance(node, ast.FunctionDef) and not any(
+                    "property" in ast.unparse(decorator) for decorator in node.decorator_list
+                )
+                yield f"{path.relative_to(ROOT)}:{line}", called, text.split()[0].strip(".,:;")
+
+
+@pytest.mark.parametrize("package", ["sgmg", "pipelines", "jobs"])
+def test_docstrings_begin_with_a_verb_for_functions_and_with_a_noun_for_the_rest(package: str) -> None:
+    riddles = {"What", "Who", "Whose", "Where", "When", "How", "Which", "That", "It", "They", "This", "There", "Its"}
+    odd = [
+        f"{place}: {word}"
+        for place, called, word in docstrings(package)
+        if (not re.fullmatch(r"[A-Z][a-z-]*s", word) if called else word in riddles) or word in {"This", "Its"}
+    ]
+    assert not odd, "write `Returns …`, `Writes …` for functions, and a noun for classes, modules and properties"
+
+
 @pytest.mark.parametrize("target", ["setup", "demo", "test", "check", "bench", "ui"])
 def test_every_promised_make_target_can_be_made(target: str) -> None:
     made = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)

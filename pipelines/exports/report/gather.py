@@ -34,7 +34,7 @@ class Best(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExpressionSummary:
-    """What the report shows of one expression of one video."""
+    """Facts that the report shows of one expression of one video."""
 
     expression: str
     text: str
@@ -50,7 +50,7 @@ class ExpressionSummary:
 
 @dataclass(frozen=True, slots=True)
 class VideoSummary:
-    """What the report shows of one video."""
+    """Facts that the report shows of one video."""
 
     video: str
     source: str
