@@ -1,4 +1,4 @@
-"""What COCO files say of an object: its mask as polygons or RLE, its box as x, y, width, height. Pure functions."""
+"""Conversion of COCO annotations: masks as polygons or RLE, boxes as x, y, width, height. Pure functions."""
 
 import math
 from typing import Any
@@ -11,13 +11,13 @@ _coco: Any = pycocotools.mask  # its type hints know neither polygons nor that c
 
 
 def segmentation_to_rle(segmentation: object, size: Size) -> str:
-    """The compressed RLE of polygons (the mask is their union), of plain run lengths or of a compressed RLE.
+    """Converts polygons (their union is the mask), plain run lengths or a compressed RLE to a compressed RLE.
 
     >>> segmentation_to_rle({"size": [2, 2], "counts": [2, 2]}, (2, 2))
     '22'
 
     Raises:
-        ValueError: it is none of these, it is damaged, or it belongs to an image of another size.
+        ValueError: the segmentation is none of these, is damaged, or belongs to an image of another size.
     """
     if isinstance(segmentation, list):
         return _polygons_to_rle(segmentation, size)
@@ -34,13 +34,13 @@ def segmentation_to_rle(segmentation: object, size: Size) -> str:
 
 
 def clipped_xyxy(bbox: object, size: Size) -> tuple[float, float, float, float]:
-    """The corners, in pixels, of a COCO box, clipped to the image.
+    """Returns the corners, in pixels, of a COCO box, clipped to the image.
 
     >>> clipped_xyxy([-1, 2, 5, 10], (8, 8))
     (0.0, 2.0, 4.0, 8.0)
 
     Raises:
-        ValueError: it is not four finite numbers.
+        ValueError: the box is not four finite numbers.
     """
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
         raise ValueError(f"its bbox is {_short(bbox)}, not four finite numbers x, y, width, height")

@@ -1,4 +1,4 @@
-"""Made-up clips as files, in the raw layouts of RefCOCO and Ref-YouTube-VOS (spec data.md §1)."""
+"""Writers of synthetic clips in the raw layouts of RefCOCO and Ref-YouTube-VOS (spec data.md §1)."""
 
 import json
 import pickle
@@ -24,8 +24,8 @@ _PALETTE = (0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """A scene as it is written: one frame is an image. Its name is that of the video."""
+class SyntheticClip:
+    """A scene with its frames and sentences; one with a single frame is an image. Its name is that of the video."""
 
     name: str
     scene: Scene
@@ -34,12 +34,14 @@ class Clip:
 
     @property
     def frame_names(self) -> list[str]:
-        """Every fifth frame is listed, as in the original."""
+        """Names of the frames, numbered in steps of five as in the original."""
         return [f"{5 * t:05d}" for t in range(len(self.frames))]
 
 
-def write_refcoco(root: Path, images: Iterable[tuple[str, int, Clip]]) -> None:
-    """`train2014/`, `refcoco/refs(unc).p` and `refcoco/instances.json` of split (train or val), number from 0, clip."""
+def write_refcoco(root: Path, images: Iterable[tuple[str, int, SyntheticClip]]) -> None:
+    """Writes `train2014/`, `refcoco/refs(unc).p` and `refcoco/instances.json`. `images`: split (train or val), number
+    from 0, clip.
+    """
     coco: dict[str, Any] = {"info": {"description": "made-up shapes"}, "licenses": [], "images": [], "annotations": []}
     coco["categories"] = [{"supercategory": "shape", "id": SHAPES.index(name) + 1, "name": name} for name in SHAPES]
     refs: list[dict[str, Any]] = []
@@ -58,8 +60,10 @@ def write_refcoco(root: Path, images: Iterable[tuple[str, int, Clip]]) -> None:
     (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
 
 
-def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, Clip]]) -> None:
-    """Every split of split (train, valid or test), clip; the masks of valid and test go to the folder of truth."""
+def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, SyntheticClip]]) -> None:
+    """Writes every split. `videos`: split (train, valid or test), clip. Masks of valid and test are written to
+    `truth`.
+    """
     objects: dict[str, Any] = {}
     told: dict[str, dict[str, Any]] = {"train": {}, "valid": {}, "test": {}}
     for split, clip in videos:
@@ -78,7 +82,9 @@ def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, Clip]]) -> 
 
 
 def _annotation(scene: Scene, thing: int, image: int) -> dict[str, Any]:
-    """What `instances.json` says of one object; RLE, for a shape that another one cuts in two has no polygon."""
+    """Returns the entry of one object in `instances.json`. RLE, because a shape that is cut in two has no single
+    polygon.
+    """
     mask = scene.masks[thing, 0]
     height, width = mask.shape
     rle = mask_to_rle(mask)
@@ -93,8 +99,8 @@ def _annotation(scene: Scene, thing: int, image: int) -> dict[str, Any]:
     }
 
 
-def _ref(clip: Clip, thing: int, annotation: dict[str, Any], split: str, file_name: str) -> dict[str, Any]:
-    """What the refs file says of one object, with its sentences."""
+def _ref(clip: SyntheticClip, thing: int, annotation: dict[str, Any], split: str, file_name: str) -> dict[str, Any]:
+    """Returns the entry of one object in the refs file, with its sentences."""
     texts = [sentence.text for sentence in clip.sentences if sentence.thing == thing]
     ids = [10 * annotation["id"] + number for number in range(len(texts))]
     return {
@@ -112,8 +118,8 @@ def _ref(clip: Clip, thing: int, annotation: dict[str, Any], split: str, file_na
     }
 
 
-def _video(clip: Clip) -> dict[str, Any]:
-    """What `meta_expressions.json` of train says of one video."""
+def _video(clip: SyntheticClip) -> dict[str, Any]:
+    """Returns the entry of one video in `meta_expressions.json` of train."""
     expressions = {
         str(number): {"exp": sentence.text, "obj_id": str(sentence.thing + 1)}
         for number, sentence in enumerate(clip.sentences)
@@ -125,8 +131,8 @@ def _without_objects(video: dict[str, Any]) -> dict[str, Any]:
     return {**video, "expressions": {id: {"exp": said["exp"]} for id, said in video["expressions"].items()}}
 
 
-def _objects(clip: Clip) -> dict[str, Any]:
-    """What `meta.json` says of one video: category and frames of every object."""
+def _objects(clip: SyntheticClip) -> dict[str, Any]:
+    """Returns the entry of one video in `meta.json`: category and frames of every object."""
     return {
         str(index + 1): {
             "category": thing.shape,
@@ -136,7 +142,7 @@ def _objects(clip: Clip) -> dict[str, Any]:
     }
 
 
-def _write_frames(images: Path, annotations: Path, clip: Clip) -> None:
+def _write_frames(images: Path, annotations: Path, clip: SyntheticClip) -> None:
     images.mkdir(parents=True)
     annotations.mkdir(parents=True)
     for t, name in enumerate(clip.frame_names):
@@ -145,7 +151,7 @@ def _write_frames(images: Path, annotations: Path, clip: Clip) -> None:
 
 
 def _write_ids(path: Path, masks: Bool[np.ndarray, "o h w"]) -> None:
-    """A palette PNG in which a pixel holds the number of its object, from 1."""
+    """Writes a palette PNG whose pixels hold the number of their object, from 1."""
     numbers = np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]
     image = Image.fromarray((masks * numbers).max(axis=0), mode="P")  # No pixel is seen of two things.
     image.putpalette(_PALETTE)
