@@ -1,6 +1,6 @@
-"""A folder of images read as a video: the frames are its images, in the order a person would count them.
+"""A folder of images read as a video; images are ordered by the numbers in their names.
 
-Runs in the decoder's own process (`pipelines.video.decoder_process`).
+Runs in the decoder process (`pipelines.video.decoder_process`).
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from pipelines.video.probe import Timeline, VideoInfo
 
 
 def images_timeline(video: Video) -> Timeline:
-    """The images by name, numbers in names by value, 24 a second since images carry no times.
+    """Lists the images by name, numbers in names by value, at 24 per second since images carry no times.
 
     Raises:
-        BadItem: the folder is gone, may not be listed, or not one image opens.
+        BadItem: the folder does not exist or cannot be listed, or no image can be decoded.
     """
     filesystem, folder = resolve_filesystem(video.path)
     try:
@@ -49,7 +49,7 @@ def images_timeline(video: Video) -> Timeline:
 
 
 def images_frames(video: Video, info: VideoInfo, names: Sequence[str]) -> Iterator[Frame | Damage]:
-    """The images of these names; EXIF rotation is ignored, as masks of images ignore it."""
+    """Yields the images with these names. EXIF rotation is ignored, as it is for masks of images."""
     damage = ""
     for name in names:
         try:
@@ -68,7 +68,7 @@ def images_frames(video: Video, info: VideoInfo, names: Sequence[str]) -> Iterat
 
 
 def counted_order(name: str) -> tuple[tuple[int, str] | str, ...]:
-    """What sorts names so that frame_10 comes after frame_9.
+    """Returns a sort key with which frame_10 comes after frame_9.
 
     >>> sorted(["f10.png", "f9.png"], key=counted_order)
     ['f9.png', 'f10.png']
@@ -78,7 +78,7 @@ def counted_order(name: str) -> tuple[tuple[int, str] | str, ...]:
 
 
 def _info(video: Video, names: Sequence[str], fingerprint: str) -> VideoInfo:
-    """Size and kind of the first image that opens."""
+    """Returns size and format of the first image that opens."""
     reason = "the folder holds no image"
     for name in names:
         try:
