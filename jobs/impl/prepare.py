@@ -101,7 +101,7 @@ def _show(manifest: Manifest, out: Folder, count: int) -> None:
 
 def published_recipe(manifest: Manifest) -> ClipRecipe:
     """Returns the published training recipe for this kind of data."""
-    if any(row.asked is not None for row in manifest.rows):
+    if any(row.anchor_counts is not None for row in manifest.rows):
         return ClipRecipe.one_frame_asked()
     if manifest.single_images:
         return ClipRecipe.image()

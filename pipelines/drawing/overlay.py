@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
-from pipelines.drawing.lettering import broken_lines, font_of
+from pipelines.drawing.text import broken_lines, font_of
 
 Colour = tuple[int, int, int]
 

@@ -67,7 +67,7 @@ def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> Clip
     """
     name = f"{manifest.dataset}, split {manifest.split},"
     images = manifest.single_images
-    asked = any(row.asked is not None for row in manifest.rows)
+    asked = any(row.anchor_counts is not None for row in manifest.rows)
     alone = all(row.frames <= 1 for row in manifest.rows)
     if kind == "images":
         recipe = ClipRecipe.image()

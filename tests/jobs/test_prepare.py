@@ -247,7 +247,7 @@ def test_sentences_nobody_can_learn_from_are_told_beside_what_was_left_out(
         ([RowInfo("image", 1, 1)], 1, ClipRecipe.image()),
         ([RowInfo("all annotated", 9, 1)], 9, ClipRecipe.video()),
         ([RowInfo("one annotated", 1, 1)], 9, ClipRecipe.one_frame_asked()),
-        ([RowInfo("asked", 9, 1, asked=(3,))], 9, ClipRecipe.one_frame_asked()),
+        ([RowInfo("asked", 9, 1, anchor_counts=(3,))], 9, ClipRecipe.one_frame_asked()),
     ],
 )
 def test_samples_are_shown_by_the_recipe_that_suits_them(rows: list[RowInfo], frames: int, recipe: ClipRecipe) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 from pipelines.clips.augmentation import SMALL, ClipRecipe
 from pipelines.clips.clip import Clip, ClipParams, ClipSample, apply_params, sample_params
 from pipelines.clips.colour import Colour, apply_colour
-from pipelines.clips.copies import copy_image, copy_mask
 from pipelines.clips.geometry import Crop, Geometry, Sizes, transform_image, transform_mask
+from pipelines.clips.pseudo_video import copy_image, copy_mask
 from pipelines.clips.sampling import clip_rng
 from pipelines.images import object_map
 from sgmg.masks import Size, mask_to_rle, mask_to_xyxy
@@ -69,7 +69,7 @@ def test_a_clip_of_a_video_is_resized_then_mirrored_then_coloured() -> None:
         image = cv2.flip(transform_image(PICTURES[frame], drawn.geometry, "pillow"), 1)
         np.testing.assert_array_equal(clip.frames[place], apply_colour(image, drawn.colours[place]))
         np.testing.assert_array_equal(clip.masks[place], transform_mask(MASKS[frame], drawn.geometry)[:, ::-1])
-    assert clip.asked is None
+    assert clip.target_frame is None
 
 
 def test_a_clip_with_one_frame_asked_is_mirrored_then_coloured_then_resized() -> None:
@@ -169,9 +169,9 @@ def test_the_asked_frame_is_at_the_first_of_its_places() -> None:
     for anchor in (0, 5, 11):
         for seed in range(10):
             drawn = drawn_clip(SMALL_ASKED, sample(anchor), seed)
-            assert drawn.asked == drawn.frames.index(anchor)
-            assert drawn.targets == (drawn.asked,)
-            assert made(drawn, sample(anchor)).asked == drawn.asked
+            assert drawn.target_frame == drawn.frames.index(anchor)
+            assert drawn.targets == (drawn.target_frame,)
+            assert made(drawn, sample(anchor)).target_frame == drawn.target_frame
 
 
 def test_only_the_asked_frame_needs_an_annotation() -> None:

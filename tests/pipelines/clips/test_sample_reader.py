@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.clips.augmentation import SMALL, ClipRecipe
 from pipelines.clips.epoch_plan import SampleRef
-from pipelines.clips.sample_reader import FoundSample, RowGroup, beside, sample_of
+from pipelines.clips.sample_reader import FoundSample, RowGroup, sample_of, sibling_samples
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.records import Expression, ObjectTrack, Record
@@ -110,7 +110,7 @@ def test_other_sentences_are_of_the_same_frames_and_can_be_learned_from(tmp_path
 
     def drawn(count: int, seed: int = 0) -> list[str]:
         rng = np.random.default_rng(seed)
-        clips = beside(group, reference, sample, {0}, count, rng)
+        clips = sibling_samples(group, reference, sample, {0}, count, rng)
         assert all((clip.rles, clip.anchor) == ([B, B], sample.clip.anchor) for clip in clips)
         return [clip.text for clip in clips]
 
@@ -126,5 +126,5 @@ def test_other_sentences_of_a2d_are_asked_at_the_same_frame(tmp_path: Path) -> N
         one, expressions=(elsewhere, one.expressions[1], replace(elsewhere, id="3", text="here", frames=(0,)))
     )
     group, sample = found(tmp_path, one, ClipRecipe.one_frame_asked(3, SMALL))
-    clips = beside(group, SampleRef(0, "", 0, 1, 1, 0), sample, (), 5, np.random.default_rng(0))
+    clips = sibling_samples(group, SampleRef(0, "", 0, 1, 1, 0), sample, (), 5, np.random.default_rng(0))
     assert [(clip.text, clip.anchor) for clip in clips] == [("here", 0)]

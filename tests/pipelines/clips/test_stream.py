@@ -89,7 +89,7 @@ def shown(slot: Slot) -> Shown:
         ]
         for array in arrays:
             digest.update(f"{array.shape}".encode() + array.tobytes())
-        digest.update(f"{[one.text for one in slot.clip.targets]} {slot.clip.asked}".encode())
+        digest.update(f"{[one.text for one in slot.clip.targets]} {slot.clip.target_frame}".encode())
     return slot.step, slot.lane, slot.sample, slot.dropped, digest.hexdigest()
 
 
@@ -228,12 +228,12 @@ def test_a_clip_survives_the_way_between_two_workers(synthetic: TrainData, sente
 
 
 def _made(row: dict[str, Any]) -> Any:
-    return apply_params(row["drawn"], row["frames"], row["rles"], row["beside"]) if row["drawn"] else None
+    return apply_params(row["drawn"], row["frames"], row["rles"], row["siblings"]) if row["drawn"] else None
 
 
 def test_further_sentences_of_a_clip_change_nothing_about_its_own(synthetic: TrainData) -> None:
     for one, more in zip(rows_of(synthetic), rows_of(replace(synthetic, sentences=3)), strict=True):
-        assert {**more, "beside": []} == one
+        assert {**more, "siblings": []} == one
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -258,14 +258,14 @@ def test_a_clip_of_a2d_asks_the_annotated_frame_alone(data_kit: Path, tmp_path: 
     for name, row in rows.items():
         record, said, frame = wanted[name]
         drawn = row["drawn"]
-        assert drawn.frames[drawn.asked] == frame
-        assert drawn.asked == drawn.frames.index(frame), "the first of equal frames is asked"
+        assert drawn.frames[drawn.target_frame] == frame
+        assert drawn.target_frame == drawn.frames.index(frame), "the first of equal frames is asked"
         assert row["frames"] == [record.frames[number] for number in sorted(set(drawn.frames))]
         track = next(track for track in record.objects if track.id in said.object_ids)
         assert row["rles"][drawn.distinct.index(frame)] == track.rle[frame]
     first = next(iter(rows.values()))
     clip = _made(first)
-    assert (len(clip.frames), len(clip.masks), clip.asked) == (5, 1, first["drawn"].asked)
+    assert (len(clip.frames), len(clip.masks), clip.target_frame) == (5, 1, first["drawn"].target_frame)
 
 
 def test_frames_that_are_not_annotated_are_in_no_clip_and_no_anchor(tmp_path: Path) -> None:

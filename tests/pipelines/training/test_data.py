@@ -38,7 +38,7 @@ def manifest_of(*rows: RowInfo, frames: int = 0) -> Manifest:
 IMAGES = manifest_of(RowInfo("i", 1, 2), RowInfo("j", 1, 2))
 VIDEOS = manifest_of(RowInfo("v", 9, 2), RowInfo("one frame only", 1, 2))
 ALONE = manifest_of(RowInfo("one annotated", 1, 2), RowInfo("none annotated", 0, 2), frames=20)
-ASKED = manifest_of(RowInfo("a", 30, 2, asked=(3, 1)))
+ASKED = manifest_of(RowInfo("a", 30, 2, anchor_counts=(3, 1)))
 
 
 @pytest.mark.parametrize(
