@@ -36,11 +36,9 @@ class ClipRecipe:
     reverse: float = 0.0  # probability that the frames run backwards
     flip: float = 0.5  # probability that all frames are mirrored
     asks_anchor: bool = False  # only the anchor frame has a target
-    annotated_boxes: bool = False  # boxes are the source's own, where it gives them, else those of the masks
-    redraws: int = 10  # further draws for a sample without a valid frame, before it is dropped
-    resize: ResizeFilter = (
-        "torch"  # Ours: the published code uses Pillow; off by 1 of 255 in a value of 1 000, 3x as fast
-    )
+    annotated_boxes: bool = False  # boxes are the annotated ones if the source has them, else those of the masks
+    redraws: int = 10  # draws for a sample without a valid frame before it is dropped, after the first
+    resize: ResizeFilter = "torch"  # The published code uses Pillow; off by 1 of 255 in one value of 1 000, 3x as fast
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.length == 2:

@@ -26,7 +26,7 @@ class Colour:
     brightness: float | None = None  # added, in 0…255
     contrast: float | None = None  # factor
     saturation: float | None = None  # factor on S of HSV
-    channels: tuple[int, ...] = (0, 1, 2)  # where each channel of the result comes from
+    channels: tuple[int, ...] = (0, 1, 2)  # source channel of each channel of the result
 
 
 def draw_colour(rng: np.random.Generator) -> Colour:
@@ -60,7 +60,7 @@ def _saturated(
     monotonic, so this is one table for c plus one for v.
     """
     planes = cv2.split(image)
-    # Rounding to nearest, which adding in OpenCV does, is truncation of a number half as high again.
+    # OpenCV's addition rounds to nearest; subtracting 0.5 makes that a truncation.
     of_largest = ((1 - factor) * lit - 0.5 + _JUST_BELOW).astype(np.float32)
     largest = cv2.LUT(cv2.max(cv2.max(planes[0], planes[1]), planes[2]), of_largest)
     of_channel = (factor * lit).astype(np.float32)

@@ -24,10 +24,10 @@ from sgmg.masks import mask_to_xyxy, rle_to_mask
 
 Box = tuple[float, float, float, float]
 
-WIDTH = 1460  # pixels of the sheet; a tile that is wider makes it wider
-HEIGHT = 200  # of every frame
+WIDTH = 1460  # pixels of the sheet; a wider tile widens it
+HEIGHT = 200  # pixels of every frame
 GAP, TEXT, LINE = 10, 14, 18
-FRAMES = 4  # of a video, at most
+FRAMES = 4  # most frames of a video
 OUTLINE, BOX, PAPER, INK = (255, 60, 160), (0, 230, 255), (24, 24, 28), (240, 240, 240)
 
 
@@ -233,7 +233,9 @@ def _frame(
     width = max(1, round(frame.shape[1] * scale))
     image = np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, height))).copy()
     small = nearest(mask, height, width).astype(np.uint8)
-    image[cv2.dilate(small, np.ones((5, 5), np.uint8)) > small] = OUTLINE  # outside: nothing of the object is hidden
+    image[cv2.dilate(small, np.ones((5, 5), np.uint8)) > small] = (
+        OUTLINE  # outside the object: covers none of it
+    )
     picture = Image.fromarray(image)
     if box is not None:
         ImageDraw.Draw(picture).rectangle([round(side * scale) for side in box], outline=BOX)

@@ -40,7 +40,7 @@ class GeometryRecipe:
     at_once: Sizes
     enlarged: Sizes
     cropped: Sizes
-    crop_side: tuple[int, int] = (384, 600)  # fewest and most pixels of a crop's width and height
+    crop_side: tuple[int, int] = (384, 600)  # smallest and largest width and height of a crop in pixels
     crop: float = 0.5
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ def resize_image(image: UInt8[np.ndarray, "h w 3"], size: Size, kind: ResizeFilt
         return image
     if kind == "pillow":
         return np.asarray(pillow_resized(Image.fromarray(image), *size))
-    # With these strides, channels last for a whole batch, torch takes the path that is twice as fast.
+    # With these strides, channels last for a whole batch, torch uses a path that is twice as fast.
     pixels = rearrange(torch.from_numpy(image)[None], "b h w c -> b c h w")
     resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     return rearrange(resized, "1 c h w -> h w c").numpy()
@@ -128,7 +128,7 @@ def _enlarged_and_cropped(image: Image.Image, crop: Crop) -> Image.Image:
 def transform_mask(mask: Bool[np.ndarray, "h w"], geometry: Geometry) -> Bool[np.ndarray, "h2 w2"]:
     """Brings a mask to its final size by nearest neighbour, with one lookup in the source per pixel."""
     rows, columns = (_source_pixels(geometry, axis) for axis in (0, 1))
-    # Whole rows, then whole columns as rows: gathering single pixels takes four times as long.
+    # Gathers whole rows, then whole columns as rows: gathering single pixels takes four times as long.
     columns_first = cv2.transpose(mask[rows].view(np.uint8))
     return cv2.transpose(columns_first[columns]).view(np.bool_)
 

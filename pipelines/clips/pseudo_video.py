@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, UInt8
 
 from sgmg.masks import Size
 
-_PERSPECTIVE = 0.08  # of a side, by which a corner moves at most
-_SHIFT = 0.1  # of both sides
+_PERSPECTIVE = 0.08  # largest move of a corner, as a fraction of a side
+_SHIFT = 0.1  # largest shift, as a fraction of both sides
 _ROTATION = 20.0  # degrees
 _BLUR_KERNELS = (9, 11)  # pixels
 
@@ -25,7 +25,7 @@ class PseudoFrame:
     """Differences of one copy from the image."""
 
     corners: tuple[float, ...]  # x, y of the four corners, in sides inwards: upper left, upper right, lower right, left
-    shift: float  # of the width to the right and of the height down
+    shift: float  # fraction of the width to the right, and of the height down
     rotation: float  # degrees, counter-clockwise
     brightness: int | None  # added, in 0…255
     hue_saturation: int | None  # added to both, on a scale of 255
@@ -90,7 +90,7 @@ def _warp(copy: PseudoFrame, size: Size) -> Float[np.ndarray, "3 3"]:
 
 
 def _shift_hue_saturation(image: UInt8[np.ndarray, "h w 3"], shift: int) -> UInt8[np.ndarray, "h w 3"]:
-    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))  # hue: the circle in 256
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))  # hue in 256 steps
     levels = np.arange(256)
     hue = cv2.LUT(hue, ((levels + shift) % 256).astype(np.uint8))
     saturation = cv2.LUT(saturation, np.clip(levels + shift, 0, 255).astype(np.uint8))

@@ -51,13 +51,13 @@ def training_frames(anchor: int, frames: int, length: int, rng: np.random.Genera
     return tuple(sorted((*first, *_others(first, frames, length - len(first), rng))))
 
 
-def _others(first: tuple[int, ...], frames: int, wanted: int, rng: np.random.Generator) -> list[int]:
+def _others(first: tuple[int, ...], frames: int, count: int, rng: np.random.Generator) -> list[int]:
     """Draws the remaining frames, from outside the span of the first three if there are enough."""
-    # Parity: the largest of the three counts as outside, and as many members as wanted are not enough.
+    # As in the published code: the largest of the three counts as outside, and exactly `count` members are not enough.
     outside = [*range(min(first)), *range(max(first), frames)]
-    if len(outside) > wanted:
-        return rng.choice(outside, size=wanted, replace=False).tolist()
-    rounds, rest = divmod(wanted, frames)
+    if len(outside) > count:
+        return rng.choice(outside, size=count, replace=False).tolist()
+    rounds, rest = divmod(count, frames)
     distinct = rng.choice(frames, size=rest, replace=False).tolist()
     return [*chain.from_iterable(range(frames) for _ in range(rounds)), *distinct]
 

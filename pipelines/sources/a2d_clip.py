@@ -56,7 +56,7 @@ def decoded_clip(video: str, path: str, data: bytes, quality: int) -> A2DClip:
     try:
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace") as container:
             stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # As many videos as cores are decoded side by side.
+            stream.codec_context.thread_count = 1  # One video per core is decoded at the same time.
             rate, promised = stream.average_rate, stream.frames
             for frame in container.decode(stream):
                 frames.append(_jpeg(frame.to_ndarray(format="bgr24"), quality))

@@ -7,7 +7,7 @@ import pycocotools.mask
 
 from sgmg.masks import Size, rle_to_coco
 
-_coco: Any = pycocotools.mask  # its type hints know neither polygons nor that counts are bytes
+_coco: Any = pycocotools.mask  # its type hints lack polygons, and counts as bytes
 
 
 def segmentation_to_rle(segmentation: object, size: Size) -> str:
@@ -54,7 +54,7 @@ def _polygons_to_rle(polygons: list[Any], size: Size) -> str:
         raise ValueError("its segmentation is an empty list")
     reach = max(size)
     for polygon in polygons:
-        # pycocotools does not look: it reads four numbers as a box, and far corners exhaust its memory.
+        # pycocotools does not check: it takes four numbers for a box, and distant corners exhaust its memory.
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(_is_finite, polygon)):
             raise ValueError(f"its polygon {_short(polygon)} is not at least three corners x, y of finite numbers")
         if min(polygon) < -reach or max(polygon) > 2 * reach:

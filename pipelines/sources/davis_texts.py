@@ -9,7 +9,7 @@ from pipelines.files import Folder, safe_name
 from pipelines.sources.reading import annotation_json, annotation_text
 
 SETS = {"train": "train.txt", "valid": "val.txt"}
-_TEXTS = {  # In the order of annotator 0 … 3.
+_TEXTS = {  # in the order of annotators 0 … 3
     "Davis17_annot1.txt": "utf-8-sig",
     "Davis17_annot1_full_video.txt": "utf-8-sig",
     "Davis17_annot2.txt": "latin-1",
@@ -25,9 +25,9 @@ class DavisVideo:
     frames: str  # folder
     masks: str  # folder
     frame_names: list[str] = field(default_factory=list)  # empty: every frame in the folder
-    expressions: list[list[str]] = field(default_factory=list)  # id, text, object id; annotator = position modulo 4
-    categories: dict[str, str] | None = None  # of every object id; None: the layout has no file of them
-    problem: str = ""  # why there can be no record
+    expressions: list[list[str]] = field(default_factory=list)  # id, text, object id; annotator = index modulo 4
+    categories: dict[str, str] | None = None  # by object id; None if the layout has no file of categories
+    problem: str = ""  # why no record can be made; empty if one can
 
 
 def raw_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo]]:

@@ -33,9 +33,9 @@ _log = logging.getLogger(__name__)
 
 _METADATA = "jhmdb_sentences_samples_metadata.json"
 _TEXTS = "jhmdb_annotation.txt"
-# What scipy's reader raises; NotImplementedError where the file is of version 7.3, an HDF5.
+# Errors of scipy's reader; NotImplementedError for files of version 7.3, which are HDF5.
 _DAMAGE = (MatReadError, ValueError, TypeError, IndexError, OSError, NotImplementedError, zlib.error)
-_OBJECT = 1  # The one person of a clip; the files do not number it.
+_OBJECT = 1  # id of the only person of a clip; the files give none
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class _Video:
     text: str
     frames: str = ""  # folder
     masks: str = ""  # file
-    total: int | None = None  # frames that count; None: as many as there are masks
-    asked: tuple[int, ...] | None = None  # frames, from 1; None: all with a mask
-    repeated: tuple[str, ...] = ()  # rows left out because they say the same again, or something else
-    problem: str = ""  # why there can be no record
+    total: int | None = None  # number of frames to use; None for the number of masks
+    asked: tuple[int, ...] | None = None  # frames to evaluate, from 1; None for all with a mask
+    repeated: tuple[str, ...] = ()  # rows dropped because another row has the same frame or another text
+    problem: str = ""  # why no record can be made; empty if one can
 
 
 @dataclass(frozen=True)
@@ -219,5 +219,5 @@ def _masks(video: str, path: str, data: bytes) -> np.ndarray:
         raise BadItem(video, "read", f"{path} is no MATLAB file or damaged ({error}). Unpack it again.") from error
     if "part_mask" not in found:
         raise BadItem(video, "read", f"{path} lacks part_mask. Unpack puppet_mask again.")
-    masks = np.atleast_3d(found["part_mask"])  # MATLAB keeps no last axis of length 1.
+    masks = np.atleast_3d(found["part_mask"])  # MATLAB drops a last axis of length 1.
     return rearrange(masks > 0, "h w t -> t h w")

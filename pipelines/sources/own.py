@@ -51,7 +51,7 @@ class Own:
     root: Folder
     split: str = "train"
     dataset: str = "own"
-    quality: int = QUALITY  # of the JPEG that frames of video files become
+    quality: int = QUALITY  # JPEG quality of frames from video files
 
     def items(self) -> list[Item]:
         """Returns every video of the split, sorted. The key holds the location of its frames and its rows of the table.

@@ -10,7 +10,7 @@ from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder, safe_name
 from pipelines.images import checked_size
 
-_UNREADABLE = (FileNotFoundError, PermissionError)  # Others, as of a network, pass: a retry may mend them.
+_UNREADABLE = (FileNotFoundError, PermissionError)  # Others, such as network errors, are raised: a retry may succeed.
 
 
 def checked_split(dataset: str, split: str, choices: Sequence[str]) -> None:

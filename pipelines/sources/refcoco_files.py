@@ -33,7 +33,7 @@ class Listing:
     segmentation as JSON text, which takes a tenth of the memory of lists of numbers.
     """
 
-    file: str  # the one that describes images and annotations, below the root
+    file: str  # path, in the root, of the file that describes images and annotations
     sentences: list[Sentence] = field(default_factory=list)
     images: dict[int, dict[str, Any]] = field(default_factory=dict)
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -129,7 +129,7 @@ def _described(
         if "segmentation" not in entry:
             return entry
         if wanted is not None and entry.get("id") not in wanted:
-            return None  # Forgotten while the file is read: a split speaks of a small part of COCO.
+            return None  # Dropped while parsing, to save memory: a split uses a small part of COCO.
         return {key: entry[key] for key in _KEPT if key in entry} | {"segmentation": json.dumps(entry["segmentation"])}
 
     path = root.path(file)

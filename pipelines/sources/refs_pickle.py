@@ -47,7 +47,7 @@ def plain_pickle(data: bytes, path: str) -> object:
     try:
         try:
             return _loaded(data, "utf-8")
-        except UnicodeDecodeError:  # Strings of Python 2 are bytes of an unnamed encoding.
+        except UnicodeDecodeError:  # Strings of Python 2 are bytes in an unspecified encoding.
             return _loaded(data, "latin-1")
     except _Refused as error:
         raise LayoutError(

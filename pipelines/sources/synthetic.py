@@ -43,7 +43,7 @@ class SyntheticConfig:
     width: int = 256  # pixels, of images and videos
     height: int = 160
     variety: Variety = RICH
-    image_variety: Variety | None = None  # of images, where it is another
+    image_variety: Variety | None = None  # of images, if it differs
 
     def __post_init__(self) -> None:
         for name in ("train_images", "val_images", "train_videos", "valid_videos", "test_videos"):
@@ -88,7 +88,7 @@ def write_synthetic(folder: Path, config: SyntheticConfig) -> SyntheticPaths:
             difference.
     """
     folder = folder.resolve()
-    made_by = json.loads(json.dumps({"version": VERSION, **asdict(config)}))  # as it is read back
+    made_by = json.loads(json.dumps({"version": VERSION, **asdict(config)}))  # the form in which it is read back
     if not _is_there(folder, made_by):
         staging = folder.with_name(f".{folder.name}.partial")
         if staging.exists():
@@ -97,7 +97,7 @@ def write_synthetic(folder: Path, config: SyntheticConfig) -> SyntheticPaths:
         write_refcoco(staging / "refcoco_root", _images(config))
         write_ytvos(staging / "ytvos_root", staging / "truth", _videos(config))
         (staging / _MADE_BY).write_text(json.dumps(made_by))
-        staging.rename(folder)  # An empty folder gives way.
+        staging.rename(folder)  # Replaces an empty folder.
     truth = folder / "truth"
     return SyntheticPaths(folder / "refcoco_root", folder / "ytvos_root", truth / "valid", truth / "test")
 

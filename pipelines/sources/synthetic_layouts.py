@@ -18,8 +18,8 @@ from sgmg.masks import mask_to_rle, rle_to_coco, rle_to_xywh
 
 TRUTH = "meta_expressions_with_obj_id.json"
 
-_FIRST_IMAGE = {"train": 1, "val": 500_001}  # apart, so that a number does not depend on how many are asked for
-# The first colours of PASCAL VOC, as of the official annotations.
+_FIRST_IMAGE = {"train": 1, "val": 500_001}  # separate ranges, so that ids do not depend on the counts
+# The first colours of PASCAL VOC, as in the official annotations.
 _PALETTE = (0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128, 128, 128, 128)
 
 
@@ -65,19 +65,19 @@ def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, SyntheticCl
     `truth`.
     """
     objects: dict[str, Any] = {}
-    told: dict[str, dict[str, Any]] = {"train": {}, "valid": {}, "test": {}}
+    listed_by_split: dict[str, dict[str, Any]] = {"train": {}, "valid": {}, "test": {}}
     for split, clip in videos:
         masks = root / "train" if split == "train" else truth / split
         _write_frames(root / split / "JPEGImages" / clip.name, masks / "Annotations" / clip.name, clip)
-        told[split][clip.name] = _video(clip)
+        listed_by_split[split][clip.name] = _video(clip)
         if split == "train":
             objects[clip.name] = {"objects": _objects(clip)}
     _write_json(root / "train" / "meta.json", {"videos": objects})
     for split in ("valid", "test"):
-        _write_json(truth / split / TRUTH, {"videos": told[split]})
-        told[split] = {name: _without_objects(video) for name, video in told[split].items()}
-    told["valid"] |= told["test"]  # as the official file has it
-    for split, listed in told.items():
+        _write_json(truth / split / TRUTH, {"videos": listed_by_split[split]})
+        listed_by_split[split] = {name: _without_objects(video) for name, video in listed_by_split[split].items()}
+    listed_by_split["valid"] |= listed_by_split["test"]  # as the official file has it
+    for split, listed in listed_by_split.items():
         _write_json(root / "meta_expressions" / split / "meta_expressions.json", {"videos": listed})
 
 
@@ -153,7 +153,7 @@ def _write_frames(images: Path, annotations: Path, clip: SyntheticClip) -> None:
 def _write_ids(path: Path, masks: Bool[np.ndarray, "o h w"]) -> None:
     """Writes a palette PNG whose pixels hold the number of their object, from 1."""
     numbers = np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]
-    image = Image.fromarray((masks * numbers).max(axis=0), mode="P")  # No pixel is seen of two things.
+    image = Image.fromarray((masks * numbers).max(axis=0), mode="P")  # Masks do not overlap.
     image.putpalette(_PALETTE)
     image.save(path)
 

@@ -49,7 +49,7 @@ class Variety:
     shapes: int = 4
     things: tuple[int, int] = (3, 4)
     alike: float = 0.85
-    kinds: tuple[float, float, float, float] = (0.35, 0.2, 0.2, 0.4)  # order rarely can
+    kinds: tuple[float, float, float, float] = (0.35, 0.2, 0.2, 0.4)  # order rarely identifies one
     plain: bool = False
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Thing:
     shape: str
     radius: float  # pixels, of the disc of the same area
     angle: float  # radians, too small for a square to pass for a diamond
-    pattern: tuple[float, float]  # waves a radius, along the object's own two axes
+    pattern: tuple[float, float]  # waves per radius, along the object's own two axes
     centres: Float[np.ndarray, "t 2"]
 
 
@@ -181,7 +181,7 @@ def _path_over_the_edge(
     later.
     """
     entry = int(rng.integers(2, 2 * frames // 5 + 1))
-    outside, inside = -1.35 * radius, rng.uniform(0.3, 0.75) * extent[0]  # a triangle reaches that far
+    outside, inside = -1.35 * radius, rng.uniform(0.3, 0.75) * extent[0]  # the extent of a triangle
     pace = (inside - outside) / (frames - entry)
     x = inside - pace * np.arange(frames)[::-1]
     y = rng.uniform(radius, max(extent[1] - radius, radius + 1))
@@ -239,7 +239,9 @@ def _seen_well(whole: Bool[np.ndarray, "o t h w"], masks: Bool[np.ndarray, "o t 
     area, seen = whole.sum(axis=(2, 3)), masks.sum(axis=(2, 3))
     there = area > 0
     share = np.where(there, seen / np.maximum(area, 1), 1.0)
-    part = np.where(there, seen / area.max(axis=1, keepdims=True), 1.0)  # of the thing, not of what is in the frame
+    part = np.where(
+        there, seen / area.max(axis=1, keepdims=True), 1.0
+    )  # of its largest area
     enough = 0.35 if area.shape[1] > 1 else 0.7
     present = bool((there.mean(axis=1) >= 0.6).all())
     return present and bool((share >= enough).all() and (share.mean(axis=1) >= 0.7).all() and (part >= 0.08).all())

@@ -15,7 +15,7 @@ YES, UNCLEAR, NO = 1, 0, -1
 """How well a word fits an object; a sentence fits as well as the worst of its words."""
 
 _KINDS = ("looks", "place", "motion", "order")
-_BARE = 0.3  # the share of sentences without "the", as people type them
+_BARE = 0.3  # share of sentences without "the", as users type them
 
 
 class Sentence(NamedTuple):
@@ -31,14 +31,14 @@ class _Seen:
     indices.
     """
 
-    x: tuple[float, ...]  # middle of its seen pixels, in every frame where it is seen
+    x: tuple[float, ...]  # centre of its visible pixels, in every frame where it is visible
     y: tuple[float, ...]
-    dx: float  # its way from the first to the last frame where it is seen
+    dx: float  # displacement from the first to the last frame where it is visible
     dy: float
     first: int
     last: int
-    late: int  # frames by which it appears after the last of the others
-    early: int  # frames by which it is gone before the first of the others
+    late: int  # frames from the last appearance of the others to its own
+    early: int  # frames from its disappearance to the first one of the others
     frames: int
 
 
@@ -71,7 +71,7 @@ def describe(
         groups = _candidates(thing, looks, clauses)
         texts: list[str] = []
         while len(texts) < each and groups:
-            odds = np.array([odds_of[kind] for kind in groups]) + 1e-9  # what is never wanted is better than nothing
+            odds = np.array([odds_of[kind] for kind in groups]) + 1e-9  # kinds of weight 0 are a last resort
             kind = str(rng.choice(list(groups), p=odds / odds.sum()))
             needs = np.array([3.0 if _every_part_is_needed(parts, thing) else 1.0 for parts in groups[kind]])
             parts = groups[kind].pop(int(rng.choice(len(needs), p=needs / needs.sum())))

@@ -51,7 +51,7 @@ class VideoDecoder:
 
     def __init__(self, time_limit: float = TIME_LIMIT) -> None:
         if not time_limit > 0:
-            raise ValueError(f"A time limit of {time_limit} s lets nothing be decoded. Give seconds above 0.")
+            raise ValueError(f"time_limit must be above 0 seconds (got {time_limit}).")
         self._process = DecoderProcess(time_limit)
 
     def __enter__(self) -> "VideoDecoder":

@@ -154,8 +154,8 @@ class DecoderProcess:
 def serve() -> None:
     """Runs the decoder process: responds to the requests on standard input until that is closed."""
     pipe_out = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # What libraries print must not end up among the pixels.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; when that ends, so does the pipe.
+    os.dup2(2, 1)  # Output that libraries print must not mix with the pixels.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C; when it ends, the pipe closes.
     for line in sys.stdin.buffer:
         request = json.loads(line)
         data = sys.stdin.buffer.read(request["bytes"])

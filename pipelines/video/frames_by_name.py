@@ -15,7 +15,7 @@ from pipelines.video.defaults import LENGTH
 from pipelines.video.listing import Video
 from pipelines.video.segments import DecodeUnit
 
-_BUFFER = 2**26  # bytes of frames that are decoded at a time
+_BUFFER = 2**26  # bytes of frames per window
 
 
 class TimedFrame(NamedTuple):
@@ -44,7 +44,7 @@ class FramesByName:
             if isinstance(keys, tuple) and not self._timeline.named_by_index
             else {}
         )
-        # A video that can only be read from its start is read once, not from there for every call.
+        # A video that can only be read from its start is read once, not again for every call.
         self._running = self._decoded(range(len(keys))) if self._timeline.index_keys else None
 
     def __enter__(self) -> "FramesByName":

@@ -73,7 +73,7 @@ def counted_order(name: str) -> tuple[tuple[int, str] | str, ...]:
     >>> sorted(["f10.png", "f9.png"], key=counted_order)
     ['f9.png', 'f10.png']
     """
-    # Text and numbers take turns, so that only like is compared with like; 07 after 7 keeps the order total.
+    # Text and numbers alternate, so that equal types are compared; 7 before 07 keeps the order total.
     return tuple((int(part), part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name)))
 
 
@@ -106,6 +106,6 @@ def _rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
         square_size(*image.size, aspect=Fraction(1))
         if image.has_transparency_data:
             return over_black(np.asarray(image.convert("RGBA")))
-        if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        if image.mode.startswith("I;16"):  # Pillow would clip values above 255
             return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
         return np.asarray(image.convert("RGB"))

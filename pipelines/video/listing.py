@@ -110,7 +110,7 @@ def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
         if empty:
             kinds = ", ".join(VIDEO_SUFFIXES)
             yield BadItem(pattern, "list", f"nothing there is a video ({kinds}, or a folder of images). Mend the path.")
-    except (OSError, ValueError) as error:  # pyarrow's own errors are among them
+    except (OSError, ValueError) as error:  # includes pyarrow's errors
         yield BadItem(pattern, "list", f"it cannot be listed ({error}). Check the path, rights and credentials.")
 
 
@@ -168,7 +168,7 @@ def _select_videos(
 ) -> Iterator[Video | BadItem]:
     """Yields the videos among files whose path or parent folder matches the pattern; the empty pattern matches all."""
     images: set[str] = set()
-    beside: set[str] = set()  # folders with video files: images there are thumbnails
+    with_video_files: set[str] = set()  # folders; their images are thumbnails
     for file in files:
         if isinstance(file, BadItem):
             yield file
@@ -178,7 +178,7 @@ def _select_videos(
         if any(_HIDDEN.match(part) for part in path.parts):
             continue
         if suffix in VIDEO_SUFFIXES:
-            beside.add(str(path.parent))
+            with_video_files.add(str(path.parent))
         itself = pattern.fullmatch(file) is not None
         above = any(pattern.fullmatch(str(parent)) for parent in path.parents[:-1])
         if not (itself or above or not pattern.pattern):
@@ -187,7 +187,7 @@ def _select_videos(
             images.add(str(path.parent))
         elif suffix in VIDEO_SUFFIXES or (spelled and itself):
             yield Video(_joined(folder, file))
-    for place in sorted(images - beside):
+    for place in sorted(images - with_video_files):
         yield Video(_joined(folder, place), images=True)
 
 

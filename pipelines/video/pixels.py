@@ -31,7 +31,7 @@ def orientation_of(frame: av.VideoFrame) -> str:
         return ""
     matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32).reshape(3, 3)
     (a, b), (c, d) = matrix[:2, :2].tolist()  # x' = a x + c y, y' = b x + d y
-    if not b and not c:  # an all-zero matrix, which some writers leave, says nothing
+    if not b and not c:  # an all-zero matrix, which some encoders write, means no rotation
         return "x" * (a < 0) + "y" * (d < 0)
     if not a and not d:
         return "t" + "x" * (c < 0) + "y" * (b < 0)

@@ -128,8 +128,8 @@ def _container(video: Video) -> Iterator[InputContainer]:
     with filesystem.open_input_file(path) as file:
         if not file.size():
             raise BadItem(video.path, "decode", "the file is empty")
-        # FFmpeg reads local files by itself; `file:` keeps odd names from being protocols. Elsewhere it reads much at a
-        # time: each read is a request to the store.
+        # FFmpeg reads local files itself; `file:` keeps it from taking a name for a protocol. Other files are read in
+        # large blocks, since each read is a request to the object store.
         source: object = file if is_uri(video.path) else f"file:{path}"
         size = 2**22 if source is file else 2**15
         with av.open(source, "r", options=options, metadata_errors="replace", buffer_size=size) as container:
@@ -189,7 +189,7 @@ def packet_times(video: Video) -> tuple[Int[np.ndarray, " n"], Fraction, str] | 
                 stamp = packet.pts
                 if not packet.size:
                     continue
-                if packet.is_discard:  # an edit list leaves it out
+                if packet.is_discard:  # excluded by an edit list
                     hidden += 1
                 elif stamp is None:
                     return None

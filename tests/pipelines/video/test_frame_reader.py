@@ -108,11 +108,11 @@ def test_what_is_damaged_is_told_and_left_out_up_to_the_next_key_frame(make_vide
 def test_every_frame_that_is_decoded_is_told(make_video: Writer) -> None:
     video = Video(str(make_video("a.mp4", frames_of())))
     told: list[None] = []
-    timeline = file_timeline(video, shots=True, alive=lambda: told.append(None))
+    timeline = file_timeline(video, shots=True, heartbeat=lambda: told.append(None))
     assert len(told) == 1 + 36
     told.clear()
     keys = np.asarray(timeline.keys)[[20]]
-    assert len(list(file_frames(video, timeline.info, keys, False, False, alive=lambda: told.append(None)))) == 1
+    assert len(list(file_frames(video, timeline.info, keys, False, False, heartbeat=lambda: told.append(None)))) == 1
     assert len(told) == 21
 
 
