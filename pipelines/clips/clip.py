@@ -103,8 +103,7 @@ class Clip:
 
 
 def sample_params(recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator) -> ClipParams | None:
-    """Samples the parameters of a clip. Redraws up to `recipe.redraws` times until a target is valid; None if none
-    becomes valid.
+    """Samples the parameters of a clip, or returns None if the object is in no frame after `recipe.redraws` redraws.
 
     Raises:
         ValueError: a frame that needs a target is not annotated, or the anchor is not in the video.
@@ -154,8 +153,7 @@ def _with_target(drawn: ClipParams, recipe: ClipRecipe, sample: ClipSample) -> C
 
 
 def retarget(drawn: ClipParams, recipe: ClipRecipe, sample: ClipSample) -> ClipParams | None:
-    """Returns the same frames and augmentation with the target of another sentence; None if its object is in none of
-    them.
+    """Returns the same clip with the target of another sentence; None if its object is in none of the frames.
 
     Raises:
         ValueError: a frame that needs a target is not annotated.

@@ -66,8 +66,9 @@ def collate(
 def _normalized_and_padded(
     clips: Sequence[Clip],
 ) -> tuple[Float[Tensor, "b t 3 h w"], Bool[Tensor, "b h w"], Int[Tensor, "b 2"]]:
-    """Returns exactly what `pad_clips` returns for `normalize`d frames, in a quarter of the time: each plane is
-    normalized in its final location while it is in the processor's cache.
+    """Returns the result of `normalize` and `pad_clips`, to the bit, in a quarter of the time.
+
+    Each plane is normalized in its final location while it is in the processor's cache.
     """
     sizes = torch.tensor([clip.frames.shape[1:3] for clip in clips])
     height, width = (-(-max(side, MIN_SIDE) // MULTIPLE) * MULTIPLE for side in sizes.amax(dim=0).tolist())

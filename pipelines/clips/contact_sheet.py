@@ -1,6 +1,4 @@
-"""A picture for checking data: frames with the outline of the object, its box and the sentence; optionally
-augmented.
-"""
+"""A picture for checking data: frames with the outline of the object, its box and the sentence."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -70,8 +68,7 @@ def contact_sheet(tiles: Sequence[Tile]) -> Image.Image:
 
 
 def prepared_tiles(folder: Folder, manifest: Manifest, count: int, recipe: ClipRecipe | None = None) -> list[Tile]:
-    """Makes tiles of `count` samples of a prepared folder, evenly spread over its expressions; of all if there are
-    fewer.
+    """Makes tiles of `count` samples (or all, if fewer) of a prepared folder, evenly spread over its expressions.
 
     Holds one row group in memory at a time.
 
@@ -102,8 +99,9 @@ def prepared_tiles(folder: Folder, manifest: Manifest, count: int, recipe: ClipR
 
 
 def augmented_tile(group: RowGroup, sample: SampleRef, row: RowInfo, recipe: ClipRecipe) -> Tile:
-    """Makes a tile of the clip at the middle anchor of an expression, as epoch 0 of seed 0 draws it, or of the reason
-    if there is none.
+    """Makes a tile of the clip at the middle anchor of an expression, or of the reason why there is no clip.
+
+    The clip is that of epoch 0 of seed 0.
     """
     reason = (row.untrainable or {}).get(sample.expression)
     anchors = anchor_count(row, sample.expression, recipe.length)
@@ -233,9 +231,7 @@ def _frame(
     width = max(1, round(frame.shape[1] * scale))
     image = np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, height))).copy()
     small = nearest(mask, height, width).astype(np.uint8)
-    image[cv2.dilate(small, np.ones((5, 5), np.uint8)) > small] = (
-        OUTLINE  # outside the object: covers none of it
-    )
+    image[cv2.dilate(small, np.ones((5, 5), np.uint8)) > small] = OUTLINE  # outside the object: covers none of it
     picture = Image.fromarray(image)
     if box is not None:
         ImageDraw.Draw(picture).rectangle([round(side * scale) for side in box], outline=BOX)

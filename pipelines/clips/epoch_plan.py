@@ -12,9 +12,7 @@ from pipelines.manifest import Manifest, RowInfo
 
 @dataclass(frozen=True, slots=True)
 class SampleRef:
-    """Reference to one sample: an expression of a row at its k-th anchor. `part` is an index into the plan's
-    manifests.
-    """
+    """Reference to a sample: an expression of a row at its k-th anchor. `part` is the index of its manifest."""
 
     part: int
     file: str
@@ -64,8 +62,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch: all samples of the manifests, divided among `global_batch` lanes, each of which gives one slot per
-    step.
+    """One epoch: all samples of the manifests, divided among `global_batch` lanes that give one slot per step each.
 
     Row groups are permuted, their samples concatenated, the sequence cut into lanes of equal length, and each lane
     shuffled within windows of `shuffle_window` steps. Optimiser step s takes slot s of every lane: the global batch.
@@ -163,11 +160,10 @@ class EpochPlan:
 
 
 def lanes_of(rank: int, world: int, global_batch: int, clips_per_pass: int = 1) -> tuple[int, ...]:
-    """Returns the lanes of a rank: blocks of `clips_per_pass` neighbours, which share a forward pass, dealt
-    round-robin.
+    """Returns the lanes of a rank: blocks of `clips_per_pass` lanes that share a forward pass, dealt round-robin.
 
-    Neighbours are padded to one size, and padding changes the numbers, so the members of a forward pass must not depend
-    on `world`.
+    Lanes of a block are padded to one size, and padding changes the numbers, so the members of a forward pass must not
+    depend on `world`.
 
     >>> lanes_of(0, 2, 8, clips_per_pass=2), lanes_of(1, 3, 4)
     ((0, 1, 4, 5), (1,))

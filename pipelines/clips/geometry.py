@@ -158,9 +158,7 @@ def _ratios(before: Size, after: Size) -> Float[np.ndarray, " 4"]:
 
 
 def have_area(boxes: Float[np.ndarray, "t 4"]) -> Bool[np.ndarray, " t"]:
-    """Returns which boxes xyxy are valid. A box ends on the object's last pixel, so objects of one row or column have
-    no area.
-    """
+    """Returns which boxes xyxy are valid. Objects of one row or column have no area: boxes end on the last pixel."""
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 

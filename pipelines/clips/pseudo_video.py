@@ -73,9 +73,7 @@ def copy_mask(mask: Bool[np.ndarray, "h w"], copy: PseudoFrame) -> Bool[np.ndarr
 
 
 def _warp(copy: PseudoFrame, size: Size) -> Float[np.ndarray, "3 3"]:
-    """Returns the matrix from pixels of the image to pixels of the copy: perspective, then rotation about the centre,
-    then shift.
-    """
+    """Returns the matrix from image to copy, in pixels: perspective, then rotation about the centre, then shift."""
     height, width = size
     inwards = np.array(copy.corners).reshape(4, 2) * [[1, 1], [-1, 1], [-1, -1], [1, -1]]
     units = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])

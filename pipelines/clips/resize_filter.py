@@ -1,6 +1,4 @@
-"""The choice of resize filter for training clips, in a module of its own because command lines import it at
-start-up.
-"""
+"""Resize filters of training clips, in a module of its own because command lines import it at start-up."""
 
 from typing import Literal
 

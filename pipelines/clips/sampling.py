@@ -1,6 +1,4 @@
-"""Choice of the frames of a clip (spec data.md §3, "Frames"). Frames count from 0; the random generator is an
-argument.
-"""
+"""Choice of the frames of a clip (spec data.md §3, "Frames"). Frames count from 0."""
 
 import zlib
 from itertools import chain

@@ -29,9 +29,7 @@ from pipelines.manifest import Manifest
 _BLOCK_BYTES = 8 * 2**20
 """Size of Ray Data's blocks: the default of 128 MB delays the first batch by seconds."""
 _READ_CPUS = 0.25
-"""CPUs of a read task, which mostly waits for the disk. A value other than a decode task's keeps Ray from fusing the
-two.
-"""
+"""CPUs of a read task, which mostly waits for the disk. Differs from a decode task's so that Ray does not fuse them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +270,7 @@ def slot_of(table: pa.Table, place: int) -> Slot:
 
 
 def _configure(streaming: Streaming) -> None:
-    """Configures Ray Data in this process: preserved order, small blocks, and its share of the cluster (by default it
-    plans for all).
-    """
+    """Configures Ray Data in this process: preserved order, small blocks, and its share of the cluster."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

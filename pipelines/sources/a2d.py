@@ -143,9 +143,7 @@ class A2DSentences:
         return found
 
     def _said_at_frames(self) -> Iterator[_Said]:
-        """Yields the sentences of the list of [text, video, frame, instance]; LoSh's rows have a short text in
-        addition.
-        """
+        """Yields the sentences of the list of [text, video, frame, instance]; LoSh's rows also have a short text."""
         name = f"a2d_sentences_single_frame_{self.split}_annotations.json"
         if not self.root.has(name):
             raise LayoutError(

@@ -11,9 +11,7 @@ from pipelines.records import Expression, ObjectTrack, Record
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record to prepare: its name, and the plain values that its source needs to read it. Sent to workers as
-    JSON.
-    """
+    """One record to prepare: its name, and the plain values that its source needs. Sent to workers as JSON."""
 
     video: str
     key: Any = None

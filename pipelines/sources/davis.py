@@ -1,6 +1,4 @@
-"""Ref-DAVIS17: DAVIS 2017 with the texts of two annotators, as distributed or converted to the Ref-YouTube-VOS
-layout.
-"""
+"""Ref-DAVIS17: DAVIS 2017 with the texts of two annotators, in the raw or the converted layout."""
 
 import json
 from collections.abc import Mapping, Set
@@ -122,9 +120,7 @@ def _objects(
 
 
 def _expressions(video: str, said: DavisVideo, objects: Set[int]) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """Returns the expressions to keep, and those that are dropped. Dropping one does not change the ids and annotators
-    of the rest.
-    """
+    """Returns the expressions to keep, and the dropped ones; dropping one leaves the ids of the others unchanged."""
     kept: list[Expression] = []
     dropped: list[Dropped] = []
     for place, (number, text, found) in enumerate(said.expressions):

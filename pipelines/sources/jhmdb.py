@@ -53,8 +53,7 @@ class _Video:
 
 @dataclass(frozen=True)
 class JhmdbSentences:
-    """JHMDB-Sentences (spec data.md §1): one record per video, its first T frames as stored, one object, one
-    expression.
+    """JHMDB-Sentences (spec data.md §1): one record per video, with its first T frames, one object, one expression.
 
     T is the total in the metadata, else the number of masks; further PNGs are dropped and counted. Published scores use
     three frames per video, listed in `jhmdb_sentences_samples_metadata.json`. If that file is missing, every frame with

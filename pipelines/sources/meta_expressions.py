@@ -35,8 +35,7 @@ class Listed:
 
 
 def read_json(root: Folder, name: str) -> dict[str, Any]:
-    """Reads a JSON object. A key that occurs twice in one object gets the value None, which callers report if they need
-    it.
+    """Reads a JSON object. A key that occurs twice in one object gets None, which callers report if they need it.
 
     Raises:
         LayoutError: the file cannot be read, or is no JSON object in UTF-8.

@@ -123,9 +123,7 @@ def _with_objects(
 
 
 def _rle(video: str, mask: Any, size: tuple[int, int], where: str) -> str:
-    """Returns one mask of the file after checking it. Every frame is annotated: null means that the object is not
-    visible.
-    """
+    """Checks and returns one mask of the file. Every frame is annotated: null means that the object is not visible."""
     if mask is None:
         return rle_union([], size)
     counts = typed(video, mask, "counts", str, where)

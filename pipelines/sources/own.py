@@ -40,12 +40,12 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """Reads `JPEGImages/<video>/*.jpg|png` or `videos/<video>.mp4`, `Annotations/<video>/<frame>.png`,
-    `expressions.csv`.
+    """A user's dataset: frames or video files, `Annotations/<video>/<frame>.png`, and `expressions.csv`.
 
-    The table has the columns video, object_id, text and, optionally, split; without it every row belongs to split
-    train. Frames of a video file are named 00000, 00001, …; a frame without a PNG is not annotated. The id of a
-    sentence is its index among the rows of its video, from 0.
+    Frames are in `JPEGImages/<video>/*.jpg|png` or `videos/<video>.mp4`. The table has the columns video, object_id,
+    text and, optionally, split; without it every row belongs to split train. Frames of a video file are named 00000,
+    00001, …; a frame without a PNG is not annotated. The id of a sentence is its index among the rows of its video,
+    from 0.
     """
 
     root: Folder

@@ -171,9 +171,7 @@ def _track(annotation: dict[str, Any], size: Size) -> ObjectTrack:
 def _expressions(
     video: str, sentences: list[Sentence], tracks: tuple[ObjectTrack, ...], size: Size
 ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """Returns the expressions to keep, and those that are dropped. A dropped sentence keeps its number: ids have
-    gaps.
-    """
+    """Returns the expressions to keep, and the dropped ones; dropping one leaves the ids of the others unchanged."""
     seen = {track.id for track in tracks if rle_area(track.rle[0] or "", size)}
     expressions: list[Expression] = []
     dropped: list[Dropped] = []

@@ -62,8 +62,7 @@ def list_refs(root: Folder, refs_file: str, instances_file: str, split: str) -> 
 
 
 def list_converted(root: Folder, file: str, dataset: str) -> Listing:
-    """Lists the converted JSON of one split: an "image" and an annotation per sentence, COCO's own ids as
-    `original_id`.
+    """Lists the converted JSON of one split: an "image" and an annotation per sentence, `original_id` from COCO.
 
     Raises:
         LayoutError: the file is missing, has other content than its name promises, is of another dataset, or uses an id

@@ -77,11 +77,10 @@ class SyntheticPaths:
 
 
 def write_synthetic(folder: Path, config: SyntheticConfig) -> SyntheticPaths:
-    """Writes the dataset if it does not exist yet; in one step, so that a killed run leaves no part of it in the
-    folder.
+    """Writes the dataset, in one step, if it does not exist yet.
 
-    A killed run leaves its files in `.<folder>.partial` in the same folder; the next run removes them. Only one run at
-    a time.
+    A killed run leaves its files in `.<folder>.partial` in the same parent folder; the next run removes them. Only one
+    run at a time.
 
     Raises:
         ValueError: the folder holds something else, or the output of another configuration; the message names the

@@ -39,8 +39,11 @@ class SyntheticClip:
 
 
 def write_refcoco(root: Path, images: Iterable[tuple[str, int, SyntheticClip]]) -> None:
-    """Writes `train2014/`, `refcoco/refs(unc).p` and `refcoco/instances.json`. `images`: split (train or val), number
-    from 0, clip.
+    """Writes `train2014/`, `refcoco/refs(unc).p` and `refcoco/instances.json`.
+
+    Args:
+        root: folder to write to.
+        images: split (train or val), number from 0, clip.
     """
     coco: dict[str, Any] = {"info": {"description": "made-up shapes"}, "licenses": [], "images": [], "annotations": []}
     coco["categories"] = [{"supercategory": "shape", "id": SHAPES.index(name) + 1, "name": name} for name in SHAPES]
@@ -61,8 +64,12 @@ def write_refcoco(root: Path, images: Iterable[tuple[str, int, SyntheticClip]]) 
 
 
 def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, SyntheticClip]]) -> None:
-    """Writes every split. `videos`: split (train, valid or test), clip. Masks of valid and test are written to
-    `truth`.
+    """Writes all splits, in the layout of Ref-YouTube-VOS.
+
+    Args:
+        root: folder of the raw data.
+        truth: folder for the masks and object ids of valid and test.
+        videos: split (train, valid or test), clip.
     """
     objects: dict[str, Any] = {}
     listed_by_split: dict[str, dict[str, Any]] = {"train": {}, "valid": {}, "test": {}}
@@ -82,9 +89,7 @@ def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, SyntheticCl
 
 
 def _annotation(scene: Scene, thing: int, image: int) -> dict[str, Any]:
-    """Returns the entry of one object in `instances.json`. RLE, because a shape that is cut in two has no single
-    polygon.
-    """
+    """Returns the entry of one object in `instances.json`. RLE, since a shape cut in two has no single polygon."""
     mask = scene.masks[thing, 0]
     height, width = mask.shape
     rle = mask_to_rle(mask)

@@ -1,6 +1,4 @@
-"""Synthetic scenes: textured shapes that move, occlude one another, enter and leave. Deterministic given the random
-generator.
-"""
+"""Synthetic scenes: textured shapes that move, occlude one another, enter and leave."""
 
 import math
 from collections.abc import Sequence
@@ -113,9 +111,7 @@ def draw_scene(rng: np.random.Generator, frames: int, size: Size, variety: Varie
 
 
 def paint(rng: np.random.Generator, scene: Scene) -> UInt8[np.ndarray, "t h w 3"]:
-    """Renders the frames of a scene in RGB: a cloudy grey background, grain, and objects with a pattern and a dark
-    rim.
-    """
+    """Renders the frames of a scene in RGB: cloudy grey background, grain, and patterned objects with a dark rim."""
     _, frames, *size = scene.masks.shape
     background = _clouds(rng, (size[0], size[1]))
     painted = []
@@ -177,9 +173,7 @@ def _draw_path(rng: np.random.Generator, radius: float, frames: int, size: Size)
 def _path_over_the_edge(
     rng: np.random.Generator, radius: float, frames: int, extent: Float[np.ndarray, " 2"]
 ) -> Float[np.ndarray, "t 2"]:
-    """Draws a path from outside the left or right edge to well inside; visible from the third frame or a little
-    later.
-    """
+    """Draws a path from outside the left or right edge to well inside; visible from about the third frame on."""
     entry = int(rng.integers(2, 2 * frames // 5 + 1))
     outside, inside = -1.35 * radius, rng.uniform(0.3, 0.75) * extent[0]  # the extent of a triangle
     pace = (inside - outside) / (frames - entry)
@@ -215,9 +209,7 @@ def _inside(shape: str, u: Float[np.ndarray, "h w"], v: Float[np.ndarray, "h w"]
 
 
 def _surface(thing: Thing, t: int, size: Size) -> Float[np.ndarray, "h w 3"]:
-    """Returns the object's colour with waves on it, darker at the rim, so that touching objects of one colour
-    differ.
-    """
+    """Returns the object's colour with waves, darker at the rim, so that touching objects of one colour differ."""
     u, v, _ = _local(thing, t, size)
     colour = np.array(COLOURS[thing.colour], dtype=float)
     waves = np.sin(2 * math.pi * thing.pattern[0] * u) * np.cos(2 * math.pi * thing.pattern[1] * v)
@@ -233,15 +225,11 @@ def _without_hidden(whole: Bool[np.ndarray, "o t h w"]) -> Bool[np.ndarray, "o t
 
 
 def _seen_well(whole: Bool[np.ndarray, "o t h w"], masks: Bool[np.ndarray, "o t h w"]) -> bool:
-    """Returns whether every object is visible for most of the clip, mostly unoccluded, never fully hidden, never a
-    sliver.
-    """
+    """Returns whether each object is visible for most of the clip, mostly unoccluded, and never hidden or a sliver."""
     area, seen = whole.sum(axis=(2, 3)), masks.sum(axis=(2, 3))
     there = area > 0
     share = np.where(there, seen / np.maximum(area, 1), 1.0)
-    part = np.where(
-        there, seen / area.max(axis=1, keepdims=True), 1.0
-    )  # of its largest area
+    part = np.where(there, seen / area.max(axis=1, keepdims=True), 1.0)  # of its largest area
     enough = 0.35 if area.shape[1] > 1 else 0.7
     present = bool((there.mean(axis=1) >= 0.6).all())
     return present and bool((share >= enough).all() and (share.mean(axis=1) >= 0.7).all() and (part >= 0.08).all())

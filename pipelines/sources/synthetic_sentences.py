@@ -1,6 +1,4 @@
-"""Sentences that identify exactly one object of a synthetic scene without ambiguity. Deterministic given the
-generator.
-"""
+"""Sentences that identify exactly one object of a synthetic scene, without ambiguity."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,9 +25,7 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Trajectory of one object in its clip; positions and distances are fractions of the frame, times are frame
-    indices.
-    """
+    """Trajectory of one object; positions and distances are fractions of the frame, times are frame indices."""
 
     x: tuple[float, ...]  # centre of its visible pixels, in every frame where it is visible
     y: tuple[float, ...]
@@ -158,9 +154,7 @@ def _seen(scene: Scene) -> list[_Seen]:
 
 
 def _before_the_middle(places: tuple[float, ...]) -> int:
-    """Returns whether an object is left of (above) the middle in every frame, so that it holds for any subset of
-    frames.
-    """
+    """Returns whether an object is left of (above) the middle in every frame, hence in any subset of frames."""
     return YES if max(places) <= 0.43 else NO if min(places) >= 0.57 else UNCLEAR
 
 
@@ -194,9 +188,7 @@ def _leaves_to_the_right(seen: _Seen) -> int:
 
 
 def _over_the_left(absent: int, x: float) -> int:
-    """Returns whether an object that is absent for `absent` frames, next to a frame where it is at `x`, crossed the
-    left edge.
-    """
+    """Returns whether an object crossed the left edge, being at `x` next to `absent` frames in which it is absent."""
     if absent == 0 or x >= 0.7:
         return NO
     return YES if absent >= 2 and x <= 0.3 else UNCLEAR

@@ -1,6 +1,4 @@
-"""Decoding of a whole video file to encoded frames, for training clips; `pipelines.video.decoder` is for long
-videos.
-"""
+"""Decoding of whole video files to encoded frames, for training clips; long videos use `pipelines.video.decoder`."""
 
 import io
 from dataclasses import dataclass

@@ -17,8 +17,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True, slots=True)
 class RefYouTubeVOS:
-    """Reads `meta_expressions/<split>/meta_expressions.json` and `<split>/JPEGImages`; for train also `Annotations` and
-    `meta.json`.
+    """Reads `meta_expressions/` and `<split>/JPEGImages`; for train also `Annotations` and `meta.json`.
 
     The official file of valid also lists the videos of test; they are removed. If the file of test is missing (it is no
     longer distributed), valid is every listed video that has a folder of images.

@@ -74,8 +74,7 @@ class VideoDecoder:
         return VideoInfo(**response["info"])
 
     def timeline(self, video: Video, shots: bool = False) -> Timeline:
-        """Returns when each frame is shown. Reads the whole file; decodes it to detect cuts, or if packets lack times
-        (AVI).
+        """Returns when each frame is shown. Decodes the whole file to detect cuts, or if packets lack times (AVI).
 
         Raises:
             BadItem: see `probe`.

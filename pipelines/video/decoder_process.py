@@ -250,9 +250,7 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
 
 
 def _trim() -> None:
-    """Returns freed memory to the system: opening a long file many times leaves its index in holes of the heap (glibc
-    only).
-    """
+    """Returns freed memory to the system (glibc only): indexes of files that were opened leave holes in the heap."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -50,8 +50,7 @@ class Damage:
 
 
 def file_timeline(video: Video, shots: bool, heartbeat: OnFrame = _no_heartbeat) -> Timeline:
-    """Lists every frame of a file: from its packets if they are reliable; else, or to detect cuts, by decoding all of
-    it.
+    """Lists every frame of a file, from its packets if they are reliable; else, or to detect cuts, by decoding it.
 
     Raises:
         BadItem: the file cannot be opened, or no frame can be decoded.
@@ -136,9 +135,7 @@ def _frames_from(video: Video, first: int | None) -> Iterator[av.VideoFrame | Da
 
 
 def _decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame | Damage]:
-    """Yields all intact frames from here on. After damage, skips to the next key frame, since others would be
-    guesses.
-    """
+    """Yields all intact frames from here on. After damage, skips to the next key frame: others would be guesses."""
     lost = False
     packets = container.demux(stream)
     while True:
@@ -187,9 +184,7 @@ def _scan(video: Video, shots: bool, heartbeat: OnFrame) -> tuple[Int[np.ndarray
 
 
 def _evenly_spaced(video: Video, stamps: Int[np.ndarray, " n"], fps: float | None) -> Float[np.ndarray, " n"]:
-    """Converts time stamps to seconds. Stamps that do not rise (AVI has coding order) become even steps from the
-    first.
-    """
+    """Converts time stamps to seconds; stamps that do not rise (AVI has coding order) become even steps."""
     with opened(video) as (_, stream):
         unit = stream.time_base
     known = stamps[stamps > _UNTIMED]

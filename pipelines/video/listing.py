@@ -1,4 +1,4 @@
-"""Resolution of patterns to videos: globs, folders, lists, object storage; each video gets an id that is safe as a file
+"""Resolution of patterns (globs, folders, lists, object storage) to videos, each with an id that is a safe file
 name.
 """
 
@@ -142,9 +142,7 @@ def _matching(pattern: str) -> Iterator[Video | BadItem]:
 
 
 def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) -> Iterator[str | BadItem]:
-    """Yields the paths of all files below a folder, relative to it, of at most `deepest` parts, sorted within each
-    folder.
-    """
+    """Yields the relative paths, of at most `deepest` parts, of all files below a folder, sorted within each folder."""
     if not isinstance(filesystem, fs.LocalFileSystem):
         selector = fs.FileSelector(folder, recursive=deepest != 1)
         infos = (info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File)

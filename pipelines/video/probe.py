@@ -217,9 +217,7 @@ def _duration(container: InputContainer, stream: av.VideoStream) -> float | None
 
 
 def _fingerprint(video: Video) -> str:
-    """Returns a hash that changes with the size of the file or either end of it, where containers keep index and
-    times.
-    """
+    """Returns a hash of the size of the file and its two ends, where containers keep their index and times."""
     filesystem, path = resolve_filesystem(video.path)
     with filesystem.open_input_file(path) as file:
         size = file.size()

@@ -14,8 +14,7 @@ SHORTEST = 2
 
 
 class CutDetector:
-    """PySceneDetect's detector of changes that are sudden compared with the motion around them. Keeps five scores and
-    two frames.
+    """PySceneDetect's detector of changes that are sudden relative to motion. Keeps five scores and two frames.
 
     Does not detect fades, dissolves, or changes within the first and last frames of a video.
     """
