@@ -119,11 +119,13 @@ def _objects(
     )
 
 
-def _expressions(video: str, said: DavisVideo, objects: Set[int]) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+def _expressions(
+    video: str, annotations: DavisVideo, objects: Set[int]
+) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
     """Returns the expressions to keep, and the dropped ones; dropping one leaves the ids of the others unchanged."""
     kept: list[Expression] = []
     dropped: list[Dropped] = []
-    for place, (number, text, found) in enumerate(said.expressions):
+    for place, (number, text, found) in enumerate(annotations.expressions):
         if not text.strip():
             dropped.append(Dropped(video, "empty expression", number))
         elif int(found) not in objects:

@@ -112,7 +112,7 @@ class JhmdbSentences:
                 f"{(height, width)}. Unpack frames and masks of one resolution.",
             )
         beyond = sorted(set(folder.names(suffix=".png")) - {f"{name}.png" for name in names})
-        expressions, dropped = self._asked(item.video, video, masks[:total])
+        expressions, dropped = self._expressions(item.video, video, masks[:total])
         record = build_record(
             self,
             item.video,
@@ -167,7 +167,9 @@ class JhmdbSentences:
                 missing = f"{self.root.path('Rename_Images')}/<class>/{name}"
                 yield name, _Video(text, problem=f"{missing} does not exist. Unpack Rename_Images again.")
 
-    def _asked(self, name: str, video: _Video, masks: np.ndarray) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+    def _expressions(
+        self, name: str, video: _Video, masks: np.ndarray
+    ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
         """Returns the sentence with the frames to evaluate, and what is dropped with its reason."""
         dropped = [Dropped(name, "duplicate expression id", what) for what in video.repeated]
         if not video.text.strip():

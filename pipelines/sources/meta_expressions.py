@@ -69,10 +69,10 @@ def check_images(root: Folder, folder: str, items: list[Item]) -> list[Item]:
         LayoutError: the folder of images cannot be read, or holds none of the videos.
     """
     try:
-        there = set(root.names(folder))
+        with_images = set(root.names(folder))
     except PermissionError as error:
         raise LayoutError(f"{error} Make {root.path(folder)} readable for this user.") from error
-    if not any(item.video in there for item in items):
+    if not any(item.video in with_images for item in items):
         raise LayoutError(
             f"{root.path(folder)} holds none of the {len(items)} videos that are listed. Unpack them there, or check "
             f"--dataset."
@@ -102,10 +102,10 @@ def checked(video: str, entry: Any, path: str) -> Listed:
     if not expressions:
         raise BadItem(video, "list", f"{path} lists no expressions for it. Add them or take the video out.")
     sentences, dropped = [], []
-    for id, said in expressions.items():
-        text = typed(video, said, "exp", str, f"{path}, expression {id!r}")
+    for id, expression in expressions.items():
+        text = typed(video, expression, "exp", str, f"{path}, expression {id!r}")
         if text.strip():
-            sentences.append(Sentence(id, text, said))
+            sentences.append(Sentence(id, text, expression))
         else:
             dropped.append(Dropped(video, EMPTY, f"expression {id}"))
     return Listed(tuple(sorted(frames)), tuple(sentences), tuple(dropped))

@@ -65,7 +65,9 @@ class MeViS:
             dropped = (*missing, *dropped)
         else:
             tracks, dropped = (), ()
-            expressions = tuple(Expression(said.id, said.text, external_id=said.id) for said in listed.sentences)
+            expressions = tuple(
+                Expression(sentence.id, sentence.text, external_id=sentence.id) for sentence in listed.sentences
+            )
         record = build_record(
             self,
             item.video,
@@ -108,17 +110,17 @@ def _with_objects(
     """Returns the sentences with their objects. Drops those with a missing object: their target would be too small."""
     known = {track.id for track in tracks}
     expressions, dropped = [], []
-    for said in listed.sentences:
-        where = f"{path}, expression {said.id!r}"
-        ids = typed(video, said.entry, "anno_id", list, where)
+    for sentence in listed.sentences:
+        where = f"{path}, expression {sentence.id!r}"
+        ids = typed(video, sentence.entry, "anno_id", list, where)
         if not all(_is_id(id) for id in ids):
             raise BadItem(video, "list", f"{where}: 'anno_id' should be whole numbers from 0, but is {ids}.")
         object_ids = tuple(dict.fromkeys(int(id) for id in ids))
         if object_ids and known.issuperset(object_ids):
-            expressions.append(Expression(said.id, said.text, object_ids, external_id=said.id))
+            expressions.append(Expression(sentence.id, sentence.text, object_ids, external_id=sentence.id))
         else:
             reason = "expression of an object that is not there" if ids else "expression of no object"
-            dropped.append(Dropped(video, reason, f"expression {said.id}"))
+            dropped.append(Dropped(video, reason, f"expression {sentence.id}"))
     return tuple(expressions), tuple(dropped)
 
 
@@ -145,8 +147,8 @@ def _anno_ids(entry: Any) -> list[str]:
     Skips malformed values: `read` reports them, so that only this video is quarantined.
     """
     expressions = entry.get("expressions") if isinstance(entry, dict) else None
-    said = expressions.values() if isinstance(expressions, dict) else ()
-    lists = [one["anno_id"] for one in said if isinstance(one, dict) and isinstance(one.get("anno_id"), list)]
+    entries = expressions.values() if isinstance(expressions, dict) else ()
+    lists = [one["anno_id"] for one in entries if isinstance(one, dict) and isinstance(one.get("anno_id"), list)]
     return [str(id) for id in sorted({int(id) for ids in lists for id in ids if _is_id(id)})]
 
 

@@ -68,9 +68,9 @@ class Own:
             )
         places = self._places()
         return [
-            Item(video, {"places": places.get(video, []), "rows": wanted})
+            Item(video, {"places": places.get(video, []), "rows": of_split})
             for video in sorted(rows)
-            if (wanted := [row for row in rows[video] if row["split"] == self.split])
+            if (of_split := [row for row in rows[video] if row["split"] == self.split])
         ]
 
     def read(self, item: Item) -> Reading:

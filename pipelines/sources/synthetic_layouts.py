@@ -133,7 +133,7 @@ def _video(clip: SyntheticClip) -> dict[str, Any]:
 
 
 def _without_objects(video: dict[str, Any]) -> dict[str, Any]:
-    return {**video, "expressions": {id: {"exp": said["exp"]} for id, said in video["expressions"].items()}}
+    return {**video, "expressions": {id: {"exp": one["exp"]} for id, one in video["expressions"].items()}}
 
 
 def _objects(clip: SyntheticClip) -> dict[str, Any]:

@@ -82,8 +82,8 @@ class RefYouTubeVOS:
         if self.root.has(_expressions("test")):
             test = read_videos(self.root, _expressions("test"))
             return {name: videos[name] for name in videos if name not in test}
-        there = set(self.root.names("valid/JPEGImages"))
-        return {name: videos[name] for name in videos if name in there}
+        with_images = set(self.root.names("valid/JPEGImages"))
+        return {name: videos[name] for name in videos if name in with_images}
 
     @property
     def _path(self) -> str:
@@ -103,13 +103,13 @@ class RefYouTubeVOS:
     ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
         """Returns the sentences with their objects. Drops those whose object has no pixels or is not in meta.json."""
         expressions, dropped = [], []
-        for said in listed.sentences:
-            where = f"{self._path}, expression {said.id!r}"
-            object_id = _number(video, typed(video, said.entry, "obj_id", str, where), where)
+        for sentence in listed.sentences:
+            where = f"{self._path}, expression {sentence.id!r}"
+            object_id = _number(video, typed(video, sentence.entry, "obj_id", str, where), where)
             if object_id in known:
-                expressions.append(Expression(said.id, said.text, (object_id,), external_id=said.id))
+                expressions.append(Expression(sentence.id, sentence.text, (object_id,), external_id=sentence.id))
             else:
-                dropped.append(Dropped(video, "expression of an object that is not there", f"expression {said.id}"))
+                dropped.append(Dropped(video, "expression of an object that is not there", f"expression {sentence.id}"))
         return tuple(expressions), tuple(dropped)
 
 
@@ -118,7 +118,7 @@ def _expressions(split: str) -> str:
 
 
 def _without_objects(listed: Listed) -> tuple[Expression, ...]:
-    return tuple(Expression(said.id, said.text, external_id=said.id) for said in listed.sentences)
+    return tuple(Expression(sentence.id, sentence.text, external_id=sentence.id) for sentence in listed.sentences)
 
 
 def _number(video: str, id: str, where: str) -> int:
