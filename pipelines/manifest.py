@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 
 from pipelines.files import Folder
-from pipelines.records import SCHEMA_VERSION
+
+MANIFEST_VERSION = 2
+"""Version of the manifest and of the shards' footers. 2: `anchor_counts`, which was `asked`."""
 
 MANIFEST, QUARANTINE = "manifest.json", "quarantine.jsonl"
 
@@ -19,7 +22,7 @@ class RowInfo:
     """Description of one row, enough to plan an epoch without reading it.
 
     `frames` counts the frames in which every object is annotated, or all if the truth is withheld: possible anchors.
-    `asked` counts the annotated frames of each expression where expressions name them (A2D, JHMDB); None if each
+    `anchor_counts` counts the annotated frames of each expression if expressions name them (A2D, JHMDB); None if each
     expression is about the whole video. `untrainable` maps the index of an expression that cannot be learned from to
     the reason: truth withheld, a crowd, a box without area.
     """
@@ -27,7 +30,7 @@ class RowInfo:
     video: str
     frames: int
     expressions: int
-    asked: tuple[int, ...] | None = None
+    anchor_counts: tuple[int, ...] | None = None
     untrainable: Mapping[int, str] | None = None
 
 
@@ -56,7 +59,7 @@ class Manifest:
     quarantined: int
     source_fingerprint: str
     shards: tuple[Shard, ...]
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = MANIFEST_VERSION
 
     @property
     def rows(self) -> list[RowInfo]:
@@ -87,16 +90,16 @@ class Manifest:
         """Reads the manifest that `to_json` wrote.
 
         Raises:
-            ValueError: the text is not a manifest, or has another schema version.
+            ValueError: the text is not a manifest, or has another manifest version.
         """
         try:
             values = json.loads(text)
             version = values["schema_version"]
-            if version != SCHEMA_VERSION:
-                raise ValueError(f"it has schema version {version}, this code reads {SCHEMA_VERSION}")
-            shards = tuple(_shard(shard) for shard in values.pop("shards"))
+            if version != MANIFEST_VERSION:
+                raise ValueError(f"it has manifest version {version}, this code reads {MANIFEST_VERSION}")
+            shards = msgspec.convert(values.pop("shards"), tuple[Shard, ...], str_keys=True)
             return cls(**values, shards=shards)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, msgspec.ValidationError) as error:
             raise ValueError(f"it is no manifest of prepared data ({error})") from error
 
 
@@ -105,7 +108,7 @@ def read_manifest(folder: Folder) -> Manifest:
 
     Raises:
         FileNotFoundError: there is no manifest: nothing was prepared, or not to the end.
-        ValueError: the manifest is damaged, or has another schema version.
+        ValueError: the manifest is damaged, or has another manifest version.
     """
     try:
         text = folder.read(MANIFEST).decode()
@@ -131,23 +134,6 @@ def read_rows(folder: Folder, file: str, row_group: int, columns: Sequence[str] 
         return parquet.read_row_group(row_group, columns=columns, use_threads=False).to_pylist()
 
 
-def _shard(values: dict[str, Any]) -> Shard:
-    groups = tuple(tuple(row_info_of(row) for row in group) for group in values["row_groups"])
-    return Shard(values["file"], values["bytes"], groups)
-
-
-def row_info_of(row: Mapping[str, Any]) -> RowInfo:
-    """Makes a `RowInfo` of JSON values."""
-    asked, untrainable = row.get("asked"), row.get("untrainable")
-    return RowInfo(
-        row["video"],
-        row["frames"],
-        row["expressions"],
-        None if asked is None else tuple(asked),
-        None if untrainable is None else {int(index): reason for index, reason in untrainable.items()},
-    )
-
-
 def without_none(value: Any) -> Any:
     """Returns JSON values without the fields that are None, at any depth."""
     if isinstance(value, dict):
@@ -158,14 +144,8 @@ def without_none(value: Any) -> Any:
 
 
 WITHHELD = "truth withheld"
-
-
 CROWD = "crowd annotation"
-
-
 NO_AREA = "box without area"
-
-
 NO_PIXELS = "object without pixels"
 
 

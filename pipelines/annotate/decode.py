@@ -31,12 +31,12 @@ class SegmentContext:
     Attributes:
         groups: expression groups that are left to answer.
         written: for each group, the numbers of the windows whose predictions are written.
-        numbered: whether frames are named by their index in the video.
+        named_by_index: whether frames are named by their index in the video.
     """
 
     groups: tuple[ExpressionGroup, ...]
     written: tuple[tuple[int, ...], ...]
-    numbered: bool
+    named_by_index: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class DecodeStage:
                     )
                     if groups:
                         emitted.append(window.number)
-                        yield self._encode(segment, window, groups, context.numbered)
+                        yield self._encode(segment, window, groups, context.named_by_index)
         except BadItem as error:
             failure = _failure(segment, error.stage, error.reason)
         except (ValueError, MemoryError) as error:
@@ -116,10 +116,10 @@ class DecodeStage:
         return resized_size(info.shown_height, info.shown_width, protocol.short_side, protocol.long_side)
 
     def _encode(
-        self, segment: DecodeUnit, window: Window, groups: tuple[ExpressionGroup, ...], numbered: bool
+        self, segment: DecodeUnit, window: Window, groups: tuple[ExpressionGroup, ...], named_by_index: bool
     ) -> pa.Table:
         height, width = segment.info.shown_height, segment.info.shown_width
-        names = tuple(f"{index:05d}" for index in window.indices) if numbered else window.names
+        names = tuple(f"{index:05d}" for index in window.indices) if named_by_index else window.names
         timestamps = tuple(window.timestamps.tolist())
         record = Record(
             dataset=DATASET,

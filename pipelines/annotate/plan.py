@@ -135,7 +135,7 @@ class PlanStage:
         yield encode(planned)
         written = tuple(tuple(sorted(_windows(names))) for names in files)
         for unit in todo:
-            yield encode_segment(unit, SegmentContext(groups, written, timeline.numbered))
+            yield encode_segment(unit, SegmentContext(groups, written, timeline.named_by_index))
 
     def _answered(self, request: AnnotationRequest, fingerprint: str) -> tuple[set[str], tuple[str, ...]]:
         """Returns the ids of the expressions already answered for this version of the file, and the conflicts.

@@ -1,4 +1,4 @@
-"""How training clips are made: the published recipes, and what a small one may change (spec data.md §3)."""
+"""Augmentation recipes of training clips: the published ones, and the settings of a small one (spec data.md §3)."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -6,28 +6,28 @@ from typing import Literal, get_args
 from pipelines.clips.geometry import GeometryRecipe, ResizeFilter, Sizes
 
 Step = Literal["copy", "flip", "colour", "geometry"]
-"""What is done to a frame: made a random copy of the image, mirrored, given other colours, resized and cropped."""
+"""Transformations of a frame: random copy of the image, mirroring, change of colours, resizing and cropping."""
 
 _EIGHT = Sizes((288, 320, 352, 392, 416, 448, 480, 512), 640)
 _ENLARGED = Sizes((400, 500, 600))
 
 STANDARD = GeometryRecipe(_EIGHT, _ENLARGED, _EIGHT)
-"""Of every clip."""
+"""Geometry of all clips."""
 IMAGE = GeometryRecipe(
     Sizes(tuple(range(480, 769, 32)), 800), _ENLARGED, Sizes((296, 328, 360, 392, 416, 448, 480, 512), 640)
 )
-"""Of RefCOCO pre-training."""
+"""Geometry of RefCOCO pre-training."""
 SMALL = GeometryRecipe(
     Sizes((96, 112, 128), 192), Sizes((112, 128, 144)), Sizes((96, 112, 128), 192), crop_side=(96, 160)
 )
-"""For the preset `tiny`; ours."""
+"""Geometry of the preset `tiny`; not published."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipRecipe:
-    """What happens, in which order, on the way from a sample to a clip of `length` frames.
+    """Steps and settings, in order, that turn a sample into a clip of `length` frames.
 
-    The classmethods are the published recipes; `dataclasses.replace` changes them.
+    The classmethods return the published recipes; change them with `dataclasses.replace`.
     """
 
     length: int
@@ -35,12 +35,10 @@ class ClipRecipe:
     geometry: GeometryRecipe = STANDARD
     reverse: float = 0.0  # probability that the frames run backwards
     flip: float = 0.5  # probability that all frames are mirrored
-    asks_anchor: bool = False  # only the anchor frame has a target
-    annotated_boxes: bool = False  # boxes are the source's own, where it gives them, else those of the masks
-    redraws: int = 10  # further draws for a sample without a valid frame, before it is dropped
-    resize: ResizeFilter = (
-        "torch"  # Ours: the published code uses Pillow; off by 1 of 255 in a value of 1 000, 3x as fast
-    )
+    anchor_only: bool = False  # only the anchor frame has a target
+    annotated_boxes: bool = False  # boxes are the annotated ones if the source has them, else those of the masks
+    redraws: int = 10  # draws for a sample without a valid frame before it is dropped, after the first
+    resize: ResizeFilter = "torch"  # The published code uses Pillow; off by 1 of 255 in one value of 1 000, 3x as fast
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.length == 2:
@@ -61,20 +59,20 @@ class ClipRecipe:
 
     @classmethod
     def video(cls, length: int = 5, geometry: GeometryRecipe = STANDARD) -> "ClipRecipe":
-        """Ref-YouTube-VOS: every frame has a target; three clips in ten run backwards."""
+        """Returns the recipe of Ref-YouTube-VOS: every frame has a target; three clips in ten run backwards."""
         return cls(length, ("geometry", "flip", "colour"), geometry, reverse=0.3)
 
     @classmethod
-    def one_frame_asked(cls, length: int = 5, geometry: GeometryRecipe = STANDARD) -> "ClipRecipe":
-        """A2D: only the anchor has a target."""
-        return cls(length, ("flip", "colour", "geometry"), geometry, asks_anchor=True)
+    def one_target_frame(cls, length: int = 5, geometry: GeometryRecipe = STANDARD) -> "ClipRecipe":
+        """Returns the recipe of A2D: only the anchor has a target."""
+        return cls(length, ("flip", "colour", "geometry"), geometry, anchor_only=True)
 
     @classmethod
     def image(cls, geometry: GeometryRecipe = IMAGE) -> "ClipRecipe":
-        """RefCOCO pre-training: single images with their annotated boxes."""
+        """Returns the recipe of RefCOCO pre-training: single images with their annotated boxes."""
         return cls(1, ("flip", "geometry"), geometry, annotated_boxes=True)
 
     @classmethod
-    def image_copies(cls, length: int = 5, geometry: GeometryRecipe = STANDARD) -> "ClipRecipe":
-        """RefCOCO in joint training: clips of random copies of an image."""
+    def pseudo_video(cls, length: int = 5, geometry: GeometryRecipe = STANDARD) -> "ClipRecipe":
+        """Returns the recipe of RefCOCO in joint training: clips of random copies of an image."""
         return cls(length, ("copy", "flip", "colour", "geometry"), geometry)

@@ -1,6 +1,6 @@
-"""One training clip: drawn on boxes before a pixel is decoded, then made (spec data.md §3).
+"""Training clips: parameters are sampled from boxes before any pixel is decoded, then applied (spec data.md §3).
 
-`sample_params` needs no frame, so a reader passes on only the frames a clip uses; `apply_params` makes the clip.
+`sample_params` needs no frames, so that a reader sends only the frames that a clip uses; `apply_params` makes the clip.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, UInt8
 
 from pipelines.clips.augmentation import ClipRecipe, Step
 from pipelines.clips.colour import Colour, apply_colour, draw_colour
-from pipelines.clips.copies import PseudoFrame, copy_image, copy_mask, draw_copy
 from pipelines.clips.geometry import (
     Geometry,
     ResizeFilter,
@@ -24,6 +23,7 @@ from pipelines.clips.geometry import (
     transform_image,
     transform_mask,
 )
+from pipelines.clips.pseudo_video import PseudoFrame, copy_image, copy_mask, draw_copy
 from pipelines.clips.sampling import training_frames
 from pipelines.images import decode_image
 from sgmg.masks import Size, mask_to_xyxy, rle_to_mask, rle_to_xyxy
@@ -32,51 +32,51 @@ Box = Sequence[float]
 """x1, y1, x2, y2 in pixels."""
 
 _OWN_TO_FRAME: tuple[Step, ...] = ("copy", "colour")
-"""Steps that differ between equal frames of a clip; until the first of them, equal frames are worked on once."""
+"""Steps that differ between equal frames of a clip; the steps before the first of them run once for equal frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipSample:
-    """One sentence at one anchor frame, with the track of its object over the whole video (or the one image)."""
+    """One sentence at one anchor frame, with the track of its object over the whole video (or the single image)."""
 
     text: str
     anchor: int
     size: Size  # of the video's frames
-    rles: Sequence[str | None]  # one a frame; None: not annotated
-    boxes: Sequence[Box | None] | None = None  # the source's own, where it gives them
+    rles: Sequence[str | None]  # one per frame; None if not annotated
+    boxes: Sequence[Box | None] | None = None  # annotated boxes, if the source has them
 
 
 @dataclass(frozen=True, slots=True)
 class ClipParams:
-    """All that chance decides about a clip, and the boxes that come of it."""
+    """All random decisions for a clip, and the resulting boxes."""
 
     steps: tuple[Step, ...]
     resize: ResizeFilter
     frames: tuple[int, ...]  # of the video, in the order of the clip
-    asked: int | None  # the one place in the clip that has a target; None: all have
+    target_frame: int | None  # index in the clip of the only frame with a target; None if all have one
     flip: bool
     geometry: Geometry
-    colours: tuple[Colour, ...]  # one a frame, or none
-    copies: tuple[PseudoFrame | None, ...]  # one a frame (None: the image itself), or none
+    colours: tuple[Colour, ...]  # one per frame, or empty
+    copies: tuple[PseudoFrame | None, ...]  # one per frame (None is the image itself), or empty
     text: str
-    boxes: tuple[tuple[float, float, float, float], ...]  # xyxy in pixels of the clip, one a target; zeros if not valid
-    valid: tuple[bool, ...]  # one a target
-    redraws: int  # draws before this one, none of which had a valid frame
+    boxes: tuple[tuple[float, float, float, float], ...]  # xyxy in pixels, one per target; zeros if not valid
+    valid: tuple[bool, ...]  # one per target
+    redraws: int  # previous draws, none of which had a valid frame
 
     @property
     def distinct(self) -> tuple[int, ...]:
-        """The frames of the video that `apply_params` wants, sorted."""
+        """Indices, in the video, of the frames that `apply_params` needs, sorted."""
         return tuple(sorted(set(self.frames)))
 
     @property
     def targets(self) -> tuple[int, ...]:
-        """The places in the clip that have a target."""
-        return tuple(range(len(self.frames))) if self.asked is None else (self.asked,)
+        """Indices, in the clip, of the frames that have a target."""
+        return tuple(range(len(self.frames))) if self.target_frame is None else (self.target_frame,)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one sentence should find in k frames of a clip."""
+    """Ground truth of one sentence in k frames of a clip."""
 
     text: str
     masks: Bool[np.ndarray, "k h w"]
@@ -86,24 +86,24 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One augmented clip: t frames, and targets for k of them (k = t, or 1 where one frame is asked)."""
+    """One augmented clip: t frames, and targets for k of them (k = t, or 1 if `target_frame` is set)."""
 
     frames: UInt8[np.ndarray, "t h w 3"]  # RGB
     masks: Bool[np.ndarray, "k h w"]
     boxes: Float[np.ndarray, "k 4"]  # xyxy in pixels; zeros where not valid
     valid: Bool[np.ndarray, " k"]
     text: str
-    asked: int | None
-    beside: tuple[Target, ...] = ()  # other sentences asked of the same frames
+    target_frame: int | None
+    sibling_samples: tuple[Target, ...] = ()  # of other sentences for the same frames
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """Of all its sentences, its own first."""
-        return (Target(self.text, self.masks, self.boxes, self.valid), *self.beside)
+        """Targets of all its sentences, its own first."""
+        return (Target(self.text, self.masks, self.boxes, self.valid), *self.sibling_samples)
 
 
 def sample_params(recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator) -> ClipParams | None:
-    """What one clip of the sample will be; drawn again while no target is valid, None where that never ends.
+    """Samples the parameters of a clip, or returns None if the object is in no frame after `recipe.redraws` redraws.
 
     Raises:
         ValueError: a frame that needs a target is not annotated, or the anchor is not in the video.
@@ -121,7 +121,7 @@ def _draw_once(recipe: ClipRecipe, sample: ClipSample, redraws: int, rng: np.ran
         steps=recipe.steps,
         resize=recipe.resize,
         frames=frames,
-        asked=frames.index(sample.anchor) if recipe.asks_anchor else None,
+        target_frame=frames.index(sample.anchor) if recipe.anchor_only else None,
         flip=rng.random() < recipe.flip,
         geometry=draw_geometry(recipe.geometry, sample.size, rng),
         colours=tuple(draw_colour(rng) for _ in frames) if "colour" in recipe.steps else (),
@@ -135,7 +135,7 @@ def _draw_once(recipe: ClipRecipe, sample: ClipSample, redraws: int, rng: np.ran
 
 
 def _with_target(drawn: ClipParams, recipe: ClipRecipe, sample: ClipSample) -> ClipParams:
-    """The draw with the sentence of the sample, and with the boxes of its object after all steps."""
+    """Returns the parameters with the sentence of the sample, and with the boxes of its object after all steps."""
     boxes = _boxes(recipe, sample, tuple(drawn.frames[place] for place in drawn.targets), drawn.copies)
     width = sample.size[1]
     for step in recipe.steps:
@@ -153,19 +153,19 @@ def _with_target(drawn: ClipParams, recipe: ClipRecipe, sample: ClipSample) -> C
 
 
 def retarget(drawn: ClipParams, recipe: ClipRecipe, sample: ClipSample) -> ClipParams | None:
-    """The same frames, cut and mirrored as drawn, asked another sentence; None where its object is in none of them.
+    """Returns the same clip with the target of another sentence; None if its object is in none of the frames.
 
     Raises:
         ValueError: a frame that needs a target is not annotated.
     """
-    asked = _with_target(drawn, recipe, sample)
-    return asked if any(asked.valid) else None
+    retargeted = _with_target(drawn, recipe, sample)
+    return retargeted if any(retargeted.valid) else None
 
 
 def _draw_frames(
     recipe: ClipRecipe, sample: ClipSample, rng: np.random.Generator
 ) -> tuple[tuple[int, ...], tuple[PseudoFrame | None, ...]]:
-    """The frames of the video that make the clip, and which of them are copies of the one image."""
+    """Draws the frames of the video that make the clip, and which of them are copies of the single image."""
     if "copy" in recipe.steps:
         copies = (None, *(draw_copy(rng) for _ in range(recipe.length - 1)))
         return (sample.anchor,) * recipe.length, tuple(copies[place] for place in rng.permutation(recipe.length))
@@ -176,7 +176,7 @@ def _draw_frames(
 def _boxes(
     recipe: ClipRecipe, sample: ClipSample, frames: tuple[int, ...], copies: tuple[PseudoFrame | None, ...]
 ) -> Float[np.ndarray, "k 4"]:
-    """The boxes of the targets in the frames as stored."""
+    """Returns the boxes of the targets in the frames as stored."""
     if copies:
         mask = rle_to_mask(_annotation(sample, sample.anchor), sample.size)
         masks = np.stack([mask if copy is None else copy_mask(mask, copy) for copy in copies])
@@ -193,7 +193,7 @@ def _annotation(sample: ClipSample, frame: int) -> str:
     if (rle := sample.rles[frame]) is None:
         raise ValueError(
             f"Frame {frame} (from 0) has no annotation for {sample.text!r}, but a clip needs it there. "
-            f"Give only the annotated frames, or a recipe that asks the anchor alone."
+            f"Give only the annotated frames, or use a recipe that needs a target only at the anchor."
         )
     return rle
 
@@ -202,14 +202,15 @@ def apply_params(
     drawn: ClipParams,
     frames: Sequence[bytes],
     rles: Sequence[str | None],
-    beside: Sequence[tuple[ClipParams, Sequence[str | None]]] = (),
+    siblings: Sequence[tuple[ClipParams, Sequence[str | None]]] = (),
 ) -> Clip:
-    """The clip, from the encoded frames `drawn.distinct` and the object's RLE in each of them.
-
-    `beside` holds what `retarget` gave for other sentences, with the RLEs of their objects.
+    """Makes the clip from the encoded frames `drawn.distinct` and the object's RLE in each of them.
 
     Raises:
-        ValueError: more or fewer frames or RLEs were given, or one is damaged or of another size.
+        ValueError: the number of frames or RLEs is wrong, or one is damaged or has another size.
+
+    Args:
+        siblings: results of `retarget` for other sentences, with the RLEs of their objects.
     """
     if not len(drawn.distinct) == len(frames) == len(rles):
         raise ValueError(
@@ -225,13 +226,13 @@ def apply_params(
             images[place] = _image(drawn, drawn.steps[own:], place, shared)
     own_target = make_target(drawn, rles)
     return Clip(
-        images, own_target.masks, own_target.boxes, own_target.valid, own_target.text, drawn.asked,
-        tuple(make_target(one, track) for one, track in beside),
+        images, own_target.masks, own_target.boxes, own_target.valid, own_target.text, drawn.target_frame,
+        tuple(make_target(one, track) for one, track in siblings),
     )  # fmt: skip
 
 
 def make_target(drawn: ClipParams, rles: Sequence[str | None]) -> Target:
-    """What the sentence of a draw should find, from the object's RLE in each of the frames `drawn.distinct`."""
+    """Returns the ground truth of a sentence from its object's RLE in each of the frames `drawn.distinct`."""
     masks = np.empty((len(drawn.targets), *drawn.geometry.size), dtype=np.bool_)
     track = dict(zip(drawn.distinct, rles, strict=True))
     for mask, place in zip(masks, drawn.targets, strict=True):
@@ -242,7 +243,7 @@ def make_target(drawn: ClipParams, rles: Sequence[str | None]) -> Target:
 def _image(
     drawn: ClipParams, steps: tuple[Step, ...], place: int, image: UInt8[np.ndarray, "h w 3"]
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image after some of the steps."""
+    """Applies some of the steps to an image."""
     for step in steps:
         if step == "geometry":
             image = transform_image(image, drawn.geometry, drawn.resize)
@@ -256,7 +257,7 @@ def _image(
 
 
 def _mask(drawn: ClipParams, place: int, rle: str | None) -> Bool[np.ndarray, "h w"]:
-    """The mask of one target after all steps."""
+    """Returns the mask of one target after all steps."""
     mask = np.zeros(drawn.geometry.source, dtype=np.bool_) if rle is None else rle_to_mask(rle, drawn.geometry.source)
     for step in drawn.steps:
         if step == "geometry":

@@ -1,4 +1,4 @@
-"""Clips of plain arrays to what the model eats: normalized, padded, with the tokens of their sentences."""
+"""Conversion of clips to model input: normalized, padded, with the tokens of their sentences."""
 
 from collections.abc import Sequence
 
@@ -16,24 +16,24 @@ from sgmg.preprocess import MEAN, MIN_SIDE, STD
 from sgmg.tokenizer import Tokenizer
 
 MULTIPLE = 32
-"""Pixels that the sides of a training batch are rounded up to (spec model.md §1)."""
+"""Pixels; the sides of a training batch are rounded up to a multiple of this (spec model.md §1)."""
 
 _NOTHING = "nothing"
-"""What is asked of the placeholder of a dropped sample; its weight is 0."""
+"""Sentence of the placeholder of a dropped sample; its weight is 0."""
 
 
 def collate(
     clips: Sequence[Clip | None], tokenizer: Tokenizer, length: int, *, pin: bool = False
 ) -> tuple[ClipBatch, ClipTargets]:
-    """The clips of one forward pass, with all their sentences.
+    """Converts the clips of one forward pass, with all their sentences, to a batch and its targets.
 
-    None is a dropped sample: it is left out where another clip is there, and else stands as a small black clip of
-    weight 0, so that a rank always has something to do.
+    None is a dropped sample. It is left out if there is another clip; otherwise it becomes a small black clip of weight
+    0, so that every rank has something to compute.
 
     Args:
         clips: at least one slot.
         length: frames T of a clip, for the placeholder.
-        pin: put the tensors into pinned memory, for a copy to the GPU beside the computing.
+        pin: put the tensors into pinned memory, for a copy to the GPU during computation.
     """
     kept = [clip for clip in clips if clip is not None] or [_placeholder(length)]
     targets = [target for clip in kept for target in clip.targets]
@@ -42,7 +42,7 @@ def collate(
     token_ids, token_padding = tokenizer([target.text for target in targets])
     valid = torch.from_numpy(np.stack([target.valid for target in targets]))
     boxes = torch.from_numpy(np.stack([target.boxes for target in targets])).float()
-    asked = [clip.asked for clip in kept if clip.asked is not None]
+    target_frames = [clip.target_frame for clip in kept if clip.target_frame is not None]
     clip_of = torch.tensor([place for place, clip in enumerate(kept) for _ in clip.targets])
     batch = ClipBatch(
         frames=frames,
@@ -51,7 +51,7 @@ def collate(
         token_ids=token_ids,
         token_padding=token_padding,
         clip_of=clip_of,
-        target_frame=torch.tensor(asked) if asked else None,
+        target_frame=torch.tensor(target_frames) if target_frames else None,
     )
     height, width = frames.shape[-2:]
     wanted = ClipTargets(
@@ -66,8 +66,10 @@ def collate(
 def _normalized_and_padded(
     clips: Sequence[Clip],
 ) -> tuple[Float[Tensor, "b t 3 h w"], Bool[Tensor, "b h w"], Int[Tensor, "b 2"]]:
-    """What `pad_clips` makes of `normalize`d frames, to the bit, in a quarter of the time: each plane is normalized
-    where it will stay, while it is in the processor's cache."""
+    """Returns the result of `normalize` and `pad_clips`, to the bit, in a quarter of the time.
+
+    Each plane is normalized in its final location while it is in the processor's cache.
+    """
     sizes = torch.tensor([clip.frames.shape[1:3] for clip in clips])
     height, width = (-(-max(side, MIN_SIDE) // MULTIPLE) * MULTIPLE for side in sizes.amax(dim=0).tolist())
     frames = torch.empty(len(clips), len(clips[0].frames), 3, height, width)
@@ -84,7 +86,7 @@ def _normalized_and_padded(
 
 
 def _padded(masks: np.ndarray, height: int, width: int) -> torch.Tensor:
-    """Masks t h w with zeros below and to the right."""
+    """Pads masks (t, h, w) with zeros at the bottom and right."""
     return F.pad(torch.from_numpy(masks), (0, width - masks.shape[2], 0, height - masks.shape[1]))
 
 
@@ -95,5 +97,5 @@ def _placeholder(length: int) -> Clip:
         boxes=np.zeros((length, 4), dtype=np.float32),
         valid=np.zeros(length, dtype=np.bool_),
         text=_NOTHING,
-        asked=None,
+        target_frame=None,
     )

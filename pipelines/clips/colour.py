@@ -1,4 +1,4 @@
-"""Random colours of a frame: brightness, contrast, saturation, order of the channels (spec data.md §3, "Colour")."""
+"""Random colour changes of a frame: brightness, contrast, saturation, channel order (spec data.md §3, "Colour")."""
 
 from dataclasses import dataclass
 from itertools import permutations
@@ -12,25 +12,25 @@ CHANNEL_ORDERS = tuple(permutations(range(3)))
 
 _LEVELS = np.arange(256, dtype=np.float64)
 _JUST_BELOW = 2**-12
-"""A value so little under a whole number is that number: floats of 32 bits know it no better."""
+"""Tolerance in levels: a value this little below a whole number counts as that number, given float32 precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """What happens to the colours of one frame; None = left as it is.
+    """Colour changes of one frame; None leaves a property unchanged.
 
-    Whether contrast comes before or after saturation makes no difference: both are linear and nothing is clipped
-    between them. So that coin is not tossed.
+    The order of contrast and saturation makes no difference, since both are linear and nothing is clipped between them.
+    So it is not drawn.
     """
 
     brightness: float | None = None  # added, in 0…255
     contrast: float | None = None  # factor
     saturation: float | None = None  # factor on S of HSV
-    channels: tuple[int, ...] = (0, 1, 2)  # where each channel of the result comes from
+    channels: tuple[int, ...] = (0, 1, 2)  # source channel of each channel of the result
 
 
 def draw_colour(rng: np.random.Generator) -> Colour:
-    """The published draw for one frame."""
+    """Draws the published colour changes for one frame."""
     return Colour(
         brightness=rng.uniform(-32, 32) if rng.random() < 0.5 else None,
         contrast=rng.uniform(0.8, 1.2) if rng.random() < 0.5 else None,
@@ -40,7 +40,7 @@ def draw_colour(rng: np.random.Generator) -> Colour:
 
 
 def apply_colour(image: UInt8[np.ndarray, "h w 3"], colour: Colour) -> UInt8[np.ndarray, "h w 3"]:
-    """The image in other colours, back in 8 bits by clipping and truncation."""
+    """Changes the colours of an image; the result is clipped and truncated to 8 bits."""
     lit = _LEVELS if colour.brightness is None else np.clip(_LEVELS + colour.brightness, 0, 255)
     if colour.contrast is not None:
         lit = colour.contrast * lit
@@ -54,13 +54,13 @@ def apply_colour(image: UInt8[np.ndarray, "h w 3"], colour: Colour) -> UInt8[np.
 def _saturated(
     image: UInt8[np.ndarray, "h w 3"], lit: Float[np.ndarray, " 256"], factor: float, channels: tuple[int, ...]
 ) -> list[UInt8[np.ndarray, "h w"]]:
-    """Channels, each level lit as the table says, with saturation multiplied by the factor.
+    """Returns the channels after a lookup in the table `lit`, with saturation multiplied by the factor.
 
-    With hue and value fixed, a channel c of a pixel whose largest is v becomes v - f (v - c). The table rises, so that
-    is one table for c plus one for v.
+    With hue and value fixed, a channel c of a pixel with largest channel v becomes v - f (v - c). The table is
+    monotonic, so this is one table for c plus one for v.
     """
     planes = cv2.split(image)
-    # Rounding to nearest, which adding in OpenCV does, is truncation of a number half as high again.
+    # OpenCV's addition rounds to nearest; subtracting 0.5 makes that a truncation.
     of_largest = ((1 - factor) * lit - 0.5 + _JUST_BELOW).astype(np.float32)
     largest = cv2.LUT(cv2.max(cv2.max(planes[0], planes[1]), planes[2]), of_largest)
     of_channel = (factor * lit).astype(np.float32)

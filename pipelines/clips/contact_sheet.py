@@ -1,4 +1,4 @@
-"""A picture to check data by: frames with the outline of the object, its box and the sentence; augmented, too."""
+"""A picture for checking data: frames with the outline of the object, its box and the sentence."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from pipelines.clips.clip import Clip, ClipParams, apply_params, sample_params
 from pipelines.clips.epoch_plan import SampleRef, anchor_count
 from pipelines.clips.sample_reader import FoundSample, RowGroup, sample_of
 from pipelines.clips.sampling import clip_rng
-from pipelines.drawing.lettering import broken_lines, font_of
+from pipelines.drawing.text import broken_lines, font_of
 from pipelines.files import Folder
 from pipelines.images import decode_image, nearest
 from pipelines.manifest import WITHHELD, Manifest, RowInfo, read_rows
@@ -22,19 +22,19 @@ from sgmg.masks import mask_to_xyxy, rle_to_mask
 
 Box = tuple[float, float, float, float]
 
-WIDTH = 1460  # pixels of the sheet; a tile that is wider makes it wider
-HEIGHT = 200  # of every frame
+WIDTH = 1460  # pixels of the sheet; a wider tile widens it
+HEIGHT = 200  # pixels of every frame
 GAP, TEXT, LINE = 10, 14, 18
-FRAMES = 4  # of a video, at most
+FRAMES = 4  # most frames of a video
 OUTLINE, BOX, PAPER, INK = (255, 60, 160), (0, 230, 255), (24, 24, 28), (240, 240, 240)
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One sample as it is shown: its frames side by side, under its caption.
+    """One sample of the sheet: its frames side by side, under its caption.
 
-    `boxes` are xyxy in pixels of the frames, None where there is none. `below` is shown under it: the same sample,
-    augmented.
+    `boxes` are xyxy in pixels of the frames; None for a frame without box. `below` is drawn under the tile: the same
+    sample, augmented.
     """
 
     frames: UInt8[np.ndarray, "t h w 3"]  # RGB
@@ -45,10 +45,10 @@ class Tile:
 
 
 def contact_sheet(tiles: Sequence[Tile]) -> Image.Image:
-    """The tiles in reading order, on one sheet.
+    """Draws the tiles in reading order on one sheet.
 
     Raises:
-        ValueError: there is no tile.
+        ValueError: there are no tiles.
     """
     if not tiles:
         raise ValueError("There is nothing to show: no sample was given.")
@@ -68,22 +68,24 @@ def contact_sheet(tiles: Sequence[Tile]) -> Image.Image:
 
 
 def prepared_tiles(folder: Folder, manifest: Manifest, count: int, recipe: ClipRecipe | None = None) -> list[Tile]:
-    """`count` samples of a prepared folder, evenly spread over its expressions; all where there are fewer.
+    """Makes tiles of `count` samples (or all, if fewer) of a prepared folder, evenly spread over its expressions.
 
-    Holds one row group at a time.
+    Holds one row group in memory at a time.
 
     Args:
-        recipe: what is done to the clip that is shown below each sample.
+        recipe: augmentation of the clip that is shown below each sample; None shows no clip.
     """
     total = manifest.counts["expressions"]
     count = min(count, total)
-    wanted = [(2 * place + 1) * total // (2 * count) for place in range(count)]
+    selected = [(2 * place + 1) * total // (2 * count) for place in range(count)]
     tiles: list[Tile] = []
     first = 0
     for part, shard in enumerate(manifest.shards):
         for number, group in enumerate(shard.row_groups):
-            asked = [(row, expression) for row in range(len(group)) for expression in range(group[row].expressions)]
-            if here := [asked[index - first] for index in wanted if first <= index < first + len(asked)]:
+            expressions = [
+                (row, expression) for row in range(len(group)) for expression in range(group[row].expressions)
+            ]
+            if here := [expressions[index - first] for index in selected if first <= index < first + len(expressions)]:
                 rows = [record_of(row) for row in read_rows(folder, shard.file, number)]
                 frames = RowGroup(folder, shard.file, number)
                 for row, expression in here:
@@ -92,12 +94,15 @@ def prepared_tiles(folder: Folder, manifest: Manifest, count: int, recipe: ClipR
                         sample = SampleRef(part, shard.file, number, row, expression, anchor=0)
                         tile = replace(tile, below=augmented_tile(frames, sample, group[row], recipe))
                     tiles.append(tile)
-            first += len(asked)
+            first += len(expressions)
     return tiles
 
 
 def augmented_tile(group: RowGroup, sample: SampleRef, row: RowInfo, recipe: ClipRecipe) -> Tile:
-    """The clip of the middle anchor of an expression, as the first epoch of seed 0 draws it; or why there is none."""
+    """Makes a tile of the clip at the middle anchor of an expression, or of the reason why there is no clip.
+
+    The clip is that of epoch 0 of seed 0.
+    """
     reason = (row.untrainable or {}).get(sample.expression)
     anchors = anchor_count(row, sample.expression, recipe.length)
     if reason or not anchors:
@@ -130,7 +135,7 @@ def _nothing(reason: str) -> Tile:
 
 
 def record_tile(record: Record, expression: Expression) -> Tile:
-    """One expression of a record at a few of its frames, annotated ones if there are any."""
+    """Makes a tile of one expression of a record at a few of its frames, annotated ones if there are any."""
     tracks = [track for track in record.objects if track.id in expression.object_ids]
     frames = expression.frames or [t for t in range(len(record.frames)) if not tracks or _annotated(tracks, t)]
     places = np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int)
@@ -160,7 +165,7 @@ def _union(tracks: Sequence[ObjectTrack], t: int, size: tuple[int, int]) -> Bool
 
 
 def _box(tracks: Sequence[ObjectTrack], t: int, mask: Bool[np.ndarray, "h w"]) -> Box | None:
-    """The annotated boxes as one, or that of the mask."""
+    """Returns the bounding box of the annotated boxes, or else that of the mask."""
     given = [box for track in tracks if track.boxes and (box := track.boxes[t])]
     if given:
         low, high = np.min(given, axis=0), np.max(given, axis=0)
@@ -172,7 +177,7 @@ def _box(tracks: Sequence[ObjectTrack], t: int, mask: Bool[np.ndarray, "h w"]) -
 
 
 def _lines(pictures: Sequence[Image.Image], width: int) -> Iterator[list[Image.Image]]:
-    """The pictures that fit side by side."""
+    """Groups the pictures that fit side by side."""
     line: list[Image.Image] = []
     for picture in pictures:
         if line and sum(one.width + GAP for one in [*line, picture]) + GAP > width:
@@ -183,7 +188,7 @@ def _lines(pictures: Sequence[Image.Image], width: int) -> Iterator[list[Image.I
 
 
 def _picture(tile: Tile) -> Image.Image:
-    """A tile with what is below it; rows of frames that would not fit onto the sheet are smaller."""
+    """Draws a tile with the one below it; rows of frames that would not fit onto the sheet are scaled down."""
     rows = [_row(one) for one in (tile, tile.below) if one is not None]
     width = max(sum(frame.width + 2 for frame in frames) - 2 for frames, _ in rows)
     texts = [
@@ -208,7 +213,7 @@ def _picture(tile: Tile) -> Image.Image:
 
 
 def _row(tile: Tile) -> tuple[list[Image.Image], str]:
-    """Frames as large as they are shown, and their caption."""
+    """Returns the frames at display size, and their caption."""
     if not len(tile.frames):
         return [], tile.caption
     t, height, width = tile.frames.shape[:3]
@@ -221,12 +226,12 @@ def _row(tile: Tile) -> tuple[list[Image.Image], str]:
 def _frame(
     frame: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"], box: Box | None, height: int
 ) -> Image.Image:
-    """A frame at that height, the outline of its object and the box drawn at that size."""
+    """Scales a frame to that height and draws the outline of its object and the box."""
     scale = height / frame.shape[0]
     width = max(1, round(frame.shape[1] * scale))
     image = np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, height))).copy()
     small = nearest(mask, height, width).astype(np.uint8)
-    image[cv2.dilate(small, np.ones((5, 5), np.uint8)) > small] = OUTLINE  # outside: nothing of the object is hidden
+    image[cv2.dilate(small, np.ones((5, 5), np.uint8)) > small] = OUTLINE  # outside the object: covers none of it
     picture = Image.fromarray(image)
     if box is not None:
         ImageDraw.Draw(picture).rectangle([round(side * scale) for side in box], outline=BOX)

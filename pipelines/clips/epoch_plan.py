@@ -1,4 +1,4 @@
-"""Which sample is seen at which step of an epoch, exactly, whatever the number of workers."""
+"""The deterministic order of samples in an epoch, independent of the number of workers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipelines.manifest import Manifest, RowInfo
 
 @dataclass(frozen=True, slots=True)
 class SampleRef:
-    """One sample: an expression of a row, asked at its k-th anchor. `part` counts the plan's manifests."""
+    """Reference to a sample: an expression of a row at its k-th anchor. `part` is the index of its manifest."""
 
     part: int
     file: str
@@ -24,7 +24,7 @@ class SampleRef:
 
 @dataclass(frozen=True)
 class _Group:
-    """A row group and the samples its rows yield: what is permuted, as it is what can be read alone."""
+    """A row group and the samples of its rows: the unit of permutation, since it can be read alone."""
 
     part: int
     file: str
@@ -37,15 +37,15 @@ class _Group:
         return int(self._ends[-1]) if self._ends.size else 0
 
     def sample(self, place: int) -> SampleRef:
-        """The sample at a place from 0: rows in order, in each the expressions, in each the anchors."""
+        """Returns the sample at an index: ordered by row, then expression, then anchor."""
         number = int(np.searchsorted(self._ends, place, side="right"))
-        row, expression = self._asked[number]
+        row, expression = self._trainable[number]
         anchor = place - int(self._ends[number - 1] if number else 0)
         return SampleRef(self.part, self.file, self.row_group, row, expression, anchor)
 
     @cached_property
-    def _asked(self) -> list[tuple[int, int]]:
-        """(row, expression) of everything that can be learned from."""
+    def _trainable(self) -> list[tuple[int, int]]:
+        """(row, expression) of every expression that can be learned from."""
         return [
             (place, expression)
             for place, row in enumerate(self.rows)
@@ -55,28 +55,28 @@ class _Group:
 
     @cached_property
     def _ends(self) -> Int[np.ndarray, " n"]:
-        """Where the samples of each of them end."""
-        counts = [anchor_count(self.rows[row], expression, self.length) for row, expression in self._asked]
+        """Cumulative number of samples after each of them."""
+        counts = [anchor_count(self.rows[row], expression, self.length) for row, expression in self._trainable]
         return np.cumsum(counts, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch: all samples of the manifests, dealt to `global_batch` lanes, each of which gives one slot a step.
+    """One epoch: all samples of the manifests, divided among `global_batch` lanes that give one slot per step each.
 
-    Row groups are permuted, their samples laid end to end, the line cut into lanes of equal length, and each lane
-    shuffled inside windows of `shuffle_window` steps. Optimiser step s takes slot s of every lane: the global batch.
-    Lanes, not workers, decide who is in a batch, so another number of workers changes nothing but who does the work.
+    Row groups are permuted, their samples concatenated, the sequence cut into lanes of equal length, and each lane
+    shuffled within windows of `shuffle_window` steps. Optimiser step s takes slot s of every lane: the global batch.
+    The members of a batch depend on lanes, not on workers, so the number of workers only changes who does the work.
 
     Args:
         manifests: of the prepared folders.
-        lengths: frames a clip T of each of them: its anchors are 0, T, 2T, …
-        seed, epoch: of every permutation here.
-        global_batch: clips an optimiser step G, which is the number of lanes.
-        shuffle_window: steps over which a lane is shuffled; one read task emits one window.
+        lengths: frames per clip T of each folder: its anchors are 0, T, 2T, …
+        seed, epoch: of every permutation.
+        global_batch: clips per optimiser step G, equal to the number of lanes.
+        shuffle_window: steps within which a lane is shuffled; one read task emits one window.
 
     Raises:
-        ValueError: there is nothing to learn from, or fewer samples than `global_batch`.
+        ValueError: there is nothing to learn from, or there are fewer samples than `global_batch`.
     """
 
     manifests: tuple[Manifest, ...]
@@ -102,22 +102,22 @@ class EpochPlan:
 
     @property
     def samples(self) -> int:
-        """Samples of the epoch, each seen once."""
+        """Number of samples in the epoch, each seen once."""
         return int(self._ends[-1]) if self._ends.size else 0
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the epoch; in the last one, lanes that are shorter by one hold an empty slot."""
+        """Number of optimiser steps in the epoch; in the last one, lanes that are shorter by one have an empty slot."""
         return -(-self.samples // self.global_batch)
 
     def slot(self, lane: int, step: int) -> SampleRef | None:
-        """The sample of a lane at a step; None where the lane has ended."""
+        """Returns the sample of a lane at a step; None if the lane has ended."""
         window, place = divmod(step, self.shuffle_window)
         order = self._window(lane, window)
         return self._sample(int(order[place])) if place < len(order) else None
 
     def read_window(self, lanes: Sequence[int], window: int) -> Iterator[tuple[int, int, SampleRef | None]]:
-        """(step, lane, sample) of one window, step by step, in each the lanes in the order given."""
+        """Yields (step, lane, sample) of one window, step by step, and in each step by the given order of lanes."""
         orders = [self._window(lane, window) for lane in lanes]
         first = window * self.shuffle_window
         for place in range(min(self.shuffle_window, self.steps - first)):
@@ -126,11 +126,11 @@ class EpochPlan:
 
     @property
     def windows(self) -> int:
-        """Windows of the epoch."""
+        """Number of windows in the epoch."""
         return -(-self.steps // self.shuffle_window)
 
     def _window(self, lane: int, window: int) -> Int[np.ndarray, " n"]:
-        """Places on the line, in the order of the steps of one window of a lane."""
+        """Returns indices into the sequence of samples, in the order of the steps of one window of a lane."""
         first = lane * self.samples // self.global_batch
         end = (lane + 1) * self.samples // self.global_batch
         start = first + window * self.shuffle_window
@@ -143,7 +143,7 @@ class EpochPlan:
 
     @cached_property
     def _groups(self) -> list[_Group]:
-        """The row groups of all manifests, permuted."""
+        """Row groups of all manifests, permuted."""
         groups = [
             _Group(part, shard.file, number, rows, length)
             for part, (manifest, length) in enumerate(zip(self.manifests, self.lengths, strict=True))
@@ -155,20 +155,21 @@ class EpochPlan:
 
     @cached_property
     def _ends(self) -> Int[np.ndarray, " n"]:
-        """Where on the line each row group ends."""
+        """Cumulative number of samples after each row group."""
         return np.cumsum([group.samples for group in self._groups], dtype=np.int64)
 
 
 def lanes_of(rank: int, world: int, global_batch: int, clips_per_pass: int = 1) -> tuple[int, ...]:
-    """The lanes a rank owns: blocks of `clips_per_pass` neighbours, which share a forward pass, dealt like cards.
+    """Returns the lanes of a rank: blocks of `clips_per_pass` lanes that share a forward pass, dealt round-robin.
 
-    Neighbours are padded to one size and padding changes numbers, so who shares a forward must not depend on `world`.
+    Lanes of a block are padded to one size, and padding changes the numbers, so the members of a forward pass must not
+    depend on `world`.
 
     >>> lanes_of(0, 2, 8, clips_per_pass=2), lanes_of(1, 3, 4)
     ((0, 1, 4, 5), (1,))
 
     Raises:
-        ValueError: a rank would have nothing to do, or a block would be incomplete.
+        ValueError: a rank would have no lanes, or a block would be incomplete.
     """
     if global_batch % clips_per_pass:
         raise ValueError(
@@ -187,5 +188,5 @@ def lanes_of(rank: int, world: int, global_batch: int, clips_per_pass: int = 1) 
 
 
 def anchor_count(row: RowInfo, expression: int, length: int) -> int:
-    """At how many anchors an expression of a row is asked."""
-    return row.asked[expression] if row.asked is not None else -(-row.frames // length)
+    """Returns the number of anchors of an expression of a row."""
+    return row.anchor_counts[expression] if row.anchor_counts is not None else -(-row.frames // length)

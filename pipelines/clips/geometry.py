@@ -1,4 +1,4 @@
-"""Sizes, crops and flips of a clip, and what they do to frames, masks and boxes (spec data.md §3, "Geometry")."""
+"""Resizing, cropping and mirroring of a clip: of frames, masks and boxes (spec data.md §3, "Geometry")."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from sgmg.preprocess import pillow_resized, resized_size
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Short sides in pixels, one of which is drawn, and the longest long side: R(one of …, cap)."""
+    """Short sides in pixels, one of which is drawn, and the largest long side: R(one of …, cap)."""
 
     short_sides: tuple[int, ...]
     cap: int | None = None
@@ -29,18 +29,18 @@ class Sizes:
             raise ValueError(f"{self} has no size to draw. Give at least one short side, in pixels.")
 
     def draw(self, size: Size, rng: np.random.Generator) -> Size:
-        """Height and width that a frame gets."""
+        """Draws the height and width to which a frame is resized."""
         return resized_size(*size, self.short_sides[rng.integers(len(self.short_sides))], self.cap)
 
 
 @dataclass(frozen=True, slots=True)
 class GeometryRecipe:
-    """Resizes at once, or, for the share `crop` of clips, enlarges, crops and resizes."""
+    """Resizes directly, or, for the share `crop` of clips, enlarges, crops and resizes."""
 
     at_once: Sizes
     enlarged: Sizes
     cropped: Sizes
-    crop_side: tuple[int, int] = (384, 600)  # fewest and most pixels of a crop's width and height
+    crop_side: tuple[int, int] = (384, 600)  # smallest and largest width and height of a crop in pixels
     crop: float = 0.5
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The way from a frame as stored to its final size."""
+    """Transformation from a frame as stored to its final size."""
 
     source: Size
     crop: Crop | None
@@ -74,7 +74,7 @@ class Geometry:
 
 
 def draw_geometry(recipe: GeometryRecipe, source: Size, rng: np.random.Generator) -> Geometry:
-    """One geometry, for all frames of a clip."""
+    """Draws one geometry, for all frames of a clip."""
     if rng.random() < 1 - recipe.crop:
         return Geometry(source, None, recipe.at_once.draw(source, rng))
     enlarged = recipe.enlarged.draw(source, rng)
@@ -88,12 +88,12 @@ def draw_geometry(recipe: GeometryRecipe, source: Size, rng: np.random.Generator
 
 
 def resize_image(image: UInt8[np.ndarray, "h w 3"], size: Size, kind: ResizeFilter) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image at another height and width, antialiased."""
+    """Resizes an image to another height and width, with antialiasing."""
     if image.shape[:2] == size:
         return image
     if kind == "pillow":
         return np.asarray(pillow_resized(Image.fromarray(image), *size))
-    # With these strides, channels last for a whole batch, torch takes the path that is twice as fast.
+    # With these strides, channels last for a whole batch, torch uses a path that is twice as fast.
     pixels = rearrange(torch.from_numpy(image)[None], "b h w c -> b c h w")
     resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     return rearrange(resized, "1 c h w -> h w c").numpy()
@@ -102,7 +102,7 @@ def resize_image(image: UInt8[np.ndarray, "h w 3"], size: Size, kind: ResizeFilt
 def transform_image(
     image: UInt8[np.ndarray, "h w 3"], geometry: Geometry, kind: ResizeFilter
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """A frame brought to its final size."""
+    """Brings a frame to its final size."""
     if (crop := geometry.crop) is None:
         return resize_image(image, geometry.size, kind)
     if kind == "pillow":
@@ -114,9 +114,9 @@ def transform_image(
 
 
 def _enlarged_and_cropped(image: Image.Image, crop: Crop) -> Image.Image:
-    """What cropping the enlarged image gives, to the bit; columns beyond the crop are cut off before all are resized.
+    """Returns exactly the crop of the enlarged image; removes columns outside the crop before resizing the rows.
 
-    Pillow's own `box` would do less still, but it calculates in float32 and is off by a rounding here and there.
+    Pillow's own `box` would do even less work, but it computes in float32, which changes some roundings.
     """
     height, width = crop.size
     rows = image.resize((crop.enlarged[1], image.height), Image.Resampling.BILINEAR)
@@ -126,15 +126,15 @@ def _enlarged_and_cropped(image: Image.Image, crop: Crop) -> Image.Image:
 
 
 def transform_mask(mask: Bool[np.ndarray, "h w"], geometry: Geometry) -> Bool[np.ndarray, "h2 w2"]:
-    """A mask brought to its final size by nearest neighbour; each pixel is looked up in the source at once."""
+    """Brings a mask to its final size by nearest neighbour, with one lookup in the source per pixel."""
     rows, columns = (_source_pixels(geometry, axis) for axis in (0, 1))
-    # Whole rows, then whole columns as rows: gathering single pixels takes four times as long.
+    # Gathers whole rows, then whole columns as rows: gathering single pixels takes four times as long.
     columns_first = cv2.transpose(mask[rows].view(np.uint8))
     return cv2.transpose(columns_first[columns]).view(np.bool_)
 
 
 def _source_pixels(geometry: Geometry, axis: int) -> Int[np.ndarray, " n"]:
-    """The row (axis 0) or column (axis 1) of the source that each one of the result shows."""
+    """Returns, for each row (axis 0) or column (axis 1) of the result, the row or column of the source."""
     crop = geometry.crop
     if crop is None:
         return nearest_pixels(geometry.source[axis], geometry.size[axis])
@@ -143,7 +143,7 @@ def _source_pixels(geometry: Geometry, axis: int) -> Int[np.ndarray, " n"]:
 
 
 def transform_boxes(boxes: Float[np.ndarray, "t 4"], geometry: Geometry) -> Float[np.ndarray, "t 4"]:
-    """Boxes xyxy in pixels after the geometry; a box outside of the crop loses its area."""
+    """Applies the geometry to boxes xyxy in pixels; a box outside the crop loses its area."""
     if (crop := geometry.crop) is None:
         return boxes * _ratios(geometry.source, geometry.size)
     corner = np.array([crop.left, crop.top] * 2, dtype=np.float32)
@@ -158,12 +158,12 @@ def _ratios(before: Size, after: Size) -> Float[np.ndarray, " 4"]:
 
 
 def have_area(boxes: Float[np.ndarray, "t 4"]) -> Bool[np.ndarray, " t"]:
-    """Which boxes xyxy are valid: of one pixel or one row none is, for a box ends on the object's last pixel."""
+    """Returns which boxes xyxy are valid. Objects of one row or column have no area: boxes end on the last pixel."""
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
 def mirror_boxes(boxes: Float[np.ndarray, "t 4"], width: int) -> Float[np.ndarray, "t 4"]:
-    """Boxes xyxy of frames so wide, left and right exchanged: x ← width - x.
+    """Mirrors boxes xyxy of frames with this width, exchanging left and right: x ← width - x.
 
     >>> mirror_boxes(np.array([[1.0, 2.0, 4.0, 5.0]]), 10).tolist()
     [[6.0, 2.0, 9.0, 5.0]]
@@ -173,7 +173,7 @@ def mirror_boxes(boxes: Float[np.ndarray, "t 4"], width: int) -> Float[np.ndarra
 
 
 def mirror_text(text: str) -> str:
-    """The sentence about the mirrored clip: the words left and right trade places, whole words only.
+    """Returns the sentence for the mirrored clip: the whole words left and right are exchanged.
 
     >>> mirror_text("Left one of the bright dogs, right-most")
     'Right one of the bright dogs, left-most'

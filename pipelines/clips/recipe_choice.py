@@ -11,7 +11,7 @@ ClipKind = Literal["images", "clips", "annotated-frames"]
 
 def names_frames(manifest: Manifest) -> bool:
     """Returns whether any expression names the frames in which its object is annotated (A2D, JHMDB)."""
-    return any(row.asked is not None for row in manifest.rows)
+    return any(row.anchor_counts is not None for row in manifest.rows)
 
 
 def one_annotated_frame(manifest: Manifest) -> bool:
@@ -33,5 +33,5 @@ def recipe_for(manifest: Manifest, kind: ClipKind, length: int = 5) -> ClipRecip
     if kind == "images":
         return ClipRecipe.image()
     if kind == "annotated-frames":
-        return ClipRecipe.one_frame_asked(length)
-    return ClipRecipe.image_copies(length) if one_annotated_frame(manifest) else ClipRecipe.video(length)
+        return ClipRecipe.one_target_frame(length)
+    return ClipRecipe.pseudo_video(length) if one_annotated_frame(manifest) else ClipRecipe.video(length)

@@ -1,4 +1,4 @@
-"""The choice of how training clips are resized, apart from the code that resizes: command lines import it at once."""
+"""Resize filters of training clips, in a module of its own because command lines import it at start-up."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""One sample out of a row group of prepared Parquet: its sentence, the track of its object, and single frames."""
+"""Reader of single samples from a row group of prepared Parquet: sentence, track of its object, and single frames."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.clip import Box, ClipSample
-from pipelines.clips.copies import suits_copies
 from pipelines.clips.epoch_plan import SampleRef
+from pipelines.clips.pseudo_video import suits_copies
 from pipelines.files import Folder
 from pipelines.manifest import annotated_frames
 from sgmg.masks import Size, rle_union
@@ -21,7 +21,7 @@ _COLUMNS = ("dataset", "split", "video", "width", "height", "objects", "expressi
 
 
 class RowGroup:
-    """A row group in memory, from which rows are taken one by one and frames without their neighbours."""
+    """A row group in memory; gives access to single rows, and to single frames without decoding their neighbours."""
 
     def __init__(self, folder: Folder, file: str, row_group: int) -> None:
         with folder.open(file) as source, pq.ParquetFile(source) as parquet:
@@ -31,13 +31,13 @@ class RowGroup:
         self._rows: dict[int, dict[str, Any]] = {}
 
     def row(self, number: int) -> dict[str, Any]:
-        """Everything about a row but its frames, as plain values."""
+        """Returns a row without its frames, as plain values."""
         if number not in self._rows:
             self._rows[number] = self._table.select(_COLUMNS).slice(number, 1).to_pylist()[0]
         return self._rows[number]
 
     def frame(self, row: int, number: int) -> bytes:
-        """The bytes of one encoded frame."""
+        """Returns the bytes of one encoded frame."""
         return self._frames[row][number].as_py()
 
     @cached_property
@@ -47,20 +47,20 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class FoundSample:
-    """What a clip is drawn from; `frames` are the numbers in the row of the frames that `clip` counts from 0."""
+    """Input for the parameters of a clip. `frames` maps the frame indices of `clip` to frame indices of the row."""
 
     name: str
     clip: ClipSample
     frames: tuple[int, ...]
     anchor: int
-    unfit: str = ""  # why no clip is made of it
+    unfit: str = ""  # why no clip can be made of it; empty if one can
 
 
 def sample_of(group: RowGroup, sample: SampleRef, recipe: ClipRecipe) -> FoundSample:
-    """The sample a plan names.
+    """Returns the sample that a plan refers to.
 
-    Where every frame of a clip needs a target, frames that are not annotated are not there for it; where only the
-    anchor does (A2D), all frames are.
+    If every frame of a clip needs a target, frames without annotation are skipped; if only the anchor does (A2D), all
+    frames are used.
     """
     row = group.row(sample.row)
     expression = row["expressions"][sample.expression]
@@ -69,7 +69,7 @@ def sample_of(group: RowGroup, sample: SampleRef, recipe: ClipRecipe) -> FoundSa
         anchor = expression["frames"][sample.anchor]
     else:
         anchor = annotated[sample.anchor * recipe.length]
-    frames = list(range(len(row["objects"][0]["rle"]))) if recipe.asks_anchor else annotated
+    frames = list(range(len(row["objects"][0]["rle"]))) if recipe.anchor_only else annotated
     clip = _clip_sample(row, sample.expression, anchor, frames)
     name = f"{row['dataset']}/{row['split']}/{row['video']}/{expression['id']}/{anchor}"
     narrow = "copy" in recipe.steps and not suits_copies(clip.size)
@@ -77,7 +77,7 @@ def sample_of(group: RowGroup, sample: SampleRef, recipe: ClipRecipe) -> FoundSa
     return FoundSample(name, clip, tuple(frames), anchor, unfit)
 
 
-def beside(
+def sibling_samples(
     group: RowGroup,
     sample: SampleRef,
     found: FoundSample,
@@ -85,7 +85,7 @@ def beside(
     count: int,
     rng: np.random.Generator,
 ) -> list[ClipSample]:
-    """So many other sentences of the video, or as many as there are, about the same frames; those drawn come first."""
+    """Returns up to `count` other sentences of the video, drawn at random, for the same frames."""
     row = group.row(sample.row)
     others = [
         number
@@ -114,7 +114,7 @@ def _clip_sample(row: Mapping[str, Any], number: int, anchor: int, frames: Seque
 
 
 def _union(rles: list[str | None], size: Size) -> str | None:
-    """The pixels of all objects; not annotated where one of them is not."""
+    """Returns the union of the objects' masks; None if one of them is not annotated."""
     known = [rle for rle in rles if rle is not None]
     if len(known) < len(rles):
         return None

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip (spec data.md §3, "Frames"). Frames count from 0; every draw is an argument."""
+"""Choice of the frames of a clip (spec data.md §3, "Frames"). Frames count from 0."""
 
 import zlib
 from itertools import chain
@@ -6,22 +6,22 @@ from itertools import chain
 import numpy as np
 
 _NEAR = 3
-"""The two frames beside the anchor are at most so far from it."""
+"""Largest distance in frames from the anchor to its two neighbours in a clip."""
 
 
 def clip_rng(seed: int, epoch: int, sample: str) -> np.random.Generator:
-    """Same sample, same draw: on any worker, after any retry."""
+    """Returns the random generator of a sample: the same on any worker, and after any retry."""
     return np.random.default_rng([seed, epoch, zlib.crc32(sample.encode())])
 
 
 def anchors(frames: int, length: int) -> range:
-    """The anchor frames of a video of so many frames, for clips of so many: 0, T, 2T, …
+    """Returns the anchor frames of a video for clips of `length` frames: 0, T, 2T, …
 
     >>> list(anchors(12, 5))
     [0, 5, 10]
 
     Raises:
-        ValueError: the video or the clip has no frame.
+        ValueError: the video or the clip has no frames.
     """
     if frames < 1 or length < 1:
         raise ValueError(f"A video of {frames} frames has no clips of {length}: both need at least one frame.")
@@ -29,9 +29,9 @@ def anchors(frames: int, length: int) -> range:
 
 
 def training_frames(anchor: int, frames: int, length: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """The frames of a training clip, sorted: the anchor, two beside it, the rest from farther away.
+    """Draws the frames of a training clip, sorted: the anchor, two near it, the rest from farther away.
 
-    In a short video frames repeat; for T beyond twice its frames all of them do so more than once.
+    In a short video frames repeat; if T is more than twice its number of frames, all of them repeat more than once.
 
     Raises:
         ValueError: the anchor is not in the video, or the clip has 2 frames or none.
@@ -49,13 +49,13 @@ def training_frames(anchor: int, frames: int, length: int, rng: np.random.Genera
     return tuple(sorted((*first, *_others(first, frames, length - len(first), rng))))
 
 
-def _others(first: tuple[int, ...], frames: int, wanted: int, rng: np.random.Generator) -> list[int]:
-    """So many more frames, from outside of the first three where that holds enough."""
-    # Parity: the largest of the three counts as outside, and as many members as wanted are not enough.
+def _others(first: tuple[int, ...], frames: int, count: int, rng: np.random.Generator) -> list[int]:
+    """Draws the remaining frames, from outside the span of the first three if there are enough."""
+    # As in the published code: the largest of the three counts as outside, and exactly `count` members are not enough.
     outside = [*range(min(first)), *range(max(first), frames)]
-    if len(outside) > wanted:
-        return rng.choice(outside, size=wanted, replace=False).tolist()
-    rounds, rest = divmod(wanted, frames)
+    if len(outside) > count:
+        return rng.choice(outside, size=count, replace=False).tolist()
+    rounds, rest = divmod(count, frames)
     distinct = rng.choice(frames, size=rest, replace=False).tolist()
     return [*chain.from_iterable(range(frames) for _ in range(rounds)), *distinct]
 

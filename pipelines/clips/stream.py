@@ -1,8 +1,8 @@
-"""Prepared Parquet to training clips, streamed by Ray Data into one train worker in the order of the plan.
+"""Stream of training clips from prepared Parquet: Ray Data feeds one train worker in the order of the plan.
 
-Two stages: a read task for each window of the plan passes on only each sample's own compressed frames and its one
-track, everything random already decided; decode tasks make the clips. The position is one integer, the optimiser step.
-Whole videos, for inference, come from `predict_decode`.
+Two stages: for each window of the plan, a read task makes all random decisions and passes on only the compressed frames
+and the track of each sample; decode tasks make the clips. The position is one integer, the optimiser step. Whole
+videos, for inference, come from `pipelines.predict.decode`.
 """
 
 import logging
@@ -21,45 +21,45 @@ from ray.data import DataContext, ExecutionResources
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.clip import Clip, ClipParams, Target, apply_params, retarget, sample_params
 from pipelines.clips.epoch_plan import EpochPlan, SampleRef, lanes_of
-from pipelines.clips.sample_reader import FoundSample, RowGroup, beside, sample_of
+from pipelines.clips.sample_reader import FoundSample, RowGroup, sample_of, sibling_samples
 from pipelines.clips.sampling import clip_rng
 from pipelines.files import Folder
 from pipelines.manifest import Manifest
 
 _BLOCK_BYTES = 8 * 2**20
-"""Of Ray Data's blocks: the default of 128 MB holds the first batch back for seconds."""
+"""Size of Ray Data's blocks: the default of 128 MB delays the first batch by seconds."""
 _READ_CPUS = 0.25
-"""A read task mostly waits for the disk. Another share than a decode task's keeps Ray from fusing the two."""
+"""CPUs of a read task, which mostly waits for the disk. Differs from a decode task's so that Ray does not fuse them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainPart:
-    """One prepared folder and how clips are made of it."""
+    """One prepared folder, and the recipe of its clips."""
 
     folder: Folder
     manifest: Manifest
     recipe: ClipRecipe
 
     def untrainable(self, sample: SampleRef) -> Collection[int]:
-        """Sentences of the sample's video that nobody can learn from."""
+        """Returns the indices of the expressions of the sample's video that cannot be learned from."""
         shard = next(shard for shard in self.manifest.shards if shard.file == sample.file)
         return shard.row_groups[sample.row_group][sample.row].untrainable or ()
 
 
 @dataclass(frozen=True, slots=True)
 class TrainData:
-    """All that is learned from, dealt to lanes; the same on every rank.
+    """All training data, divided into lanes; the same on every rank.
 
     Args:
-        parts: prepared folders, of one clip length T.
-        seed: of the plans and of every clip's draws.
-        global_batch: clips an optimiser step, each of a lane of its own.
+        parts: prepared folders with one clip length T.
+        seed: of the plans and of all random decisions for clips.
+        global_batch: clips per optimiser step, each from its own lane.
         clips_per_pass: neighbouring lanes that share a forward pass.
-        shuffle_window: steps over which a lane is shuffled.
-        sentences: asked of each clip: others of its video share its frames. The published recipes ask one.
+        shuffle_window: steps within which a lane is shuffled.
+        sentences: per clip; sentences of the same video share its frames. The published recipes use one.
 
     Raises:
-        ValueError: clips of different length, which cannot share a batch.
+        ValueError: the parts have different clip lengths, which cannot share a batch.
     """
 
     parts: tuple[TrainPart, ...]
@@ -74,7 +74,7 @@ class TrainData:
             raise ValueError(f"Clips of {sorted(lengths)} frames cannot share a batch. Give all parts one length.")
 
     def plan(self, epoch: int) -> EpochPlan:
-        """Which sample is seen when, in that epoch."""
+        """Returns the plan of an epoch."""
         manifests = tuple(part.manifest for part in self.parts)
         lengths = tuple(part.recipe.length for part in self.parts)
         return EpochPlan(manifests, lengths, self.seed, epoch, self.global_batch, self.shuffle_window)
@@ -82,33 +82,33 @@ class TrainData:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The clip of one lane at one step; without one, the sample was dropped, or the lane has ended."""
+    """The clip of one lane at one step; None if the sample was dropped or the lane has ended."""
 
     step: int  # of the epoch
     lane: int
-    sample: str  # its name, for logs; empty where the lane has ended
+    sample: str  # its name, for logs; empty if the lane has ended
     clip: Clip | None
-    dropped: str = ""  # why the sample was dropped
+    dropped: str = ""  # reason if the sample was dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """How much of the cluster one worker's pipeline takes."""
+    """Share of the cluster that one worker's pipeline uses."""
 
     cpus_per_decode: float = 1.0
     world: int = 1  # workers that share the cluster
-    reserved_cpus: float = 0.0  # of all workers, not for pipelines
+    reserved_cpus: float = 0.0  # of all workers, not available to pipelines
 
 
 def train(
     data: TrainData, epoch: int, rank: int, world: int, start_step: int = 0, streaming: Streaming | None = None
 ) -> Iterator[tuple[Slot, ...]]:
-    """The slots of this rank's lanes, optimiser step by optimiser step, from `start_step` of the epoch on.
+    """Yields the slots of this rank's lanes, one optimiser step at a time, from `start_step` of the epoch on.
 
-    Needs a running Ray. Nothing depends on `world` but which lanes come here.
+    Needs a running Ray. `world` only decides which lanes this rank gets.
 
     Raises:
-        ValueError: more ranks than forward passes a step.
+        ValueError: there are more ranks than forward passes per step.
     """
     plan = data.plan(epoch)
     lanes = lanes_of(rank, world, data.global_batch, data.clips_per_pass)
@@ -136,8 +136,8 @@ def train(
 def read_window(
     item: dict[str, Any], *, data: TrainData, plan: EpochPlan, lanes: Sequence[int], start_step: int
 ) -> Iterator[dict[str, Any]]:
-    """The samples of one window of the plan, step by step, compressed: a row for `decode_row` each."""
-    # Draws are objects of ours, which Ray pickles as it does everything else; it would warn of that in every task.
+    """Yields the compressed samples of one window of the plan, step by step: one row for `decode_row` each."""
+    # Ray pickles ClipParams and would warn about it in every task.
     logging.getLogger("ray.data._internal.tensor_extensions.arrow").setLevel(logging.ERROR)
     slots = [slot for slot in plan.read_window(lanes, int(item["window"])) if slot[0] >= start_step]
     left = Counter(_home(sample) for _, _, sample in slots if sample)
@@ -156,7 +156,7 @@ def read_window(
 
 
 def _drawn(group: RowGroup, sample: SampleRef, data: TrainData, epoch: int) -> dict[str, Any]:
-    """The compressed frames of one clip, or why there is none."""
+    """Returns the compressed frames of one clip, or why the sample is dropped."""
     part = data.parts[sample.part]
     recipe = part.recipe
     found = sample_of(group, sample, recipe)
@@ -173,11 +173,11 @@ def _drawn(group: RowGroup, sample: SampleRef, data: TrainData, epoch: int) -> d
         "drawn": drawn,
         "frames": [group.frame(sample.row, number) for number in numbers],
         "rles": [found.clip.rles[place] for place in drawn.distinct],
-        "beside": _beside(drawn, group, sample, found, part, data.sentences, rng),
+        "siblings": _siblings(drawn, group, sample, found, part, data.sentences, rng),
     }
 
 
-def _beside(
+def _siblings(
     drawn: ClipParams,
     group: RowGroup,
     sample: SampleRef,
@@ -186,13 +186,13 @@ def _beside(
     sentences: int,
     rng: np.random.Generator,
 ) -> list[tuple[ClipParams, list[str | None]]]:
-    """Other sentences of the video, asked of the same frames, with the tracks of their objects."""
+    """Returns other sentences of the video for the same frames, with the tracks of their objects."""
     if sentences == 1:
         return []
     untrainable = part.untrainable(sample)
-    others = beside(group, sample, found, untrainable, sentences - 1, rng)
-    asked = [(retarget(drawn, part.recipe, other), other) for other in others]
-    return [(one, [other.rles[place] for place in drawn.distinct]) for one, other in asked if one is not None]
+    others = sibling_samples(group, sample, found, untrainable, sentences - 1, rng)
+    retargeted = [(retarget(drawn, part.recipe, other), other) for other in others]
+    return [(one, [other.rles[place] for place in drawn.distinct]) for one, other in retargeted if one is not None]
 
 
 def _row(step: int, lane: int) -> dict[str, Any]:
@@ -204,21 +204,29 @@ def _row(step: int, lane: int) -> dict[str, Any]:
         "drawn": None,
         "frames": [],
         "rles": [],
-        "beside": [],
+        "siblings": [],
     }
 
 
 def decode_row(row: dict[str, Any]) -> dict[str, Any]:
-    """One row of `read_window` as a clip of plain bytes; `slot_of` reads it back without a copy.
+    """Converts one row of `read_window` to a clip of plain bytes; `slot_of` reads it back without a copy.
 
     Raises:
         ValueError: a frame is damaged; the message names the sample.
     """
     head = {name: row[name] for name in ("step", "lane", "sample", "dropped")}
     if row["drawn"] is None:
-        return head | {"shape": [], "frames": b"", "masks": b"", "boxes": [], "valid": [], "texts": [], "asked": -1}
+        return head | {
+            "shape": [],
+            "frames": b"",
+            "masks": b"",
+            "boxes": [],
+            "valid": [],
+            "texts": [],
+            "target_frame": -1,
+        }
     try:
-        clip = apply_params(row["drawn"], row["frames"], row["rles"], row["beside"])
+        clip = apply_params(row["drawn"], row["frames"], row["rles"], row["siblings"])
     except ValueError as error:
         raise ValueError(f"{row['sample']}: {error}") from error
     return head | {
@@ -228,12 +236,12 @@ def decode_row(row: dict[str, Any]) -> dict[str, Any]:
         "boxes": np.stack([target.boxes for target in clip.targets]).ravel().tolist(),
         "valid": np.stack([target.valid for target in clip.targets]).ravel().tolist(),
         "texts": [target.text for target in clip.targets],
-        "asked": -1 if clip.asked is None else clip.asked,
+        "target_frame": -1 if clip.target_frame is None else clip.target_frame,
     }
 
 
 def slot_of(table: pa.Table, place: int) -> Slot:
-    """A row of `decode_row`; the frames share the memory of the table."""
+    """Reads a row of `decode_row`; the frames share the memory of the table."""
     row = {name: table[name][place] for name in table.column_names}
     head = (row["step"].as_py(), row["lane"].as_py(), row["sample"].as_py())
     shape = row["shape"].as_py()
@@ -248,13 +256,21 @@ def slot_of(table: pa.Table, place: int) -> Slot:
     boxes = np.array(row["boxes"].as_py(), dtype=np.float32).reshape(e, n, 4)
     valid = np.array(row["valid"].as_py()).reshape(e, n)
     first, *others = [Target(*one) for one in zip(texts, masks, boxes, valid, strict=True)]
-    asked = row["asked"].as_py()
-    clip = Clip(frames, first.masks, first.boxes, first.valid, first.text, None if asked < 0 else asked, tuple(others))
+    target_frame = row["target_frame"].as_py()
+    clip = Clip(
+        frames,
+        first.masks,
+        first.boxes,
+        first.valid,
+        first.text,
+        None if target_frame < 0 else target_frame,
+        tuple(others),
+    )
     return Slot(*head, clip)
 
 
 def _configure(streaming: Streaming) -> None:
-    """Ray Data in this process: order kept, small blocks, and its share of the cluster (by itself it plans for all)."""
+    """Configures Ray Data in this process: preserved order, small blocks, and its share of the cluster."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -273,7 +289,7 @@ def _home(sample: SampleRef) -> tuple[int, str, int]:
 
 
 def without_videos(manifest: Manifest, held_out: frozenset[str]) -> Manifest:
-    """The manifest with nothing to learn from some of its videos."""
+    """Returns the manifest with all expressions of the given videos marked as untrainable."""
     shards = tuple(
         replace(
             shard,

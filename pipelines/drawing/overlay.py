@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
-from pipelines.drawing.lettering import broken_lines, font_of
+from pipelines.drawing.text import broken_lines, font_of
 
 Colour = tuple[int, int, int]
 
@@ -29,7 +29,7 @@ TRUTH_COLOUR: Colour = (255, 255, 255)
 """Colour of the outline of a true mask."""
 
 _TINT = 0.5
-_DIM = 0.45  # of the brightness of what is not in the light
+_DIM = 0.45  # brightness outside the mask
 _GOLDEN = (3 - 5**0.5) / 2  # of a full circle
 _PAPER, _INK = (24, 24, 24), (240, 240, 240)
 
@@ -38,7 +38,7 @@ def colour_of(number: int) -> Colour:
     """Returns the colour of an expression by its index among those drawn together; all differ."""
     if number < len(COLOURS):
         return COLOURS[number]
-    # Steps of the golden angle never come back to a hue, and two in a row are far apart.
+    # Steps of the golden angle never repeat a hue, and neighbours are far apart.
     hue = number * _GOLDEN % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + 0.4 * (number % 2), 0.65 + 0.3 * (number % 3) / 2)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -153,7 +153,7 @@ def frame_strip(
 
 def _outline_truths(drawn: np.ndarray, truths: Sequence[np.ndarray]) -> None:
     for truth in truths:
-        _outline(drawn, truth, (0, 0, 0), 3)  # so that white is seen on white
+        _outline(drawn, truth, (0, 0, 0), 3)  # so that white is visible on white
         _outline(drawn, truth, TRUTH_COLOUR, 1)
 
 

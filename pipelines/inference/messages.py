@@ -94,7 +94,7 @@ class SegmentHeader:
     first_window: int
     names: tuple[str, ...] | None
     windows: tuple[tuple[int, int, int], ...]
-    counted: bool
+    index_keys: bool
     seek: bool
     note: str
     context: msgspec.Raw
@@ -113,7 +113,7 @@ def encode_segment(unit: DecodeUnit, context: Any) -> pa.Table:
         first_window=unit.first_window,
         names=names,
         windows=unit.windows,
-        counted=unit.counted,
+        index_keys=unit.index_keys,
         seek=unit.seek,
         note=unit.note,
         context=encode_context(context),
@@ -133,7 +133,7 @@ def decode_segment(header: SegmentHeader, payload: memoryview) -> DecodeUnit:
         times=columns[0].view(np.float64),
         indices=columns[1],
         windows=header.windows,
-        counted=header.counted,
+        index_keys=header.index_keys,
         seek=header.seek,
         note=header.note,
     )

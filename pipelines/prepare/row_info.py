@@ -20,7 +20,9 @@ def row_info(record: Record) -> RowInfo:
         video=record.video,
         frames=len(annotated),
         expressions=len(record.expressions),
-        asked=tuple(t if one.frames is None else len(one.frames) for one in record.expressions) if named else None,
+        anchor_counts=tuple(t if one.frames is None else len(one.frames) for one in record.expressions)
+        if named
+        else None,
         untrainable=reasons or None,
     )
 

@@ -10,7 +10,7 @@ from ray.data import TaskPoolStrategy
 
 from pipelines.errors import LayoutError
 from pipelines.files import UNFINISHED, Folder
-from pipelines.manifest import MANIFEST, QUARANTINE, Manifest, Shard
+from pipelines.manifest import MANIFEST, MANIFEST_VERSION, QUARANTINE, Manifest, Shard
 from pipelines.prepare.shard import Footer, ShardPlan, ShardWriter, items_to_json, read_footer
 from pipelines.records import SCHEMA_VERSION
 from pipelines.sources.base import LeavesOut, Source, fingerprint
@@ -29,7 +29,8 @@ def plan_shards(source: Source, settings: Mapping[str, Any], rows_per_shard: int
     if not items:
         raise LayoutError(f"{source.dataset}, split {source.split!r}, lists no video. Check --raw and --split.")
     parts = [items_to_json(items[first : first + rows_per_shard]) for first in range(0, len(items), rows_per_shard)]
-    made_by = json.dumps({**settings, "schema_version": SCHEMA_VERSION}, sort_keys=True)
+    versions = {"schema_version": SCHEMA_VERSION, "manifest_version": MANIFEST_VERSION}
+    made_by = json.dumps({**settings, **versions}, sort_keys=True)
     name = f"{source.dataset}-{source.split}"
     return [
         ShardPlan(f"{name}-{number:05d}-of-{len(parts):05d}.parquet", part, fingerprint([made_by, part]))
@@ -110,8 +111,8 @@ def _to_repeat(plan: ShardPlan, out: Folder, retry_quarantined: bool) -> bool:
     footer = read_footer(out, plan.file)
     if footer.fingerprint != plan.fingerprint:
         raise ValueError(
-            f"{out.path(plan.file)} was made from other raw data or settings: what the annotation files list has "
-            f"changed since. Choose another --out, or remove that folder."
+            f"{out.path(plan.file)} was made from other raw data or settings, or by another version of this code. "
+            f"Choose another --out, or remove that folder."
         )
     return retry_quarantined and bool(footer.quarantined)
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
-from pipelines.manifest import RowInfo, row_info_of, without_none
+from pipelines.manifest import RowInfo, without_none
 from pipelines.prepare.resize import resized
 from pipelines.prepare.row_info import row_info
 from pipelines.records import SCHEMA, Record, table_of
@@ -69,15 +70,9 @@ def read_footer(out: Folder, file: str) -> Footer:
     try:
         with out.open(file) as stream, pq.ParquetFile(stream) as parquet:
             values = json.loads((parquet.metadata.metadata or {})[_FOOTER])
-    except (pa.ArrowInvalid, KeyError, json.JSONDecodeError) as error:
+        return msgspec.convert(values, Footer, str_keys=True)
+    except (pa.ArrowInvalid, KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
         raise ValueError(f"{out.path(file)} is no shard of prepared data, or damaged. Remove it.") from error
-    groups = tuple(tuple(row_info_of(row) for row in group) for group in values.pop("row_groups"))
-    return Footer(
-        row_groups=groups,
-        row_fingerprints=tuple(values.pop("row_fingerprints")),
-        quarantined=tuple(values.pop("quarantined")),
-        **values,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A2D-Sentences: short clips, sentences about actors in them, and masks at a few frames of each."""
+"""A2D-Sentences: short clips, sentences about actors in them, and masks at a few frames of each clip."""
 
 import json
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.records import Expression, ObjectTrack, Record
+from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.a2d_clip import Annotation, annotation_of_h5, decoded_clip
-from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.frame_ids import frame_id_template
 from pipelines.sources.reading import (
     annotation_json,
@@ -25,30 +25,30 @@ _MISSED = ("text_annotations/a2d_missed_videos.txt", "a2d_missed_videos.txt")
 _H5 = "text_annotations/a2d_annotation_with_instances"
 _VIDEOSET = "Release/videoset.csv"
 
-_Said = tuple[str, str, str, list[int] | None]
-"""Video, instance as written, text; the frames it is asked at, from 1, or None for all where the instance is."""
+_Sentence = tuple[str, str, str, list[int] | None]
+"""Video, instance as written, text, and the frames to evaluate, from 1; None for all frames that have the instance."""
 
 
 @dataclass(frozen=True)
 class A2DSentences:
-    """A2D-Sentences (spec data.md §1): one record a video, every frame of its clip, masks at the annotated ones.
+    """A2D-Sentences (spec data.md §1): one record per video, every frame of its clip, masks at the annotated frames.
 
-    The clips are mp4: their frames are decoded once and kept as JPEG without chroma subsampling (4:4:4), named by
-    their number from 1 with five digits. Elsewhere than at annotated frames `rle` and `boxes` are None. `boxes` are
-    `reBBox` as it is, not the boxes of the masks.
+    The clips are mp4. Their frames are decoded once and stored as JPEG without chroma subsampling (4:4:4), named by
+    their number from 1 with five digits. At frames without annotation `rle` and `boxes` are None. `boxes` are `reBBox`
+    as stored, not the boxes of the masks.
 
     Results are named by expression and frame: `Expression.external_id` is a template such as
-    `v_-davisCamel_f_{frame}_i_0`, and `frame_ids.frame_id(external_id, frame_name)` the id at one of the frames in
-    `Expression.frames`. An expression's `id` is the instance it speaks of, which is also its object.
+    `v_-davisCamel_f_{frame}_i_0`, and `frame_ids.frame_id(external_id, frame_name)` is the id at one of the frames in
+    `Expression.frames`. The `id` of an expression is its instance, which is also the id of its object.
 
     Args:
-        root: the folder that holds `Release/` and `text_annotations/`. Without `text_annotations/a2d_annotation.txt`
-            the list `a2d_sentences_single_frame_<split>_annotations.json` in it says what is asked.
+        root: folder with `Release/` and `text_annotations/`. If `text_annotations/a2d_annotation.txt` is missing, the
+            sentences come from `a2d_sentences_single_frame_<split>_annotations.json` in `root`.
         split: train or test.
         quality: of the JPEG, 1 … 100.
 
     Raises:
-        LayoutError: there is no such split.
+        LayoutError: the dataset has no such split.
     """
 
     root: Folder
@@ -60,26 +60,26 @@ class A2DSentences:
         checked_split(self.dataset, self.split, list(_SPLITS))
 
     def items(self) -> list[Item]:
-        """The videos of the split of which something is said, by name.
+        """Returns the videos of the split that have a sentence, sorted by name.
 
         Raises:
             LayoutError: an annotation file is missing or damaged.
         """
         videos: dict[str, list[tuple[str, str, list[int] | None]]] = {}
-        for video, instance, text, frames in self._said()[0]:
+        for video, instance, text, frames in self._sentences()[0]:
             videos.setdefault(video, []).append((instance, text, frames))
         return [Item(video, videos[video]) for video in sorted(videos)]
 
     def left_out(self) -> list[Dropped]:
-        """Sentences of videos that are no items: missed by the annotators, or in no split.
+        """Returns the sentences of videos that are no items: missed by the annotators, or in no split.
 
         Raises:
             LayoutError: an annotation file is missing or damaged.
         """
-        return self._said()[1]
+        return self._sentences()[1]
 
     def read(self, item: Item) -> Reading:
-        """One clip with the masks of its annotated frames.
+        """Reads one clip with the masks of its annotated frames.
 
         Raises:
             BadItem: the clip or an h5 file is missing or damaged, or their sizes differ.
@@ -94,30 +94,26 @@ class A2DSentences:
             for frame, content in h5.items()
         }
         expressions, more = _expressions(item, annotations)
-        record = Record(
-            dataset=self.dataset,
-            split=self.split,
-            video=item.video,
-            width=clip.width,
-            height=clip.height,
+        record = build_record(
+            self,
+            item.video,
+            (clip.width, clip.height),
             frame_names=tuple(f"{number:05d}" for number in range(1, len(clip.frames) + 1)),
             frames=clip.frames,
             objects=_objects(annotations, len(clip.frames)),
             expressions=expressions,
-            source=f"Release/CLIPS320/{item.video}.mp4",
-            source_fingerprint=fingerprint([json.dumps(item.key), str(self.quality), data, *h5.values()]),
-            original_width=clip.width,
-            original_height=clip.height,
+            path=f"Release/CLIPS320/{item.video}.mp4",
+            made_from=[json.dumps(item.key), str(self.quality), data, *h5.values()],
             fps=clip.fps,
             timestamps=clip.timestamps,
         )
         return Reading(record, (*clip.dropped, *dropped, *more))
 
-    def _said(self) -> tuple[list[_Said], list[Dropped]]:
-        """What is said of the split's videos, in file order, and what is said of videos left out."""
+    def _sentences(self) -> tuple[list[_Sentence], list[Dropped]]:
+        """Returns the sentences of the split's videos, in file order, and the sentences of videos that are left out."""
         if not self.root.has(_TEXTS):
-            return list(self._said_at_frames()), []
-        kept: list[_Said] = []
+            return list(self._sentences_at_frames()), []
+        kept: list[_Sentence] = []
         left_out: list[Dropped] = []
         split_of = self._split_of()
         missed = set(annotation_text(self.root, next(filter(self.root.has, _MISSED), _MISSED[0])).split())
@@ -133,7 +129,7 @@ class A2DSentences:
         return kept, left_out
 
     def _split_of(self) -> dict[str, str]:
-        """train or test of every video in videoset.csv."""
+        """Returns the split (train or test) of every video in videoset.csv."""
         names = {number: split for split, number in _SPLITS.items()}
         found: dict[str, str] = {}
         for number, line in enumerate(annotation_text(self.root, _VIDEOSET).splitlines(), start=1):
@@ -146,8 +142,8 @@ class A2DSentences:
             found[columns[0]] = names.get(columns[-1].strip(), "")
         return found
 
-    def _said_at_frames(self) -> Iterator[_Said]:
-        """What the list of [text, video, frame, instance] asks; LoSh's rows have a short text besides."""
+    def _sentences_at_frames(self) -> Iterator[_Sentence]:
+        """Yields the sentences of the list of [text, video, frame, instance]; LoSh's rows also have a short text."""
         name = f"a2d_sentences_single_frame_{self.split}_annotations.json"
         if not self.root.has(name):
             raise LayoutError(
@@ -172,7 +168,7 @@ class A2DSentences:
         return self.root.path(f"{_H5}/{video}/{frame:05d}.h5")
 
     def _h5(self, video: str, t: int) -> tuple[dict[int, bytes], list[Dropped]]:
-        """The annotation file of every annotated frame, from 1, that the clip of t frames has."""
+        """Returns the annotation file of every annotated frame, numbered from 1, within a clip of t frames."""
         numbers = [name.removesuffix(".h5") for name in self.root.names(f"{_H5}/{video}", ".h5")]
         if not numbers or not all(number.isdecimal() for number in numbers):
             raise BadItem(
@@ -187,7 +183,7 @@ class A2DSentences:
 
 
 def _objects(annotations: dict[int, Annotation], t: int) -> tuple[ObjectTrack, ...]:
-    """A track for every instance, over the t frames of the clip."""
+    """Returns a track for every instance, over the t frames of the clip."""
     of_frame = [annotations.get(number, {}) for number in range(1, t + 1)]
     return tuple(
         ObjectTrack(
@@ -200,7 +196,7 @@ def _objects(annotations: dict[int, Annotation], t: int) -> tuple[ObjectTrack, .
 
 
 def _expressions(item: Item, annotations: dict[int, Annotation]) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """Every sentence with the frames it is asked at; what cannot be asked is dropped with its reason."""
+    """Returns every sentence with the frames to evaluate, and what is dropped with its reason."""
     kept: dict[str, Expression] = {}
     dropped: list[Dropped] = []
     for instance, text, asked in item.key:

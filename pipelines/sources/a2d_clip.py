@@ -1,4 +1,4 @@
-"""The two binary files of A2D-Sentences: an mp4 becomes encoded frames, an h5 file masks and boxes by instance."""
+"""Readers of the two binary files of A2D-Sentences: an mp4 to encoded frames, an h5 file to masks and boxes."""
 
 import io
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from sgmg.masks import Size, masks_to_rles
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """The frames of one video as JPEG, and when they are shown."""
+class A2DClip:
+    """The frames of one video as JPEG, and their timestamps."""
 
     frames: tuple[bytes, ...]
     width: int
@@ -30,25 +30,25 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance at one frame: the RLE of its mask and its box, xyxy in pixels."""
+    """One instance at one frame: the RLE of its mask, and its box, xyxy in pixels."""
 
     rle: str
     box: tuple[float, float, float, float]
 
 
 Annotation = dict[int, Instance]
-"""What an h5 file says of its frame, by instance id."""
+"""The content of the h5 file of a frame, by instance id."""
 
 _FIELDS = ("instance", "reMask", "reBBox")
 _DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError)
-"""What h5py and NumPy raise at damaged bytes."""
+"""Errors that h5py and NumPy raise for damaged bytes."""
 
 
-def decoded_clip(video: str, path: str, data: bytes, quality: int) -> Clip:
-    """Every frame of a video, encoded as JPEG 4:4:4 of the given quality.
+def decoded_clip(video: str, path: str, data: bytes, quality: int) -> A2DClip:
+    """Decodes every frame of a video and encodes it as JPEG 4:4:4 of the given quality.
 
     Raises:
-        BadItem: it is no video, holds no frame, is damaged, or its size changes.
+        BadItem: the file is no video, holds no frame, is damaged, or its frames differ in size.
     """
     frames: list[bytes] = []
     times: list[float | None] = []
@@ -56,7 +56,7 @@ def decoded_clip(video: str, path: str, data: bytes, quality: int) -> Clip:
     try:
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace") as container:
             stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # As many videos as cores are decoded side by side.
+            stream.codec_context.thread_count = 1  # One video per core is decoded at the same time.
             rate, promised = stream.average_rate, stream.frames
             for frame in container.decode(stream):
                 frames.append(_jpeg(frame.to_ndarray(format="bgr24"), quality))
@@ -69,7 +69,7 @@ def decoded_clip(video: str, path: str, data: bytes, quality: int) -> Clip:
         raise BadItem(video, "decode", f"{path} holds {found}. Unpack it again.")
     ((width, height),) = sizes
     lost = f"{len(frames)} of {promised}"
-    return Clip(
+    return A2DClip(
         frames=tuple(frames),
         width=width,
         height=height,
@@ -87,10 +87,11 @@ def _jpeg(frame: np.ndarray, quality: int) -> bytes:
 
 
 def annotation_of_h5(video: str, path: str, data: bytes, size: Size) -> Annotation:
-    """Masks and boxes of an h5 file (spec data.md §1): n instances, `reMask` (n, W, H), or (W, H) where n = 1.
+    """Returns masks and boxes of an h5 file (spec data.md §1): n instances, `reMask` (n, W, H), or (W, H) if n = 1.
 
     Raises:
-        BadItem: it is damaged, lacks a field, its fields disagree, or its masks have another size than the frame.
+        BadItem: the file is damaged or lacks a field, its fields contradict one another, or its masks have another size
+            than the frame.
     """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
@@ -107,7 +108,7 @@ def annotation_of_h5(video: str, path: str, data: bytes, size: Size) -> Annotati
 def _fields(
     video: str, path: str, file: h5py.File, size: Size
 ) -> tuple[list[int], Bool[np.ndarray, "n w h"], Float[np.ndarray, "xyxy n"]]:
-    """Instances, masks and boxes. Their shapes are checked before they are read: a damaged one may be of terabytes."""
+    """Returns instances, masks and boxes. Checks their shapes before reading: a damaged file may declare terabytes."""
     found: dict[str, Any] = {name: one for name in _FIELDS if isinstance(one := file.get(name), h5py.Dataset)}
     if missing := [name for name in _FIELDS if name not in found]:
         reason = f"{path} lacks {', '.join(missing)}. Unpack the annotations with instances again."

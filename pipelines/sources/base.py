@@ -1,4 +1,4 @@
-"""What every source does: list its videos cheaply, then read one at a time, on any worker."""
+"""The interface of a source: it lists its videos cheaply, then reads one at a time, on any worker."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from pipelines.errors import Dropped
-from pipelines.records import Record
+from pipelines.records import Expression, ObjectTrack, Record
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record to be: its name, and the plain values its source needs to read it. Travels to workers as JSON."""
+    """One record to prepare: its name, and the plain values that its source needs. Sent to workers as JSON."""
 
     video: str
     key: Any = None
@@ -19,14 +19,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A record, and what was left out of it in the open."""
+    """A record, and a list of what was left out of it."""
 
     record: Record
     dropped: tuple[Dropped, ...] = ()
 
 
 class Source(Protocol):
-    """One raw dataset, one split. Frozen and small: it is sent to every worker."""
+    """One split of one raw dataset. Frozen and small, because it is sent to every worker."""
 
     @property
     def dataset(self) -> str: ...
@@ -35,28 +35,28 @@ class Source(Protocol):
     def split(self) -> str: ...
 
     def items(self) -> Sequence[Item]:
-        """Every record there is to read, sorted by video; reads annotation files, opens no frame.
+        """Returns every record to read, sorted by video. Reads annotation files, opens no frame.
 
         Raises:
-            LayoutError: the folder is not what the source expects; the message names the file and how to mend it.
+            LayoutError: the folder lacks a file that the source needs; the message names the file and how to mend it.
         """
         ...
 
     def read(self, item: Item) -> Reading:
-        """One record, with its frames as bytes.
+        """Reads one record, with its frames as encoded bytes.
 
         Raises:
-            BadItem: it cannot be prepared, and why.
+            BadItem: the record cannot be prepared; the message says why.
         """
         ...
 
 
 @runtime_checkable
 class LeavesOut(Protocol):
-    """A source that knows of things that belong to none of its items."""
+    """A source whose annotation files also mention things that belong to none of its items."""
 
     def left_out(self) -> list[Dropped]:
-        """What no item speaks of, with the reason; to be counted beside what readings drop.
+        """Returns the annotations that belong to no item, with the reason, to be counted with what readings drop.
 
         Raises:
             LayoutError: an annotation file is missing or damaged.
@@ -64,8 +64,52 @@ class LeavesOut(Protocol):
         ...
 
 
+def build_record(
+    source: Source,
+    video: str,
+    size: tuple[int, int],
+    *,
+    frame_names: tuple[str, ...],
+    frames: tuple[bytes, ...],
+    objects: tuple[ObjectTrack, ...],
+    expressions: tuple[Expression, ...],
+    path: str,
+    made_from: Iterable[bytes | str],
+    fps: float | None = None,
+    timestamps: tuple[float, ...] | None = None,
+) -> Record:
+    """Builds the record of a video whose frames are kept at their original size.
+
+    Args:
+        source: gives the names of the dataset and of the split.
+        size: width and height of the frames in pixels.
+        path: of the frames within the dataset, kept as `Record.source`.
+        made_from: everything that the record depends on, for its fingerprint.
+        fps: average frames per second, where known.
+        timestamps: seconds of each frame, where known.
+    """
+    width, height = size
+    return Record(
+        dataset=source.dataset,
+        split=source.split,
+        video=video,
+        width=width,
+        height=height,
+        frame_names=frame_names,
+        frames=frames,
+        objects=objects,
+        expressions=expressions,
+        source=path,
+        source_fingerprint=fingerprint(made_from),
+        original_width=width,
+        original_height=height,
+        fps=fps,
+        timestamps=timestamps,
+    )
+
+
 def fingerprint(parts: Iterable[bytes | str]) -> str:
-    """sha256 of everything a record was made from, in order and told apart."""
+    """Returns the sha256 of everything a record is made from, in order; the length of each part is hashed too."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

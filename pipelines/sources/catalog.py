@@ -1,4 +1,4 @@
-"""Every dataset that can be prepared, by the name people say."""
+"""Every dataset that can be prepared, by its name on the command line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.ytvos import RefYouTubeVOS
 
 IMAGES, VIDEOS = 256, 16
-"""Rows a shard holds: a few tens of MB either way."""
+"""Rows per shard; a few tens of MB in both cases."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """How to read a dataset: from its folder, a split, and the JPEG quality for frames that come out of video files."""
+    """How to open a dataset from its folder, a split, and the JPEG quality for frames of video files."""
 
     open: Callable[[Folder, str, int], Source]
     rows_per_shard: int = VIDEOS
@@ -40,9 +40,9 @@ DATASETS: dict[DatasetName, DatasetEntry] = {
 
 
 def entry_of(dataset: str) -> DatasetEntry:
-    """The entry of a dataset.
+    """Returns the entry of a dataset.
 
     Raises:
-        LayoutError: there is none of that name; the message lists them.
+        LayoutError: no dataset has that name; the message lists the names.
     """
     return DATASETS[check_dataset(dataset)]

@@ -1,4 +1,4 @@
-"""What COCO files say of an object: its mask as polygons or RLE, its box as x, y, width, height. Pure functions."""
+"""Conversion of COCO annotations: masks as polygons or RLE, boxes as x, y, width, height. Pure functions."""
 
 import math
 from typing import Any
@@ -7,17 +7,17 @@ import pycocotools.mask
 
 from sgmg.masks import Size, rle_to_coco
 
-_coco: Any = pycocotools.mask  # its type hints know neither polygons nor that counts are bytes
+_coco: Any = pycocotools.mask  # its type hints lack polygons, and counts as bytes
 
 
 def segmentation_to_rle(segmentation: object, size: Size) -> str:
-    """The compressed RLE of polygons (the mask is their union), of plain run lengths or of a compressed RLE.
+    """Converts polygons (their union is the mask), plain run lengths or a compressed RLE to a compressed RLE.
 
     >>> segmentation_to_rle({"size": [2, 2], "counts": [2, 2]}, (2, 2))
     '22'
 
     Raises:
-        ValueError: it is none of these, it is damaged, or it belongs to an image of another size.
+        ValueError: the segmentation is none of these, is damaged, or belongs to an image of another size.
     """
     if isinstance(segmentation, list):
         return _polygons_to_rle(segmentation, size)
@@ -34,13 +34,13 @@ def segmentation_to_rle(segmentation: object, size: Size) -> str:
 
 
 def clipped_xyxy(bbox: object, size: Size) -> tuple[float, float, float, float]:
-    """The corners, in pixels, of a COCO box, clipped to the image.
+    """Returns the corners, in pixels, of a COCO box, clipped to the image.
 
     >>> clipped_xyxy([-1, 2, 5, 10], (8, 8))
     (0.0, 2.0, 4.0, 8.0)
 
     Raises:
-        ValueError: it is not four finite numbers.
+        ValueError: the box is not four finite numbers.
     """
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
         raise ValueError(f"its bbox is {_short(bbox)}, not four finite numbers x, y, width, height")
@@ -54,7 +54,7 @@ def _polygons_to_rle(polygons: list[Any], size: Size) -> str:
         raise ValueError("its segmentation is an empty list")
     reach = max(size)
     for polygon in polygons:
-        # pycocotools does not look: it reads four numbers as a box, and far corners exhaust its memory.
+        # pycocotools does not check: it takes four numbers for a box, and distant corners exhaust its memory.
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(_is_finite, polygon)):
             raise ValueError(f"its polygon {_short(polygon)} is not at least three corners x, y of finite numbers")
         if min(polygon) < -reach or max(polygon) > 2 * reach:

@@ -1,4 +1,4 @@
-"""Ref-DAVIS17: DAVIS 2017 with the texts of two annotators, as distributed or converted to the Ref-YouTube-VOS form."""
+"""Ref-DAVIS17: DAVIS 2017 with the texts of two annotators, in the raw or the converted layout."""
 
 import json
 from collections.abc import Mapping, Set
@@ -9,8 +9,8 @@ import numpy as np
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
 from pipelines.images import object_map
-from pipelines.records import Expression, ObjectTrack, Record
-from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.records import Expression, ObjectTrack
+from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.davis_texts import SETS, DavisVideo, converted_videos, raw_videos
 from pipelines.sources.reading import checked_split, checked_video, image_frames, item_bytes
 from sgmg.masks import Size, mask_to_rle, masks_to_rles
@@ -20,19 +20,19 @@ _NO_OBJECT = (0, 255)  # background, void
 
 @dataclass(frozen=True)
 class RefDavis17:
-    """Ref-DAVIS17, raw or converted layout (spec data.md §1).
+    """Ref-DAVIS17 in its raw or its converted layout (spec data.md §1).
 
-    An expression's `id` is the number that the official converter gives it, 4 · (place of the object) + annotator; its
-    `annotator` 0 … 3 stands for annotator 1 first frame, 1 full video, 2 first frame, 2 full video. Object ids are
-    those of the masks; void pixels (255) belong to none.
+    The `id` of an expression is the number that the official converter gives it, 4 · (index of the object) + annotator.
+    Its `annotator` 0 … 3 means annotator 1 first frame, 1 full video, 2 first frame, 2 full video. Object ids are those
+    of the masks; void pixels (255) belong to no object.
 
     Args:
-        root: the folder that holds `davis_text_annotations/` and `DAVIS/` (or what is in it), or the one that holds
-            `meta_expressions/` and `<split>/`. Where it is both, the raw layout is read.
+        root: folder with `davis_text_annotations/` and `DAVIS/` (or its content), or folder with `meta_expressions/`
+            and `<split>/`. If it has both, the raw layout is read.
         split: train or valid.
 
     Raises:
-        LayoutError: there is no such split.
+        LayoutError: the dataset has no such split.
     """
 
     root: Folder
@@ -43,7 +43,7 @@ class RefDavis17:
         checked_split(self.dataset, self.split, list(SETS))
 
     def items(self) -> list[Item]:
-        """The videos of the split, by name.
+        """Returns the videos of the split, sorted by name.
 
         Raises:
             LayoutError: the folder has neither layout, or an annotation file is missing or damaged.
@@ -58,11 +58,11 @@ class RefDavis17:
         return [Item(name, asdict(videos[name])) for name in sorted(videos)]
 
     def read(self, item: Item) -> Reading:
-        """One video with the masks of all its objects.
+        """Reads one video with the masks of all its objects.
 
         Raises:
-            BadItem: it has no frame; a frame or mask is missing, damaged or of another size; its texts are not 4 an
-                object.
+            BadItem: the video has no frame; a frame or mask is missing, damaged or of another size; or an object does
+                not have 4 texts.
         """
         checked_video(item.video)
         video = DavisVideo(**item.key)
@@ -75,20 +75,16 @@ class RefDavis17:
         masks = {folder.path(f"{name}.png"): item_bytes(folder, f"{name}.png", item.video) for name in names}
         objects = _objects(item.video, masks, (height, width), video.categories or {})
         expressions, dropped = _expressions(item.video, video, {track.id for track in objects})
-        record = Record(
-            dataset=self.dataset,
-            split=self.split,
-            video=item.video,
-            width=width,
-            height=height,
+        record = build_record(
+            self,
+            item.video,
+            (width, height),
             frame_names=tuple(names),
             frames=frames,
             objects=objects,
             expressions=expressions,
-            source=video.frames,
-            source_fingerprint=fingerprint([json.dumps(item.key, sort_keys=True), *frames, *masks.values()]),
-            original_width=width,
-            original_height=height,
+            path=video.frames,
+            made_from=[json.dumps(item.key, sort_keys=True), *frames, *masks.values()],
         )
         return Reading(record, dropped)
 
@@ -96,7 +92,7 @@ class RefDavis17:
 def _objects(
     video: str, masks: Mapping[str, bytes], size: Size, categories: Mapping[str, str]
 ) -> tuple[ObjectTrack, ...]:
-    """A track for every object id that has a pixel in any of the PNG, given by their path."""
+    """Returns a track for every object id that has a pixel in a PNG. `masks` maps the path of each PNG to its bytes."""
     by_frame: list[dict[int, str]] = []
     for path, data in masks.items():
         try:
@@ -123,11 +119,13 @@ def _objects(
     )
 
 
-def _expressions(video: str, said: DavisVideo, objects: Set[int]) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """The expressions that can be asked, and those that cannot; ids and annotators stay as if all were there."""
+def _expressions(
+    video: str, annotations: DavisVideo, objects: Set[int]
+) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+    """Returns the expressions to keep, and the dropped ones; dropping one leaves the ids of the others unchanged."""
     kept: list[Expression] = []
     dropped: list[Dropped] = []
-    for place, (number, text, found) in enumerate(said.expressions):
+    for place, (number, text, found) in enumerate(annotations.expressions):
         if not text.strip():
             dropped.append(Dropped(video, "empty expression", number))
         elif int(found) not in objects:

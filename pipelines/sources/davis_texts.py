@@ -1,4 +1,4 @@
-"""The annotation files of Ref-DAVIS17: what is said of which object, as distributed or converted."""
+"""The annotation files of Ref-DAVIS17: the texts of each object, as distributed or converted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from pipelines.files import Folder, safe_name
 from pipelines.sources.reading import annotation_json, annotation_text
 
 SETS = {"train": "train.txt", "valid": "val.txt"}
-_TEXTS = {  # In the order of annotator 0 … 3.
+_TEXTS = {  # in the order of annotators 0 … 3
     "Davis17_annot1.txt": "utf-8-sig",
     "Davis17_annot1_full_video.txt": "utf-8-sig",
     "Davis17_annot2.txt": "latin-1",
@@ -20,18 +20,18 @@ _MISSPELT = {"clasic-car": "classic-car", "dog-scale": "dogs-scale", "motor-bike
 
 @dataclass(frozen=True, slots=True)
 class DavisVideo:
-    """What a record needs to know from the annotation files; plain values, they travel in `Item.key`."""
+    """The part of the annotation files that a record needs. Plain values, stored in `Item.key`."""
 
     frames: str  # folder
     masks: str  # folder
     frame_names: list[str] = field(default_factory=list)  # empty: every frame in the folder
-    expressions: list[list[str]] = field(default_factory=list)  # id, text, object id; annotator = position modulo 4
-    categories: dict[str, str] | None = None  # of every object id; None: the layout has no file of them
-    problem: str = ""  # why there can be no record
+    expressions: list[list[str]] = field(default_factory=list)  # id, text, object id; annotator = index modulo 4
+    categories: dict[str, str] | None = None  # by object id; None if the layout has no file of categories
+    problem: str = ""  # why no record can be made; empty if one can
 
 
 def raw_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo]]:
-    """Name and content of every video of the split, from the files as distributed (spec data.md §1).
+    """Yields the name and content of every video of the split, from the files as distributed (spec data.md §1).
 
     Raises:
         LayoutError: one of the files is missing or damaged.
@@ -60,7 +60,7 @@ def raw_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo]]:
 
 
 def converted_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo]]:
-    """Name and content of every video of the split, from what the official converter writes.
+    """Yields the name and content of every video of the split, from the output of the official converter.
 
     Raises:
         LayoutError: one of the files is missing or damaged.
@@ -82,7 +82,7 @@ def converted_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo
 
 
 def _converted(video: DavisVideo, said: Mapping[str, Any], path: str, meta_path: str) -> DavisVideo:
-    """The video with its frames and expressions, or the problem with them."""
+    """Returns the video with its frames and expressions, or with a description of what is wrong."""
     frames = sorted(safe_name(frame) for frame in said["frames"])
     expressions = [_expression(number, expression) for number, expression in said["expressions"].items()]
     problem = ""
@@ -96,7 +96,7 @@ def _converted(video: DavisVideo, said: Mapping[str, Any], path: str, meta_path:
 
 
 def _texts(root: Folder, name: str, encoding: str) -> dict[str, list[tuple[str, str]]]:
-    """Object id and text of every line of a video, sorted by the id as a string."""
+    """Returns, by video, the object id and text of every line, sorted by the id as a string."""
     found: dict[str, list[tuple[str, str]]] = {}
     for number, line in enumerate(annotation_text(root, name, encoding).split("\n"), start=1):
         words = line.split()
@@ -129,7 +129,7 @@ def _dict(value: object) -> dict[str, Any]:
 
 
 def _uneven(root: Folder, lines: Sequence[Sequence[tuple[str, str]]]) -> str:
-    """What is wrong where the four files do not each have one text for every object."""
+    """Describes what is wrong if the four files do not each have one text for every object; empty if nothing is."""
     spoken_of = [[obj for obj, _ in of_file] for of_file in lines]
     if spoken_of[0] and all(objects == sorted(set(spoken_of[0])) for objects in spoken_of):
         return ""
@@ -141,6 +141,6 @@ def _uneven(root: Folder, lines: Sequence[Sequence[tuple[str, str]]]) -> str:
 
 
 def _nameless(objects: Sequence[str], categories: object, path: str) -> str:
-    """What is wrong where a text speaks of an object that the file of categories does not know."""
+    """Describes what is wrong if a text refers to an object without a category; empty if nothing is."""
     missing = sorted(set(objects) - set(_dict(categories)))
     return f"{path} does not name object {', '.join(missing)}, of which texts speak. Add it there." if missing else ""

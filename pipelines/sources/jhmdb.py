@@ -1,4 +1,4 @@
-"""JHMDB-Sentences: clips of one person each as PNG frames, a sentence a clip, puppet masks. For evaluation only."""
+"""JHMDB-Sentences: clips of one person as PNG frames, one sentence per clip, puppet masks. For evaluation only."""
 
 import io
 import json
@@ -16,8 +16,8 @@ from scipy.io.matlab import MatReadError
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder, safe_name
-from pipelines.records import Expression, ObjectTrack, Record
-from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.records import Expression, ObjectTrack
+from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.frame_ids import frame_id_template
 from pipelines.sources.reading import (
     annotation_json,
@@ -33,41 +33,41 @@ _log = logging.getLogger(__name__)
 
 _METADATA = "jhmdb_sentences_samples_metadata.json"
 _TEXTS = "jhmdb_annotation.txt"
-# What scipy's reader raises; NotImplementedError where the file is of version 7.3, an HDF5.
+# Errors of scipy's reader; NotImplementedError for files of version 7.3, which are HDF5.
 _DAMAGE = (MatReadError, ValueError, TypeError, IndexError, OSError, NotImplementedError, zlib.error)
-_OBJECT = 1  # The one person of a clip; the files do not number it.
+_OBJECT = 1  # id of the only person of a clip; the files give none
 
 
 @dataclass(frozen=True, slots=True)
 class _Video:
-    """What a record needs to know from the annotation files; plain values, they travel in `Item.key`."""
+    """The part of the annotation files that a record needs. Plain values, stored in `Item.key`."""
 
     text: str
     frames: str = ""  # folder
     masks: str = ""  # file
-    total: int | None = None  # frames that count; None: as many as there are masks
-    asked: tuple[int, ...] | None = None  # frames, from 1; None: all with a mask
-    repeated: tuple[str, ...] = ()  # rows left out because they say the same again, or something else
-    problem: str = ""  # why there can be no record
+    total: int | None = None  # number of frames to use; None for the number of masks
+    asked: tuple[int, ...] | None = None  # frames to evaluate, from 1; None for all with a mask
+    repeated: tuple[str, ...] = ()  # rows dropped because another row has the same frame or another text
+    problem: str = ""  # why no record can be made; empty if one can
 
 
 @dataclass(frozen=True)
 class JhmdbSentences:
-    """JHMDB-Sentences (spec data.md §1): one record a video, its first T frames untouched, one object, one expression.
+    """JHMDB-Sentences (spec data.md §1): one record per video, with its first T frames, one object, one expression.
 
-    T is what the metadata calls total, else the number of masks; further PNG are left out and counted. Published scores
-    were taken at three frames a video that `jhmdb_sentences_samples_metadata.json` lists. Where that is missing, every
-    frame with a mask is asked, a warning says so, and scores do not compare.
+    T is the total in the metadata, else the number of masks; further PNGs are dropped and counted. Published scores use
+    three frames per video, listed in `jhmdb_sentences_samples_metadata.json`. If that file is missing, every frame with
+    a mask is evaluated, a warning says so, and scores are not comparable.
 
     Results are named by frame: `Expression.external_id` is a template `v_<video>_f_{frame}`, and
-    `frame_ids.frame_id(external_id, frame_name)` the id at one of the frames in `Expression.frames`.
+    `frame_ids.frame_id(external_id, frame_name)` is the id at one of the frames in `Expression.frames`.
 
     Args:
-        root: the folder that holds `Rename_Images/`, `puppet_mask/` and the metadata or `jhmdb_annotation.txt`.
+        root: folder with `Rename_Images/`, `puppet_mask/` and the metadata or `jhmdb_annotation.txt`.
         split: test, the only one.
 
     Raises:
-        LayoutError: there is no such split.
+        LayoutError: the dataset has no such split.
     """
 
     root: Folder
@@ -78,7 +78,7 @@ class JhmdbSentences:
         checked_split(self.dataset, self.split, ["test"])
 
     def items(self) -> list[Item]:
-        """The videos of which something is said, by name.
+        """Returns the videos that have a sentence, sorted by name.
 
         Raises:
             LayoutError: an annotation file or `Rename_Images/` is missing or damaged.
@@ -89,10 +89,10 @@ class JhmdbSentences:
         return [Item(name, asdict(videos[name])) for name in sorted(videos)]
 
     def read(self, item: Item) -> Reading:
-        """One video with its puppet masks.
+        """Reads one video with its puppet masks.
 
         Raises:
-            BadItem: a frame or the .mat file is missing or damaged, their sizes differ, or no frame can be asked.
+            BadItem: a frame or the .mat file is missing or damaged, their sizes differ, or no frame can be evaluated.
         """
         checked_video(item.video)
         video = _Video(**item.key)
@@ -112,27 +112,23 @@ class JhmdbSentences:
                 f"{(height, width)}. Unpack frames and masks of one resolution.",
             )
         beyond = sorted(set(folder.names(suffix=".png")) - {f"{name}.png" for name in names})
-        expressions, dropped = self._asked(item.video, video, masks[:total])
-        record = Record(
-            dataset=self.dataset,
-            split=self.split,
-            video=item.video,
-            width=width,
-            height=height,
+        expressions, dropped = self._expressions(item.video, video, masks[:total])
+        record = build_record(
+            self,
+            item.video,
+            (width, height),
             frame_names=tuple(names),
             frames=frames,
             objects=(ObjectTrack(_OBJECT, (*masks_to_rles(masks[:total]), *[None] * (total - len(masks)))),),
             expressions=expressions,
-            source=video.frames,
-            source_fingerprint=fingerprint([json.dumps(item.key, sort_keys=True), mat, *frames]),
-            original_width=width,
-            original_height=height,
+            path=video.frames,
+            made_from=[json.dumps(item.key, sort_keys=True), mat, *frames],
         )
         unused = (Dropped(item.video, "frame beyond the last that counts", png) for png in beyond)
         return Reading(record, (*dropped, *unused))
 
     def _from_metadata(self) -> Iterator[tuple[str, _Video]]:
-        """Name and content of every row of the metadata: one frame asked."""
+        """Yields the name and content of every row of the metadata; each row names one frame to evaluate."""
         for number, row in enumerate(annotation_json(self.root, _METADATA)):
             try:
                 name, frame, masks, total, text = row
@@ -150,7 +146,7 @@ class JhmdbSentences:
                 yield name, replace(video, problem=f"{self.root.path(_METADATA)}, row {number} (from 0): {error}")
 
     def _from_texts(self) -> Iterator[tuple[str, _Video]]:
-        """Name and content of every row of the plain list of texts."""
+        """Yields the name and content of every row of the plain list of texts."""
         rows = annotation_rows(self.root, _TEXTS, ("video_id", "query"))
         classes = self.root.names("Rename_Images")
         if not classes:
@@ -171,8 +167,10 @@ class JhmdbSentences:
                 missing = f"{self.root.path('Rename_Images')}/<class>/{name}"
                 yield name, _Video(text, problem=f"{missing} does not exist. Unpack Rename_Images again.")
 
-    def _asked(self, name: str, video: _Video, masks: np.ndarray) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-        """The sentence with the frames it is asked at; what cannot be asked is dropped with its reason."""
+    def _expressions(
+        self, name: str, video: _Video, masks: np.ndarray
+    ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+        """Returns the sentence with the frames to evaluate, and what is dropped with its reason."""
         dropped = [Dropped(name, "duplicate expression id", what) for what in video.repeated]
         if not video.text.strip():
             return (), (*dropped, Dropped(name, "empty expression", "0"))
@@ -191,7 +189,7 @@ class JhmdbSentences:
 
 
 def _inside(path: str) -> str:
-    """A path of the metadata, which starts at the folder above, as seen from the folder of the dataset.
+    """Converts a path of the metadata, which is relative to the parent folder, to one relative to the dataset's folder.
 
     >>> _inside("./jhmdb_sentences/Rename_Images/run/a/00001.png")
     'Rename_Images/run/a/00001.png'
@@ -203,7 +201,7 @@ def _inside(path: str) -> str:
 
 
 def _joined(name: str, first: _Video, other: _Video) -> _Video:
-    """Two rows about one video as one: the frames of both, and the text of the first."""
+    """Merges two rows of one video: the frames of both, and the text of the first."""
     if first.problem or other.problem:
         return replace(first, problem=first.problem or other.problem)
     if (other.frames, other.masks, other.total) != (first.frames, first.masks, first.total):
@@ -215,12 +213,12 @@ def _joined(name: str, first: _Video, other: _Video) -> _Video:
 
 
 def _masks(video: str, path: str, data: bytes) -> np.ndarray:
-    """`part_mask` of a .mat file as booleans t, h, w."""
+    """Returns `part_mask` of a .mat file as booleans (t, h, w)."""
     try:
         found: dict[str, Any] = scipy.io.loadmat(io.BytesIO(data), variable_names=["part_mask"])
     except _DAMAGE as error:
         raise BadItem(video, "read", f"{path} is no MATLAB file or damaged ({error}). Unpack it again.") from error
     if "part_mask" not in found:
         raise BadItem(video, "read", f"{path} lacks part_mask. Unpack puppet_mask again.")
-    masks = np.atleast_3d(found["part_mask"])  # MATLAB keeps no last axis of length 1.
+    masks = np.atleast_3d(found["part_mask"])  # MATLAB drops a last axis of length 1.
     return rearrange(masks > 0, "h w t -> t h w")

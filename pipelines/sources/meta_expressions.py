@@ -1,4 +1,4 @@
-"""The file that Ref-YouTube-VOS and MeViS share: `meta_expressions.json`, the frames and sentences of every video.
+"""Reader of `meta_expressions.json`, the frames and sentences of every video, of Ref-YouTube-VOS and MeViS.
 
 `{"videos": {video: {"frames": [name, …], "expressions": {id: {"exp": text, …}}}}}` (spec data.md §1).
 """
@@ -18,7 +18,7 @@ EMPTY = "empty expression"
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One expression as it is listed; `entry` holds what only its dataset knows, such as `obj_id`."""
+    """One expression as listed; `entry` holds the keys that only its dataset has, such as `obj_id`."""
 
     id: str
     text: str
@@ -27,7 +27,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the file says of one video, checked: names of the frames, sorted, and sentences in the order of the file."""
+    """The checked entry of one video: names of the frames, sorted, and sentences in the order of the file."""
 
     frame_names: tuple[str, ...]
     sentences: tuple[Sentence, ...]
@@ -35,10 +35,10 @@ class Listed:
 
 
 def read_json(root: Folder, name: str) -> dict[str, Any]:
-    """A JSON object; a key that occurs twice in one object gets None, for whoever needs it to complain about.
+    """Reads a JSON object. A key that occurs twice in one object gets None, which callers report if they need it.
 
     Raises:
-        LayoutError: it cannot be read, or is no JSON object in UTF-8.
+        LayoutError: the file cannot be read, or is no JSON object in UTF-8.
     """
     path = root.path(name)
     try:
@@ -51,7 +51,7 @@ def read_json(root: Folder, name: str) -> dict[str, Any]:
 
 
 def read_videos(root: Folder, name: str) -> dict[str, Any]:
-    """Everything under "videos" of a `meta_expressions.json` or `meta.json`, unchecked.
+    """Returns the object "videos" of a `meta_expressions.json` or `meta.json`, unchecked.
 
     Raises:
         LayoutError: the file cannot be read, or has no object "videos".
@@ -63,16 +63,16 @@ def read_videos(root: Folder, name: str) -> dict[str, Any]:
 
 
 def check_images(root: Folder, folder: str, items: list[Item]) -> list[Item]:
-    """The items as they are, once it is sure that at least one of them has images.
+    """Returns the items unchanged, after checking that at least one of them has images.
 
     Raises:
         LayoutError: the folder of images cannot be read, or holds none of the videos.
     """
     try:
-        there = set(root.names(folder))
+        with_images = set(root.names(folder))
     except PermissionError as error:
-        raise LayoutError(f"{error} Give yourself the right to list {root.path(folder)}.") from error
-    if not any(item.video in there for item in items):
+        raise LayoutError(f"{error} Make {root.path(folder)} readable for this user.") from error
+    if not any(item.video in with_images for item in items):
         raise LayoutError(
             f"{root.path(folder)} holds none of the {len(items)} videos that are listed. Unpack them there, or check "
             f"--dataset."
@@ -81,10 +81,11 @@ def check_images(root: Folder, folder: str, items: list[Item]) -> list[Item]:
 
 
 def checked(video: str, entry: Any, path: str) -> Listed:
-    """What `path` says of one video.
+    """Checks the entry of one video. `path` is the path of the file, for messages.
 
     Raises:
-        BadItem: a key is missing, of another kind or repeated; no frames; no expressions.
+        BadItem: a key is missing, has a value of another type, or is repeated; or there are no frames or no
+            expressions.
     """
     checked_video(video)
     frames = typed(video, entry, "frames", list, path)
@@ -101,20 +102,20 @@ def checked(video: str, entry: Any, path: str) -> Listed:
     if not expressions:
         raise BadItem(video, "list", f"{path} lists no expressions for it. Add them or take the video out.")
     sentences, dropped = [], []
-    for id, said in expressions.items():
-        text = typed(video, said, "exp", str, f"{path}, expression {id!r}")
+    for id, expression in expressions.items():
+        text = typed(video, expression, "exp", str, f"{path}, expression {id!r}")
         if text.strip():
-            sentences.append(Sentence(id, text, said))
+            sentences.append(Sentence(id, text, expression))
         else:
             dropped.append(Dropped(video, EMPTY, f"expression {id}"))
     return Listed(tuple(sorted(frames)), tuple(sentences), tuple(dropped))
 
 
 def typed(video: str, entry: Any, key: str, kind: type, where: str) -> Any:
-    """One value of a JSON object, of the kind it should be.
+    """Returns one value of a JSON object, after checking its type.
 
     Raises:
-        BadItem: the entry is no object, or the value is missing, of another kind or repeated.
+        BadItem: the entry is no object, or the value is missing, of another type, or repeated.
     """
     if not isinstance(entry, Mapping):
         raise BadItem(video, "list", f"{where} is no object, or occurs twice. It needs {key!r}, once.")
@@ -125,7 +126,7 @@ def typed(video: str, entry: Any, key: str, kind: type, where: str) -> Any:
 
 
 def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which no value of a repeated key silently wins."""
+    """Makes a JSON object in which the value of a repeated key is None."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

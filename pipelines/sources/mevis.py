@@ -1,4 +1,4 @@
-"""MeViS: sentences on motion, about one or several objects, whose masks lie in `mask_dict.json` (data.md §1)."""
+"""MeViS: sentences about the motion of one or several objects, with masks in `mask_dict.json` (spec data.md §1)."""
 
 import json
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from typing import Any
 
 from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
-from pipelines.records import Expression, ObjectTrack, Record
-from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.records import Expression, ObjectTrack
+from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.meta_expressions import Listed, check_images, checked, read_json, read_videos, typed
 from pipelines.sources.reading import checked_split, image_frames
 from sgmg.masks import rle_area, rle_union
 
 SPLITS = {"train": True, "valid_u": True, "valid": False}
-"""Split → whether its masks are given away."""
+"""Maps each split to whether its masks are published."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeViS:
-    """`<split>/{JPEGImages,meta_expressions.json}`; train and valid_u also `mask_dict.json`.
+    """Reads `<split>/{JPEGImages,meta_expressions.json}`; for train and valid_u also `mask_dict.json`.
 
-    The objects of a record carry their `anno_id`, the number their masks are filed under; the target of a sentence is
-    the union of its objects.
+    The id of an object is its `anno_id`, the key of its masks in `mask_dict.json`. The target of a sentence is the
+    union of its objects.
 
     Raises:
-        LayoutError: there is no such split.
+        LayoutError: the dataset has no such split.
     """
 
     root: Folder
@@ -35,7 +35,7 @@ class MeViS:
         checked_split(self.dataset, self.split, tuple(SPLITS))
 
     def items(self) -> list[Item]:
-        """Every video of the split, sorted; the key is what the annotation files say of it, masks included.
+        """Returns every video of the split, sorted. The key holds its entries of the annotation files, masks included.
 
         Raises:
             LayoutError: an annotation file is missing or unreadable, or none of its videos has images.
@@ -49,10 +49,10 @@ class MeViS:
         return check_images(self.root, f"{self.split}/JPEGImages", items)
 
     def read(self, item: Item) -> Reading:
-        """One video with every listed frame; in train and valid_u also the objects its sentences speak of.
+        """Reads one video with every listed frame; in train and valid_u also the objects that its sentences refer to.
 
         Raises:
-            BadItem: a file or a key is missing, damaged or does not fit the others.
+            BadItem: a file or a key is missing, damaged, or contradicts another.
         """
         path = self.root.path(f"{self.split}/meta_expressions.json")
         listed = checked(item.video, item.key["listed"], path)
@@ -65,28 +65,26 @@ class MeViS:
             dropped = (*missing, *dropped)
         else:
             tracks, dropped = (), ()
-            expressions = tuple(Expression(said.id, said.text, external_id=said.id) for said in listed.sentences)
-        record = Record(
-            dataset=self.dataset,
-            split=self.split,
-            video=item.video,
-            width=width,
-            height=height,
-            original_width=width,
-            original_height=height,
+            expressions = tuple(
+                Expression(sentence.id, sentence.text, external_id=sentence.id) for sentence in listed.sentences
+            )
+        record = build_record(
+            self,
+            item.video,
+            (width, height),
             frame_names=listed.frame_names,
             frames=frames,
             objects=tracks,
             expressions=expressions,
-            source=folder,
-            source_fingerprint=fingerprint([json.dumps(item.key), *frames]),
+            path=folder,
+            made_from=[json.dumps(item.key), *frames],
         )
         return Reading(record, (*listed.dropped, *dropped))
 
     def _tracks(
         self, item: Item, listed: Listed, size: tuple[int, int]
     ) -> tuple[tuple[ObjectTrack, ...], tuple[Dropped, ...]]:
-        """The objects with a pixel somewhere, and the others."""
+        """Returns the objects that have a pixel in some frame, and the objects that are dropped."""
         in_file_order = item.key["listed"]["frames"]
         tracks, dropped = [], []
         for id, masks in item.key["masks"].items():
@@ -109,25 +107,25 @@ class MeViS:
 def _with_objects(
     video: str, listed: Listed, tracks: tuple[ObjectTrack, ...], path: str
 ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """Sentences with their objects, without those of which an object is missing: their target would be too small."""
+    """Returns the sentences with their objects. Drops those with a missing object: their target would be too small."""
     known = {track.id for track in tracks}
     expressions, dropped = [], []
-    for said in listed.sentences:
-        where = f"{path}, expression {said.id!r}"
-        ids = typed(video, said.entry, "anno_id", list, where)
+    for sentence in listed.sentences:
+        where = f"{path}, expression {sentence.id!r}"
+        ids = typed(video, sentence.entry, "anno_id", list, where)
         if not all(_is_id(id) for id in ids):
             raise BadItem(video, "list", f"{where}: 'anno_id' should be whole numbers from 0, but is {ids}.")
         object_ids = tuple(dict.fromkeys(int(id) for id in ids))
         if object_ids and known.issuperset(object_ids):
-            expressions.append(Expression(said.id, said.text, object_ids, external_id=said.id))
+            expressions.append(Expression(sentence.id, sentence.text, object_ids, external_id=sentence.id))
         else:
             reason = "expression of an object that is not there" if ids else "expression of no object"
-            dropped.append(Dropped(video, reason, f"expression {said.id}"))
+            dropped.append(Dropped(video, reason, f"expression {sentence.id}"))
     return tuple(expressions), tuple(dropped)
 
 
 def _rle(video: str, mask: Any, size: tuple[int, int], where: str) -> str:
-    """One mask of the file, checked. Every frame is annotated: null says that the object is not in this one."""
+    """Checks and returns one mask of the file. Every frame is annotated: null means that the object is not visible."""
     if mask is None:
         return rle_union([], size)
     counts = typed(video, mask, "counts", str, where)
@@ -144,13 +142,13 @@ def _rle(video: str, mask: Any, size: tuple[int, int], where: str) -> str:
 
 
 def _anno_ids(entry: Any) -> list[str]:
-    """The numbers that the sentences of a video speak of, sorted, as `mask_dict.json` spells them; odd ones left out.
+    """Returns the object ids that the sentences of a video refer to, sorted, as `mask_dict.json` spells them.
 
-    What is odd about an entry is told when the video is read, so that it alone goes to quarantine.
+    Skips malformed values: `read` reports them, so that only this video is quarantined.
     """
     expressions = entry.get("expressions") if isinstance(entry, dict) else None
-    said = expressions.values() if isinstance(expressions, dict) else ()
-    lists = [one["anno_id"] for one in said if isinstance(one, dict) and isinstance(one.get("anno_id"), list)]
+    entries = expressions.values() if isinstance(expressions, dict) else ()
+    lists = [one["anno_id"] for one in entries if isinstance(one, dict) and isinstance(one.get("anno_id"), list)]
     return [str(id) for id in sorted({int(id) for ids in lists for id in ids if _is_id(id)})]
 
 

@@ -1,4 +1,4 @@
-"""Names of the datasets, apart from the code that reads them: command lines import them at once."""
+"""Names of the datasets, in a module of their own because command lines import them at start-up."""
 
 from typing import Literal, TypeGuard, get_args
 
@@ -8,14 +8,14 @@ DatasetName = Literal[
     "own", "refcoco", "refcoco+", "refcocog", "ref-youtube-vos", "ref-davis17", "a2d-sentences", "jhmdb-sentences",
     "mevis",
 ]  # fmt: skip
-"""Every dataset, as --dataset spells it."""
+"""Names of the datasets, as --dataset spells them."""
 
 
 def check_dataset(name: str) -> DatasetName:
-    """Returns the name if a dataset is called so.
+    """Returns the name if it is that of a dataset.
 
     Raises:
-        LayoutError: there is no such dataset; the message lists all of them.
+        LayoutError: no dataset has that name; the message lists the names.
     """
     if not _is_dataset(name):
         raise LayoutError(f"There is no dataset {name!r}. Choose one of: {', '.join(get_args(DatasetName))}.")

@@ -1,4 +1,4 @@
-"""PNGs in which a pixel holds the id of its object, one a frame, as tracks."""
+"""Conversion of PNGs whose pixels hold object ids, one per frame, to tracks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from sgmg.masks import masks_to_rles
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """The objects of one video that have a pixel somewhere, and what else its PNGs say.
+    """The objects of one video that have a pixel in some frame, and the other content of its PNGs.
 
     Args:
-        tracks: in the order the ids were given in.
-        absent: ids that were asked for and have no pixel in any frame.
-        unknown: ids in the PNGs that nobody asked for.
-        data: the PNGs as they are, one a frame; empty where the frame is not annotated.
+        tracks: in the order of the requested ids.
+        absent: requested ids that have no pixel in any frame.
+        unknown: ids in the PNGs that were not requested.
+        data: bytes of the PNGs, one per frame; empty for a frame that is not annotated.
     """
 
     tracks: tuple[ObjectTrack, ...]
@@ -34,10 +34,10 @@ class Annotation:
 def read_annotation(
     video: str, root: Folder, names: Sequence[str | None], size: tuple[int, int], categories: Mapping[int, str]
 ) -> Annotation:
-    """The tracks of the objects in `categories` (id → category), from one PNG of object ids a frame.
+    """Reads the tracks of the objects in `categories` (id → category) from one PNG of object ids per frame.
 
     Args:
-        names: a PNG a frame; None where the frame is not annotated.
+        names: one PNG per frame; None for a frame that is not annotated.
         size: width and height of the frames in pixels.
 
     Raises:

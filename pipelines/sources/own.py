@@ -1,4 +1,4 @@
-"""A user's own data: frames or video files, PNGs of object ids, and a table of sentences. README shows an example."""
+"""A user's own data: frames or video files, PNGs of object ids, and a table of sentences. The README has an example."""
 
 import csv
 import io
@@ -11,8 +11,8 @@ from typing import Any
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.records import Expression, Record
-from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.records import Expression
+from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.meta_expressions import EMPTY
 from pipelines.sources.object_maps import Annotation, read_annotation
 from pipelines.sources.reading import annotation_text, checked_video, image_frames, item_bytes
@@ -26,7 +26,7 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The frames of one video, wherever they came from, and what its fingerprint is made of."""
+    """The frames of one video, from images or from a video file, and the bytes that its fingerprint is made from."""
 
     names: tuple[str, ...]
     frames: tuple[bytes, ...]
@@ -40,23 +40,25 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """`JPEGImages/<video>/*.jpg|png` or `videos/<video>.mp4`, `Annotations/<video>/<frame>.png`, `expressions.csv`.
+    """A user's dataset: frames or video files, `Annotations/<video>/<frame>.png`, and `expressions.csv`.
 
-    The table has the columns video, object_id, text and, if wanted, split; without it every row is of split train.
-    Frames of a video file are called 00000, 00001, …; a frame without PNG is not annotated. The id of a sentence is its
-    place among the rows of its video, from 0.
+    Frames are in `JPEGImages/<video>/*.jpg|png` or `videos/<video>.mp4`. The table has the columns video, object_id,
+    text and, optionally, split; without it every row belongs to split train. Frames of a video file are named 00000,
+    00001, …; a frame without a PNG is not annotated. The id of a sentence is its index among the rows of its video,
+    from 0.
     """
 
     root: Folder
     split: str = "train"
     dataset: str = "own"
-    quality: int = QUALITY  # of the JPEG that frames of video files become
+    quality: int = QUALITY  # JPEG quality of frames from video files
 
     def items(self) -> list[Item]:
-        """Every video of the split, sorted; the key is where its frames are and what the table says of it.
+        """Returns every video of the split, sorted. The key holds the location of its frames and its rows of the table.
 
         Raises:
-            LayoutError: the table is missing or a line of it is wrong; no such split; no frames at all.
+            LayoutError: the table is missing or has a malformed line, there is no such split, or there are no frames at
+                all.
         """
         rows = self._rows()
         splits = sorted({row["split"] for listed in rows.values() for row in listed})
@@ -66,43 +68,39 @@ class Own:
             )
         places = self._places()
         return [
-            Item(video, {"places": places.get(video, []), "rows": wanted})
+            Item(video, {"places": places.get(video, []), "rows": of_split})
             for video in sorted(rows)
-            if (wanted := [row for row in rows[video] if row["split"] == self.split])
+            if (of_split := [row for row in rows[video] if row["split"] == self.split])
         ]
 
     def read(self, item: Item) -> Reading:
-        """One video with all its frames, and the objects its sentences speak of.
+        """Reads one video with all its frames, and the objects that its sentences refer to.
 
         Raises:
-            BadItem: frames or PNGs are missing, damaged or do not fit one another.
+            BadItem: frames or PNGs are missing, damaged, or contradict one another.
         """
         pictures = self._pictures(item)
         objects = dict.fromkeys(sorted({row["object_id"] for row in item.key["rows"]}), "")
         found = self._annotation(item.video, pictures, objects)
         absent = [Dropped(item.video, "object without pixels", f"object {id}") for id in found.absent]
         expressions, dropped = _expressions(item, {track.id for track in found.tracks})
-        record = Record(
-            dataset=self.dataset,
-            split=self.split,
-            video=item.video,
-            width=pictures.width,
-            height=pictures.height,
-            original_width=pictures.width,
-            original_height=pictures.height,
+        record = build_record(
+            self,
+            item.video,
+            (pictures.width, pictures.height),
             frame_names=pictures.names,
             frames=pictures.frames,
             objects=found.tracks,
             expressions=expressions,
-            source=pictures.source,
-            source_fingerprint=fingerprint([json.dumps(item.key["rows"]), *pictures.names, *pictures.raw, *found.data]),
+            path=pictures.source,
+            made_from=[json.dumps(item.key["rows"]), *pictures.names, *pictures.raw, *found.data],
             fps=pictures.fps,
             timestamps=pictures.timestamps,
         )
         return Reading(record, (*absent, *dropped))
 
     def _rows(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows of every video; blank lines are skipped."""
+        """Returns the rows of the table by video; blank lines are skipped."""
         reader = csv.reader(io.StringIO(annotation_text(self.root, TABLE), newline=""), strict=True)
         path = self.root.path(TABLE)
         rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -123,7 +121,7 @@ class Own:
         return rows
 
     def _places(self) -> dict[str, list[str]]:
-        """Video → the folders and files with its frames: one, if all is well."""
+        """Returns, by video, the folders and files with its frames: exactly one if the dataset is well-formed."""
         places: dict[str, list[str]] = defaultdict(list)
         try:
             for name in self.root.names("JPEGImages"):
@@ -132,7 +130,7 @@ class Own:
                 if PurePosixPath(name).suffix.lower() in VIDEOS:
                     places[PurePosixPath(name).stem].append(f"videos/{name}")
         except PermissionError as error:
-            raise LayoutError(f"{error} Give yourself the right to list it.") from error
+            raise LayoutError(f"{error} Make the folder readable for this user.") from error
         if not places:
             raise LayoutError(
                 f"{self.root.path()} holds no frames. Put them into JPEGImages/<video>/, or video files into videos/."
@@ -161,7 +159,7 @@ class Own:
         return Pictures(names, video.frames, *size, place, (data,), video.timestamps, video.fps)
 
     def _images(self, video: str, place: str) -> dict[str, str]:
-        """Frame → file name, by the numbers in it: frame2 comes before frame10."""
+        """Returns the file name of each frame, ordered by the numbers in it: frame2 comes before frame10."""
         files = [name for name in self._names(video, place) if PurePosixPath(name).suffix.lower() in IMAGES]
         images = {PurePosixPath(name).stem: name for name in sorted(files, key=_by_number)}
         if not images or len(images) < len(files):
@@ -173,9 +171,7 @@ class Own:
         try:
             return self.root.names(folder)
         except PermissionError as error:
-            raise BadItem(
-                video, "list", f"{error} Give yourself the right to list {self.root.path(folder)}."
-            ) from error
+            raise BadItem(video, "list", f"{error} Make {self.root.path(folder)} readable for this user.") from error
 
     def _annotation(self, video: str, pictures: Pictures, objects: dict[int, str]) -> Annotation:
         folder = f"Annotations/{video}"
@@ -191,10 +187,10 @@ class Own:
 
 
 def _row(header: list[str], fields: list[str], where: str) -> tuple[str, dict[str, Any]]:
-    """The video of one line, and the rest of it.
+    """Returns the video of one line, and its other values.
 
     Raises:
-        LayoutError: it has more or fewer fields than the header, no video, no split, or no object id from 1.
+        LayoutError: the line has more or fewer fields than the header, no video, no split, or no object id from 1.
     """
     if len(fields) != len(header):
         raise LayoutError(
@@ -212,7 +208,7 @@ def _row(header: list[str], fields: list[str], where: str) -> tuple[str, dict[st
 
 
 def _expressions(item: Item, known: set[int]) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """Sentences with their object, without empty ones and those whose object has no pixel in any PNG."""
+    """Returns the sentences with their objects. Drops empty ones, and those whose object has no pixel in any PNG."""
     expressions, dropped = [], []
     for row in item.key["rows"]:
         if not row["text"].strip():
@@ -225,7 +221,7 @@ def _expressions(item: Item, known: set[int]) -> tuple[tuple[Expression, ...], t
 
 
 def _by_number(name: str) -> list[str | int]:
-    """Words and numbers in turn, so that names sort as people count."""
+    """Splits a name into text and numbers, so that names sort by the value of the numbers."""
     return [
         int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", PurePosixPath(name).stem))
     ]

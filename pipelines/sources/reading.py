@@ -1,4 +1,4 @@
-"""What several sources do alike: annotation files, files of one video, frames; with errors that say how to mend."""
+"""Reading shared by several sources: annotation files, files of one video, frames; errors say how to mend them."""
 
 import csv
 import io
@@ -10,24 +10,24 @@ from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder, safe_name
 from pipelines.images import checked_size
 
-_UNREADABLE = (FileNotFoundError, PermissionError)  # Others, as of a network, pass: a retry may mend them.
+_UNREADABLE = (FileNotFoundError, PermissionError)  # Others, such as network errors, are raised: a retry may succeed.
 
 
 def checked_split(dataset: str, split: str, choices: Sequence[str]) -> None:
-    """Refuses a split that the dataset does not have.
+    """Checks that the dataset has the split.
 
     Raises:
-        LayoutError: it is none of the choices; the message lists them.
+        LayoutError: the split is none of the choices; the message lists them.
     """
     if split not in choices:
         raise LayoutError(f"{dataset} has no split {split!r}. Choose one of: {', '.join(choices)}.")
 
 
 def annotation_text(root: Folder, name: str, encoding: str = "utf-8-sig") -> str:
-    """The text of an annotation file.
+    """Returns the text of an annotation file.
 
     Raises:
-        LayoutError: it cannot be read, or has another encoding.
+        LayoutError: the file cannot be read, or has another encoding.
     """
     try:
         data = root.read(name)
@@ -43,10 +43,10 @@ def annotation_text(root: Folder, name: str, encoding: str = "utf-8-sig") -> str
 
 
 def annotation_json(root: Folder, name: str) -> Any:
-    """The content of a JSON file.
+    """Returns the content of a JSON file.
 
     Raises:
-        LayoutError: it cannot be read, or is no JSON.
+        LayoutError: the file cannot be read, or is no JSON.
     """
     try:
         return json.loads(annotation_text(root, name))
@@ -55,10 +55,10 @@ def annotation_json(root: Folder, name: str) -> Any:
 
 
 def annotation_rows(root: Folder, name: str, header: Sequence[str]) -> list[list[str]]:
-    """The rows of a CSV file below the header that is expected; empty lines are no rows.
+    """Returns the rows of a CSV file below its header, without empty lines.
 
     Raises:
-        LayoutError: it cannot be read, has another header, or a row of another length.
+        LayoutError: the file cannot be read, has another header, or has a row of another length.
     """
     reader = csv.reader(io.StringIO(annotation_text(root, name), newline=""))
     if (found := next(reader, [])) != list(header):
@@ -78,10 +78,10 @@ def annotation_rows(root: Folder, name: str, header: Sequence[str]) -> list[list
 
 
 def checked_video(video: str) -> None:
-    """Refuses a video whose name, from an annotation, would leave its folder.
+    """Checks that the name of a video, from an annotation file, does not lead out of its folder.
 
     Raises:
-        BadItem: it would.
+        BadItem: the name leads out of its folder.
     """
     try:
         safe_name(video)
@@ -90,10 +90,10 @@ def checked_video(video: str) -> None:
 
 
 def item_bytes(root: Folder, name: str, video: str) -> bytes:
-    """All bytes of a file that belongs to one video.
+    """Returns all bytes of a file that belongs to one video.
 
     Raises:
-        BadItem: it cannot be read; the reason holds the full path.
+        BadItem: the file cannot be read; the reason contains its full path.
     """
     try:
         return root.read(name)
@@ -102,10 +102,10 @@ def item_bytes(root: Folder, name: str, video: str) -> bytes:
 
 
 def image_frames(root: Folder, names: Sequence[str], video: str) -> tuple[tuple[bytes, ...], tuple[int, int]]:
-    """The untouched bytes of a video's frames, and the (width, height) they all have.
+    """Returns the bytes of a video's frames as stored, and their common (width, height).
 
     Raises:
-        BadItem: there is none, one is missing or damaged, or their sizes differ.
+        BadItem: there are no frames, one is missing or damaged, or their sizes differ.
     """
     frames, size = [], (0, 0)
     for name in names:

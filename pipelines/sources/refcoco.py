@@ -7,8 +7,8 @@ from typing import Any
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder, safe_name
-from pipelines.records import Expression, ObjectTrack, Record
-from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.records import Expression, ObjectTrack
+from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.coco_annotations import clipped_xyxy, segmentation_to_rle
 from pipelines.sources.reading import checked_split, image_frames
 from pipelines.sources.refcoco_files import Listing, Sentence, list_converted, list_refs
@@ -26,11 +26,11 @@ _RELEASE = "Take refs and instances.json of one release."
 
 @dataclass(frozen=True)
 class RefCoco:
-    """One split of one of the three sets; a record is an image with the objects its sentences speak of.
+    """One split of one of the three datasets. A record is an image with the objects that its sentences refer to.
 
-    Read from the refs file and `instances.json` or, where there is no refs file, from the converted
-    `instances_<dataset>_<split>.json`: both give the same records. An expression is called what COCO results call it.
-    Crowd annotations and boxes without area stay, as `iscrowd` and as their box: training leaves them out.
+    Reads the refs file and `instances.json`; if there is no refs file, the converted
+    `instances_<dataset>_<split>.json`. Both give the same records. The id of an expression is its id in COCO results.
+    Crowd annotations and boxes without area are kept, as `iscrowd` and with their box; training skips them.
 
     Args:
         root: the folder that holds `train2014/` and a folder named as the dataset.
@@ -51,10 +51,10 @@ class RefCoco:
         checked_split(self.dataset, self.split, _SPLITS[self.dataset])
 
     def items(self) -> list[Item]:
-        """One item for each image that a sentence of the split speaks of, sorted by file name.
+        """Returns one item for each image that a sentence of the split refers to, sorted by file name.
 
         Raises:
-            LayoutError: a file is missing or is not what its name says.
+            LayoutError: a file is missing, or does not have the content that its name promises.
         """
         refs = f"{self.dataset}/{_REFS[self.dataset]}"
         converted = f"{self.dataset}/instances_{self.dataset}_{self.split}.json"
@@ -72,7 +72,7 @@ class RefCoco:
         return _items(listing, self.root.path(listing.file))
 
     def read(self, item: Item) -> Reading:
-        """The image, its objects and its sentences.
+        """Reads the image, its objects and its sentences.
 
         Raises:
             BadItem: the image is missing, damaged or of another size than annotated, or an annotation is unusable.
@@ -85,25 +85,21 @@ class RefCoco:
         size = (image["height"], image["width"])
         tracks = _tracks(item, size, file)
         expressions, dropped = _expressions(item.video, sentences, tracks, size)
-        record = Record(
-            dataset=self.dataset,
-            split=self.split,
-            video=item.video,
-            width=image["width"],
-            height=image["height"],
+        record = build_record(
+            self,
+            item.video,
+            (image["width"], image["height"]),
             frame_names=(item.video,),
             frames=(frame,),
             objects=tracks,
             expressions=expressions,
-            source=f"{_IMAGES}/{image['file_name']}",
-            source_fingerprint=fingerprint([frame, json.dumps(item.key, sort_keys=True)]),
-            original_width=image["width"],
-            original_height=image["height"],
+            path=f"{_IMAGES}/{image['file_name']}",
+            made_from=[frame, json.dumps(item.key, sort_keys=True)],
         )
         return Reading(record, dropped)
 
     def _frame(self, video: str, image: dict[str, Any], file: str) -> bytes:
-        """The bytes of the image, whole and as large as its masks."""
+        """Returns the bytes of the image after checking that it has the size of its masks."""
         name, folder = image["file_name"], self.root.folder(_IMAGES)
         try:
             safe_name(name)
@@ -117,7 +113,7 @@ class RefCoco:
 
 
 def _items(listing: Listing, path: str) -> list[Item]:
-    """Sentences and annotations by image; what the file does not describe is left for `read` to report."""
+    """Groups sentences and annotations by image; `read` reports what the file does not describe."""
     by_image: dict[int, list[Sentence]] = {}
     for sentence in listing.sentences:
         by_image.setdefault(sentence.image, []).append(sentence)
@@ -175,7 +171,7 @@ def _track(annotation: dict[str, Any], size: Size) -> ObjectTrack:
 def _expressions(
     video: str, sentences: list[Sentence], tracks: tuple[ObjectTrack, ...], size: Size
 ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """What can be asked of the image, and what cannot; a dropped sentence keeps its number in the count of ids."""
+    """Returns the expressions to keep, and the dropped ones; dropping one leaves the ids of the others unchanged."""
     seen = {track.id for track in tracks if rle_area(track.rle[0] or "", size)}
     expressions: list[Expression] = []
     dropped: list[Dropped] = []

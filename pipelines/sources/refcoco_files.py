@@ -17,7 +17,7 @@ _AGAIN = "Take the file again from its owners."
 
 
 class Sentence(NamedTuple):
-    """One sentence: its id in COCO results, and what it speaks of."""
+    """One sentence: its id in COCO results, and the image and annotation that it refers to."""
 
     id: int
     text: str
@@ -27,23 +27,23 @@ class Sentence(NamedTuple):
 
 @dataclass
 class Listing:
-    """What the annotation files say of one split, images and annotations by their ids in COCO.
+    """The content of the annotation files for one split; images and annotations by their ids in COCO.
 
-    An image has id, file_name, width, height. An annotation has what COCO gives it, its category by name, and its
-    segmentation as JSON text: a tenth of the memory of its lists of numbers.
+    An image has id, file_name, width and height. An annotation has its keys from COCO, its category by name, and its
+    segmentation as JSON text, which takes a tenth of the memory of lists of numbers.
     """
 
-    file: str  # the one that describes images and annotations, below the root
+    file: str  # path, in the root, of the file that describes images and annotations
     sentences: list[Sentence] = field(default_factory=list)
     images: dict[int, dict[str, Any]] = field(default_factory=dict)
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 def list_refs(root: Folder, refs_file: str, instances_file: str, split: str) -> Listing:
-    """One split of a refs file. Sentences are counted from 1, refs in file order, sentences in ref order.
+    """Lists one split of a refs file. Sentences are numbered from 1, refs in file order, sentences in ref order.
 
     Raises:
-        LayoutError: a file is missing, is not what its name says, or has nothing of the split.
+        LayoutError: a file is missing, has other content than its name promises, or has nothing of the split.
     """
     listing = Listing(instances_file, _sentences_of_refs(root, refs_file, split))
     wanted = {sentence.annotation for sentence in listing.sentences}
@@ -62,10 +62,11 @@ def list_refs(root: Folder, refs_file: str, instances_file: str, split: str) -> 
 
 
 def list_converted(root: Folder, file: str, dataset: str) -> Listing:
-    """The converted JSON of one split: an "image" and an annotation a sentence, COCO's own ids as `original_id`.
+    """Lists the converted JSON of one split: an "image" and an annotation per sentence, `original_id` from COCO.
 
     Raises:
-        LayoutError: the file is missing, is not what its name says, is of another dataset, or uses an id twice.
+        LayoutError: the file is missing, has other content than its name promises, is of another dataset, or uses an id
+            twice.
     """
     listing, path = Listing(file), root.path(file)
     images, annotations = _described(root, file)
@@ -121,13 +122,13 @@ def _sentences_of_refs(root: Folder, file: str, split: str) -> list[Sentence]:
 def _described(
     root: Folder, file: str, wanted: Collection[int] | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The images and annotations of a COCO file; of the annotations, where some are wanted, only those."""
+    """Returns the images and annotations of a COCO file; only the `wanted` annotations, if given."""
 
     def kept(entry: dict[str, Any]) -> dict[str, Any] | None:
         if "segmentation" not in entry:
             return entry
         if wanted is not None and entry.get("id") not in wanted:
-            return None  # Forgotten while the file is read: a split speaks of a small part of COCO.
+            return None  # Dropped while parsing, to save memory: a split uses a small part of COCO.
         return {key: entry[key] for key in _KEPT if key in entry} | {"segmentation": json.dumps(entry["segmentation"])}
 
     path = root.path(file)

@@ -1,4 +1,4 @@
-"""The refs file of RefCOCO is a pickle: its plain values are read, nothing it names is run."""
+"""Reader of RefCOCO's refs file, a pickle: reads plain values only, and runs no code that the file names."""
 
 import io
 import pickle
@@ -6,7 +6,7 @@ import pickle
 from pipelines.errors import LayoutError
 
 _PLAIN = frozenset({"bytearray", "complex", "frozenset", "set"})
-"""The builtins that a pickle of plain values names; lists, dicts, numbers and strings have codes of their own."""
+"""Builtins that a pickle of plain values names; lists, dicts, numbers and strings have opcodes of their own."""
 
 _BROKEN = (
     pickle.UnpicklingError,
@@ -20,11 +20,11 @@ _BROKEN = (
     TypeError,
     ValueError,
 )
-"""What the standard library raises on bytes that are no whole pickle."""
+"""Errors that the standard library raises for bytes that are no whole pickle."""
 
 
 class _Refused(Exception):
-    """The pickle wants a class or function that is no plain value."""
+    """The pickle names a class or function that is no plain value."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -35,19 +35,19 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def plain_pickle(data: bytes, path: str) -> object:
-    """The lists, dicts, numbers and strings of a pickle, of Python 2 or 3.
+    """Returns the lists, dicts, numbers and strings of a pickle, of Python 2 or 3.
 
     Args:
         data: the whole file.
         path: its full path, for messages.
 
     Raises:
-        LayoutError: it is no pickle, it is cut short, or it wants more than plain values (it may try to run code).
+        LayoutError: the data is no pickle, is cut short, or needs more than plain values (it may try to run code).
     """
     try:
         try:
             return _loaded(data, "utf-8")
-        except UnicodeDecodeError:  # Strings of Python 2 are bytes of an unnamed encoding.
+        except UnicodeDecodeError:  # Strings of Python 2 are bytes in an unspecified encoding.
             return _loaded(data, "latin-1")
     except _Refused as error:
         raise LayoutError(

@@ -1,6 +1,6 @@
-"""A small made-up dataset in the official raw layouts of RefCOCO and Ref-YouTube-VOS: for the demo and for tests.
+"""A small synthetic dataset in the official raw layouts of RefCOCO and Ref-YouTube-VOS, for the demo and for tests.
 
-Its scenes are `synthetic_scene`'s, its sentences `synthetic_sentences`'s; the sources of the real data read it.
+Scenes come from `synthetic_scene`, sentences from `synthetic_sentences`. The sources of the real datasets read it.
 """
 
 import hashlib
@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sources.synthetic_layouts import Clip, write_refcoco, write_ytvos
+from pipelines.sources.synthetic_layouts import SyntheticClip, write_refcoco, write_ytvos
 from pipelines.sources.synthetic_scene import RICH, TRIES, Variety, draw_scene, paint
 from pipelines.sources.synthetic_sentences import describe, describe_plainly
 
 VERSION = 2
-"""Of what the same configuration draws: a folder of another version is not taken for this one."""
+"""Version of the generator; changed when the same configuration would give other data."""
 
 _MADE_BY = "synthetic.json"
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticConfig:
-    """What is drawn. A clip depends on the seed, its split, its number and its size, not on how many are asked for.
+    """Settings of the dataset. A clip depends on the seed, its split, its number and its size, not on the counts.
 
     Raises:
-        ValueError: a count below one, or frames that hold no scene.
+        ValueError: a count is below one, or the frames are too small for a scene.
     """
 
     seed: int = 0
@@ -43,7 +43,7 @@ class SyntheticConfig:
     width: int = 256  # pixels, of images and videos
     height: int = 160
     variety: Variety = RICH
-    image_variety: Variety | None = None  # of images, where it is another
+    image_variety: Variety | None = None  # of images, if it differs
 
     def __post_init__(self) -> None:
         for name in ("train_images", "val_images", "train_videos", "valid_videos", "test_videos"):
@@ -65,9 +65,9 @@ class SyntheticConfig:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticPaths:
-    """Where to point `--raw`, and the truth that the raw data of valid and test lack.
+    """Folders for `--raw`, and the ground truth that the raw data of valid and test lack.
 
-    A folder of truth holds `Annotations/<video>/<frame>.png` and `meta_expressions_with_obj_id.json`.
+    A folder of ground truth holds `Annotations/<video>/<frame>.png` and `meta_expressions_with_obj_id.json`.
     """
 
     refcoco: Path
@@ -77,24 +77,26 @@ class SyntheticPaths:
 
 
 def write_synthetic(folder: Path, config: SyntheticConfig) -> SyntheticPaths:
-    """Writes the dataset, unless it is there; all at once, so that a killed run leaves no part of it in the folder.
+    """Writes the dataset, in one step, if it does not exist yet.
 
-    What such a run had written lies in `.<folder>.partial` beside it, and the next one removes it. One run at a time.
+    A killed run leaves its files in `.<folder>.partial` in the same parent folder; the next run removes them. Only one
+    run at a time.
 
     Raises:
-        ValueError: the folder holds something else, or what another configuration made; the message names what.
+        ValueError: the folder holds something else, or the output of another configuration; the message names the
+            difference.
     """
     folder = folder.resolve()
-    made_by = json.loads(json.dumps({"version": VERSION, **asdict(config)}))  # as it is read back
+    made_by = json.loads(json.dumps({"version": VERSION, **asdict(config)}))  # the form in which it is read back
     if not _is_there(folder, made_by):
-        aside = folder.with_name(f".{folder.name}.partial")
-        if aside.exists():
-            shutil.rmtree(aside)
-        aside.mkdir(parents=True)
-        write_refcoco(aside / "refcoco_root", _images(config))
-        write_ytvos(aside / "ytvos_root", aside / "truth", _videos(config))
-        (aside / _MADE_BY).write_text(json.dumps(made_by))
-        aside.rename(folder)  # An empty folder gives way.
+        staging = folder.with_name(f".{folder.name}.partial")
+        if staging.exists():
+            shutil.rmtree(staging)
+        staging.mkdir(parents=True)
+        write_refcoco(staging / "refcoco_root", _images(config))
+        write_ytvos(staging / "ytvos_root", staging / "truth", _videos(config))
+        (staging / _MADE_BY).write_text(json.dumps(made_by))
+        staging.rename(folder)  # Replaces an empty folder.
     truth = folder / "truth"
     return SyntheticPaths(folder / "refcoco_root", folder / "ytvos_root", truth / "valid", truth / "test")
 
@@ -114,13 +116,13 @@ def _is_there(folder: Path, made_by: dict[str, Any]) -> bool:
     return True
 
 
-def _images(config: SyntheticConfig) -> Iterator[tuple[str, int, Clip]]:
+def _images(config: SyntheticConfig) -> Iterator[tuple[str, int, SyntheticClip]]:
     for split, count in (("train", config.train_images), ("val", config.val_images)):
         for number in range(count):
             yield split, number, _draw_clip(config, f"refcoco/{split}/{number}", image=True)
 
 
-def _videos(config: SyntheticConfig) -> Iterator[tuple[str, Clip]]:
+def _videos(config: SyntheticConfig) -> Iterator[tuple[str, SyntheticClip]]:
     counts = {"train": config.train_videos, "valid": config.valid_videos, "test": config.test_videos}
     for split, count in counts.items():
         for number in range(count):
@@ -128,8 +130,8 @@ def _videos(config: SyntheticConfig) -> Iterator[tuple[str, Clip]]:
             yield split, _draw_clip(config, name, image=False)
 
 
-def _draw_clip(config: SyntheticConfig, name: str, image: bool) -> Clip:
-    """The clip of that name: the first scene in which something can be said of every thing."""
+def _draw_clip(config: SyntheticConfig, name: str, image: bool) -> SyntheticClip:
+    """Draws the clip of that name: the first scene in which every object has a sentence."""
     rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
     frames = 1 if image else int(rng.integers(config.fewest_frames, config.most_frames + 1))
     variety = (image and config.image_variety) or config.variety
@@ -137,5 +139,5 @@ def _draw_clip(config: SyntheticConfig, name: str, image: bool) -> Clip:
         scene = draw_scene(rng, frames, (config.height, config.width), variety)
         sentences = describe_plainly(scene) if variety.plain else describe(rng, scene, variety.kinds)
         if {sentence.thing for sentence in sentences} == set(range(len(scene.things))):
-            return Clip(name, scene, paint(rng, scene), sentences)
+            return SyntheticClip(name, scene, paint(rng, scene), sentences)
     raise ValueError(f"Clip {name} of {config}: in none of {TRIES} scenes can all be told apart. Choose another seed.")

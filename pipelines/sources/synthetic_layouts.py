@@ -1,4 +1,4 @@
-"""Made-up clips as files, in the raw layouts of RefCOCO and Ref-YouTube-VOS (spec data.md §1)."""
+"""Writers of synthetic clips in the raw layouts of RefCOCO and Ref-YouTube-VOS (spec data.md §1)."""
 
 import json
 import pickle
@@ -18,14 +18,14 @@ from sgmg.masks import mask_to_rle, rle_to_coco, rle_to_xywh
 
 TRUTH = "meta_expressions_with_obj_id.json"
 
-_FIRST_IMAGE = {"train": 1, "val": 500_001}  # apart, so that a number does not depend on how many are asked for
-# The first colours of PASCAL VOC, as of the official annotations.
+_FIRST_IMAGE = {"train": 1, "val": 500_001}  # separate ranges, so that ids do not depend on the counts
+# The first colours of PASCAL VOC, as in the official annotations.
 _PALETTE = (0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128, 128, 128, 128)
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """A scene as it is written: one frame is an image. Its name is that of the video."""
+class SyntheticClip:
+    """A scene with its frames and sentences; one with a single frame is an image. Its name is that of the video."""
 
     name: str
     scene: Scene
@@ -34,12 +34,17 @@ class Clip:
 
     @property
     def frame_names(self) -> list[str]:
-        """Every fifth frame is listed, as in the original."""
+        """Names of the frames, numbered in steps of five as in the original."""
         return [f"{5 * t:05d}" for t in range(len(self.frames))]
 
 
-def write_refcoco(root: Path, images: Iterable[tuple[str, int, Clip]]) -> None:
-    """`train2014/`, `refcoco/refs(unc).p` and `refcoco/instances.json` of split (train or val), number from 0, clip."""
+def write_refcoco(root: Path, images: Iterable[tuple[str, int, SyntheticClip]]) -> None:
+    """Writes `train2014/`, `refcoco/refs(unc).p` and `refcoco/instances.json`.
+
+    Args:
+        root: folder to write to.
+        images: split (train or val), number from 0, clip.
+    """
     coco: dict[str, Any] = {"info": {"description": "made-up shapes"}, "licenses": [], "images": [], "annotations": []}
     coco["categories"] = [{"supercategory": "shape", "id": SHAPES.index(name) + 1, "name": name} for name in SHAPES]
     refs: list[dict[str, Any]] = []
@@ -58,27 +63,33 @@ def write_refcoco(root: Path, images: Iterable[tuple[str, int, Clip]]) -> None:
     (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
 
 
-def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, Clip]]) -> None:
-    """Every split of split (train, valid or test), clip; the masks of valid and test go to the folder of truth."""
+def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, SyntheticClip]]) -> None:
+    """Writes all splits, in the layout of Ref-YouTube-VOS.
+
+    Args:
+        root: folder of the raw data.
+        truth: folder for the masks and object ids of valid and test.
+        videos: split (train, valid or test), clip.
+    """
     objects: dict[str, Any] = {}
-    told: dict[str, dict[str, Any]] = {"train": {}, "valid": {}, "test": {}}
+    listed_by_split: dict[str, dict[str, Any]] = {"train": {}, "valid": {}, "test": {}}
     for split, clip in videos:
         masks = root / "train" if split == "train" else truth / split
         _write_frames(root / split / "JPEGImages" / clip.name, masks / "Annotations" / clip.name, clip)
-        told[split][clip.name] = _video(clip)
+        listed_by_split[split][clip.name] = _video(clip)
         if split == "train":
             objects[clip.name] = {"objects": _objects(clip)}
     _write_json(root / "train" / "meta.json", {"videos": objects})
     for split in ("valid", "test"):
-        _write_json(truth / split / TRUTH, {"videos": told[split]})
-        told[split] = {name: _without_objects(video) for name, video in told[split].items()}
-    told["valid"] |= told["test"]  # as the official file has it
-    for split, listed in told.items():
+        _write_json(truth / split / TRUTH, {"videos": listed_by_split[split]})
+        listed_by_split[split] = {name: _without_objects(video) for name, video in listed_by_split[split].items()}
+    listed_by_split["valid"] |= listed_by_split["test"]  # as the official file has it
+    for split, listed in listed_by_split.items():
         _write_json(root / "meta_expressions" / split / "meta_expressions.json", {"videos": listed})
 
 
 def _annotation(scene: Scene, thing: int, image: int) -> dict[str, Any]:
-    """What `instances.json` says of one object; RLE, for a shape that another one cuts in two has no polygon."""
+    """Returns the entry of one object in `instances.json`. RLE, since a shape cut in two has no single polygon."""
     mask = scene.masks[thing, 0]
     height, width = mask.shape
     rle = mask_to_rle(mask)
@@ -93,8 +104,8 @@ def _annotation(scene: Scene, thing: int, image: int) -> dict[str, Any]:
     }
 
 
-def _ref(clip: Clip, thing: int, annotation: dict[str, Any], split: str, file_name: str) -> dict[str, Any]:
-    """What the refs file says of one object, with its sentences."""
+def _ref(clip: SyntheticClip, thing: int, annotation: dict[str, Any], split: str, file_name: str) -> dict[str, Any]:
+    """Returns the entry of one object in the refs file, with its sentences."""
     texts = [sentence.text for sentence in clip.sentences if sentence.thing == thing]
     ids = [10 * annotation["id"] + number for number in range(len(texts))]
     return {
@@ -112,8 +123,8 @@ def _ref(clip: Clip, thing: int, annotation: dict[str, Any], split: str, file_na
     }
 
 
-def _video(clip: Clip) -> dict[str, Any]:
-    """What `meta_expressions.json` of train says of one video."""
+def _video(clip: SyntheticClip) -> dict[str, Any]:
+    """Returns the entry of one video in `meta_expressions.json` of train."""
     expressions = {
         str(number): {"exp": sentence.text, "obj_id": str(sentence.thing + 1)}
         for number, sentence in enumerate(clip.sentences)
@@ -122,11 +133,11 @@ def _video(clip: Clip) -> dict[str, Any]:
 
 
 def _without_objects(video: dict[str, Any]) -> dict[str, Any]:
-    return {**video, "expressions": {id: {"exp": said["exp"]} for id, said in video["expressions"].items()}}
+    return {**video, "expressions": {id: {"exp": one["exp"]} for id, one in video["expressions"].items()}}
 
 
-def _objects(clip: Clip) -> dict[str, Any]:
-    """What `meta.json` says of one video: category and frames of every object."""
+def _objects(clip: SyntheticClip) -> dict[str, Any]:
+    """Returns the entry of one video in `meta.json`: category and frames of every object."""
     return {
         str(index + 1): {
             "category": thing.shape,
@@ -136,7 +147,7 @@ def _objects(clip: Clip) -> dict[str, Any]:
     }
 
 
-def _write_frames(images: Path, annotations: Path, clip: Clip) -> None:
+def _write_frames(images: Path, annotations: Path, clip: SyntheticClip) -> None:
     images.mkdir(parents=True)
     annotations.mkdir(parents=True)
     for t, name in enumerate(clip.frame_names):
@@ -145,9 +156,9 @@ def _write_frames(images: Path, annotations: Path, clip: Clip) -> None:
 
 
 def _write_ids(path: Path, masks: Bool[np.ndarray, "o h w"]) -> None:
-    """A palette PNG in which a pixel holds the number of its object, from 1."""
+    """Writes a palette PNG whose pixels hold the number of their object, from 1."""
     numbers = np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]
-    image = Image.fromarray((masks * numbers).max(axis=0), mode="P")  # No pixel is seen of two things.
+    image = Image.fromarray((masks * numbers).max(axis=0), mode="P")  # Masks do not overlap.
     image.putpalette(_PALETTE)
     image.save(path)
 

@@ -1,4 +1,4 @@
-"""Made-up scenes: textured shapes that move, hide one another, enter and leave. Pure but for the random generator."""
+"""Synthetic scenes: textured shapes that move, occlude one another, enter and leave."""
 
 import math
 from collections.abc import Sequence
@@ -20,34 +20,34 @@ COLOURS = {
     "white": (232, 232, 232),
     "black": (30, 30, 30),
 }
-"""Red, green, blue of 8 bits; the background is grey, so each of them stands out."""
+"""Red, green, blue, 0 to 255; each stands out from the grey background."""
 SHAPES = ("disc", "square", "triangle", "cross")
 SIZES = {"small": (0.082, 0.096), "large": (0.150, 0.174)}
-"""The radius of the disc of the same area, over √(height·width): 2 to 3 and 7 to 9.5 % of the frame."""
+"""Radius of the disc of the same area, divided by √(height·width): 2 to 3 and 7 to 9.5 % of the frame."""
 TRIES = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Variety:
-    """How many kinds of things there are, and how hard they are to tell apart.
+    """How many kinds of objects occur, and how hard they are to tell apart.
 
     Attributes:
-        colours, shapes: how many of `COLOURS` and `SHAPES` occur, the first ones.
-        things: fewest and most in a scene.
-        alike: share of things that have two of size, colour and shape in common with another; the rest have a colour
+        colours, shapes: how many of `COLOURS` and `SHAPES` occur, counted from the first.
+        things: smallest and largest number of objects in a scene.
+        alike: share of objects that have two of size, colour and shape in common with another; the others have a colour
             of their own.
-        kinds: odds of sentences that tell a thing by its looks, its place, its motion, its order of coming and going.
+        kinds: weights of sentences that identify an object by its looks, place, motion, or order of coming and going.
         plain: every sentence names colour and shape, and nothing else.
 
     Raises:
-        ValueError: fewer kinds than there may be things, or a share that is none.
+        ValueError: there are fewer kinds than objects in a scene, or `alike` or `kinds` is out of range.
     """
 
     colours: int = 8
     shapes: int = 4
     things: tuple[int, int] = (3, 4)
     alike: float = 0.85
-    kinds: tuple[float, float, float, float] = (0.35, 0.2, 0.2, 0.4)  # order rarely can
+    kinds: tuple[float, float, float, float] = (0.35, 0.2, 0.2, 0.4)  # order rarely identifies one
     plain: bool = False
 
     def __post_init__(self) -> None:
@@ -61,11 +61,11 @@ class Variety:
 
 
 RICH = Variety()
-"""Everything there is: words of looks rarely do alone."""
+"""All colours and shapes: colour, size and shape alone rarely identify an object."""
 EASY = Variety(colours=4, shapes=3, things=(2, 3), alike=0.25, kinds=(0.6, 0.2, 0.15, 0.05))
-"""What a small model can learn in minutes, once it knows what colours and shapes are called."""
+"""Simple enough for a small model to learn in minutes, once it knows the names of colours and shapes."""
 PLAIN = Variety(colours=4, shapes=3, things=(2, 3), alike=0.15, plain=True)
-"""What teaches it that: most things have a colour of their own, and every sentence names it."""
+"""Teaches the names of colours and shapes: most objects have a colour of their own, and every sentence names it."""
 
 _SHARED = ("all but the colour", "all but the shape", "all but the size", "all")
 _SHARED_ODDS = (0.35, 0.35, 0.18, 0.12)
@@ -75,30 +75,30 @@ _PATH_ODDS = (0.22, 0.13, 0.13, 0.1, 0.1, 0.18, 0.14)
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One object of a scene; its centres, x and y in pixels of every frame, may lie outside the frame."""
+    """One object of a scene. Its centres, x and y in pixels in every frame, may lie outside the frame."""
 
     size: str
     colour: str
     shape: str
     radius: float  # pixels, of the disc of the same area
     angle: float  # radians, too small for a square to pass for a diamond
-    pattern: tuple[float, float]  # waves a radius, along the object's own two axes
+    pattern: tuple[float, float]  # waves per radius, along the object's own two axes
     centres: Float[np.ndarray, "t 2"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """o things, later ones in front, and the pixels of each that are seen."""
+    """o objects, later ones in front, and the visible pixels of each."""
 
     things: tuple[Thing, ...]
     masks: Bool[np.ndarray, "o t h w"]
 
 
 def draw_scene(rng: np.random.Generator, frames: int, size: Size, variety: Variety) -> Scene:
-    """Some things of which every one can be seen well; one frame is an image, where nothing moves.
+    """Draws a scene in which every object is clearly visible; a scene of one frame is an image without motion.
 
     Raises:
-        ValueError: no such scene was found, as in a very flat frame.
+        ValueError: no such scene was found, for example because the frame is too flat.
     """
     for _ in range(TRIES):
         looks = _draw_looks(rng, variety)
@@ -111,7 +111,7 @@ def draw_scene(rng: np.random.Generator, frames: int, size: Size, variety: Varie
 
 
 def paint(rng: np.random.Generator, scene: Scene) -> UInt8[np.ndarray, "t h w 3"]:
-    """The frames of a scene, red, green, blue: cloudy grey, grain, and things with a pattern and a dark rim."""
+    """Renders the frames of a scene in RGB: cloudy grey background, grain, and patterned objects with a dark rim."""
     _, frames, *size = scene.masks.shape
     background = _clouds(rng, (size[0], size[1]))
     painted = []
@@ -124,7 +124,7 @@ def paint(rng: np.random.Generator, scene: Scene) -> UInt8[np.ndarray, "t h w 3"
 
 
 def _draw_looks(rng: np.random.Generator, variety: Variety) -> list[tuple[str, str, str]]:
-    """Size, colour, shape of each thing. Those that are alike share two of them with another, or all three."""
+    """Draws size, colour and shape of each object. Objects that are alike share two of them, or all three."""
     sizes, colours, shapes = [*SIZES], [*COLOURS][: variety.colours], SHAPES[: variety.shapes]
 
     def other(choices: Sequence[str], than: Sequence[str] = ()) -> str:
@@ -155,7 +155,7 @@ def _draw_thing(rng: np.random.Generator, look: tuple[str, str, str], frames: in
 
 
 def _draw_path(rng: np.random.Generator, radius: float, frames: int, size: Size) -> Float[np.ndarray, "t 2"]:
-    """A straight path at an even pace, along one axis but for a slight drift, or standing still."""
+    """Draws a straight path at constant speed, along one axis with a slight drift, or no motion."""
     extent = np.array([size[1], size[0]], dtype=float)  # x, y
     kind = str(rng.choice(_PATHS, p=_PATH_ODDS)) if frames > 1 else "still"
     if kind in ("enter", "leave"):
@@ -173,9 +173,9 @@ def _draw_path(rng: np.random.Generator, radius: float, frames: int, size: Size)
 def _path_over_the_edge(
     rng: np.random.Generator, radius: float, frames: int, extent: Float[np.ndarray, " 2"]
 ) -> Float[np.ndarray, "t 2"]:
-    """From outside the left or right edge to well inside; it is seen from the third frame on, or a little later."""
+    """Draws a path from outside the left or right edge to well inside; visible from about the third frame on."""
     entry = int(rng.integers(2, 2 * frames // 5 + 1))
-    outside, inside = -1.35 * radius, rng.uniform(0.3, 0.75) * extent[0]  # a triangle reaches that far
+    outside, inside = -1.35 * radius, rng.uniform(0.3, 0.75) * extent[0]  # the extent of a triangle
     pace = (inside - outside) / (frames - entry)
     x = inside - pace * np.arange(frames)[::-1]
     y = rng.uniform(radius, max(extent[1] - radius, radius + 1))
@@ -185,7 +185,7 @@ def _path_over_the_edge(
 def _local(
     thing: Thing, t: int, size: Size
 ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """The middle of every pixel in the thing's own axes, in radii, and whether it lies in the thing."""
+    """Returns the centre of every pixel in the object's own axes, in radii, and whether it lies in the object."""
     x = (np.arange(size[1]) + 0.5 - thing.centres[t, 0])[None, :] / thing.radius
     y = (np.arange(size[0]) + 0.5 - thing.centres[t, 1])[:, None] / thing.radius
     cos, sin = math.cos(thing.angle), math.sin(thing.angle)
@@ -194,7 +194,7 @@ def _local(
 
 
 def _inside(shape: str, u: Float[np.ndarray, "h w"], v: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Whether the points, in radii, lie in the shape; every shape has the area of the disc of radius 1."""
+    """Returns whether the points, in radii, lie in the shape; every shape has the area of the disc of radius 1."""
     match shape:
         case "disc":
             return u**2 + v**2 <= 1
@@ -209,7 +209,7 @@ def _inside(shape: str, u: Float[np.ndarray, "h w"], v: Float[np.ndarray, "h w"]
 
 
 def _surface(thing: Thing, t: int, size: Size) -> Float[np.ndarray, "h w 3"]:
-    """Its colour with waves on it, darker at the rim: so things of one colour can be told apart where they touch."""
+    """Returns the object's colour with waves, darker at the rim, so that touching objects of one colour differ."""
     u, v, _ = _local(thing, t, size)
     colour = np.array(COLOURS[thing.colour], dtype=float)
     waves = np.sin(2 * math.pi * thing.pattern[0] * u) * np.cos(2 * math.pi * thing.pattern[1] * v)
@@ -225,18 +225,18 @@ def _without_hidden(whole: Bool[np.ndarray, "o t h w"]) -> Bool[np.ndarray, "o t
 
 
 def _seen_well(whole: Bool[np.ndarray, "o t h w"], masks: Bool[np.ndarray, "o t h w"]) -> bool:
-    """Whether every thing is there for most of the clip, mostly uncovered, never wholly hidden, never a sliver."""
+    """Returns whether each object is visible for most of the clip, mostly unoccluded, and never hidden or a sliver."""
     area, seen = whole.sum(axis=(2, 3)), masks.sum(axis=(2, 3))
     there = area > 0
     share = np.where(there, seen / np.maximum(area, 1), 1.0)
-    part = np.where(there, seen / area.max(axis=1, keepdims=True), 1.0)  # of the thing, not of what is in the frame
+    part = np.where(there, seen / area.max(axis=1, keepdims=True), 1.0)  # of its largest area
     enough = 0.35 if area.shape[1] > 1 else 0.7
     present = bool((there.mean(axis=1) >= 0.6).all())
     return present and bool((share >= enough).all() and (share.mean(axis=1) >= 0.7).all() and (part >= 0.08).all())
 
 
 def _clouds(rng: np.random.Generator, size: Size) -> Float[np.ndarray, "h w 3"]:
-    """A grey background of soft patches and finer specks, with a breath of colour."""
+    """Draws a grey background of soft patches and finer specks, with a little colour."""
     clouds = np.full((*size, 3), rng.uniform(105, 150))
     for cell, strength, channels in ((40, 16.0, 1), (56, 3.5, 3), (7, 7.0, 1)):
         coarse = rng.normal(0, strength, (size[0] // cell + 3, size[1] // cell + 3, channels)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What can be said of a made-up scene so that exactly one of its things is meant, without doubt. Pure functions."""
+"""Sentences that identify exactly one object of a synthetic scene, without ambiguity."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ import numpy as np
 from pipelines.sources.synthetic_scene import SHAPES, Scene
 
 YES, UNCLEAR, NO = 1, 0, -1
-"""How a word fits a thing; a sentence fits as well as the worst of its words."""
+"""How well a word fits an object; a sentence fits as well as the worst of its words."""
 
 _KINDS = ("looks", "place", "motion", "order")
-_BARE = 0.3  # the share of sentences without "the", as people type them
+_BARE = 0.3  # share of sentences without "the", as users type them
 
 
 class Sentence(NamedTuple):
-    """A sentence, and the position in the scene of the thing it speaks of."""
+    """A sentence, and the index in the scene of the object that it describes."""
 
     thing: int
     text: str
@@ -25,16 +25,16 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one thing does in its clip; places and ways are shares of the frame, times are positions of frames."""
+    """Trajectory of one object; positions and distances are fractions of the frame, times are frame indices."""
 
-    x: tuple[float, ...]  # middle of its seen pixels, in every frame where it is seen
+    x: tuple[float, ...]  # centre of its visible pixels, in every frame where it is visible
     y: tuple[float, ...]
-    dx: float  # its way from the first to the last frame where it is seen
+    dx: float  # displacement from the first to the last frame where it is visible
     dy: float
     first: int
     last: int
-    late: int  # frames by which it appears after the last of the others
-    early: int  # frames by which it is gone before the first of the others
+    late: int  # frames from the last appearance of the others to its own
+    early: int  # frames from its disappearance to the first one of the others
     frames: int
 
 
@@ -45,7 +45,7 @@ class _Clause(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """One word of looks, or a clause, and how it fits each thing."""
+    """An adjective, noun or clause, and how well it fits each object."""
 
     kind: str
     wordings: tuple[str, ...]
@@ -55,10 +55,10 @@ class _Part(NamedTuple):
 def describe(
     rng: np.random.Generator, scene: Scene, kinds: tuple[float, float, float, float], each: int = 2
 ) -> tuple[Sentence, ...]:
-    """Up to `each` different sentences a thing; none for a thing that cannot be told from the others.
+    """Returns up to `each` different sentences per object; none for an object that cannot be told from the others.
 
     Args:
-        kinds: odds of looks, place, motion and order, where a thing can be told so.
+        kinds: weights of looks, place, motion and order, used where they identify the object.
     """
     odds_of: dict[str, float] = dict(zip(_KINDS, kinds, strict=True))
     looks, clauses = _looks(scene), _clauses(scene)
@@ -67,7 +67,7 @@ def describe(
         groups = _candidates(thing, looks, clauses)
         texts: list[str] = []
         while len(texts) < each and groups:
-            odds = np.array([odds_of[kind] for kind in groups]) + 1e-9  # what is never wanted is better than nothing
+            odds = np.array([odds_of[kind] for kind in groups]) + 1e-9  # kinds of weight 0 are a last resort
             kind = str(rng.choice(list(groups), p=odds / odds.sum()))
             needs = np.array([3.0 if _every_part_is_needed(parts, thing) else 1.0 for parts in groups[kind]])
             parts = groups[kind].pop(int(rng.choice(len(needs), p=needs / needs.sum())))
@@ -79,13 +79,13 @@ def describe(
 
 
 def describe_plainly(scene: Scene) -> tuple[Sentence, ...]:
-    """A sentence of colour and shape for every thing; none for those that share both with another."""
+    """Returns a sentence of colour and shape for every object; none for those that share both with another."""
     texts = [f"the {thing.colour} {thing.shape}" for thing in scene.things]
     return tuple(Sentence(index, text) for index, text in enumerate(texts) if texts.count(text) == 1)
 
 
 def _candidates(thing: int, looks: tuple[list[_Part], ...], clauses: list[_Part]) -> dict[str, list[list[_Part]]]:
-    """Everything that can be said of the thing and of no other, by kind."""
+    """Returns every combination of parts that fits this object and no other, by kind."""
     groups: dict[str, list[list[_Part]]] = {}
     for count in range(len(looks) + 1):
         for words in combinations([parts[thing] for parts in looks], count):
@@ -97,7 +97,7 @@ def _candidates(thing: int, looks: tuple[list[_Part], ...], clauses: list[_Part]
 
 
 def _singles_out(parts: list[_Part], thing: int) -> bool:
-    """Whether the parts together fit the thing, and clearly none of the others."""
+    """Returns whether the parts together fit this object, and clearly none of the others."""
     worst = [min(fits) for fits in zip(*(part.fits for part in parts), strict=True)]
     return bool(parts) and all(fits == (YES if other == thing else NO) for other, fits in enumerate(worst))
 
@@ -116,7 +116,7 @@ def _text(rng: np.random.Generator, parts: list[_Part]) -> str:
 
 
 def _looks(scene: Scene) -> tuple[list[_Part], ...]:
-    """Size, colour and shape of every thing, each with whom it fits."""
+    """Returns size, colour and shape of every object, each with the objects that it fits."""
 
     def parts(values: Sequence[str]) -> list[_Part]:
         return [_Part("looks", (value,), tuple(YES if one == value else NO for one in values)) for value in values]
@@ -127,7 +127,7 @@ def _looks(scene: Scene) -> tuple[list[_Part], ...]:
 
 
 def _clauses(scene: Scene) -> list[_Part]:
-    """Places, and in a clip ways and order too, each with whom it fits."""
+    """Returns clauses of place, and for clips of motion and order, each with the objects that it fits."""
     seen = _seen(scene)
     return [
         _Part(clause.kind, clause.wordings, tuple(clause.fits(one) for one in seen))
@@ -154,7 +154,7 @@ def _seen(scene: Scene) -> list[_Seen]:
 
 
 def _before_the_middle(places: tuple[float, ...]) -> int:
-    """Whether a thing is left of (above) the middle in every frame, so that it holds whichever frames are shown."""
+    """Returns whether an object is left of (above) the middle in every frame, hence in any subset of frames."""
     return YES if max(places) <= 0.43 else NO if min(places) >= 0.57 else UNCLEAR
 
 
@@ -188,7 +188,7 @@ def _leaves_to_the_right(seen: _Seen) -> int:
 
 
 def _over_the_left(absent: int, x: float) -> int:
-    """Whether a thing that is absent for so many frames, and was seen next to that at x, crossed the left edge."""
+    """Returns whether an object crossed the left edge, being at `x` next to `absent` frames in which it is absent."""
     if absent == 0 or x >= 0.7:
         return NO
     return YES if absent >= 2 and x <= 0.3 else UNCLEAR
@@ -212,4 +212,4 @@ _CLAUSES = (
     _Clause("order", ("that leaves to the left",), _leaves_to_the_left),
     _Clause("order", ("that leaves to the right",), _leaves_to_the_right),
 )
-"""Left and right mean the sides of the picture, so a mirrored clip needs nothing but these two words swapped."""
+"""Left and right are sides of the picture, so that in a mirrored clip only these two words need to be swapped."""

@@ -1,4 +1,4 @@
-"""A whole video file as encoded frames. For clips to train on: a video of hours is `pipelines.video.decoder`'s."""
+"""Decoding of whole video files to encoded frames, for training clips; long videos use `pipelines.video.decoder`."""
 
 import io
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class DecodedVideo:
     """Every frame of a video as JPEG, upright.
 
     Args:
-        timestamps: seconds as the file gives them; None where it does not time every frame.
-        fps: average frames a second, where the file says.
+        timestamps: seconds, from the file; None if it does not give a time for every frame.
+        fps: average frames per second, if the file gives it.
     """
 
     frames: tuple[bytes, ...]
@@ -31,10 +31,11 @@ class DecodedVideo:
 
 
 def decode_video(data: bytes, quality: int = QUALITY) -> DecodedVideo:
-    """The frames in the order they are shown, turned as the file asks, as JPEG.
+    """Decodes the frames in display order, rotated as the file specifies, and encodes them as JPEG.
 
     Raises:
-        ValueError: it is no video, has no picture, is damaged or cut short, or turns by something else than 90 degrees.
+        ValueError: the file is no video, has no picture, is damaged or cut short, or its rotation is no multiple of 90
+            degrees.
     """
     if not data:
         raise ValueError("the file is empty")

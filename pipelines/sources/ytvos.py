@@ -1,4 +1,4 @@
-"""Ref-YouTube-VOS: every fifth frame of a video, PNGs of object ids beside them, sentences in a JSON (data.md §1)."""
+"""Ref-YouTube-VOS: every fifth frame of a video, PNGs of object ids, and sentences in a JSON file (spec data.md §1)."""
 
 import json
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Any
 
 from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
-from pipelines.records import Expression, Record
-from pipelines.sources.base import Item, Reading, fingerprint
+from pipelines.records import Expression
+from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.meta_expressions import Listed, check_images, checked, read_videos, typed
 from pipelines.sources.object_maps import read_annotation
 from pipelines.sources.reading import checked_split, image_frames
@@ -17,13 +17,13 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True, slots=True)
 class RefYouTubeVOS:
-    """`meta_expressions/<split>/meta_expressions.json`, `<split>/JPEGImages`; train also `Annotations`, `meta.json`.
+    """Reads `meta_expressions/` and `<split>/JPEGImages`; for train also `Annotations` and `meta.json`.
 
-    The official file of valid lists the videos of test too: valid is what remains without them. Where the file of test
-    is missing (it is no longer distributed), valid is what has a folder of images.
+    The official file of valid also lists the videos of test; they are removed. If the file of test is missing (it is no
+    longer distributed), valid is every listed video that has a folder of images.
 
     Raises:
-        LayoutError: there is no such split.
+        LayoutError: the dataset has no such split.
     """
 
     root: Folder
@@ -34,7 +34,7 @@ class RefYouTubeVOS:
         checked_split(self.dataset, self.split, SPLITS)
 
     def items(self) -> list[Item]:
-        """Every video of the split, sorted; the key is what the annotation files say of it.
+        """Returns every video of the split, sorted. The key holds its entries of the annotation files.
 
         Raises:
             LayoutError: an annotation file is missing or unreadable, or none of its videos has images.
@@ -47,10 +47,10 @@ class RefYouTubeVOS:
         return check_images(self.root, f"{self.split}/JPEGImages", items)
 
     def read(self, item: Item) -> Reading:
-        """One video with every listed frame; in train also its objects and what every sentence speaks of.
+        """Reads one video with every listed frame; in train also its objects, and the object of every sentence.
 
         Raises:
-            BadItem: a file or a key is missing, damaged or does not fit the others.
+            BadItem: a file or a key is missing, damaged, or contradicts another.
         """
         listed = checked(item.video, item.key["listed"], self._path)
         folder = f"{self.split}/JPEGImages/{item.video}"
@@ -65,20 +65,16 @@ class RefYouTubeVOS:
             absent = [Dropped(item.video, "object without pixels", f"object {id}") for id in found.absent]
             unknown = [Dropped(item.video, "object not in meta.json", f"object {id}") for id in found.unknown]
             tracks, dropped, masks = found.tracks, (*absent, *unknown, *dropped), found.data
-        record = Record(
-            dataset=self.dataset,
-            split=self.split,
-            video=item.video,
-            width=width,
-            height=height,
-            original_width=width,
-            original_height=height,
+        record = build_record(
+            self,
+            item.video,
+            (width, height),
             frame_names=listed.frame_names,
             frames=frames,
             objects=tracks,
             expressions=expressions,
-            source=folder,
-            source_fingerprint=fingerprint([json.dumps(item.key), *frames, *masks]),
+            path=folder,
+            made_from=[json.dumps(item.key), *frames, *masks],
         )
         return Reading(record, (*listed.dropped, *dropped))
 
@@ -86,15 +82,15 @@ class RefYouTubeVOS:
         if self.root.has(_expressions("test")):
             test = read_videos(self.root, _expressions("test"))
             return {name: videos[name] for name in videos if name not in test}
-        there = set(self.root.names("valid/JPEGImages"))
-        return {name: videos[name] for name in videos if name in there}
+        with_images = set(self.root.names("valid/JPEGImages"))
+        return {name: videos[name] for name in videos if name in with_images}
 
     @property
     def _path(self) -> str:
         return self.root.path(_expressions(self.split))
 
     def _categories(self, item: Item) -> dict[int, str]:
-        """Object id → category, as train/meta.json gives them."""
+        """Returns the category of each object id, from train/meta.json."""
         path = self.root.path("train/meta.json")
         objects = typed(item.video, item.key["meta"], "objects", dict, path)
         return {
@@ -105,15 +101,15 @@ class RefYouTubeVOS:
     def _with_objects(
         self, video: str, listed: Listed, known: set[int]
     ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-        """Sentences with their object, without those whose object has no pixels or is in no meta.json."""
+        """Returns the sentences with their objects. Drops those whose object has no pixels or is not in meta.json."""
         expressions, dropped = [], []
-        for said in listed.sentences:
-            where = f"{self._path}, expression {said.id!r}"
-            object_id = _number(video, typed(video, said.entry, "obj_id", str, where), where)
+        for sentence in listed.sentences:
+            where = f"{self._path}, expression {sentence.id!r}"
+            object_id = _number(video, typed(video, sentence.entry, "obj_id", str, where), where)
             if object_id in known:
-                expressions.append(Expression(said.id, said.text, (object_id,), external_id=said.id))
+                expressions.append(Expression(sentence.id, sentence.text, (object_id,), external_id=sentence.id))
             else:
-                dropped.append(Dropped(video, "expression of an object that is not there", f"expression {said.id}"))
+                dropped.append(Dropped(video, "expression of an object that is not there", f"expression {sentence.id}"))
         return tuple(expressions), tuple(dropped)
 
 
@@ -122,7 +118,7 @@ def _expressions(split: str) -> str:
 
 
 def _without_objects(listed: Listed) -> tuple[Expression, ...]:
-    return tuple(Expression(said.id, said.text, external_id=said.id) for said in listed.sentences)
+    return tuple(Expression(sentence.id, sentence.text, external_id=sentence.id) for sentence in listed.sentences)
 
 
 def _number(video: str, id: str, where: str) -> int:

@@ -1,4 +1,4 @@
-"""Any video as windows of frames, in the memory of a window or two however long it is."""
+"""Decoding of any video to windows of frames, with the memory of a window or two whatever its length."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pipelines.errors import BadItem
-from pipelines.video.decoder_process import Child
+from pipelines.video.decoder_process import DecoderProcess
 from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
@@ -21,12 +21,12 @@ class Window:
     """t consecutive (or sampled) frames of one shot, upright, with square pixels.
 
     Args:
-        number: of the window within its video.
-        shot: number of its shot, from 0; 0 where cuts were not looked for.
+        number: index of the window in its video.
+        shot: index of its shot, from 0; 0 if cuts were not detected.
         timestamps: seconds.
-        indices: places of the frames among all frames of the video.
+        indices: indices of the frames among all frames of the video.
         names: of images without their suffix, else the indices as %05d.
-        note: what is missing here or behind, up to the next window with frames; empty if nothing.
+        note: which frames are missing from here to the next window with frames; empty if none.
     """
 
     number: int
@@ -39,19 +39,20 @@ class Window:
 
 
 class VideoDecoder:
-    """Probes and decodes videos, one at a time, in a process of its own that it starts again when a video breaks it.
+    """Probes and decodes videos, one at a time, in a separate process, which is restarted when a video breaks it.
 
-    One serves any number of videos; starting its process takes half a second. Use it in a `with` block, or `close` it.
+    One decoder serves any number of videos; starting its process takes half a second. Use it in a `with` block, or call
+    `close`.
 
     Args:
-        time_limit: seconds without a sign of life, after which a video is a `BadItem`. Time the caller spends between
+        time_limit: seconds without a heartbeat after which a video is a `BadItem`. Time that the caller spends between
             windows does not count.
     """
 
     def __init__(self, time_limit: float = TIME_LIMIT) -> None:
         if not time_limit > 0:
-            raise ValueError(f"A time limit of {time_limit} s lets nothing be decoded. Give seconds above 0.")
-        self._child = Child(time_limit)
+            raise ValueError(f"time_limit must be above 0 seconds (got {time_limit}).")
+        self._process = DecoderProcess(time_limit)
 
     def __enter__(self) -> "VideoDecoder":
         return self
@@ -60,45 +61,46 @@ class VideoDecoder:
         self.close()
 
     def close(self) -> None:
-        """Ends the process; the next question would start another."""
-        self._child.close()
+        """Ends the process; the next request starts another."""
+        self._process.close()
 
     def probe(self, video: Video) -> VideoInfo:
-        """Size, rotation, rate, streams: from the header and one frame.
+        """Returns size, rotation, frame rate and streams, from the header and one frame.
 
         Raises:
-            BadItem: it is gone, unreadable, no video, holds no frame, or took too long.
+            BadItem: the file does not exist, is unreadable, is no video, holds no frame, or took too long.
         """
-        answer, _ = self._child.ask(video, {"ask": "probe"})
-        return VideoInfo(**answer["info"])
+        response, _ = self._process.request(video, {"method": "probe"})
+        return VideoInfo(**response["info"])
 
     def timeline(self, video: Video, shots: bool = False) -> Timeline:
-        """When each frame is shown. Reads the whole file; decodes it for cuts, and where packets do not tell (AVI).
+        """Returns when each frame is shown. Decodes the whole file to detect cuts, or if packets lack times (AVI).
 
         Raises:
-            BadItem: as `probe`.
+            BadItem: see `probe`.
         """
-        answers = self._child.ask(video, {"ask": "timeline", "shots": shots})
-        answer = next(answers)
-        data = np.empty(answer["bytes"], np.uint8)
-        self._child.fill(video, data.data)
-        next(answers)
-        names, times = answer["names"], data[-8 * answer["frames"] :].view(np.float64)
-        keys = data[: 8 * answer["frames"]].view(np.int64) if names is None else tuple(names)
-        info, cuts = VideoInfo(**answer["info"]), tuple(answer["cuts"])
-        return Timeline(info, keys, times, answer["counted"], cuts, answer["note"])
+        responses = self._process.request(video, {"method": "timeline", "shots": shots})
+        response = next(responses)
+        data = np.empty(response["bytes"], np.uint8)
+        self._process.read_payload(video, data.data)
+        next(responses)
+        names, times = response["names"], data[-8 * response["frames"] :].view(np.float64)
+        keys = data[: 8 * response["frames"]].view(np.int64) if names is None else tuple(names)
+        info, cuts = VideoInfo(**response["info"]), tuple(response["cuts"])
+        return Timeline(info, keys, times, response["index_keys"], cuts, response["note"])
 
     def windows(self, segment: DecodeUnit, size: tuple[int, int] | None = None) -> Iterator[Window]:
-        """The windows of a segment that have a frame; frames that are damaged are missing, and the note says so.
+        """Decodes the windows of a segment that have a frame. Damaged frames are left out and noted.
 
         Args:
-            size: height and width to which each frame is resized as it comes, as `sgmg.preprocess.resize_frames` does;
-                by default frames are as a player shows them, which for two windows of 4K are 2 GB.
+            size: height and width to which each frame is resized right after decoding, as
+                `sgmg.preprocess.resize_frames` does; by default frames have the size at which a player shows them,
+                which for two windows of 4K takes 2 GB.
 
         Raises:
-            BadItem: the file cannot be opened, not one frame of the segment decoded, or it took too long.
+            BadItem: the file cannot be opened, no frame of the segment can be decoded, or it took too long.
         """
-        return _windows(self._child, segment, size)
+        return _windows(self._process, segment, size)
 
 
 def windows(
@@ -112,11 +114,11 @@ def windows(
     stop: float | None = None,
     time_limit: float = TIME_LIMIT,
 ) -> Iterator[Window]:
-    """The windows of a video from `start` to before `stop` seconds; the arguments are those of `segments`.
+    """Decodes the windows of a video from `start` to before `stop` seconds; the arguments are those of `segments`.
 
     Raises:
-        BadItem: it cannot be opened, not one frame decoded, or it took too long.
-        ValueError: the arguments do not fit one another, or no frame lies in that time.
+        BadItem: the file cannot be opened, no frame can be decoded, or it took too long.
+        ValueError: the arguments do not fit together, or no frame lies in that time.
     """
     with VideoDecoder(time_limit) as decoder:
         timeline = decoder.timeline(video, shots)
@@ -125,60 +127,60 @@ def windows(
 
 
 class _Reading:
-    """What has been read of a segment so far: the child's next answer, and what it could not give."""
+    """State of reading one segment: the next response of the decoder process, and the frames that are missing."""
 
-    def __init__(self, child: Child, segment: DecodeUnit) -> None:
-        self.child, self.segment = child, segment
+    def __init__(self, process: DecoderProcess, segment: DecodeUnit) -> None:
+        self.process, self.segment = process, segment
         names = segment.keys if isinstance(segment.keys, tuple) else ()
         data = b"" if isinstance(segment.keys, tuple) else segment.keys.astype(np.int64).tobytes()
-        how = {"names": names, "counted": segment.counted, "seek": segment.seek}
-        self.answers = child.ask(segment.video, {"ask": "frames", "info": asdict(segment.info), **how}, data)
+        how = {"names": names, "index_keys": segment.index_keys, "seek": segment.seek}
+        self.responses = process.request(segment.video, {"method": "frames", "info": asdict(segment.info), **how}, data)
         self.reason = ""
         self.missing: set[int] = set()
-        self.told: set[int] = set()
+        self.reported: set[int] = set()
         self.advance()
 
     def advance(self) -> None:
-        """On to the next answer; the child gives frames in order, so one that is passed over will not come."""
-        self.answer = next(self.answers)
-        self.reason = self.answer.get("damage") or self.answer.get("end") or self.reason
+        """Moves to the next response. Frames come in order, so a frame that was passed over does not come later."""
+        self.response = next(self.responses)
+        self.reason = self.response.get("damage") or self.response.get("end") or self.reason
 
     @property
     def ended(self) -> bool:
-        return "end" in self.answer
+        return "end" in self.response
 
     def take(self, place: int, pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
-        """Fills in the frame at a place of the segment, if it could be decoded."""
-        if self.ended or self.answer["key"] != self.segment.keys[place]:
+        """Reads the frame at an index of the segment into `pixels`. Returns False if it could not be decoded."""
+        if self.ended or self.response["key"] != self.segment.keys[place]:
             self.missing.add(place)
             return False
-        self.child.fill(self.segment.video, pixels.data)
+        self.process.read_payload(self.segment.video, pixels.data)
         self.advance()
         return True
 
     def note(self, last: bool) -> str:
-        """What is missing and was not told before: once nothing more comes, all of the rest."""
-        fresh = self.missing - self.told
-        self.told |= fresh
+        """Describes the missing frames that were not reported before; with `last`, also what is wrong with the file."""
+        fresh = self.missing - self.reported
+        self.reported |= fresh
         damage = (
             f"{len(fresh)} of its frames are damaged or gone ({self.reason or 'the file changed'})" if fresh else ""
         )
         return "; ".join(filter(None, (damage, self.segment.note if last else "")))
 
 
-def _windows(child: Child, segment: DecodeUnit, size: tuple[int, int] | None) -> Iterator[Window]:
-    """As `VideoDecoder.windows`. Overlaps are copied on."""
-    reading = _Reading(child, segment)
+def _windows(process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int] | None) -> Iterator[Window]:
+    """Decodes the windows of a segment, as `VideoDecoder.windows`. Frames of overlaps are copied, not decoded twice."""
+    reading = _Reading(process, segment)
     shown_size = (segment.info.shown_height, segment.info.shown_width)
     height, width = size or shown_size
     whole = np.empty((1, *shown_size, 3), np.uint8)
     before: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
     following = [first for first, _, _ in segment.windows[1:]] + [len(segment.keys)]
     shown = False
-    for number, (first, past, shot) in enumerate(segment.windows):
-        frames = np.empty((past - first, height, width, 3), np.uint8)
+    for number, (first, stop, shot) in enumerate(segment.windows):
+        frames = np.empty((stop - first, height, width, 3), np.uint8)
         got: list[int] = []
-        for place in range(first, past):
+        for place in range(first, stop):
             if place in before:
                 frames[len(got)] = before[place]
             elif place in reading.missing or not reading.take(place, whole[0]):
@@ -189,8 +191,8 @@ def _windows(child: Child, segment: DecodeUnit, size: tuple[int, int] | None) ->
         if not got:
             continue
         if reading.ended:
-            reading.missing |= set(range(past, len(segment.keys)))
-        shared = range(following[number], past)
+            reading.missing |= set(range(stop, len(segment.keys)))
+        shared = range(following[number], stop)
         before = {place: frames[at].copy() for at, place in enumerate(got) if place in shared}
         shown = True
         last = reading.ended

@@ -1,8 +1,8 @@
-"""The process that decodes, and its parent's side of the pipe between them.
+"""The decoder process, and the parent's side of the pipes to it.
 
-A process of its own, not a thread that watches: a decoder that hangs in C cannot be interrupted, and one that crashes
-takes its process along. Here both are one bad video; and the child decodes on while the parent works, no further than
-the pipe holds. They speak JSON and raw pixels, so nothing is unpickled.
+Decoding has a process of its own because a decoder that hangs in C cannot be interrupted, and one that crashes takes
+its process along: both then cost one video. The decoder process works ahead of the parent until the pipe is full.
+Messages are JSON and raw pixels, so nothing is unpickled.
 """
 
 import ctypes
@@ -24,51 +24,51 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import BadItem
-from pipelines.video.frame_reader import Alive, Frame, file_frames, file_timeline
+from pipelines.video.frame_reader import Frame, OnFrame, file_frames, file_timeline
 from pipelines.video.image_folder import images_frames, images_timeline
 from pipelines.video.listing import Video
 from pipelines.video.probe import VideoInfo, probe_file
 
 _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from pipelines.video.decoder_process import serve; serve()"
-_ROOT = str(Path(__file__).parents[1])
-_NONE = memoryview(b"")
-_SETTLE = 5  # seconds that a killed process gets to be gone
-_SIGNS = 10  # of life, at most, within the time limit
+_ROOT = str(Path(__file__).parents[2])
+_NO_PAYLOAD = memoryview(b"")
+_SETTLE = 5  # seconds to wait for a killed process to end
+HEARTBEATS_PER_LIMIT = 10  # at most
 
-Answer = dict[str, Any]
+Message = dict[str, Any]
 
 
-class Child:
-    """A decoding process, started when it is first asked and again after it was lost."""
+class DecoderProcess:
+    """A decoder process, started at the first request, and again after it was lost."""
 
     def __init__(self, time_limit: float) -> None:
         self._limit = time_limit
         self._process: subprocess.Popen[bytes] | None = None
-        self._asked: str | None = None
+        self._busy_with: str | None = None
         self._waited = 0.0
         self._pixels = 0
 
-    def ask(self, video: Video, question: Answer, data: bytes = b"") -> Iterator[Answer]:
-        """The answers, one by one; where one comes with `bytes`, call `fill` before going on.
+    def request(self, video: Video, request: Message, data: bytes = b"") -> Iterator[Message]:
+        """Sends a request and yields its responses. If a response has `bytes`, call `read_payload` before the next.
 
-        The limit is on the time the parent waits for an answer or a sign of life: a long video may take long, and what
-        the parent does between answers is its own affair.
+        The limit applies to the time that the parent waits for a response or heartbeat: a long video may take long, and
+        time that the parent spends between responses does not count.
 
         Raises:
-            BadItem: what the child says is wrong with the video; nothing was heard of it for too long; it crashed.
-            RuntimeError: it is still answering another question.
+            BadItem: the decoder process reports an error of the video, sent no heartbeat for too long, or crashed.
+            RuntimeError: another request is not finished.
         """
-        if self._asked is not None:
+        if self._busy_with is not None:
             raise RuntimeError(
-                f"The windows of {self._asked} are still being read. Read them to their end, close them, or use "
+                f"The windows of {self._busy_with} are still being read. Read them to their end, close them, or use "
                 f"another VideoDecoder."
             )
-        self._asked = video.path
+        self._busy_with = video.path
         whole = False
         process = self._running()
-        about = {"path": video.path, "images": video.images, "limit": self._limit, "bytes": len(data)}
-        text = json.dumps({**question, **about})
+        context = {"path": video.path, "images": video.images, "limit": self._limit, "bytes": len(data)}
+        text = json.dumps({**request, **context})
         try:
             assert process.stdin
             process.stdin.write(text.encode() + b"\n" + data)
@@ -80,26 +80,26 @@ class Child:
                 length, self._pixels = _HEAD.unpack(header)
                 body = bytearray(length)
                 self._read(video, memoryview(body))
-                answer = {**json.loads(body), "bytes": self._pixels}
-                if "alive" in answer:
+                response = {**json.loads(body), "bytes": self._pixels}
+                if "heartbeat" in response:
                     continue
-                if whole := "bad" in answer or "end" in answer:
-                    self._asked = None
-                if "bad" in answer:
-                    raise BadItem(video.path, *answer["bad"])
-                yield answer
+                if whole := "bad" in response or "end" in response:
+                    self._busy_with = None
+                if "bad" in response:
+                    raise BadItem(video.path, *response["bad"])
+                yield response
                 if whole:
                     return
         finally:
-            if not whole:  # It is still talking about this video.
-                self._asked = None
+            if not whole:  # It is still busy with this video.
+                self._busy_with = None
                 self.close()
 
-    def fill(self, video: Video, pixels: memoryview) -> None:
-        """Reads the bytes of the last answer to where they belong.
+    def read_payload(self, video: Video, pixels: memoryview) -> None:
+        """Reads the bytes of the last response into `pixels`.
 
         Raises:
-            BadItem: as `ask`.
+            BadItem: see `request`.
         """
         assert pixels.nbytes == self._pixels
         self._read(video, pixels.cast("B"))
@@ -112,7 +112,7 @@ class Child:
         process.kill()
         for pipe in (process.stdin, process.stdout):
             assert pipe
-            with suppress(BrokenPipeError):  # a question it will not hear
+            with suppress(BrokenPipeError):  # a request that it will never read
                 pipe.close()
         try:
             process.wait(_SETTLE)
@@ -122,7 +122,7 @@ class Child:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is not None:
             self.close()
-        if self._process is None:  # Not multiprocessing: it would import the main module, Ray's worker, once more.
+        if self._process is None:  # Not multiprocessing: it would import the main module, Ray's worker, again.
             words = [sys.executable, "-c", _START, _ROOT]
             self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self._process
@@ -136,13 +136,13 @@ class Child:
         ready.register(pipe, select.POLLIN)
         while into.nbytes:
             began = time.monotonic()
-            answered = ready.poll(max(0.0, self._limit - self._waited) * 1000)
+            readable = ready.poll(max(0.0, self._limit - self._waited) * 1000)
             self._waited += time.monotonic() - began
-            if not answered:
+            if not readable:
                 raise BadItem(
                     video.path,
                     "decode",
-                    f"the decoder gave no sign of life for longer than {self._limit:g} s, which is the limit "
+                    f"the decoder gave no heartbeat for longer than {self._limit:g} s, which is the limit "
                     f"(--time-limit of jobs/annotate.py)",
                 )
             count = os.readv(pipe, [into])
@@ -152,87 +152,89 @@ class Child:
 
 
 def serve() -> None:
-    """The child: answers the questions on its standard input until that ends."""
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # What libraries print must not end up among the pixels.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; when that ends, so does the pipe.
+    """Runs the decoder process: responds to the requests on standard input until that is closed."""
+    pipe_out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # Output that libraries print must not mix with the pixels.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C; when it ends, the pipe closes.
     for line in sys.stdin.buffer:
-        question = json.loads(line)
-        data = sys.stdin.buffer.read(question["bytes"])
-        video = Video(question["path"], question["images"])
-        # A parent that was killed cannot end a child that hangs: then the clock does, without Python's help.
-        alone = question["limit"] + _SETTLE
-        signal.setitimer(signal.ITIMER_REAL, alone)
-        alive = _Alive(answers, question["limit"] / _SIGNS, alone)
+        request = json.loads(line)
+        data = sys.stdin.buffer.read(request["bytes"])
+        video = Video(request["path"], request["images"])
+        # A killed parent cannot end a decoder that hangs in C: this timer does, without Python's help.
+        watchdog_seconds = request["limit"] + _SETTLE
+        signal.setitimer(signal.ITIMER_REAL, watchdog_seconds)
+        heartbeat = Heartbeat(pipe_out, request["limit"] / HEARTBEATS_PER_LIMIT, watchdog_seconds)
         try:
-            for answer, pixels in _answers(video, question, data, alive):
+            for response, pixels in _responses(video, request, data, heartbeat):
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                _send(answers, answer, pixels)
-                signal.setitimer(signal.ITIMER_REAL, alone)
+                _send(pipe_out, response, pixels)
+                signal.setitimer(signal.ITIMER_REAL, watchdog_seconds)
         except BadItem as error:
-            _send(answers, {"bad": [error.stage, error.reason]})
+            _send(pipe_out, {"bad": [error.stage, error.reason]})
         except BrokenPipeError:
             return
-        except (ValueError, OSError, MemoryError, ArithmeticError) as error:  # what libraries raise at odd files
-            _send(answers, {"bad": ["decode", f"it cannot be decoded ({type(error).__name__}: {error})"]})
+        except (ValueError, OSError, MemoryError, ArithmeticError) as error:  # what libraries raise for malformed files
+            _send(pipe_out, {"bad": ["decode", f"it cannot be decoded ({type(error).__name__}: {error})"]})
         signal.setitimer(signal.ITIMER_REAL, 0)
         _trim()
 
 
-class _Alive:
-    """Tells the parent, now and then, that the child is at work although no answer comes yet."""
+class Heartbeat:
+    """Tells the parent at intervals that the decoder process is working although no response comes yet."""
 
-    def __init__(self, answers: Any, every: float, alone: float) -> None:
-        self._answers, self._every, self._alone = answers, every, alone
-        self._said = time.monotonic()
+    def __init__(self, pipe_out: Any, every: float, watchdog_seconds: float) -> None:
+        self._pipe_out, self._every, self._watchdog_seconds = pipe_out, every, watchdog_seconds
+        self._last_sent = time.monotonic()
 
     def __call__(self) -> None:
-        """To be called after every frame."""
-        if time.monotonic() - self._said < self._every:
+        """Sends a heartbeat if the last one was long enough ago. Called after every frame."""
+        if time.monotonic() - self._last_sent < self._every:
             return
         signal.setitimer(signal.ITIMER_REAL, 0)
         try:
-            _send(self._answers, {"alive": True})
+            _send(self._pipe_out, {"heartbeat": True})
         except BrokenPipeError:
-            sys.exit()  # Not as the error it is: whoever has the file open would take it for one of the file's.
-        signal.setitimer(signal.ITIMER_REAL, self._alone)
-        self._said = time.monotonic()
+            sys.exit()  # Not BrokenPipeError: the code that reads the file would take it for an error of the file.
+        signal.setitimer(signal.ITIMER_REAL, self._watchdog_seconds)
+        self._last_sent = time.monotonic()
 
 
-def _answers(video: Video, question: Answer, data: bytes, alive: Alive) -> Iterator[tuple[Answer, memoryview]]:
-    if question["ask"] == "probe":
+def _responses(video: Video, request: Message, data: bytes, heartbeat: OnFrame) -> Iterator[tuple[Message, memoryview]]:
+    if request["method"] == "probe":
         info = images_timeline(video).info if video.images else probe_file(video)
-        yield {"info": asdict(info)}, _NONE
-        yield {"end": ""}, _NONE
+        yield {"info": asdict(info)}, _NO_PAYLOAD
+        yield {"end": ""}, _NO_PAYLOAD
         return
-    if question["ask"] == "timeline":
-        timeline = images_timeline(video) if video.images else file_timeline(video, question["shots"], alive)
+    if request["method"] == "timeline":
+        timeline = images_timeline(video) if video.images else file_timeline(video, request["shots"], heartbeat)
         keys, times = timeline.keys, timeline.times
         names = keys if isinstance(keys, tuple) else None
         numbers = np.empty(0, np.int64) if isinstance(keys, tuple) else keys
-        rest = {"counted": timeline.counted, "cuts": timeline.cuts, "note": timeline.note}
+        rest = {"index_keys": timeline.index_keys, "cuts": timeline.cuts, "note": timeline.note}
         yield (
             {"info": asdict(timeline.info), "names": names, "frames": len(times), **rest},
             memoryview(numbers.astype(np.int64).tobytes() + times.astype(np.float64).tobytes()),
         )
-        yield {"end": ""}, _NONE
+        yield {"end": ""}, _NO_PAYLOAD
         return
-    info = VideoInfo(**question["info"])
+    info = VideoInfo(**request["info"])
     if video.images:
-        found = images_frames(video, info, question["names"])
+        found = images_frames(video, info, request["names"])
     else:
-        found = file_frames(video, info, np.frombuffer(data, np.int64), question["counted"], question["seek"], alive)
+        found = file_frames(
+            video, info, np.frombuffer(data, np.int64), request["index_keys"], request["seek"], heartbeat
+        )
     damage = ""
     for frame in found:
         if isinstance(frame, Frame):
             yield {"key": frame.key, "damage": frame.damage}, frame.image.data.cast("B")
         else:
             damage = frame.reason
-    yield {"end": damage}, _NONE
+    yield {"end": damage}, _NO_PAYLOAD
 
 
-def _send(pipe: Any, answer: Answer, pixels: memoryview = _NONE) -> None:
-    text = json.dumps(answer).encode()
+def _send(pipe: Any, response: Message, pixels: memoryview = _NO_PAYLOAD) -> None:
+    text = json.dumps(response).encode()
     for part in (_HEAD.pack(len(text), pixels.nbytes), text, pixels):
         rest = memoryview(part)
         while rest.nbytes:
@@ -248,7 +250,7 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
 
 
 def _trim() -> None:
-    """Gives freed memory back: opening a long file many times leaves its index in holes of the heap (glibc only)."""
+    """Returns freed memory to the system (glibc only): indexes of files that were opened leave holes in the heap."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,6 +1,6 @@
-"""Frames of one video file, one after the other from wherever they are asked for; what is damaged is told, not shown.
+"""Reader of the frames of one video file, in order from any frame; damaged frames are reported, not returned.
 
-Runs in the decoder's own process (`pipelines.video.decoder_process`).
+Runs in the decoder process (`pipelines.video.decoder_process`).
 """
 
 from array import array
@@ -21,21 +21,21 @@ from pipelines.video.probe import Timeline, VideoInfo, opened, packet_times, pro
 from pipelines.video.shots import CutDetector
 
 UNTIMED_FPS = 24.0
-"""Frames a second of what carries no times: images, and files that give neither times nor a rate."""
+"""Frames per second of inputs without times: images, and files that give neither times nor a rate."""
 
-Alive = Callable[[], None]
-"""Called after every frame that is decoded, asked for or not: a long video may take long, but goes on."""
+OnFrame = Callable[[], None]
+"""Called after every decoded frame, selected or not, as proof that decoding goes on."""
 
 _UNTIMED = -1 << 63
 
 
-def _unheard() -> None:
-    """Nobody waits."""
+def _no_heartbeat() -> None:
+    """Does nothing: no process waits for a heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame that was asked for, upright with square pixels, and what was damaged since the one before."""
+    """A selected frame, upright with square pixels, and the damage since the previous one."""
 
     key: int | str
     image: UInt8[np.ndarray, "h w 3"]
@@ -49,62 +49,62 @@ class Damage:
     reason: str
 
 
-def file_timeline(video: Video, shots: bool, alive: Alive = _unheard) -> Timeline:
-    """Every frame of a file, from its packets where they can be trusted, else by decoding all of it, as cuts need too.
+def file_timeline(video: Video, shots: bool, heartbeat: OnFrame = _no_heartbeat) -> Timeline:
+    """Lists every frame of a file, from its packets if they are reliable; else, or to detect cuts, by decoding it.
 
     Raises:
-        BadItem: it cannot be opened, or not one frame decoded.
+        BadItem: the file cannot be opened, or no frame can be decoded.
     """
     info = probe_file(video)
     found = packet_times(video)
-    alive()
+    heartbeat()
     if found and not shots:
         stamps, unit, note = found
         return Timeline(info, stamps, seconds(stamps, unit), note=note)
-    seen, cuts, damage = _watched(video, shots, alive)
+    seen, cuts, damage = _scan(video, shots, heartbeat)
     if not len(seen):
         raise BadItem(video.path, "decode", f"not one frame can be decoded ({damage or 'it holds none'})")
     if found:
         stamps, unit, note = found
-        # A cut may lie in a damaged stretch: the first frame listed from there on begins the shot.
+        # A cut may lie in a damaged section: the next listed frame begins the shot.
         places = np.unique(np.searchsorted(stamps, seen[cuts])).tolist()
         return Timeline(info, stamps, seconds(stamps, unit), cuts=tuple(places), note=note)
     note = f"part of the file is damaged ({damage})" if damage else ""
-    return Timeline(info, np.arange(len(seen)), _evened(video, seen, info.fps), True, tuple(cuts), note)
+    return Timeline(info, np.arange(len(seen)), _evenly_spaced(video, seen, info.fps), True, tuple(cuts), note)
 
 
 def file_frames(
     video: Video,
     info: VideoInfo,
     keys: Int[np.ndarray, " n"],
-    counted: bool,
+    index_keys: bool,
     seek: bool,
-    alive: Alive = _unheard,
+    heartbeat: OnFrame = _no_heartbeat,
 ) -> Iterator[Frame | Damage]:
-    """The frames of these keys, which rise, whatever frame the decoder has to begin at.
+    """Yields the frames with these keys (ascending), whatever frame decoding has to begin at.
 
     Args:
-        seek: begin at the key frame before the first key; without, at the start of the file.
+        seek: begin at the key frame before the first key; otherwise at the start of the file.
 
     Raises:
-        BadItem: it cannot be opened.
+        BadItem: the file cannot be opened.
     """
     damage = ""
     last = _UNTIMED
     place, at = -1, 0
-    for frame in _from(video, int(keys[0]) if seek and not counted else None):
-        alive()
+    for frame in _frames_from(video, int(keys[0]) if seek and not index_keys else None):
+        heartbeat()
         if isinstance(frame, Damage):
             damage = damage or frame.reason
             continue
         place += 1
-        key = place if counted else frame.pts
+        key = place if index_keys else frame.pts
         if key is None or key <= last:
             continue
         last = key
         at += int(np.searchsorted(keys[at:], key))
         if at < len(keys) and keys[at] == key:
-            yield Frame(key, _shown(frame, info), damage)
+            yield Frame(key, _to_rgb(frame, info), damage)
             damage = ""
         if key >= keys[-1]:
             break
@@ -112,14 +112,14 @@ def file_frames(
         yield Damage(damage)
 
 
-def _shown(frame: av.VideoFrame, info: VideoInfo) -> UInt8[np.ndarray, "h w 3"]:
+def _to_rgb(frame: av.VideoFrame, info: VideoInfo) -> UInt8[np.ndarray, "h w 3"]:
     width, height = info.shown_width, info.shown_height
     image = rgb(frame, (height, width) if "t" in info.orientation else (width, height))
     return np.ascontiguousarray(turned(image, info.orientation))
 
 
-def _from(video: Video, first: int | None) -> Iterator[av.VideoFrame | Damage]:
-    """Frames from one that is shown no later than `first`, or from the start."""
+def _frames_from(video: Video, first: int | None) -> Iterator[av.VideoFrame | Damage]:
+    """Yields frames from one that is shown no later than `first`, or from the start."""
     if first is not None:
         with opened(video) as (container, stream):
             container.seek(first, stream=stream)
@@ -129,20 +129,20 @@ def _from(video: Video, first: int | None) -> Iterator[av.VideoFrame | Damage]:
                 yield begins
                 yield from frames
                 return
-    # The index led too far, or straight into damage: only the way from the start gives what a player would show.
+    # The index led too far or into damage. Only decoding from the start gives the frames that a player shows.
     with opened(video) as (container, stream):
         yield from _decoded(container, stream)
 
 
 def _decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame | Damage]:
-    """All whole frames from here on. After damage nothing counts until the next key frame: it would be guessed."""
+    """Yields all intact frames from here on. After damage, skips to the next key frame: others would be guesses."""
     lost = False
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
         except FFmpegError as error:
-            yield from _left(stream)
+            yield from _flush_decoder(stream)
             yield Damage(f"the file ends early: {error.strerror}")
             return
         if packet is None:
@@ -154,26 +154,26 @@ def _decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.V
             for frame in packet.decode():
                 yield Damage("the decoder marks it as damaged") if frame.is_corrupt else frame
         except FFmpegError as error:
-            yield from _left(stream)
+            yield from _flush_decoder(stream)
             yield Damage(error.strerror or str(error))
             lost = True
 
 
-def _left(stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """What the decoder still holds from before the damage; then it is as new."""
-    with suppress(FFmpegError):  # it holds nothing that could be shown; whoever called tells of the damage
+def _flush_decoder(stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Yields the frames that the decoder still holds from before the damage, and resets it."""
+    with suppress(FFmpegError):  # nothing left to show; the caller reports the damage
         yield from (frame for frame in stream.codec_context.decode(None) if not frame.is_corrupt)
     stream.codec_context.flush_buffers()
 
 
-def _watched(video: Video, shots: bool, alive: Alive) -> tuple[Int[np.ndarray, " n"], list[int], str]:
-    """The time stamps of all frames as they are decoded, the places of cuts among them, and the first damage."""
+def _scan(video: Video, shots: bool, heartbeat: OnFrame) -> tuple[Int[np.ndarray, " n"], list[int], str]:
+    """Decodes the file. Returns the time stamps of all frames, the indices of cuts among them, and the first damage."""
     detector = CutDetector() if shots else None
     stamps = array("q")
     damage = ""
     with opened(video) as (container, stream):
         for frame in _decoded(container, stream):
-            alive()
+            heartbeat()
             if isinstance(frame, Damage):
                 damage = damage or frame.reason
                 continue
@@ -183,8 +183,8 @@ def _watched(video: Video, shots: bool, alive: Alive) -> tuple[Int[np.ndarray, "
     return np.asarray(stamps, dtype=np.int64), detector.cuts if detector else [], damage
 
 
-def _evened(video: Video, stamps: Int[np.ndarray, " n"], fps: float | None) -> Float[np.ndarray, " n"]:
-    """Seconds of frames. Stamps that do not rise (AVI gives them in coding order) become even steps from the first."""
+def _evenly_spaced(video: Video, stamps: Int[np.ndarray, " n"], fps: float | None) -> Float[np.ndarray, " n"]:
+    """Converts time stamps to seconds; stamps that do not rise (AVI has coding order) become even steps."""
     with opened(video) as (_, stream):
         unit = stream.time_base
     known = stamps[stamps > _UNTIMED]

@@ -1,4 +1,4 @@
-"""The frames that predictions speak of, decoded once more by their names."""
+"""Second decoding of the frames of predictions, by their names."""
 
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import PurePosixPath
@@ -15,11 +15,11 @@ from pipelines.video.defaults import LENGTH
 from pipelines.video.listing import Video
 from pipelines.video.segments import DecodeUnit
 
-_BUFFER = 2**26  # bytes of frames that are decoded at a time
+_BUFFER = 2**26  # bytes of frames per window
 
 
 class TimedFrame(NamedTuple):
-    """A frame, upright with square pixels, its name, and when it is shown, in seconds."""
+    """A frame, upright with square pixels, its name, and its time in seconds."""
 
     name: str
     image: UInt8[np.ndarray, "h w 3"]
@@ -27,12 +27,12 @@ class TimedFrame(NamedTuple):
 
 
 class FramesByName:
-    """Reads frames of one video by name, in as many calls as wanted, each going on behind the one before.
+    """Reads frames of one video by name. Successive calls of `read` must ask for later frames.
 
-    Use it in a `with` block: the decoder answers nobody else until then.
+    Use it in a `with` block, during which the decoder accepts no other request.
 
     Raises:
-        BadItem: the video is gone or unreadable.
+        BadItem: the video does not exist or is unreadable.
     """
 
     def __init__(self, decoder: VideoDecoder, video: Video) -> None:
@@ -41,11 +41,11 @@ class FramesByName:
         keys = self._timeline.keys
         self._places = (
             {PurePosixPath(key).stem: at for at, key in enumerate(keys)}
-            if isinstance(keys, tuple) and not self._timeline.numbered
+            if isinstance(keys, tuple) and not self._timeline.named_by_index
             else {}
         )
-        # A video that can only be read from its start is read once, not from there for every call.
-        self._running = self._decoded(range(len(keys))) if self._timeline.counted else None
+        # A video that can only be read from its start is read once, not again for every call.
+        self._running = self._decoded(range(len(keys))) if self._timeline.index_keys else None
 
     def __enter__(self) -> "FramesByName":
         return self
@@ -55,16 +55,16 @@ class FramesByName:
             self._running.close()
 
     def read(self, names: Sequence[str]) -> Iterator[TimedFrame]:
-        """Those of the frames that can be decoded; names rise, as the frames of predictions do.
+        """Yields those of the frames that can be decoded. Names must be ascending, as in predictions.
 
         Raises:
-            BadItem: the video has no such frame, not one of them can be decoded, or it took too long.
+            BadItem: the video lacks one of the frames, none of them can be decoded, or it took too long.
         """
-        wanted = {self._place(name): name for name in names}
-        last = max(wanted, default=-1)
-        for place, again in self._running or self._decoded(sorted(wanted)):
-            if place in wanted:
-                yield again._replace(name=wanted[place])
+        selected = {self._place(name): name for name in names}
+        last = max(selected, default=-1)
+        for place, frame in self._running or self._decoded(sorted(selected)):
+            if place in selected:
+                yield frame._replace(name=selected[place])
             if self._running is not None and place >= last:
                 break
 
@@ -79,7 +79,7 @@ class FramesByName:
             yield from _frames(window)
 
     def _segment(self, places: Sequence[int]) -> DecodeUnit:
-        """These frames as a unit of decoding, in windows that fit the buffer."""
+        """Returns these frames as a unit of decoding, in windows that fit the buffer."""
         info, keys = self._timeline.info, self._timeline.keys
         n = len(places)
         each = min(LENGTH, max(1, _BUFFER // (3 * info.shown_height * info.shown_width)))
@@ -92,7 +92,7 @@ class FramesByName:
             times=self._timeline.times[list(places)],
             indices=np.asarray(places),
             windows=tuple((first, min(first + each, n), 0) for first in range(0, n, each)),
-            counted=self._timeline.counted,
+            index_keys=self._timeline.index_keys,
             seek=places[0] > 0,
         )
 
@@ -105,10 +105,10 @@ def _frames(window: Window) -> Iterator[tuple[int, TimedFrame]]:
 
 
 def video_of_prediction(path: str) -> Video:
-    """The video that a prediction's `source` names; a folder holds images.
+    """Returns the video at a prediction's `source`; a folder holds images.
 
     Raises:
-        BadItem: it cannot be looked for.
+        BadItem: the path cannot be looked up.
     """
     try:
         filesystem, inside = resolve_filesystem(path)

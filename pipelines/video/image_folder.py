@@ -1,6 +1,6 @@
-"""A folder of images read as a video: the frames are its images, in the order a person would count them.
+"""A folder of images read as a video; images are ordered by the numbers in their names.
 
-Runs in the decoder's own process (`pipelines.video.decoder_process`).
+Runs in the decoder process (`pipelines.video.decoder_process`).
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from pipelines.video.probe import Timeline, VideoInfo
 
 
 def images_timeline(video: Video) -> Timeline:
-    """The images by name, numbers in names by value, 24 a second since images carry no times.
+    """Lists the images by name, numbers in names by value, at 24 per second since images carry no times.
 
     Raises:
-        BadItem: the folder is gone, may not be listed, or not one image opens.
+        BadItem: the folder does not exist or cannot be listed, or no image can be decoded.
     """
     filesystem, folder = resolve_filesystem(video.path)
     try:
@@ -49,7 +49,7 @@ def images_timeline(video: Video) -> Timeline:
 
 
 def images_frames(video: Video, info: VideoInfo, names: Sequence[str]) -> Iterator[Frame | Damage]:
-    """The images of these names; EXIF rotation is ignored, as masks of images ignore it."""
+    """Yields the images with these names. EXIF rotation is ignored, as it is for masks of images."""
     damage = ""
     for name in names:
         try:
@@ -68,17 +68,17 @@ def images_frames(video: Video, info: VideoInfo, names: Sequence[str]) -> Iterat
 
 
 def counted_order(name: str) -> tuple[tuple[int, str] | str, ...]:
-    """What sorts names so that frame_10 comes after frame_9.
+    """Returns a sort key with which frame_10 comes after frame_9.
 
     >>> sorted(["f10.png", "f9.png"], key=counted_order)
     ['f9.png', 'f10.png']
     """
-    # Text and numbers take turns, so that only like is compared with like; 07 after 7 keeps the order total.
+    # Text and numbers alternate, so that equal types are compared; 7 before 07 keeps the order total.
     return tuple((int(part), part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name)))
 
 
 def _info(video: Video, names: Sequence[str], fingerprint: str) -> VideoInfo:
-    """Size and kind of the first image that opens."""
+    """Returns size and format of the first image that opens."""
     reason = "the folder holds no image"
     for name in names:
         try:
@@ -106,6 +106,6 @@ def _rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
         square_size(*image.size, aspect=Fraction(1))
         if image.has_transparency_data:
             return over_black(np.asarray(image.convert("RGBA")))
-        if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        if image.mode.startswith("I;16"):  # Pillow would clip values above 255
             return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
         return np.asarray(image.convert("RGB"))

@@ -1,4 +1,6 @@
-"""Which videos a person means: globs, folders, lists, object storage; each video with an id that is safe anywhere."""
+"""Resolution of patterns (globs, folders, lists, object storage) to videos, each with an id that is a safe file
+name.
+"""
 
 import hashlib
 import os
@@ -26,7 +28,7 @@ class Video:
     """A video file, or a folder whose images are the frames.
 
     Args:
-        path: as the system names it, absolute, or a URI (s3://, gs://, file://); never turned into a file name of ours.
+        path: absolute path, or a URI (s3://, gs://, file://), as the system spells it; not used to name output files.
         images: whether it is a folder of images.
     """
 
@@ -35,14 +37,14 @@ class Video:
 
     @property
     def name(self) -> str:
-        """The last part of its path, for people."""
+        """Last part of the path, for display."""
         return PurePosixPath(self.path).name
 
     @property
     def id(self) -> str:
-        """A name for files and folders of ours: letters, digits, `_` and `-`, never the same for two paths.
+        """Name for output files and folders: letters, digits, `_` and `-`, different for each path.
 
-        It depends on nothing but the path, so that it stays when other videos come or go.
+        Depends only on the path, so that it does not change when videos are added or removed.
 
         >>> Video("/data/a b/Ünder…water.mp4").id
         'Under_water-d9d1332cf7'
@@ -55,26 +57,26 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The videos that were found, sorted by path, and what could not be listed."""
+    """The videos that were found, sorted by path, and the errors of what could not be listed."""
 
     videos: tuple[Video, ...]
     problems: tuple[BadItem, ...]
 
 
 def list_videos(patterns: str | Sequence[str]) -> Listing:
-    """What the patterns name, each video once, whatever is wrong with one of them.
+    """Lists the videos that match the patterns, each once. An error of one pattern does not affect the others.
 
-    A pattern is a path or URI of a file, a folder (all below it), a `.txt` list (a pattern a line, relative to the
-    list), or a glob of `*`, `?`, `[…]` and `**` (any folders). Something that exists under the very name is meant
-    literally, and a file named so is taken whatever its suffix, as by a glob that spells the suffix out. Elsewhere only
-    `VIDEO_SUFFIXES` count; a folder with images and no video file is one video; an image a glob finds stands for its
-    folder; names that begin with one dot are passed over. Object storage takes pyarrow's options, as in
-    `s3://bucket/raw/**/*.mp4?region=eu-west-1`.
+    A pattern is a path or URI of a file, a folder (with everything below it), a `.txt` list (one pattern per line,
+    relative to the list), or a glob of `*`, `?`, `[…]` and `**` (any folders). If a file or folder has exactly the name
+    of the pattern, the pattern is taken literally; such a file is taken whatever its suffix, as it is by a glob that
+    spells out the suffix. Otherwise only files with one of `VIDEO_SUFFIXES` count; a folder with images and no video
+    file is one video; an image that matches a glob stands for its folder; names that begin with one dot are skipped.
+    Object storage takes pyarrow's options, as in `s3://bucket/raw/**/*.mp4?region=eu-west-1`.
     """
     found: dict[str, Video] = {}
     problems: list[BadItem] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        for one in _meant(pattern, lists=True):
+        for one in _resolve(pattern, lists=True):
             if isinstance(one, BadItem):
                 problems.append(one)
             elif not _encodable(one.path):
@@ -85,15 +87,15 @@ def list_videos(patterns: str | Sequence[str]) -> Listing:
     return Listing(tuple(found[path] for path in sorted(found)), tuple(problems))
 
 
-def _meant(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
-    """What one pattern names; trouble as items, so that the rest goes on."""
+def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
+    """Yields the videos of one pattern; errors are items too, so that the other patterns are still listed."""
     try:
         if not is_uri(pattern):
             pattern = os.path.abspath(Path(pattern).expanduser())  # noqa: PTH100 (resolve() would follow links)
         filesystem, inside = resolve_filesystem(pattern)
         kind = filesystem.get_file_info(inside).type if _encodable(inside) else fs.FileType.File
         if kind == fs.FileType.Directory:
-            found = _chosen(pattern, _walk(filesystem, inside), re.compile(""), spelled=False)
+            found = _select_videos(pattern, _walk(filesystem, inside), re.compile(""), spelled=False)
         elif kind == fs.FileType.File:
             is_list = lists and PurePosixPath(pattern).suffix.lower() == LIST_SUFFIX
             found = _listed(pattern) if is_list else [Video(pattern)]
@@ -108,22 +110,22 @@ def _meant(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
         if empty:
             kinds = ", ".join(VIDEO_SUFFIXES)
             yield BadItem(pattern, "list", f"nothing there is a video ({kinds}, or a folder of images). Mend the path.")
-    except (OSError, ValueError) as error:  # pyarrow's own errors are among them
+    except (OSError, ValueError) as error:  # includes pyarrow's errors
         yield BadItem(pattern, "list", f"it cannot be listed ({error}). Check the path, rights and credentials.")
 
 
 def _listed(path: str) -> Iterator[Video | BadItem]:
-    """What the lines of a list name."""
+    """Yields the videos of the lines of a list."""
     folder = path.rpartition("/")[0]
     for line in read_bytes(path).decode("utf-8-sig").splitlines():
         name = line.strip()
         if name:
             absolute = is_uri(name) or Path(name).expanduser().is_absolute()
-            yield from _meant(name if absolute else f"{folder}/{name}", lists=False)
+            yield from _resolve(name if absolute else f"{folder}/{name}", lists=False)
 
 
 def _matching(pattern: str) -> Iterator[Video | BadItem]:
-    """What a glob finds; the walk begins in the deepest folder that it names without a wildcard."""
+    """Yields the videos that match a glob. Searches from the deepest folder without a wildcard."""
     uri = _REMOTE.fullmatch(pattern)
     query = (uri["query"] or "") if uri else ""
     parts = pattern.removesuffix(query).split("/")
@@ -134,11 +136,13 @@ def _matching(pattern: str) -> Iterator[Video | BadItem]:
     deepest = len(wild) if spelled and "**" not in wild else None
     filesystem, inside = resolve_filesystem(folder + query)
     found = _walk(filesystem, inside, deepest)
-    yield from _chosen(folder + query, found, _expression(wild), spelled and suffix.lower() not in IMAGE_SUFFIXES)
+    yield from _select_videos(
+        folder + query, found, _expression(wild), spelled and suffix.lower() not in IMAGE_SUFFIXES
+    )
 
 
 def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) -> Iterator[str | BadItem]:
-    """Paths of all files below a folder, relative to it, at most so many parts long; sorted within each folder."""
+    """Yields the relative paths, of at most `deepest` parts, of all files below a folder, sorted within each folder."""
     if not isinstance(filesystem, fs.LocalFileSystem):
         selector = fs.FileSelector(folder, recursive=deepest != 1)
         infos = (info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File)
@@ -157,12 +161,12 @@ def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) ->
         )
 
 
-def _chosen(
-    folder: str, files: Iterable[str | BadItem], wanted: re.Pattern[str], spelled: bool
+def _select_videos(
+    folder: str, files: Iterable[str | BadItem], pattern: re.Pattern[str], spelled: bool
 ) -> Iterator[Video | BadItem]:
-    """The videos among files whose own path, or a folder above them, is wanted; the empty pattern wants all."""
+    """Yields the videos among files whose path or parent folder matches the pattern; the empty pattern matches all."""
     images: set[str] = set()
-    beside: set[str] = set()  # folders with video files: images there are thumbnails
+    with_video_files: set[str] = set()  # folders; their images are thumbnails
     for file in files:
         if isinstance(file, BadItem):
             yield file
@@ -172,28 +176,28 @@ def _chosen(
         if any(_HIDDEN.match(part) for part in path.parts):
             continue
         if suffix in VIDEO_SUFFIXES:
-            beside.add(str(path.parent))
-        itself = wanted.fullmatch(file) is not None
-        above = any(wanted.fullmatch(str(parent)) for parent in path.parents[:-1])
-        if not (itself or above or not wanted.pattern):
+            with_video_files.add(str(path.parent))
+        itself = pattern.fullmatch(file) is not None
+        above = any(pattern.fullmatch(str(parent)) for parent in path.parents[:-1])
+        if not (itself or above or not pattern.pattern):
             continue
         if suffix in IMAGE_SUFFIXES:
             images.add(str(path.parent))
         elif suffix in VIDEO_SUFFIXES or (spelled and itself):
             yield Video(_joined(folder, file))
-    for place in sorted(images - beside):
+    for place in sorted(images - with_video_files):
         yield Video(_joined(folder, place), images=True)
 
 
 def _joined(folder: str, name: str) -> str:
-    """A path below a folder, before the options that a URI may end with."""
+    """Joins a name to the path of a folder, before the options that a URI may end with."""
     uri = _REMOTE.fullmatch(folder)
     query = (uri["query"] or "") if uri else ""
     return folder if name == "." else f"{folder.removesuffix(query).rstrip('/')}/{name}{query}"
 
 
 def _expression(parts: Sequence[str]) -> re.Pattern[str]:
-    """A glob, part by part, as a regular expression over paths."""
+    """Converts the parts of a glob to a regular expression for paths."""
     pieces: list[str] = []
     for place, part in enumerate(parts):
         last = place == len(parts) - 1
@@ -202,7 +206,7 @@ def _expression(parts: Sequence[str]) -> re.Pattern[str]:
             continue
         found = re.sub(
             r"\*+|\?|\[[!^]?\]?[^\]]*\]|.",
-            lambda token: {"*": "[^/]*", "?": "[^/]"}.get(token[0][0]) or _letters(token[0]),
+            lambda token: {"*": "[^/]*", "?": "[^/]"}.get(token[0][0]) or _charset(token[0]),
             part,
             flags=re.DOTALL,
         )
@@ -210,8 +214,8 @@ def _expression(parts: Sequence[str]) -> re.Pattern[str]:
     return re.compile("".join(pieces), re.DOTALL)
 
 
-def _letters(token: str) -> str:
-    """One letter, or a set of them in square brackets."""
+def _charset(token: str) -> str:
+    """Converts one character, or a set of them in square brackets, to a regular expression."""
     if len(token) == 1:
         return re.escape(token)
     inside, negated = (token[2:-1], "^") if token[1] in "!^" else (token[1:-1], "")

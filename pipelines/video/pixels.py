@@ -1,4 +1,4 @@
-"""A decoded frame as a person sees it: upright, square pixels, red green blue of 8 bits, nothing shining through."""
+"""Conversion of a decoded frame to its displayed form: upright, square pixels, 8-bit RGB, without transparency."""
 
 from fractions import Fraction
 
@@ -7,31 +7,31 @@ import numpy as np
 from jaxtyping import UInt8
 
 MAX_PIXELS = 2**26
-"""A frame larger than this is refused: 8K has 2**25, and a broken header may ask for all the memory there is."""
+"""Pixels of the largest frame that is decoded: 8K has 2**25; a broken header may demand all memory."""
 MAX_STRETCH = 8
-"""Pixels this much wider than high, or higher than wide, are a mistake in the file."""
+"""Largest ratio of width to height of a pixel, or of height to width; beyond it the file is wrong."""
 
 
 def turned(image: UInt8[np.ndarray, "h w c"], orientation: str) -> UInt8[np.ndarray, "h2 w2 c"]:
-    """The image turned and mirrored as `orientation_of` says."""
+    """Returns the image rotated and mirrored according to `orientation_of`."""
     image = image.swapaxes(0, 1) if "t" in orientation else image
     return image[:: -1 if "y" in orientation else 1, :: -1 if "x" in orientation else 1]
 
 
 def orientation_of(frame: av.VideoFrame) -> str:
-    """How a file wants its frames turned: `t` if x and y change places, then `x`, `y` if mirrored in x, in y.
+    """Returns the orientation of a file's frames: `t` if x and y are swapped, then `x`, `y` if mirrored in x, in y.
 
-    To be asked of one frame of a video: PyAV ties a frame whose side data was looked at into a cycle, and many such
-    frames, each of megabytes, wait for the garbage collector.
+    Call it for one frame per video: PyAV puts a frame whose side data was read into a reference cycle, and many such
+    frames of megabytes each would wait for the garbage collector.
 
     Raises:
-        ValueError: it asks for something else than quarter turns and mirror images.
+        ValueError: the file specifies something other than quarter turns and mirroring.
     """
     if "DISPLAYMATRIX" not in frame.side_data:
         return ""
     matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32).reshape(3, 3)
     (a, b), (c, d) = matrix[:2, :2].tolist()  # x' = a x + c y, y' = b x + d y
-    if not b and not c:  # an all-zero matrix, which some writers leave, says nothing
+    if not b and not c:  # an all-zero matrix, which some encoders write, means no rotation
         return "x" * (a < 0) + "y" * (d < 0)
     if not a and not d:
         return "t" + "x" * (c < 0) + "y" * (b < 0)
@@ -39,13 +39,13 @@ def orientation_of(frame: av.VideoFrame) -> str:
 
 
 def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """The size that shows pixels of this width by height as squares; one side grows, none shrinks.
+    """Returns the size at which pixels with this aspect ratio become square; one side grows, none shrinks.
 
     >>> square_size(720, 576, Fraction(16, 15))
     (768, 576)
 
     Raises:
-        ValueError: no such pixels exist, or the frame is too large to decode.
+        ValueError: the size or the aspect ratio is impossible, or the frame is too large to decode.
     """
     if not width or not height or width * height > MAX_PIXELS:
         raise ValueError(f"its frames are {width} x {height} pixels; 1 x 1 to {MAX_PIXELS} in all can be decoded")
@@ -57,7 +57,7 @@ def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 
 def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """Red, green, blue at width and height `size`, not yet turned; what is transparent lies over black."""
+    """Converts a frame to RGB at width and height `size`, before rotation; transparent pixels are laid over black."""
     width, height = size
     if not any(component.is_alpha for component in frame.format.components):
         return frame.to_ndarray(format="rgb24", width=width, height=height)
@@ -66,6 +66,6 @@ def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3
 
 
 def over_black(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Red, green, blue of an image that is laid over black, rounded."""
+    """Lays an RGBA image over black and rounds."""
     shown = image[..., :3].astype(np.uint16) * image[..., 3:] + 127
     return (shown // 255).astype(np.uint8)

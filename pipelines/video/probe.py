@@ -1,6 +1,6 @@
-"""What a video file is, and when its frames are shown: found in its headers and packets, without decoding where it can.
+"""Properties of a video file, and when its frames are shown, from headers and packets, without decoding if possible.
 
-Runs in the decoder's own process (`pipelines.video.decoder_process`): a broken file may hang or crash what reads it.
+Runs in the decoder process (`pipelines.video.decoder_process`): a broken file may hang or crash its reader.
 """
 
 import hashlib
@@ -25,26 +25,26 @@ from pipelines.video.listing import Video
 from pipelines.video.pixels import orientation_of, square_size
 
 TRUSTED = ("mov", "matroska")
-"""Containers that time every packet as its frame is shown, so that frames can be listed and sought undecoded."""
+"""Containers whose packets have presentation times, so that frames can be listed and sought without decoding."""
 READABLE = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,gif,mjpeg,image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,mp3,wav,aac"
-"""Formats that FFmpeg may take a file for. Playlists are not among them: they would make it open other files."""
+"""Formats that FFmpeg may detect. Playlists are excluded: they would make FFmpeg open other files."""
 END = 2**16
-"""Bytes at both ends of a file that its fingerprint is made of, beside its size."""
+"""Bytes at both ends of a file that are part of its fingerprint, with its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What the header and the first frame say.
+    """The content of the header and the first frame.
 
     Args:
-        width, height: of the frames upright, in the file's own pixels: what OpenCV and FFmpeg give, and what masks of
-            it are made for.
-        shown_width, shown_height: with square pixels: the frames of a `Window`.
-        orientation: how frames are turned to stand upright: `t` if x and y change places, then `x`, `y` if mirrored.
+        width, height: of the upright frames, in the file's own pixels: the size that OpenCV and FFmpeg report, and the
+            size of masks.
+        shown_width, shown_height: with square pixels: the size of the frames of a `Window`.
+        orientation: how frames are turned to stand upright: `t` if x and y are swapped, then `x`, `y` if mirrored.
         aspect: width by height of one stored pixel, as "16/11".
-        fps: average frames a second; None where the file does not say.
-        duration: seconds; None where the file does not say.
-        frames: how many the header promises; None where it does not say.
+        fps: average frames per second; None if the file does not give it.
+        duration: seconds; None if the file does not give it.
+        frames: number of frames according to the header; None if it does not give it.
         fingerprint: of the size and both ends of the file, or of the names and sizes of the images.
     """
 
@@ -67,26 +67,26 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Timeline:
-    """Every frame of a video in the order they are shown; 16 bytes a frame, so that hours of them are little.
+    """Every frame of a video in display order, with 16 bytes per frame, so that hours of video take little memory.
 
     Args:
-        keys: what finds a frame again: its time stamp, its place, or the name of the image.
+        keys: identify a frame for decoding: its time stamp, its index, or the name of the image.
         times: seconds.
-        counted: whether keys are places: then reading always begins at the first frame.
-        cuts: places of the frames that begin a new shot.
+        index_keys: whether keys are indices; reading then always begins at the first frame.
+        cuts: indices of the frames that begin a new shot.
         note: what is wrong with the file although its frames can be read; empty if nothing.
     """
 
     info: VideoInfo
     keys: Int[np.ndarray, " n"] | tuple[str, ...]
     times: Float[np.ndarray, " n"]
-    counted: bool = False
+    index_keys: bool = False
     cuts: tuple[int, ...] = ()
     note: str = ""
 
     @property
-    def numbered(self) -> bool:
-        """Whether frames are called by their place: those of files, and images whose names are odd or there twice."""
+    def named_by_index(self) -> bool:
+        """Whether frames are named by their index: those of files, and images with unsafe or duplicate names."""
         if not isinstance(self.keys, tuple):
             return True
         stems = [PurePosixPath(key).stem for key in self.keys]
@@ -98,10 +98,10 @@ class Timeline:
 
 @contextmanager
 def opened(video: Video) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    """The file, and the best of its video streams, one thread each: errors then come at their own packet.
+    """Opens the file and its best video stream. Uses one thread, so that errors are raised at their own packet.
 
     Raises:
-        BadItem: it is gone, may not be read, is empty, no video, or holds nothing but sound.
+        BadItem: the file does not exist, is not readable for this user, is empty, is no video, or holds only sound.
     """
     try:
         with _container(video) as container:
@@ -114,7 +114,7 @@ def opened(video: Video) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     except FileNotFoundError as error:
         raise BadItem(video.path, "read", "the file is gone, or was never there") from error
     except PermissionError as error:
-        raise BadItem(video.path, "read", "the file may not be read. Give yourself the right to.") from error
+        raise BadItem(video.path, "read", "permission denied. Make the file readable for this user.") from error
     except FFmpegError as error:
         raise BadItem(video.path, "decode", f"the file is no video, or cut short ({error.strerror})") from error
     except (OSError, pa.ArrowException) as error:
@@ -128,8 +128,8 @@ def _container(video: Video) -> Iterator[InputContainer]:
     with filesystem.open_input_file(path) as file:
         if not file.size():
             raise BadItem(video.path, "decode", "the file is empty")
-        # FFmpeg reads local files by itself; `file:` keeps odd names from being protocols. Elsewhere it reads much at a
-        # time: each read is a request to the store.
+        # FFmpeg reads local files itself; `file:` keeps it from taking a name for a protocol. Other files are read in
+        # large blocks, since each read is a request to the object store.
         source: object = file if is_uri(video.path) else f"file:{path}"
         size = 2**22 if source is file else 2**15
         with av.open(source, "r", options=options, metadata_errors="replace", buffer_size=size) as container:
@@ -137,10 +137,10 @@ def _container(video: Video) -> Iterator[InputContainer]:
 
 
 def probe_file(video: Video) -> VideoInfo:
-    """What the header and the first frame say.
+    """Returns the content of the header and the first frame.
 
     Raises:
-        BadItem: it cannot be opened, or not one frame decoded.
+        BadItem: the file cannot be opened, or no frame can be decoded.
     """
     with opened(video) as (container, stream):
         frame = next(container.decode(stream), None)
@@ -171,12 +171,12 @@ def probe_file(video: Video) -> VideoInfo:
 
 
 def packet_times(video: Video) -> tuple[Int[np.ndarray, " n"], Fraction, str] | None:
-    """Time stamps of all frames in the order they are shown, their unit in seconds, and a note, from packets alone.
+    """Returns the time stamps of all frames in display order, their unit in seconds, and a note, from packets alone.
 
-    None where packets do not tell: only decoding will.
+    Returns None if packets do not have them; the file then has to be decoded.
 
     Raises:
-        BadItem: as `opened`.
+        BadItem: see `opened`.
     """
     with opened(video) as (container, stream):
         if not set(TRUSTED) & set(container.format.name.split(",")) or stream.time_base is None:
@@ -189,7 +189,7 @@ def packet_times(video: Video) -> tuple[Int[np.ndarray, " n"], Fraction, str] | 
                 stamp = packet.pts
                 if not packet.size:
                     continue
-                if packet.is_discard:  # an edit list leaves it out
+                if packet.is_discard:  # excluded by an edit list
                     hidden += 1
                 elif stamp is None:
                     return None
@@ -206,7 +206,7 @@ def packet_times(video: Video) -> tuple[Int[np.ndarray, " n"], Fraction, str] | 
 
 
 def seconds(stamps: Int[np.ndarray, " n"], unit: Fraction) -> Float[np.ndarray, " n"]:
-    """Time stamps in seconds, each rounded once."""
+    """Converts time stamps to seconds, each rounded once."""
     return stamps * unit.numerator / unit.denominator
 
 
@@ -217,7 +217,7 @@ def _duration(container: InputContainer, stream: av.VideoStream) -> float | None
 
 
 def _fingerprint(video: Video) -> str:
-    """Changes with the size of the file or either end of it, where containers keep their index and times."""
+    """Returns a hash of the size of the file and its two ends, where containers keep their index and times."""
     filesystem, path = resolve_filesystem(video.path)
     with filesystem.open_input_file(path) as file:
         size = file.size()

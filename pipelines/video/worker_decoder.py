@@ -1,4 +1,4 @@
-"""The decoder of a worker: its process is kept from one task to the next, for starting it takes half a second."""
+"""The decoder of a worker, kept from one task to the next because starting its process takes half a second."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ _kept: dict[float, VideoDecoder] = {}
 
 @contextmanager
 def decoder(time_limit: float) -> Iterator[VideoDecoder]:
-    """The worker's own decoder. One that was left in the middle of something is not used again."""
+    """Lends the worker's own decoder. If the block raises, the decoder is closed and not used again."""
     one = _kept.pop(time_limit, None) or VideoDecoder(time_limit)
     try:
         yield one

@@ -63,7 +63,7 @@ def test_data_of_another_version_of_the_schema(data: MadeUp, said: Said, tmp_pat
     old = shutil.copytree(data.images, tmp_path / "old")
     manifest = json.loads((old / "manifest.json").read_text())
     (old / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 99}))
-    assert "it has schema version 99, this code reads" in said("pretrain", [old])
+    assert "it has manifest version 99, this code reads" in said("pretrain", [old])
 
 
 def test_images_where_video_is_learned_from(data: MadeUp, said: Said) -> None:

@@ -9,8 +9,8 @@ from pipelines.clips.augmentation import IMAGE, SMALL, STANDARD, ClipRecipe
 
 
 def test_the_published_orders_and_odds() -> None:
-    video, asked = ClipRecipe.video(), ClipRecipe.one_frame_asked()
-    image, copies = ClipRecipe.image(), ClipRecipe.image_copies()
+    video, asked = ClipRecipe.video(), ClipRecipe.one_target_frame()
+    image, copies = ClipRecipe.image(), ClipRecipe.pseudo_video()
     assert video.steps == ("geometry", "flip", "colour")
     assert asked.steps == ("flip", "colour", "geometry")
     assert image.steps == ("flip", "geometry")

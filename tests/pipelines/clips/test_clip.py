@@ -14,17 +14,17 @@ from PIL import Image
 from pipelines.clips.augmentation import SMALL, ClipRecipe
 from pipelines.clips.clip import Clip, ClipParams, ClipSample, apply_params, sample_params
 from pipelines.clips.colour import Colour, apply_colour
-from pipelines.clips.copies import copy_image, copy_mask
 from pipelines.clips.geometry import Crop, Geometry, Sizes, transform_image, transform_mask
+from pipelines.clips.pseudo_video import copy_image, copy_mask
 from pipelines.clips.sampling import clip_rng
 from pipelines.images import object_map
 from sgmg.masks import Size, mask_to_rle, mask_to_xyxy
 
 SIZE = (48, 80)
 SMALL_VIDEO = ClipRecipe.video(5, SMALL)
-SMALL_ASKED = ClipRecipe.one_frame_asked(5, SMALL)
+SMALL_ASKED = ClipRecipe.one_target_frame(5, SMALL)
 SMALL_IMAGE = ClipRecipe.image(SMALL)
-SMALL_COPIES = ClipRecipe.image_copies(5, SMALL)
+SMALL_COPIES = ClipRecipe.pseudo_video(5, SMALL)
 
 
 def encoded(image: np.ndarray) -> bytes:
@@ -69,7 +69,7 @@ def test_a_clip_of_a_video_is_resized_then_mirrored_then_coloured() -> None:
         image = cv2.flip(transform_image(PICTURES[frame], drawn.geometry, "pillow"), 1)
         np.testing.assert_array_equal(clip.frames[place], apply_colour(image, drawn.colours[place]))
         np.testing.assert_array_equal(clip.masks[place], transform_mask(MASKS[frame], drawn.geometry)[:, ::-1])
-    assert clip.asked is None
+    assert clip.target_frame is None
 
 
 def test_a_clip_with_one_frame_asked_is_mirrored_then_coloured_then_resized() -> None:
@@ -102,7 +102,7 @@ def test_the_annotated_box_is_the_target_of_an_image_and_of_nothing_else() -> No
         return list(next(draw for draw in draws if draw.geometry.crop is None).boxes[0])
 
     assert box(ClipRecipe.image()) == [8, 16, 32, 48]
-    assert box(ClipRecipe.one_frame_asked()) == [2 * side for side in mask_to_xyxy(MASKS[0])]
+    assert box(ClipRecipe.one_target_frame()) == [2 * side for side in mask_to_xyxy(MASKS[0])]
 
 
 def test_without_annotated_boxes_those_of_the_masks_are_taken() -> None:
@@ -169,9 +169,9 @@ def test_the_asked_frame_is_at_the_first_of_its_places() -> None:
     for anchor in (0, 5, 11):
         for seed in range(10):
             drawn = drawn_clip(SMALL_ASKED, sample(anchor), seed)
-            assert drawn.asked == drawn.frames.index(anchor)
-            assert drawn.targets == (drawn.asked,)
-            assert made(drawn, sample(anchor)).asked == drawn.asked
+            assert drawn.target_frame == drawn.frames.index(anchor)
+            assert drawn.targets == (drawn.target_frame,)
+            assert made(drawn, sample(anchor)).target_frame == drawn.target_frame
 
 
 def test_only_the_asked_frame_needs_an_annotation() -> None:
@@ -296,7 +296,7 @@ def test_a_real_video_gives_clips_whose_boxes_and_masks_agree(data_kit: Path) ->
     files = sorted((folder / "JPEGImages").glob("*.jpg"))
     rles = [mask_to_rle(object_map((folder / "Annotations" / f"{file.stem}.png").read_bytes()) > 0) for file in files]
     of = ClipSample("the swan on the left", 10, (480, 854), rles)
-    for recipe in (ClipRecipe.video(), ClipRecipe.one_frame_asked(), replace(ClipRecipe.video(), resize="torch")):
+    for recipe in (ClipRecipe.video(), ClipRecipe.one_target_frame(), replace(ClipRecipe.video(), resize="torch")):
         drawn = drawn_clip(recipe, of)
         clip = apply_params(
             drawn, [files[at].read_bytes() for at in drawn.distinct], [rles[at] for at in drawn.distinct]

@@ -19,7 +19,7 @@ TOKENIZER = Tokenizer.train(["the dog on the left", "a ball", "nothing"])
 
 def clip_of(t: int = 2, height: int = 150, width: int = 200, **changes: Any) -> Clip:
     """Noise, in which a rectangle is the object."""
-    k = 1 if changes.get("asked") is not None else t
+    k = 1 if changes.get("target_frame") is not None else t
     masks = np.zeros((k, height, width), dtype=np.bool_)
     masks[:, 30:60, 40:100] = True
     values: dict[str, Any] = {
@@ -28,7 +28,7 @@ def clip_of(t: int = 2, height: int = 150, width: int = 200, **changes: Any) -> 
         "boxes": np.tile(np.array([40, 30, 99, 59], dtype=np.float32), (k, 1)),
         "valid": np.ones(k, dtype=np.bool_),
         "text": "the dog",
-        "asked": None,
+        "target_frame": None,
     }
     return Clip(**values | changes)
 
@@ -94,7 +94,7 @@ def test_every_clip_has_its_sentence() -> None:
 def test_further_sentences_of_a_clip_are_about_its_frames() -> None:
     first, second = clip_of(text="a ball"), clip_of(height=170)
     other = Target("the left", ~first.masks, first.boxes + 1, np.array([False, True]))
-    batch, targets = made(replace(first, beside=(other,)), second)
+    batch, targets = made(replace(first, sibling_samples=(other,)), second)
     assert batch.frames.shape[0] == 2
     assert batch.clip_of.tolist() == [0, 0, 1]
     assert torch.equal(batch.token_ids, TOKENIZER(["a ball", "the left", "the dog"])[0])
@@ -120,7 +120,7 @@ def test_a_dropped_clip_alone_stands_as_a_placeholder_of_weight_zero() -> None:
 
 
 def test_asked_frames_are_told_and_have_one_target_each() -> None:
-    batch, targets = made(clip_of(t=5, asked=3), clip_of(t=5, asked=0), length=5)
+    batch, targets = made(clip_of(t=5, target_frame=3), clip_of(t=5, target_frame=0), length=5)
     assert batch.target_frame is not None
     assert batch.target_frame.tolist() == [3, 0]
     assert targets.masks.shape[:2] == targets.valid.shape == (2, 1)

@@ -174,7 +174,7 @@ def test_below_each_sample_is_its_clip_as_the_first_epoch_draws_it(data_kit: Pat
 
 def test_below_a_sample_of_a2d_only_the_asked_frame_has_a_target(data_kit: Path, tmp_path: Path) -> None:
     manifest = prepared(A2DSentences(Folder(str(data_kit / "a2d")), "train"), tmp_path)
-    for one in prepared_tiles(Folder(str(tmp_path)), manifest, 3, ClipRecipe.one_frame_asked()):
+    for one in prepared_tiles(Folder(str(tmp_path)), manifest, 3, ClipRecipe.one_target_frame()):
         assert one.below is not None
         assert len(one.below.frames) == 5
         assert sum(mask.any() for mask in one.below.masks) == sum(box is not None for box in one.below.boxes) == 1

@@ -19,7 +19,7 @@ VIDEOS = manifest_of([[RowInfo(f"{g}{r}", frames=6 + g + r, expressions=1 + r) f
 IMAGES = manifest_of(
     [[RowInfo(f"i{g}{r}", 1, 4, untrainable={1: "crowd"}) for r in range(5)] for g in range(3)], "refcoco"
 )
-ASKED = manifest_of([[RowInfo("v", frames=30, expressions=2, asked=(3, 1))]], "a2d-sentences")
+ASKED = manifest_of([[RowInfo("v", frames=30, expressions=2, anchor_counts=(3, 1))]], "a2d-sentences")
 
 
 def plan_of(**changes: Any) -> EpochPlan:

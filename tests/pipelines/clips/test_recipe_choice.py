@@ -12,8 +12,8 @@ from pipelines.manifest import Manifest, RowInfo, Shard
     [
         ([RowInfo("image", 1, 1)], 1, ClipRecipe.image()),
         ([RowInfo("all annotated", 9, 1)], 9, ClipRecipe.video()),
-        ([RowInfo("one annotated", 1, 1)], 9, ClipRecipe.one_frame_asked()),
-        ([RowInfo("asked", 9, 1, asked=(3,))], 9, ClipRecipe.one_frame_asked()),
+        ([RowInfo("one annotated", 1, 1)], 9, ClipRecipe.one_target_frame()),
+        ([RowInfo("asked", 9, 1, anchor_counts=(3,))], 9, ClipRecipe.one_target_frame()),
     ],
 )
 def test_samples_are_shown_by_the_recipe_that_suits_them(rows: list[RowInfo], frames: int, recipe: ClipRecipe) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.clips.augmentation import SMALL, ClipRecipe
 from pipelines.clips.epoch_plan import SampleRef
-from pipelines.clips.sample_reader import FoundSample, RowGroup, beside, sample_of
+from pipelines.clips.sample_reader import FoundSample, RowGroup, sample_of, sibling_samples
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.records import Expression, ObjectTrack, Record
@@ -84,7 +84,7 @@ def test_where_all_frames_need_a_target_those_without_annotation_are_not_there(t
 def test_where_only_the_anchor_needs_one_all_frames_are_there(tmp_path: Path) -> None:
     rles = (None, A, None, B, None)
     asked = Expression("7", "it", (1,), frames=(1, 3))
-    recipe = ClipRecipe.one_frame_asked(3, SMALL)
+    recipe = ClipRecipe.one_target_frame(3, SMALL)
     _, sample = found(tmp_path, record(ObjectTrack(1, rles), said=asked), recipe, anchor=1)
     assert sample.frames == (0, 1, 2, 3, 4)
     assert (sample.name, sample.clip.anchor, sample.clip.rles) == ("own/train/a/7/3", 3, list(rles))
@@ -95,7 +95,7 @@ def test_an_image_is_copied_unless_it_is_too_narrow(tmp_path: Path, size: tuple[
     rle = mask_to_rle(np.ones(size, dtype=np.bool_))
     one = record(ObjectTrack(1, (rle,)), said=Expression("7", "it", (1,)))
     one = replace(one, height=size[0], width=size[1])
-    for recipe, unfit in ((ClipRecipe.image_copies(3, SMALL), not fits), (ClipRecipe.image(SMALL), False)):
+    for recipe, unfit in ((ClipRecipe.pseudo_video(3, SMALL), not fits), (ClipRecipe.image(SMALL), False)):
         _, sample = found(tmp_path / str(unfit) / str(recipe.length), one, recipe)
         assert sample.unfit == ("image too narrow for a clip of copies" if unfit else "")
 
@@ -110,7 +110,7 @@ def test_other_sentences_are_of_the_same_frames_and_can_be_learned_from(tmp_path
 
     def drawn(count: int, seed: int = 0) -> list[str]:
         rng = np.random.default_rng(seed)
-        clips = beside(group, reference, sample, {0}, count, rng)
+        clips = sibling_samples(group, reference, sample, {0}, count, rng)
         assert all((clip.rles, clip.anchor) == ([B, B], sample.clip.anchor) for clip in clips)
         return [clip.text for clip in clips]
 
@@ -125,6 +125,6 @@ def test_other_sentences_of_a2d_are_asked_at_the_same_frame(tmp_path: Path) -> N
     one = replace(
         one, expressions=(elsewhere, one.expressions[1], replace(elsewhere, id="3", text="here", frames=(0,)))
     )
-    group, sample = found(tmp_path, one, ClipRecipe.one_frame_asked(3, SMALL))
-    clips = beside(group, SampleRef(0, "", 0, 1, 1, 0), sample, (), 5, np.random.default_rng(0))
+    group, sample = found(tmp_path, one, ClipRecipe.one_target_frame(3, SMALL))
+    clips = sibling_samples(group, SampleRef(0, "", 0, 1, 1, 0), sample, (), 5, np.random.default_rng(0))
     assert [(clip.text, clip.anchor) for clip in clips] == [("here", 0)]

@@ -89,7 +89,7 @@ def shown(slot: Slot) -> Shown:
         ]
         for array in arrays:
             digest.update(f"{array.shape}".encode() + array.tobytes())
-        digest.update(f"{[one.text for one in slot.clip.targets]} {slot.clip.asked}".encode())
+        digest.update(f"{[one.text for one in slot.clip.targets]} {slot.clip.target_frame}".encode())
     return slot.step, slot.lane, slot.sample, slot.dropped, digest.hexdigest()
 
 
@@ -116,7 +116,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> TrainData:
     counts = SyntheticConfig(train_images=3, val_images=1, train_videos=3, valid_videos=1, test_videos=1, most_frames=8)
     paths = write_synthetic(folder / "raw", replace(counts, width=128, height=80))
     videos = part_of(RefYouTubeVOS(Folder(str(paths.ytvos)), "train"), folder / "videos", VIDEO)
-    copies = ClipRecipe.image_copies(LENGTH, SMALL)
+    copies = ClipRecipe.pseudo_video(LENGTH, SMALL)
     images = part_of(RefCoco(Folder(str(paths.refcoco)), "train"), folder / "images", copies)
     return TrainData((videos, images), seed=5, global_batch=6, clips_per_pass=2, shuffle_window=4)
 
@@ -228,12 +228,12 @@ def test_a_clip_survives_the_way_between_two_workers(synthetic: TrainData, sente
 
 
 def _made(row: dict[str, Any]) -> Any:
-    return apply_params(row["drawn"], row["frames"], row["rles"], row["beside"]) if row["drawn"] else None
+    return apply_params(row["drawn"], row["frames"], row["rles"], row["siblings"]) if row["drawn"] else None
 
 
 def test_further_sentences_of_a_clip_change_nothing_about_its_own(synthetic: TrainData) -> None:
     for one, more in zip(rows_of(synthetic), rows_of(replace(synthetic, sentences=3)), strict=True):
-        assert {**more, "beside": []} == one
+        assert {**more, "siblings": []} == one
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -245,7 +245,7 @@ def test_several_sentences_a_clip_are_the_same_for_any_number_of_workers(synthet
 
 def test_a_clip_of_a2d_asks_the_annotated_frame_alone(data_kit: Path, tmp_path: Path) -> None:
     source = A2DSentences(Folder(str(data_kit / "a2d")), "train")
-    data = TrainData((part_of(source, tmp_path, ClipRecipe.one_frame_asked(5, SMALL)),), seed=0, global_batch=1)
+    data = TrainData((part_of(source, tmp_path, ClipRecipe.one_target_frame(5, SMALL)),), seed=0, global_batch=1)
     records = {(record := source.read(item).record).video: record for item in source.items()}
     wanted = {
         f"a2d-sentences/train/{record.video}/{said.id}/{frame}": (record, said, frame)
@@ -258,14 +258,14 @@ def test_a_clip_of_a2d_asks_the_annotated_frame_alone(data_kit: Path, tmp_path: 
     for name, row in rows.items():
         record, said, frame = wanted[name]
         drawn = row["drawn"]
-        assert drawn.frames[drawn.asked] == frame
-        assert drawn.asked == drawn.frames.index(frame), "the first of equal frames is asked"
+        assert drawn.frames[drawn.target_frame] == frame
+        assert drawn.target_frame == drawn.frames.index(frame), "the first of equal frames is asked"
         assert row["frames"] == [record.frames[number] for number in sorted(set(drawn.frames))]
         track = next(track for track in record.objects if track.id in said.object_ids)
         assert row["rles"][drawn.distinct.index(frame)] == track.rle[frame]
     first = next(iter(rows.values()))
     clip = _made(first)
-    assert (len(clip.frames), len(clip.masks), clip.asked) == (5, 1, first["drawn"].asked)
+    assert (len(clip.frames), len(clip.masks), clip.target_frame) == (5, 1, first["drawn"].target_frame)
 
 
 def test_frames_that_are_not_annotated_are_in_no_clip_and_no_anchor(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_sentence_about_several_objects_has_the_union_of_them_as_its_target(tm
 def test_an_image_too_narrow_for_copies_is_left_out_with_its_reason(tmp_path: Path) -> None:
     narrow = replace(annotated("a", 1, ObjectTrack(1, ("",))), width=200, height=40)
     narrow = replace(narrow, objects=(ObjectTrack(1, (mask_to_rle(np.ones((40, 200), dtype=np.bool_)),)),))
-    recipe = ClipRecipe.image_copies(LENGTH, SMALL)
+    recipe = ClipRecipe.pseudo_video(LENGTH, SMALL)
     (row,) = rows_of(TrainData((made_up(tmp_path, narrow, recipe=recipe),), seed=0, global_batch=1))
     assert (row["dropped"], row["frames"]) == ("image too narrow for a clip of copies", [])
 

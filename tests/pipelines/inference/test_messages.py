@@ -55,7 +55,7 @@ def the_record(name: str = "v") -> Record:
 def test_a_segment(keys: np.ndarray | tuple[str, ...]) -> None:
     segment = DecodeUnit(
         Video("/v \"1\".mp4"), INFO, 2, 16, keys, np.array([0.1, 0.2, 1 / 3]), np.array([4, 5, 6]),
-        ((0, 2, 0), (1, 3, 1)), counted=True, seek=True, note="the file ends early",
+        ((0, 2, 0), (1, 3, 1)), index_keys=True, seek=True, note="the file ends early",
     )  # fmt: skip
     header, payload = decode(encode_segment(segment, {"groups": ["g"]}), 0, SegmentHeader)
     assert header is not None
@@ -63,7 +63,7 @@ def test_a_segment(keys: np.ndarray | tuple[str, ...]) -> None:
     arrived = decode_segment(header, payload)
     for name in ("keys", "times", "indices"):
         assert np.array_equal(getattr(arrived, name), getattr(segment, name))
-    for name in ("video", "info", "number", "first_window", "windows", "counted", "seek", "note"):
+    for name in ("video", "info", "number", "first_window", "windows", "index_keys", "seek", "note"):
         assert getattr(arrived, name) == getattr(segment, name)
 
 

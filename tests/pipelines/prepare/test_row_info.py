@@ -48,7 +48,7 @@ def test_without_truth_every_frame_is_counted() -> None:
 def test_asked_frames_are_counted_by_expression() -> None:
     track = ObjectTrack(1, (FULL, FULL, None))
     expressions = (Expression("0", "it", (1,), frames=(0, 1)), Expression("1", "it", (1,), frames=(1,)))
-    assert row_info(record(track, expressions=expressions, frames=3)).asked == (2, 1)
+    assert row_info(record(track, expressions=expressions, frames=3)).anchor_counts == (2, 1)
 
 
 @pytest.mark.parametrize(

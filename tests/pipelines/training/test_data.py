@@ -39,7 +39,7 @@ def manifest_of(*rows: RowInfo, frames: int = 0) -> Manifest:
 IMAGES = manifest_of(RowInfo("i", 1, 2), RowInfo("j", 1, 2))
 VIDEOS = manifest_of(RowInfo("v", 9, 2), RowInfo("one frame only", 1, 2))
 ALONE = manifest_of(RowInfo("one annotated", 1, 2), RowInfo("none annotated", 0, 2), frames=20)
-ASKED = manifest_of(RowInfo("a", 30, 2, asked=(3, 1)))
+ASKED = manifest_of(RowInfo("a", 30, 2, anchor_counts=(3, 1)))
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ ASKED = manifest_of(RowInfo("a", 30, 2, asked=(3, 1)))
         (VIDEOS, PRETRAIN["pretrain"], "images", ClipRecipe.image()),
         (VIDEOS, FINETUNE["finetune"], "clips", ClipRecipe.video(5)),
         (VIDEOS, JOINT, "clips", ClipRecipe.video(5)),
-        (IMAGES, JOINT, "clips", ClipRecipe.image_copies(5)),
-        (ASKED, A2D["a2d"], "annotated-frames", ClipRecipe.one_frame_asked(5)),
-        (VIDEOS, A2D["a2d"], "annotated-frames", ClipRecipe.one_frame_asked(5)),
-        (ALONE, A2D["a2d"], "annotated-frames", ClipRecipe.one_frame_asked(5)),
-        (ALONE, JOINT, "clips", ClipRecipe.image_copies(5)),
+        (IMAGES, JOINT, "clips", ClipRecipe.pseudo_video(5)),
+        (ASKED, A2D["a2d"], "annotated-frames", ClipRecipe.one_target_frame(5)),
+        (VIDEOS, A2D["a2d"], "annotated-frames", ClipRecipe.one_target_frame(5)),
+        (ALONE, A2D["a2d"], "annotated-frames", ClipRecipe.one_target_frame(5)),
+        (ALONE, JOINT, "clips", ClipRecipe.pseudo_video(5)),
     ],
 )
 def test_clips_are_made_as_job_and_data_call_for(
@@ -141,7 +141,7 @@ def test_an_own_tokenizer_is_the_same_each_time_and_knows_all_sentences(data: Ma
 def test_parts_share_seed_lanes_and_clip_length(data: MadeUp) -> None:
     recipe = replace(FINETUNE["joint"], global_batch=6, clips_per_pass=2, seed=5, frames=3, shuffle_window=7)
     found = train_data(config_of(data.images, data.videos, recipe=recipe), "clips")
-    assert [part.recipe for part in found.parts] == [ClipRecipe.image_copies(3), ClipRecipe.video(3)]
+    assert [part.recipe for part in found.parts] == [ClipRecipe.pseudo_video(3), ClipRecipe.video(3)]
     assert (found.seed, found.global_batch, found.clips_per_pass, found.shuffle_window) == (5, 6, 2, 7)
     counted = [read_manifest(folder.folder) for folder in found.parts]
     assert found.plan(0).samples == sum(_samples(manifest, 3) for manifest in counted)

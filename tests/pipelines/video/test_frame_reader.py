@@ -1,4 +1,4 @@
-"""Frames of files read in this process: what the decoder's child does when it is asked (`test_video.py` asks it)."""
+"""Frames of files read in this process: what the decoder's process does on request (see `test_decoder.py`)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def two_scenes(t: int = 60, cut: int = 30) -> list[np.ndarray]:
 
 def read(video: Video, timeline: Timeline, places: Sequence[int], seek: bool = True) -> list[Frame | Damage]:
     keys = np.asarray(timeline.keys)[list(places)]
-    return list(file_frames(video, timeline.info, keys, timeline.counted, seek))
+    return list(file_frames(video, timeline.info, keys, timeline.index_keys, seek))
 
 
 def middle_of(frame: Frame | Damage) -> int:
@@ -49,7 +49,7 @@ def cut_short(path: Path, share: float) -> Video:
 def test_the_frames_that_are_asked_for_come_wherever_reading_begins(make_video: Writer, seek: bool) -> None:
     video = Video(str(make_video("a.mp4", frames_of())))
     timeline = file_timeline(video, shots=False)
-    assert not timeline.counted
+    assert not timeline.index_keys
     np.testing.assert_allclose(timeline.times, np.arange(36) / 25, atol=1e-6)
     found = read(video, timeline, (3, 13, 19), seek)
     np.testing.assert_allclose([middle_of(frame) for frame in found], [12, 52, 76], atol=4)
@@ -59,7 +59,7 @@ def test_the_frames_that_are_asked_for_come_wherever_reading_begins(make_video: 
 def test_a_container_whose_packets_tell_no_times_is_counted(make_video: Writer) -> None:
     video = Video(str(make_video("a.avi", frames_of(), codec="mpeg4")))
     timeline = file_timeline(video, shots=False)
-    assert timeline.counted
+    assert timeline.index_keys
     np.testing.assert_allclose(timeline.times, np.arange(len(timeline.times)) / 25, atol=1e-6)
     np.testing.assert_allclose([middle_of(frame) for frame in read(video, timeline, (4, 10))], [16, 40], atol=5)
 
@@ -108,11 +108,11 @@ def test_what_is_damaged_is_told_and_left_out_up_to_the_next_key_frame(make_vide
 def test_every_frame_that_is_decoded_is_told(make_video: Writer) -> None:
     video = Video(str(make_video("a.mp4", frames_of())))
     told: list[None] = []
-    timeline = file_timeline(video, shots=True, alive=lambda: told.append(None))
+    timeline = file_timeline(video, shots=True, heartbeat=lambda: told.append(None))
     assert len(told) == 1 + 36
     told.clear()
     keys = np.asarray(timeline.keys)[[20]]
-    assert len(list(file_frames(video, timeline.info, keys, False, False, alive=lambda: told.append(None)))) == 1
+    assert len(list(file_frames(video, timeline.info, keys, False, False, heartbeat=lambda: told.append(None)))) == 1
     assert len(told) == 21
 
 

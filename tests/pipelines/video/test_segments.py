@@ -13,8 +13,8 @@ VIDEO = Video("/v.mp4")
 INFO = VideoInfo(8, 6, 8, 6, "", "1", 25.0, None, None, "mov", "h264", "yuv420p", 1, 0, "f")
 
 
-def _timeline(times: list[float], cuts: tuple[int, ...] = (), counted: bool = False, note: str = "") -> Timeline:
-    return Timeline(INFO, np.arange(100, 100 + len(times)), np.array(times), counted, cuts, note)
+def _timeline(times: list[float], cuts: tuple[int, ...] = (), index_keys: bool = False, note: str = "") -> Timeline:
+    return Timeline(INFO, np.arange(100, 100 + len(times)), np.array(times), index_keys, cuts, note)
 
 
 def _every(seconds: float, count: int) -> list[float]:
@@ -97,16 +97,16 @@ def test_a_part_of_the_time_has_the_sampled_frames_of_the_whole() -> None:
 
 
 def test_a_video_that_only_reads_from_its_start_is_one_segment() -> None:
-    assert len(segments(VIDEO, _timeline(_every(0.04, 100), counted=True), windows_each=1)) == 1
+    assert len(segments(VIDEO, _timeline(_every(0.04, 100), index_keys=True), windows_each=1)) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"length": 0}, "do not get on"),
-        ({"length": 4, "overlap": 4}, "do not get on"),
-        ({"windows_each": 0}, "do not get on"),
-        ({"fps": 0.0}, "fps above 0"),
+        ({"length": 0}, "do not fit together"),
+        ({"length": 4, "overlap": 4}, "do not fit together"),
+        ({"windows_each": 0}, "do not fit together"),
+        ({"fps": 0.0}, "fps must be above 0"),
         ({"start": 99.0}, "no frame from 99"),
     ],
 )

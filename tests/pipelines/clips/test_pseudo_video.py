@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.clips.copies import PseudoFrame, copy_image, copy_mask, draw_copy, suits_copies
+from pipelines.clips.pseudo_video import PseudoFrame, copy_image, copy_mask, draw_copy, suits_copies
 
 STILL = PseudoFrame((0.0,) * 8, 0.0, 0.0, None, None, None)
 

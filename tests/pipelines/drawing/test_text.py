@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.drawing.lettering import broken_lines, drawable, font_of
+from pipelines.drawing.text import broken_lines, drawable, font_of
 
 FONT = font_of(12)
 

@@ -1,8 +1,8 @@
-"""Random copies of an image that make a clip of it (spec data.md §3, "RefCOCO clips with T>1").
+"""Pseudo-videos: random copies of an image that make a clip (spec data.md §3, "RefCOCO clips with T>1").
 
-The spec gives the ranges; what it leaves open is ours: the two colour changes are drawn from {first, second, both};
-hue and saturation move by one number, both on a scale of 255; perspective moves each corner inwards; the three
-movements are one warp, black where nothing is; the blur comes last.
+The spec gives the ranges; the rest is our choice: the two colour changes are drawn from {first, second, both}; hue and
+saturation change by the same number, both on a scale of 255; perspective moves each corner inwards; perspective,
+rotation and shift are one warp, black outside the image; the blur comes last.
 """
 
 import math
@@ -14,18 +14,18 @@ from jaxtyping import Bool, Float, UInt8
 
 from sgmg.masks import Size
 
-_PERSPECTIVE = 0.08  # of a side, by which a corner moves at most
-_SHIFT = 0.1  # of both sides
+_PERSPECTIVE = 0.08  # largest move of a corner, as a fraction of a side
+_SHIFT = 0.1  # largest shift, as a fraction of both sides
 _ROTATION = 20.0  # degrees
 _BLUR_KERNELS = (9, 11)  # pixels
 
 
 @dataclass(frozen=True, slots=True)
 class PseudoFrame:
-    """How one copy differs from the image."""
+    """Differences of one copy from the image."""
 
     corners: tuple[float, ...]  # x, y of the four corners, in sides inwards: upper left, upper right, lower right, left
-    shift: float  # of the width to the right and of the height down
+    shift: float  # fraction of the width to the right, and of the height down
     rotation: float  # degrees, counter-clockwise
     brightness: int | None  # added, in 0…255
     hue_saturation: int | None  # added to both, on a scale of 255
@@ -33,7 +33,7 @@ class PseudoFrame:
 
 
 def suits_copies(size: Size) -> bool:
-    """Whether an image takes part: its shorter side has 200 pixels when the longer is scaled to 640.
+    """Returns whether an image is used for copies: its shorter side has 200 pixels when the longer is scaled to 640.
 
     >>> suits_copies((480, 640)), suits_copies((150, 640))
     (True, False)
@@ -42,7 +42,7 @@ def suits_copies(size: Size) -> bool:
 
 
 def draw_copy(rng: np.random.Generator) -> PseudoFrame:
-    """One copy."""
+    """Draws the parameters of one copy."""
     changes = rng.integers(3)  # brightness, hue and saturation, both
     return PseudoFrame(
         corners=tuple(rng.uniform(0, _PERSPECTIVE, size=8).tolist()),
@@ -55,7 +55,7 @@ def draw_copy(rng: np.random.Generator) -> PseudoFrame:
 
 
 def copy_image(image: UInt8[np.ndarray, "h w 3"], copy: PseudoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """The copy of an RGB image."""
+    """Applies the parameters to an RGB image."""
     if copy.hue_saturation is not None:
         image = _shift_hue_saturation(image, copy.hue_saturation)
     if copy.brightness is not None:
@@ -66,14 +66,14 @@ def copy_image(image: UInt8[np.ndarray, "h w 3"], copy: PseudoFrame) -> UInt8[np
 
 
 def copy_mask(mask: Bool[np.ndarray, "h w"], copy: PseudoFrame) -> Bool[np.ndarray, "h w"]:
-    """The mask of the copy: nearest neighbour, no object where nothing is."""
+    """Applies the parameters to a mask: nearest neighbour, no object outside the image."""
     size = mask.shape
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     return cv2.warpPerspective(pixels, _warp(copy, size), size[::-1], flags=cv2.INTER_NEAREST).view(np.bool_)
 
 
 def _warp(copy: PseudoFrame, size: Size) -> Float[np.ndarray, "3 3"]:
-    """From places in the image to places in the copy: perspective, then rotation about the middle, then shift."""
+    """Returns the matrix from image to copy, in pixels: perspective, then rotation about the centre, then shift."""
     height, width = size
     inwards = np.array(copy.corners).reshape(4, 2) * [[1, 1], [-1, 1], [-1, -1], [1, -1]]
     units = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
@@ -88,7 +88,7 @@ def _warp(copy: PseudoFrame, size: Size) -> Float[np.ndarray, "3 3"]:
 
 
 def _shift_hue_saturation(image: UInt8[np.ndarray, "h w 3"], shift: int) -> UInt8[np.ndarray, "h w 3"]:
-    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))  # hue: the circle in 256
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))  # hue in 256 steps
     levels = np.arange(256)
     hue = cv2.LUT(hue, ((levels + shift) % 256).astype(np.uint8))
     saturation = cv2.LUT(saturation, np.clip(levels + shift, 0, 255).astype(np.uint8))
@@ -96,7 +96,7 @@ def _shift_hue_saturation(image: UInt8[np.ndarray, "h w 3"], shift: int) -> UInt
 
 
 def _blur_kernel(length: int, direction: float) -> Float[np.ndarray, "{length} {length}"]:
-    """A line through the middle of the kernel; its weights sum to 1."""
+    """Returns a line through the centre of the kernel; its weights sum to 1."""
     middle, reach = length // 2, (length - 1) / 2
     turned = math.radians(direction)
     x, y = math.cos(turned) * reach, math.sin(turned) * reach
