@@ -61,7 +61,7 @@ class Folder:
 
     @property
     def scheme(self) -> str:
-        """What stands before the colon of the URI, such as `s3`; empty for a local path."""
+        """Part of the URI before the colon, such as `s3`; empty for a local path."""
         return "" if self.is_local else self.uri.partition("://")[0]
 
     @property

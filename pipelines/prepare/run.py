@@ -111,8 +111,8 @@ def _to_repeat(plan: ShardPlan, out: Folder, retry_quarantined: bool) -> bool:
     footer = read_footer(out, plan.file)
     if footer.fingerprint != plan.fingerprint:
         raise ValueError(
-            f"{out.path(plan.file)} was made from other raw data or settings, or by another version of this code. "
-            f"Choose another --out, or remove that folder."
+            f"{out.path(plan.file)} was made from other raw data or settings (the annotation files may have "
+            f"changed since), or by another version of this code. Choose another --out, or remove that folder."
         )
     return retry_quarantined and bool(footer.quarantined)
 

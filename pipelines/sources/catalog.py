@@ -20,7 +20,7 @@ IMAGES, VIDEOS = 256, 16
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """How to open a dataset from its folder, a split, and the JPEG quality for frames of video files."""
+    """Entry of a dataset: opens it from its folder, a split, and the JPEG quality for frames of video files."""
 
     open: Callable[[Folder, str, int], Source]
     rows_per_shard: int = VIDEOS

@@ -29,7 +29,7 @@ TRIES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Variety:
-    """How many kinds of objects occur, and how hard they are to tell apart.
+    """Settings of how many kinds of objects occur, and how hard they are to tell apart.
 
     Attributes:
         colours, shapes: how many of `COLOURS` and `SHAPES` occur, counted from the first.

@@ -104,7 +104,7 @@ def test_a_split_whose_truth_is_withheld(data: MadeUp, said: Said, tmp_path: Pat
 def test_videos_held_out_that_are_not_there(data: MadeUp, said: Said) -> None:
     assert "--holdout 9 of 4 videos leaves nothing to learn from" in said("finetune", [data.videos], "--holdout", "9")
     both = ["--holdout", "1", "--valid", str(data.videos)]
-    assert "--valid and --holdout both name what to score by" in said("finetune", [data.videos], *both)
+    assert "--valid and --holdout both choose what is scored" in said("finetune", [data.videos], *both)
 
 
 def test_a_checkpoint_of_another_preset_or_another_shape(data: MadeUp, said: Said, tmp_path: Path) -> None:
