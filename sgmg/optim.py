@@ -66,12 +66,12 @@ def optimizer_for(model: SgMg, rates: LearningRates | None = None) -> AdamW:
     return AdamW(parameter_groups(model, rates or LearningRates()), betas=(0.9, 0.999), weight_decay=WEIGHT_DECAY)
 
 
-def schedule_for(optimizer: Optimizer, drops: Sequence[int]) -> MultiStepLR:
+def schedule_for(optimizer: Optimizer, milestones: Sequence[int]) -> MultiStepLR:
     """Returns a schedule that divides rates by 10 at the start of these epochs (from 0); step it once per epoch.
 
     Raises:
         ValueError: the epochs are not strictly increasing.
     """
-    if sorted(set(drops)) != list(drops):
-        raise ValueError(f"The learning rate drops at epochs {list(drops)}; give them rising, each once.")
-    return MultiStepLR(optimizer, milestones=list(drops), gamma=0.1)
+    if sorted(set(milestones)) != list(milestones):
+        raise ValueError(f"The learning rate drops at epochs {list(milestones)}; give them rising, each once.")
+    return MultiStepLR(optimizer, milestones=list(milestones), gamma=0.1)

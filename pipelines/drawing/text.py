@@ -29,16 +29,16 @@ def drawable(text: str, font: Font) -> str:
     return "".join(letter if _known(letter, font) else letter.encode("unicode_escape").decode() for letter in text)
 
 
-def broken_lines(text: str, font: Font, room: int) -> list[str]:
-    """Breaks the text into lines of at most `room` pixels, at least one line; longer words are cut."""
+def broken_lines(text: str, font: Font, width: int) -> list[str]:
+    """Breaks the text into lines of at most `width` pixels, at least one line; longer words are cut."""
     lines: list[str] = []
     for word in drawable(text, font).split() or [""]:
         joined = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(joined) <= room:
+        if lines and font.getlength(joined) <= width:
             lines[-1] = joined
             continue
-        while len(word) > 1 and font.getlength(word) > room:
-            fits = next((n for n in range(len(word) - 1, 0, -1) if font.getlength(word[:n]) <= room), 1)
+        while len(word) > 1 and font.getlength(word) > width:
+            fits = next((n for n in range(len(word) - 1, 0, -1) if font.getlength(word[:n]) <= width), 1)
             lines.append(word[:fits])
             word = word[fits:]
         lines.append(word)

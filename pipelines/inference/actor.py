@@ -64,7 +64,7 @@ class PredictStage:
             try:
                 if crashes >= MAX_CRASHES:
                     raise BadItem(one.record.video, "predict", _CRASHED)
-                predictions += predictor.answer(one)
+                predictions += predictor.predict_frames(one)
             except BadItem as error:
                 failures.append(Failure(error.video, error.stage, error.reason))
         ray.get(self._crash_counter.finish.remote(header.unit))

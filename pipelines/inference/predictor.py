@@ -68,16 +68,16 @@ class Predictor:
         Raises:
             BadItem: a frame cannot be decoded, an expression cannot be tokenized, or the model's scores are not finite.
         """
-        return self.answer(model_frames(record, self.protocol))
+        return self.predict_frames(model_frames(record, self.protocol))
 
-    def answer(self, frames: ModelFrames) -> list[Prediction]:
+    def predict_frames(self, frames: ModelFrames) -> list[Prediction]:
         """Returns a prediction for every expression, in order, from frames that are decoded already.
 
         Raises:
             BadItem: an expression cannot be tokenized, or the model's scores are not finite.
         """
         try:
-            return self._answer(frames, self.device)
+            return self._predict(frames, self.device)
         except torch.OutOfMemoryError:
             if self.device.type == "cpu":
                 raise
@@ -86,12 +86,12 @@ class Predictor:
         try:
             self.model.to("cpu")
             torch.cuda.empty_cache()
-            return self._answer(frames, torch.device("cpu"), "out of GPU memory: segmented on the CPU")
+            return self._predict(frames, torch.device("cpu"), "out of GPU memory: segmented on the CPU")
         finally:
             self.model.to(self.device)
 
     @torch.no_grad()  # Not inference_mode: validation shares the model with training.
-    def _answer(self, frames: ModelFrames, device: torch.device, note: str = "") -> list[Prediction]:
+    def _predict(self, frames: ModelFrames, device: torch.device, note: str = "") -> list[Prediction]:
         record = frames.record
         passes = self.protocol.passes(record)
         if not passes:

@@ -44,17 +44,17 @@ def raw_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo]]:
     texts = [_texts(root, f"davis_text_annotations/{name}", encoding) for name, encoding in _TEXTS.items()]
     for name in dict.fromkeys(videos):
         lines = [of_file.get(name, []) for of_file in texts]
-        said = [line for of_object in zip(*lines, strict=False) for line in of_object]
+        entry = [line for of_object in zip(*lines, strict=False) for line in of_object]
         categories = _dict(semantics.get(name))
         yield (
             name,
             DavisVideo(
                 frames=f"{home}JPEGImages/480p/{name}",
                 masks=f"{home}Annotations_unsupervised/480p/{name}",
-                expressions=[[str(number), text, obj] for number, (obj, text) in enumerate(said)],
+                expressions=[[str(number), text, obj] for number, (obj, text) in enumerate(entry)],
                 categories=categories,
                 problem=_uneven(root, lines)
-                or _nameless([obj for obj, _ in said], categories, root.path(f"{home}davis_semantics.json")),
+                or _nameless([obj for obj, _ in entry], categories, root.path(f"{home}davis_semantics.json")),
             ),
         )
 
@@ -68,23 +68,23 @@ def converted_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo
     name = f"meta_expressions/{split}/meta_expressions.json"
     meta = _videos(root, f"{split}/meta.json") if root.has(f"{split}/meta.json") else None
     images = f"{split}/JPEGImages/480p" if root.has(f"{split}/JPEGImages/480p") else f"{split}/JPEGImages"
-    for video, said in _videos(root, name).items():
+    for video, entry in _videos(root, name).items():
         found = DavisVideo(frames=f"{images}/{video}", masks=f"{split}/Annotations/{video}")
         if meta is not None:
             objects = _dict(_dict(meta.get(video)).get("objects"))
             categories = {number: str(_dict(named).get("category", "")) for number, named in objects.items()}
             found = replace(found, categories=categories)
         try:
-            yield video, _converted(found, said, root.path(name), root.path(f"{split}/meta.json"))
+            yield video, _converted(found, entry, root.path(name), root.path(f"{split}/meta.json"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             problem = f"{root.path(name)}: a key or value of the video is missing or wrong ({error!r}). Convert again."
             yield video, replace(found, problem=problem)
 
 
-def _converted(video: DavisVideo, said: Mapping[str, Any], path: str, meta_path: str) -> DavisVideo:
+def _converted(video: DavisVideo, entry: Mapping[str, Any], path: str, meta_path: str) -> DavisVideo:
     """Returns the video with its frames and expressions, or with a description of what is wrong."""
-    frames = sorted(safe_name(frame) for frame in said["frames"])
-    expressions = [_expression(number, expression) for number, expression in said["expressions"].items()]
+    frames = sorted(safe_name(frame) for frame in entry["frames"])
+    expressions = [_expression(number, expression) for number, expression in entry["expressions"].items()]
     problem = ""
     if not frames:
         problem = f"{path} lists no frame of it. Convert it again."
@@ -118,10 +118,10 @@ def _videos(root: Folder, name: str) -> dict[str, Any]:
     return found["videos"]
 
 
-def _expression(number: str, said: Mapping[str, Any]) -> list[str]:
-    if not isinstance(said["exp"], str):
-        raise TypeError(f"exp is {said['exp']!r}")
-    return [number, said["exp"], str(int(said["obj_id"]))]
+def _expression(number: str, entry: Mapping[str, Any]) -> list[str]:
+    if not isinstance(entry["exp"], str):
+        raise TypeError(f"exp is {entry['exp']!r}")
+    return [number, entry["exp"], str(int(entry["obj_id"]))]
 
 
 def _dict(value: object) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def list_refs(root: Folder, refs_file: str, instances_file: str, split: str) -> 
         LayoutError: a file is missing, has other content than its name promises, or has nothing of the split.
     """
     listing = Listing(instances_file, _sentences_of_refs(root, refs_file, split))
-    wanted = {sentence.annotation for sentence in listing.sentences}
-    images, annotations = _described(root, instances_file, wanted)
+    annotation_ids = {sentence.annotation for sentence in listing.sentences}
+    images, annotations = _described(root, instances_file, annotation_ids)
     path, wanted_images = root.path(instances_file), {sentence.image for sentence in listing.sentences}
     for image in images:
         if _field(image, "id", int, f"{path}: an image") in wanted_images:
@@ -120,25 +120,25 @@ def _sentences_of_refs(root: Folder, file: str, split: str) -> list[Sentence]:
 
 
 def _described(
-    root: Folder, file: str, wanted: Collection[int] | None = None
+    root: Folder, file: str, annotation_ids: Collection[int] | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Returns the images and annotations of a COCO file; only the `wanted` annotations, if given."""
+    """Returns the images and annotations of a COCO file; only those with `annotation_ids`, if given."""
 
-    def kept(entry: dict[str, Any]) -> dict[str, Any] | None:
+    def needed(entry: dict[str, Any]) -> dict[str, Any] | None:
         if "segmentation" not in entry:
             return entry
-        if wanted is not None and entry.get("id") not in wanted:
+        if annotation_ids is not None and entry.get("id") not in annotation_ids:
             return None  # Dropped while parsing, to save memory: a split uses a small part of COCO.
         return {key: entry[key] for key in _KEPT if key in entry} | {"segmentation": json.dumps(entry["segmentation"])}
 
     path = root.path(file)
     try:
-        coco = json.loads(annotation_text(root, file), object_hook=kept)
+        coco = json.loads(annotation_text(root, file), object_hook=needed)
     except json.JSONDecodeError as error:
         raise LayoutError(f"{path} is no JSON, or it is cut short ({error}). {_AGAIN}") from error
     images, annotations = _entries(coco, "images", path), _entries(coco, "annotations", path)
-    if wanted is not None:
-        annotations = [annotation for annotation in annotations if annotation.get("id") in wanted]
+    if annotation_ids is not None:
+        annotations = [annotation for annotation in annotations if annotation.get("id") in annotation_ids]
     names = {category.get("id"): str(category.get("name", "")) for category in _entries(coco, "categories", path)}
     for annotation in annotations:
         annotation["category"] = names.get(annotation.pop("category_id", None), "")

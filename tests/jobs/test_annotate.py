@@ -94,7 +94,7 @@ def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> l
             video.path, "", width, height, timestamps=tuple(window.timestamps.tolist()),
         )  # fmt: skip
         frames = resize_frames(window.frames, *resized_size(height, width, SIDE))
-        found.append(predictor.answer(ModelFrames(record, tuple(range(len(frames))), frames)))
+        found.append(predictor.predict_frames(ModelFrames(record, tuple(range(len(frames))), frames)))
     (rows,) = join_windows(found, JoinSettings(min_score, False, ""))
     return rows
 

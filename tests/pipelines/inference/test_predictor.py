@@ -278,4 +278,4 @@ def test_frames_decoded_elsewhere_give_the_same(model: SgMg, tokenizer: Tokenize
     protocol = inference_protocol("own", SIDE)
     record = a_record("dog", dataset="own")
     predictor = Predictor(model, tokenizer, protocol, device="cpu")
-    assert predictor.answer(model_frames(record, protocol)) == predictor.predict(record)
+    assert predictor.predict_frames(model_frames(record, protocol)) == predictor.predict(record)
