@@ -62,6 +62,15 @@ def in_float64() -> Iterator[None]:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The test computes with one thread, as Ray's workers of one core do: then nothing is rounded otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def as_users_run_it() -> Iterator[None]:
     """Without the tests' shape checks, which otherwise speak before our own messages."""
     jaxtyping.config.update("jaxtyping_disable", True)

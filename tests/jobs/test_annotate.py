@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -100,7 +101,7 @@ def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> l
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_local")
+@pytest.mark.usefixtures("ray_local", "one_thread")
 def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,10 +123,9 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
             assert len(row.frame_names) == LENGTHS[name]
             assert (row.frame_names, row.source) == (other.frame_names, str(videos / name))
             assert row.timestamps == pytest.approx([place / 10 for place in range(LENGTHS[name])], abs=1e-3)
-            masks, others = (rles_to_masks(each.queries[0].rle, (40, 56)) for each in (row, other))
-            assert masks.any()
-            assert (masks != others).mean() < 1e-3
-            assert row.queries[0].scores == pytest.approx(other.queries[0].scores, abs=1e-5)
+            assert rles_to_masks(row.queries[0].rle, (40, 56)).any()
+            assert row.queries[0].rle == other.queries[0].rle
+            assert row.queries[0].scores == tuple(map(np.float32, other.queries[0].scores))  # as Parquet keeps them
 
     with zipfile.ZipFile(tmp_path / "out" / "png.zip") as pngs:
         assert len(pngs.namelist()) == 2 * 32
