@@ -13,11 +13,11 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from pack import ROOT
+from patience import PATIENCE
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = {"1_look_at_the_data": 3, "2_one_clip_through_the_model": 7, "3_train_track_and_compare": 3}
 """How many each draws, at least."""
-SECONDS = 300
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
@@ -80,7 +80,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_draws(path: Path, tmp_path: Path
     notebook = nbformat.read(path, as_version=4)
     # Beside other tests, threads on the same cores wait for each other.
     here = {"IPYTHONDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    client = NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(notebook, timeout=PATIENCE, resources={"metadata": {"path": str(path.parent)}})
     client.execute(env={**os.environ, **here})
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]

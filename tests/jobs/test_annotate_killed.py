@@ -13,6 +13,7 @@ import pytest
 
 from annotate_data import moving, write_video
 from jobs.annotate import AnnotateConfig, main
+from patience import PATIENCE
 from pipelines.annotate.settings import WINDOWS_EACH
 from pipelines.errors import Exit
 from prepared_data import SENTENCES, tiny_checkpoint
@@ -81,7 +82,7 @@ def test_a_driver_that_is_killed_goes_on_inside_a_long_video(
     log = tmp_path / "log"
     with log.open("wb") as stream:
         driver = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
-        end = time.monotonic() + 100
+        end = time.monotonic() + PATIENCE
         while len(windows_of_long(tmp_path)) < 5 and driver.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
         driver.send_signal(signal.SIGKILL)
@@ -108,7 +109,7 @@ def test_nodes_and_workers_that_die_at_random_change_nothing(
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
     )
     assert ran.returncode == Exit.QUARANTINE, ran.stdout + ran.stderr
     killed = re.findall(r"^killed (.*)$", ran.stdout, flags=re.MULTILINE)

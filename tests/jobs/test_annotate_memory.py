@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from annotate_data import moving, write_video
+from patience import PATIENCE
 from pipelines.files import Folder
 from pipelines.prediction_reader import iter_predictions
 from prepared_data import SENTENCES, tiny_checkpoint
@@ -38,7 +39,7 @@ def peaks_of(folder: Path, frames: int) -> tuple[Any, int]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     (row,) = iter_predictions(Folder(str(out)))

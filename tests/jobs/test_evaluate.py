@@ -19,6 +19,7 @@ from PIL import Image
 
 from jobs.evaluate import EvaluateConfig, main
 from jobs.impl.evaluate import evaluate
+from patience import PATIENCE
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, predictions_table
@@ -178,7 +179,9 @@ def test_scores_are_not_written_over_the_config_of_predictions(tmp_path: Path, t
 def test_the_command_says_what_is_missing(tmp_path: Path, truth: str) -> None:
     run = run_of(tmp_path, truth, lambda one: whole_frame(one)[1:])
     words = ["--predictions", run, "--truth", truth, "--out", str(tmp_path / "scores")]
-    done = subprocess.run([sys.executable, "jobs/evaluate.py", *words], capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "jobs/evaluate.py", *words], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == Exit.FAILED
     assert "error: 3 things that the truth asks for are not predicted: video 7e4be0e9ca, expression 0" in done.stderr
     assert "Traceback" not in done.stderr

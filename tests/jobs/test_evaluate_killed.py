@@ -15,6 +15,7 @@ from PIL import Image
 
 from jobs.evaluate import EvaluateConfig
 from jobs.impl.evaluate import evaluate
+from patience import PATIENCE
 from pipelines.files import UNFINISHED
 from pipelines.scoring.davis import truth_maps
 from pipelines.scoring.summary import SCORES
@@ -84,7 +85,7 @@ def test_a_worker_that_is_killed_changes_nothing(
     killed: list[int] = []
 
     def kill_once() -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not killed and time.monotonic() < end:
             for process in scoring(psutil.Process().children(recursive=True))[:1]:
                 process.kill()

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from jobs.predict import PredictConfig, main
+from patience import PATIENCE
 from pipelines.errors import Exit
 from pipelines.prediction_reader import PREDICTIONS
 from pipelines.records import Record
@@ -62,7 +63,7 @@ def kill_once(title: str, when: Callable[[], bool]) -> tuple[threading.Thread, l
     killed: list[int] = []
 
     def watch() -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not killed and time.monotonic() < end:
             for process in psutil.Process().children(recursive=True) if when() else ():
                 try:
@@ -98,7 +99,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     log = tmp_path / "log"
     with log.open("wb") as stream:
         driver = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
-        end = time.monotonic() + 80
+        end = time.monotonic() + PATIENCE
         while not whole_files(tmp_path) > 0 and driver.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
         driver.send_signal(signal.SIGKILL)
@@ -119,7 +120,7 @@ def test_a_node_that_is_lost_changes_nothing(
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "killed a node" in ran.stdout

@@ -15,6 +15,7 @@ from PIL import Image
 from jobs.impl.prepare import SHEET
 from jobs.prepare import PrepareConfig, main
 from pack import ROOT
+from patience import PATIENCE
 from pipelines.config_io import CONFIG, read_config
 from pipelines.errors import Exit, JobError, LayoutError
 from pipelines.files import Folder
@@ -246,7 +247,7 @@ def test_the_command_says_what_went_wrong_and_ends_so(data_kit: Path, tmp_path: 
     words = [sys.executable, str(ROOT / "jobs/prepare.py"), "--dataset", "ref-youtube-vos", "--split", "train"]
     words += ["--raw", str(raw), "--out", str(tmp_path / "out")]
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    run = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
+    run = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=PATIENCE)
     assert run.returncode == Exit.QUARANTINE, run.stderr[-3000:]
     assert "2 videos" in run.stdout
     assert "in quarantine: 5" in run.stdout

@@ -14,6 +14,7 @@ import pytest
 
 from jobs.impl.submit import FORMATS
 from jobs.submit import FormatName, SubmitConfig, main
+from patience import PATIENCE
 from pipelines.errors import Exit, JobError
 from pipelines.exports.pngs import encode_object_map
 from pipelines.exports.submission import read_object_maps, read_submission
@@ -237,7 +238,7 @@ def test_every_format_can_be_asked_for_by_name() -> None:
 def submit(*words: str) -> subprocess.CompletedProcess[str]:
     script = Path(__file__).resolve().parents[2] / "jobs" / "submit.py"
     return subprocess.run(
-        [sys.executable, str(script), *words], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, str(script), *words], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
 
 

@@ -18,13 +18,11 @@ from ray.train import ScalingConfig
 
 from jobs.common.cli import parse
 from jobs.finetune_ytvos import main
+from patience import PATIENCE
 from pipelines.training import run as training_run
 from pipelines.training.config import FINETUNE, TrainConfig
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
-
-SECONDS = 150
-"""To wait for one change, at most."""
 
 
 def run(flags: list[str]) -> None:
@@ -42,7 +40,7 @@ def run(flags: list[str]) -> None:
 
     def goes_on(workers: int) -> None:
         """Waits until so many workers train, and have come to a checkpoint of their own."""
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + PATIENCE
         known = checkpoints(folder)
         while _working() != workers or not set(checkpoints(folder)) - set(known):
             if _working() != workers:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from patience import PATIENCE
+
 FPS = 5
 MINUTES = 2
 HOURS = 2
@@ -43,7 +45,7 @@ def _peaks(path: Path, how: str) -> tuple[int, int, int]:
     """Frames that were read, and the most MiB the reading process and its child ever held."""
     words = [sys.executable, "-c", textwrap.dedent(READ), str(path), how]
     frames, windows, parent, child = json.loads(
-        subprocess.run(words, check=True, capture_output=True, timeout=500).stdout
+        subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE).stdout
     )
     assert windows == -(-frames // 36)
     return frames, parent, child

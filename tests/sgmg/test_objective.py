@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pack import ROOT
+from patience import PATIENCE
 from rounding import in_float64
 from sgmg.batch import ClipBatch, ClipTargets
 from sgmg.config import SgMgConfig
@@ -181,7 +182,7 @@ def test_two_processes_learn_what_one_learns_of_both_batches(tmp_path: Path) -> 
     )
     try:
         gradients, valid = learned_by(0, tmp_path)
-        output, _ = other.communicate(timeout=60)
+        output, _ = other.communicate(timeout=PATIENCE)
     finally:
         other.kill()
     assert other.returncode == 0, output

@@ -20,6 +20,7 @@ from torch.optim import SGD
 from loss_cases import padded_targets
 from model_cases import batch_of, config_of, published_model
 from pack import GOLDEN, ROOT, Case, cases, full_pack
+from patience import PATIENCE
 from rounding import in_float64
 from sgmg.batch import ClipBatch, ClipTargets
 from sgmg.config import SgMgConfig, SwinConfig
@@ -159,7 +160,7 @@ def test_two_processes_learn_what_one_learns_of_all_passes(
     )
     try:
         found = learned_as_rank(0, tmp_path)
-        output, _ = other.communicate(timeout=120)
+        output, _ = other.communicate(timeout=PATIENCE)
     finally:
         other.kill()
     assert other.returncode == 0, output

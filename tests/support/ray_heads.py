@@ -17,11 +17,10 @@ import psutil
 from ray.cluster_utils import Cluster
 
 from pack import ROOT
+from patience import PATIENCE
 from training_runs import environment
 
 BIN = Path(sys.executable).parent
-SECONDS = 300
-"""That a submitted job may take."""
 STORE = 200 * 2**20
 """Object store of a simulated node, in bytes."""
 
@@ -37,7 +36,12 @@ class Head:
         """`ray job submit`: its exit code and what it printed."""
         command = [str(BIN / "ray"), "job", "submit", "--address", self.address, "--working-dir", str(ROOT), "--"]
         ran = subprocess.run(
-            [*command, *words], env=self.variables, capture_output=True, text=True, timeout=SECONDS, check=False
+            [*command, *words],
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
         return ran.returncode, ran.stdout + ran.stderr
 
@@ -74,7 +78,7 @@ def started_ray() -> Iterator[Head]:
             env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            end = time.monotonic() + 120
+            end = time.monotonic() + PATIENCE
             while not _answers(f"{address}/api/version"):
                 assert head.poll() is None, "ray start ended"
                 assert time.monotonic() < end, "no dashboard came up"

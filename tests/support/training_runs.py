@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pack import ROOT
+from patience import PATIENCE
 from pipelines.files import Folder
 from pipelines.manifest import Manifest
 from pipelines.prepare.run import finish, plan_shards
@@ -33,8 +34,6 @@ PRETRAIN, FINETUNE, A2D = "pretrain_refcoco", "finetune_ytvos", "finetune_a2d"
 EXPERIMENTS = {PRETRAIN: "pretrain", FINETUNE: "finetune", A2D: "a2d"}
 LAST = 14
 """Steps of these runs: past the end of the first epoch of a job on images or on videos."""
-SECONDS = 400
-"""That a job may take on a busy machine."""
 
 
 def prepared(dataset: str, raw: Path, split: str, out: Path, rows_per_shard: int = 4) -> Manifest:
@@ -134,7 +133,7 @@ class Job:
 
     def wait_until(self, there: Callable[[], bool], pause: float = 0.02) -> None:
         """Waits for something that the running job does."""
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + PATIENCE
         while not there():
             assert self.poll() is None, "the job ended before"
             assert time.monotonic() < end, "it did not come to that"
@@ -146,14 +145,14 @@ class Job:
 
     def end(self) -> int:
         """Its exit code, once it has ended."""
-        return self.process.wait(SECONDS)
+        return self.process.wait(PATIENCE)
 
     def kill_driver(self) -> None:
         """SIGKILL, as the kernel sends it when memory is short; its Ray goes with it, two agents linger."""
         working = [process for process in self.children() if "Agent" not in _title(process)]
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        _, alive = psutil.wait_procs(working, timeout=60)
+        _, alive = psutil.wait_procs(working, timeout=PATIENCE)
         assert not alive, alive
 
 
@@ -221,7 +220,7 @@ class ServedJob(Job):
         return self._code
 
     def end(self) -> int:
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + PATIENCE
         while (code := self.poll()) is None:
             assert time.monotonic() < end, "it did not end"
             time.sleep(0.05)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pack import ROOT
+from patience import PATIENCE
 from pipelines.annotate.join import join_group
 from pipelines.annotate.layout import ExpressionGroup, expression_group, write_group
 from pipelines.annotate.tracks import SEGMENT_FRAMES, JoinSettings
@@ -133,7 +134,7 @@ def test_a_long_join_peaks_like_one_of_two_rows(out: Folder) -> None:
     for windows in (20, 60):
         group = group_with_windows(out, DOG, windows=windows, length=100, mask=noise)
         words = [sys.executable, "-c", JOIN, out.uri, msgspec.json.encode(group).decode(), str(windows)]
-        ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+        ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True, timeout=PATIENCE)
         frames, peak = map(int, ran.stdout.split())
         assert frames == 100 * windows
         peaks.append(peak)

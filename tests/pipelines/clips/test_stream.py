@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from pack import ROOT
+from patience import PATIENCE
 from pipelines.clips.augmentation import SMALL, ClipRecipe
 from pipelines.clips.clip import apply_params, sample_params
 from pipelines.clips.epoch_plan import lanes_of
@@ -342,7 +343,7 @@ def test_a_killed_worker_changes_no_step(real: TrainData, tmp_path: Path) -> Non
     words = [sys.executable, str(SCRIPT), data.parts[0].folder.uri, str(out)]
     paths = os.pathsep.join([str(ROOT / "tests" / "support"), str(ROOT / "tests" / "parity")])
     variables = {**os.environ, "PYTHONPATH": paths, "RAY_AUTH_MODE": "disabled"}
-    run = subprocess.run(words, capture_output=True, text=True, timeout=180, env=variables)
+    run = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=variables)
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(out.read_text())
     assert found["killed"] >= 1

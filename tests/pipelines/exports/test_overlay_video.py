@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patience import PATIENCE
 from pipelines.drawing.overlay import COLOURS, colour_of
 from pipelines.errors import BadItem
 from pipelines.exports.overlay_video import poster_name, write_overlay
@@ -195,7 +196,7 @@ def test_a_long_video_needs_no_more_memory_than_a_short_one(make_video: Writer, 
 
     def megabytes(count: int) -> int:
         words = [sys.executable, "-c", _LONG, str(path), str(tmp_path / "out"), str(count)]
-        return int(subprocess.run(words, capture_output=True, text=True, check=True, timeout=240).stdout)
+        return int(subprocess.run(words, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout)
 
     short, long = megabytes(100), megabytes(900)
     assert long < short + 60, f"{short} MB for 100 frames, {long} MB for 900"  # of 600 MB of pixels

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE
 from pipelines.exports.writing import folder_output, in_order, json_output, read_lines, single, write_list, zip_output
 from pipelines.files import UNFINISHED, Folder
 
@@ -65,7 +66,7 @@ def test_a_writer_killed_in_the_middle_leaves_no_zip_and_the_next_one_cleans_up(
     )
     other = tmp_path / f"{UNFINISHED}0-b.zip"
     other.write_bytes(b"somebody else is writing this")
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=PATIENCE)
     assert done.returncode < 0
     left = {path.name for path in tmp_path.iterdir()}
     assert "a.zip" not in left

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from patience import PATIENCE
 from pipelines.errors import LayoutError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.manifest import MANIFEST, QUARANTINE, Manifest, read_manifest
@@ -174,7 +175,9 @@ def start(mode: str, source: RefYouTubeVOS, tmp_path: Path) -> subprocess.Popen[
         return subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log)
 
 
-def wait_for(found: Callable[[], bool], process: subprocess.Popen[bytes], tmp_path: Path, seconds: float = 120) -> None:
+def wait_for(
+    found: Callable[[], bool], process: subprocess.Popen[bytes], tmp_path: Path, seconds: float = PATIENCE
+) -> None:
     end = time.monotonic() + seconds
     while not found():
         assert process.poll() is None, (tmp_path / "log").read_text(errors="replace")[-3000:]
@@ -182,7 +185,7 @@ def wait_for(found: Callable[[], bool], process: subprocess.Popen[bytes], tmp_pa
         time.sleep(0.02)
 
 
-def expect_success(process: subprocess.Popen[bytes], tmp_path: Path, seconds: float = 120) -> None:
+def expect_success(process: subprocess.Popen[bytes], tmp_path: Path, seconds: float = PATIENCE) -> None:
     try:
         assert process.wait(seconds) == 0, (tmp_path / "log").read_text(errors="replace")[-3000:]
     finally:

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from pack import ROOT
+from patience import PATIENCE
 from pipelines.files import Folder
 from pipelines.records import Record
 from pipelines.sources.base import Source
@@ -414,7 +415,7 @@ def test_a_killed_run_leaves_no_folder_and_the_next_one_is_whole(tmp_path: Path)
     script = f"from pathlib import Path\nfrom pipelines.sources.synthetic import *\n{call}"
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not any(tmp_path.rglob("*.jpg")):
             assert process.poll() is None
             assert time.monotonic() < end

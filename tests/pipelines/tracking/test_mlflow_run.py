@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from patience import PATIENCE
 from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.manifest import MANIFEST, Manifest, RowInfo, Shard
@@ -146,7 +147,9 @@ from pipelines.tracking.mlflow_run import open_run
 print(open_run("pretrain", "one", {storage!r}, {{"epochs": 12}}).run_id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = opened(storage)
     assert run.continued
@@ -332,7 +335,7 @@ def test_a_server_killed_in_mid_run_and_started_again_misses_nothing(
         for step in range(200, 250):
             log.log(step, {"loss": 1 / (step + 1)})
         log.log_checkpoint("best", 250, checkpoint(tmp_path / "better", "step 250"))
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not log.flush(10):
             assert time.monotonic() < end
         assert log.close() == 0

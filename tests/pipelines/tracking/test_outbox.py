@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE
 from pipelines.tracking.outbox import REFUSED, Outbox, Refused
 from pipelines.tracking.spool import Entry
 
@@ -139,6 +140,6 @@ for number in range(50):
     outbox.put({{"n": number}})
 print(outbox.flush(5), outbox.close(5), {{entry["n"] for entry in got}} == set(range(50)))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.split() == ["True", "0", "True"]
     assert "cannot be kept" in done.stderr

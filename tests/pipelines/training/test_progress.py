@@ -10,6 +10,7 @@ import pytest
 import ray
 from ray.util import placement_group, remove_placement_group
 
+from patience import PATIENCE
 from pipelines.training import progress as _progress
 from pipelines.training.progress import ProgressMonitor, create_progress_actor
 
@@ -21,7 +22,7 @@ def other() -> Iterator[None]:
     """Somebody who holds most of the cluster."""
     held = placement_group([{"CPU": 3}])
     assert held.wait(30)
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while ray.available_resources().get("CPU") != 1:  # the view of it is a little late
         assert time.monotonic() < end
         time.sleep(0.1)

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from patience import PATIENCE
 from pipelines.errors import BadItem
 from pipelines.video.decoder import VideoDecoder
 from pipelines.video.listing import Video
@@ -140,7 +141,7 @@ def test_a_child_that_hangs_ends_itself_when_its_parent_was_killed(hanging: Vide
     """
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
     try:
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + PATIENCE
         while not (children := psutil.Process(parent.pid).children()) and time.monotonic() < limit:
             time.sleep(0.05)
         time.sleep(1.5)  # so that it has read its request
