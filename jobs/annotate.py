@@ -35,7 +35,7 @@ class _InputFlags:
     text: tuple[str, ...] = ()
     """The sentences themselves, instead of a file; they apply to every video."""
     formats: tuple[FormatName, ...] = ("parquet",)
-    """What to write besides Parquet. youtube-vis: JSON of tracks. coco: JSON of frames. png: masks per sentence (layout
+    """Formats besides Parquet. youtube-vis: JSON of tracks. coco: JSON of frames. png: masks per sentence (layout
     of YouTube-VOS). davis: masks of all sentences together. overlay: videos with masks. report: an HTML page."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
     """Frames per second to segment, chosen by time. Default: every frame."""

@@ -30,7 +30,7 @@ class EvaluateConfig:
     missing_as_empty: bool = False
     """Score missing predictions as empty masks; otherwise they are an error, which lists them."""
     pictures: int = 0
-    """How many of the worst and of the best expressions to draw, into pictures/."""
+    """Number of worst, and of best, expressions to draw, into pictures/."""
     frames: tuple[str, ...] = ()
     """Prepared data with the frames to draw on, if --truth has none."""
     storage: str | None = None

@@ -6,7 +6,7 @@ from pipelines.clips.augmentation import ClipRecipe
 from pipelines.manifest import Manifest
 
 ClipKind = Literal["images", "clips", "annotated-frames"]
-"""What clips are made of: single images, videos with a mask in every frame, or videos with masks in some frames."""
+"""Material of the clips: single images, videos with a mask in every frame, or videos with masks in some frames."""
 
 
 def names_frames(manifest: Manifest) -> bool:

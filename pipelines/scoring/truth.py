@@ -10,7 +10,7 @@ from pipelines.records import SCHEMA, SCHEMA_VERSION, Expression, ObjectTrack, R
 from sgmg.masks import Size, rle_union
 
 TRUTH_COLUMNS = tuple(name for name in SCHEMA.names if name != "frames")
-"""What is read of prepared Parquet to make truths of it."""
+"""Columns of prepared Parquet that a truth is made from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.sources.synthetic_scene import SHAPES, Scene
 
 YES, UNCLEAR, NO = 1, 0, -1
-"""How well a word fits an object; a sentence fits as well as the worst of its words."""
+"""Measure of how well a word fits an object; a sentence fits as well as the worst of its words."""
 
 _KINDS = ("looks", "place", "motion", "order")
 _BARE = 0.3  # share of sentences without "the", as users type them
