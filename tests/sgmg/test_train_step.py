@@ -156,7 +156,10 @@ def test_two_processes_learn_what_one_learns_of_all_passes(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity")])},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "parity", ROOT / "tests" / "support"))),
+        },
     )
     try:
         found = learned_as_rank(0, tmp_path)
