@@ -1,4 +1,4 @@
-"""Resizing, normalization and padding of decoded frames, for training and inference."""
+"""Normalization and padding of decoded frames, for training and inference."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
 from torch import Tensor
 
 MIN_SIDE = 129
@@ -15,39 +14,6 @@ MIN_SIDE = 129
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-
-
-def resized_size(height: int, width: int, short_side: int, long_side: int | None = None) -> tuple[int, int]:
-    """Returns (height, width) after resizing the shorter side to `short_side`, or less to keep within `long_side`.
-
-    Sizes are truncated, not rounded (rule R of spec 8).
-
-    >>> resized_size(480, 854, 360), resized_size(1080, 1920, 360, 640), resized_size(100, 400, 360, 640)
-    ((360, 640), (360, 640), (160, 640))
-    """
-    shorter, longer = min(height, width), max(height, width)
-    if long_side is not None and longer * short_side > long_side * shorter:
-        short_side = round(long_side * shorter / longer)
-    if shorter == short_side:
-        return height, width
-    other = short_side * longer // shorter
-    return (short_side, other) if height <= width else (other, short_side)
-
-
-def resize_frames(frames: UInt8[np.ndarray, "t h w 3"], height: int, width: int) -> UInt8[np.ndarray, "t h2 w2 3"]:
-    """Resizes frames with Pillow's antialiased bilinear filter, as the published preprocessing does."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    return np.stack([np.asarray(pillow_resized(Image.fromarray(frame), height, width)) for frame in frames])
-
-
-def pillow_resized(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Resizes all rows, then all columns, rounding in between, as Pillow before version 13 did.
-
-    Newer versions start with the columns of some tall images, and differ from the published numbers by a rounding.
-    """
-    rows = image.resize((width, image.height), Image.Resampling.BILINEAR)
-    return rows.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def normalize(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "t 3 h w"]:

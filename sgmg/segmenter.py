@@ -16,7 +16,8 @@ from sgmg.decoding import best_query, mask_from_logits, original_logits, take_qu
 from sgmg.hub import SETTINGS, HubMixin
 from sgmg.model import SgMg
 from sgmg.precision import Precision, autocast
-from sgmg.preprocess import normalize, pad_clips, resize_frames, resized_size
+from sgmg.preprocess import normalize, pad_clips
+from sgmg.resize import resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer
 
 VIDEO_MULTIPLE = 16

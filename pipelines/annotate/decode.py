@@ -21,7 +21,7 @@ from pipelines.video.decoder import Window
 from pipelines.video.listing import Video
 from pipelines.video.segments import DecodeUnit
 from pipelines.video.worker_decoder import decoder
-from sgmg.preprocess import resized_size
+from sgmg.resize import resized_size
 
 
 @dataclass(frozen=True, slots=True)

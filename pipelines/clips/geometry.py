@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines.clips.resize_filter import ResizeFilter
 from pipelines.images import nearest_pixels
 from sgmg.masks import Size
-from sgmg.preprocess import pillow_resized, resized_size
+from sgmg.resize import pillow_resized, resized_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """The stage of bulk inference that runs the model: an actor on a GPU, or on some cores."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -80,19 +79,3 @@ class PredictStage:
             context=header.context,
         )
         return encode_predictions(done, predictions)
-
-
-class CrashCounter:
-    """An actor, one for each run, that counts how often a unit was started and not finished: its predictor crashed."""
-
-    def __init__(self) -> None:
-        self._started: Counter[str] = Counter()
-
-    def start(self, unit: str) -> int:
-        """Marks the unit as started. Returns how many predictors have crashed on it so far."""
-        self._started[unit] += 1
-        return self._started[unit] - 1
-
-    def finish(self, unit: str) -> None:
-        """Marks the unit as survived: later retries count from 0."""
-        del self._started[unit]

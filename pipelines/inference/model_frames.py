@@ -9,7 +9,7 @@ from pipelines.errors import BadItem
 from pipelines.images import decode_image
 from pipelines.inference.protocols import InferenceProtocol, Pass
 from pipelines.records import Record
-from sgmg.preprocess import resize_frames, resized_size
+from sgmg.resize import resize_frames, resized_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from pipelines.inference.actor import CrashCounter, PredictStage
+from pipelines.inference.actor import PredictStage
+from pipelines.inference.crash_counter import CrashCounter
 from pipelines.inference.messages import decode_header, encode_item
 from pipelines.inference.predictor_spec import PredictorSpec
 

@@ -9,7 +9,7 @@ from pipelines.errors import BadItem
 from pipelines.images import decode_image, nearest
 from pipelines.records import ObjectTrack, Record
 from sgmg.masks import Size, masks_to_rles, rles_to_masks
-from sgmg.preprocess import resize_frames, resized_size
+from sgmg.resize import resize_frames, resized_size
 
 
 def resized(record: Record, short_side: int, quality: int) -> Record:

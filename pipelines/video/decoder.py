@@ -13,7 +13,7 @@ from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
 from pipelines.video.segments import DecodeUnit, segments
-from sgmg.preprocess import resize_frames
+from sgmg.resize import resize_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class VideoDecoder:
 
         Args:
             size: height and width to which each frame is resized right after decoding, as
-                `sgmg.preprocess.resize_frames` does; by default frames have the size at which a player shows them,
+                `sgmg.resize.resize_frames` does; by default frames have the size at which a player shows them,
                 which for two windows of 4K takes 2 GB.
 
         Raises:

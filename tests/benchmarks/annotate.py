@@ -122,7 +122,7 @@ def decode_rate(videos: Sequence[str], size: int) -> float:
     """Frames/s that one core decodes and resizes, without Ray."""
     from pipelines.video.decoder import windows
     from pipelines.video.listing import list_videos
-    from sgmg.preprocess import resize_frames, resized_size
+    from sgmg.resize import resize_frames, resized_size
 
     began, frames = time.process_time(), 0
     for video in list_videos(videos).videos[:1]:

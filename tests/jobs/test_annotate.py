@@ -38,7 +38,7 @@ from pipelines.video.decoder import windows
 from pipelines.video.listing import Video
 from prepared_data import SENTENCES, tiny_checkpoint, tiny_model
 from sgmg.masks import rles_to_masks
-from sgmg.preprocess import resize_frames, resized_size
+from sgmg.resize import resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer
 
 SIDE = 130

@@ -21,7 +21,8 @@ from sgmg.decoding import (
     take_query,
 )
 from sgmg.model import SgMg
-from sgmg.preprocess import normalize, pad_clips, resize_frames, resized_size
+from sgmg.preprocess import normalize, pad_clips
+from sgmg.resize import resize_frames, resized_size
 
 SHORT_SIDE, LONG_SIDE = 360, 640
 

@@ -17,7 +17,8 @@ from sgmg.config import SgMgConfig
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
 from sgmg.model import SgMg
 from sgmg.precision import Precision
-from sgmg.preprocess import normalize, pad_clips, resize_frames
+from sgmg.preprocess import normalize, pad_clips
+from sgmg.resize import resize_frames
 from sgmg.segmenter import Segmentation, Segmenter
 from sgmg.tokenizer import Tokenizer
 

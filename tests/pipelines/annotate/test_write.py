@@ -18,7 +18,8 @@ from pipelines.annotate.layout import ExpressionGroup, expression_group
 from pipelines.annotate.settings import Settings
 from pipelines.annotate.write import WriteStage
 from pipelines.files import Folder
-from pipelines.inference.actor import MAX_CRASHES, CrashCounter, PredictStage
+from pipelines.inference.actor import MAX_CRASHES, PredictStage
+from pipelines.inference.crash_counter import CrashCounter
 from pipelines.inference.messages import decode, encode, encode_frames
 from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256

@@ -24,7 +24,7 @@ from pipelines.clips.geometry import (
     transform_mask,
 )
 from pipelines.images import nearest_pixels
-from sgmg.preprocess import resized_size
+from sgmg.resize import resized_size
 
 CROPPED = Geometry((90, 160), Crop((100, 177), 20, 31, (60, 80)), (48, 64))
 

@@ -12,7 +12,8 @@ import pytest
 import ray
 import torch
 
-from pipelines.inference.actor import MAX_CRASHES, CrashCounter, PredictStage
+from pipelines.inference.actor import MAX_CRASHES, PredictStage
+from pipelines.inference.crash_counter import CrashCounter
 from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode, encode_frames
 from pipelines.inference.model_frames import model_frames
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256

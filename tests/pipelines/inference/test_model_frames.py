@@ -10,7 +10,7 @@ from pipelines.inference.model_frames import model_frames
 from pipelines.inference.protocols import inference_protocol
 from pipelines.records import Expression
 from prepared_data import a_record, pixels_of
-from sgmg.preprocess import resize_frames
+from sgmg.resize import resize_frames
 
 
 def test_frames_are_rgb_at_the_size_the_model_sees() -> None:

@@ -22,7 +22,8 @@ from sgmg.boxes import cxcywh_to_xyxy
 from sgmg.decoding import best_query, merge_objects, original_logits, take_query
 from sgmg.masks import rles_to_masks
 from sgmg.model import SgMg
-from sgmg.preprocess import normalize, pad_clips, resize_frames
+from sgmg.preprocess import normalize, pad_clips
+from sgmg.resize import resize_frames
 from sgmg.segmenter import Segmenter
 from sgmg.tokenizer import Tokenizer
 

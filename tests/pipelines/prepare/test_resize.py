@@ -15,7 +15,7 @@ from pipelines.records import ObjectTrack, Record
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.ytvos import RefYouTubeVOS
 from sgmg.masks import rle_to_mask
-from sgmg.preprocess import resized_size
+from sgmg.resize import resized_size
 
 
 @pytest.fixture

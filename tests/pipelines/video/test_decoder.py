@@ -18,7 +18,7 @@ from pipelines.errors import BadItem
 from pipelines.video.decoder import VideoDecoder, Window, windows
 from pipelines.video.listing import Video
 from pipelines.video.segments import segments
-from sgmg.preprocess import resize_frames, resized_size
+from sgmg.resize import resize_frames, resized_size
 
 KIT = ROOT.parent / "shared" / "data" / "videos"
 PROBES: dict[str, dict[str, Any]] = (
