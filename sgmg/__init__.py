@@ -24,7 +24,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name on first use, so that `import sgmg` alone does not import transformers."""
+    """Imports a public name on first use, so that `import sgmg` alone does not import torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'sgmg' has no attribute {name!r}; public are {', '.join(__all__)}.")
     return getattr(import_module(_HOME[name]), name)

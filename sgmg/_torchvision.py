@@ -9,7 +9,7 @@ import torch
 def make_torchvision_importable() -> None:
     """Declares the two operators that `import torchvision` needs, if its own library cannot be loaded.
 
-    timm and transformers import torchvision; its nms and io are not used here. Nothing is declared if torchvision and
+    timm imports torchvision; its nms and io are not used here. Nothing is declared if torchvision and
     torch are of the same build. Repeated calls do nothing.
     """
     spec = importlib.util.find_spec("torchvision")

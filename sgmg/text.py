@@ -4,13 +4,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from sgmg._transformers import RobertaConfig, RobertaModel
 from sgmg.batch import TextFeatures
 from sgmg.config import TextConfig
 from sgmg.positions import word_positions
-from sgmg.tokenizer import PAD, SPECIAL
-
-PAD_ID = SPECIAL.index(PAD)
+from sgmg.roberta import Roberta
 
 
 class Resizer(nn.Module):
@@ -42,7 +39,7 @@ class TextEncoder(nn.Module):
         self.frozen = False
         self._kept: dict[bytes, tuple[Tensor, Tensor]] = {}
         self._keep = 0
-        self.roberta = RobertaModel(_roberta_config(config), add_pooling_layer=True)
+        self.roberta = Roberta(config)
         self.word_resizer = Resizer(config.width, width, dropout)
         self.sentence_resizer = Resizer(config.width, width, dropout)
 
@@ -77,8 +74,7 @@ class TextEncoder(nn.Module):
         if self.frozen and self._keep:
             return self._cached(token_ids, padding)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            output = self.roberta(input_ids=token_ids, attention_mask=(~padding).long())
-        return output.last_hidden_state, output.pooler_output
+            return self.roberta(token_ids, padding)
 
     def resize(
         self, hidden: Float[Tensor, "e n w"], pooled: Float[Tensor, "e w"], padding: Bool[Tensor, "e n"]
@@ -103,8 +99,10 @@ class TextEncoder(nn.Module):
             key = sentence.cpu().numpy().tobytes()
             kept = self._kept.pop(key, None)  # added again below, as the most recent
             if kept is None:
-                output = self.roberta(input_ids=sentence[None], attention_mask=torch.ones_like(sentence[None]))
-                kept = (output.last_hidden_state[0], output.pooler_output[0])
+                (features,), (pooled,) = self.roberta(
+                    sentence[None], torch.zeros_like(sentence[None], dtype=torch.bool)
+                )
+                kept = (features, pooled)
             self._kept[key] = kept
             found.append(kept)
         while len(self._kept) > self._keep:
@@ -143,21 +141,3 @@ class TextEncoder(nn.Module):
             f"Expression {all_padding.nonzero()[0].item()} of {len(token_ids)} is nothing but padding. "
             f"Leave it out, or mark its words False in the padding."
         )
-
-
-def _roberta_config(config: TextConfig) -> RobertaConfig:
-    return RobertaConfig(
-        vocab_size=config.vocabulary,
-        hidden_size=config.width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.ffn,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
-        max_position_embeddings=config.max_tokens + PAD_ID + 1,  # RoBERTa counts positions from its pad id on
-        type_vocab_size=1,
-        initializer_range=config.initial_std,
-        pad_token_id=PAD_ID,
-        layer_norm_eps=1e-5,
-        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  # every config takes it, none declares it
-    )

@@ -107,10 +107,6 @@ def _make_unsaved_buffers(model: SgMg) -> None:
     for module in model.modules():
         if isinstance(module, Block):
             module.attention.index = relative_position_index(module.full)
-    embeddings = model.text.roberta.embeddings
-    positions = embeddings.position_ids.shape[1]
-    embeddings.register_buffer("position_ids", torch.arange(positions)[None], persistent=False)
-    embeddings.register_buffer("token_type_ids", torch.zeros(1, positions, dtype=torch.int64), persistent=False)
     left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
     assert not left, f"buffers that no file holds need a line here: {left}"
 

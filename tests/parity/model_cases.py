@@ -197,8 +197,8 @@ def _intermediates(model: SgMg, calls: Calls, batch: ClipBatch) -> dict[str, Ten
     text, found = got(model.text.roberta), got(model.transformer)
     features = mask_features(found.memory[:-1])
     outputs = {
-        "text_last_hidden": text.last_hidden_state,
-        "text_pooled": text.pooler_output,
+        "text_last_hidden": text[0],
+        "text_pooled": text[1],
         "text_word": got(model.text.word_resizer),
         "text_sentence": got(model.text.sentence_resizer),
         "hs": found.states,
