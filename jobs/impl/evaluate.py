@@ -22,8 +22,8 @@ from pipelines.scoring.score import metric_name
 from pipelines.scoring.summary import SCORES, summary_of, title_of
 from pipelines.scoring.truth_parts import TruthPart, truth_parts
 from pipelines.session import durable_folder, start_ray
-from pipelines.tracking.client import Metric, MlflowClient, MlflowException
-from pipelines.tracking.mlflow_run import open_run, tracking_uri
+from pipelines.tracking.client import Metric, MlflowException
+from pipelines.tracking.mlflow_run import mlflow_client, open_run, tracking_uri
 
 Drawing = tuple[Sequence[TruthPart], Sequence[TruthPart], PredictionSource]
 """Ground truth, frames and predictions, for the pictures."""
@@ -187,10 +187,10 @@ def _check_mlflow_run(config: EvaluateConfig) -> None:
         JobError: MLflow has no such run, or cannot be reached.
     """
     if config.mlflow_run and config.storage:
-        uri = tracking_uri(config.storage)
         try:
-            MlflowClient(uri).get_run(config.mlflow_run)
+            mlflow_client(config.storage).get_run(config.mlflow_run)
         except (MlflowException, OSError) as error:
+            uri = tracking_uri(config.storage)
             raise JobError(f"--mlflow-run {config.mlflow_run} was not found at {uri}: {error}") from error
 
 
@@ -205,7 +205,7 @@ def _track(config: EvaluateConfig, storage: str, summary: dict[str, Any]) -> str
     handle = None
     try:
         if config.mlflow_run:
-            client, run_id = MlflowClient(tracking_uri(storage)), config.mlflow_run
+            client, run_id = mlflow_client(storage), config.mlflow_run
         else:
             handle = open_run("evaluate", prefix, storage, config)
             client, run_id = handle.client(), handle.run_id

@@ -25,7 +25,7 @@ _MISSED = ("text_annotations/a2d_missed_videos.txt", "a2d_missed_videos.txt")
 _H5 = "text_annotations/a2d_annotation_with_instances"
 _VIDEOSET = "Release/videoset.csv"
 
-_Sentence = tuple[str, str, str, list[int] | None]
+_Expression = tuple[str, str, str, list[int] | None]
 """Video, instance as written, text, and the frames to evaluate, from 1; None for all frames that have the instance."""
 
 
@@ -109,11 +109,11 @@ class A2DSentences:
         )
         return Reading(record, (*clip.dropped, *dropped, *more))
 
-    def _sentences(self) -> tuple[list[_Sentence], list[Dropped]]:
+    def _sentences(self) -> tuple[list[_Expression], list[Dropped]]:
         """Returns the sentences of the split's videos, in file order, and the sentences of videos that are left out."""
         if not self.root.has(_TEXTS):
             return list(self._sentences_at_frames()), []
-        kept: list[_Sentence] = []
+        kept: list[_Expression] = []
         left_out: list[Dropped] = []
         split_of = self._split_of()
         missed = set(annotation_text(self.root, next(filter(self.root.has, _MISSED), _MISSED[0])).split())
@@ -142,7 +142,7 @@ class A2DSentences:
             found[columns[0]] = names.get(columns[-1].strip(), "")
         return found
 
-    def _sentences_at_frames(self) -> Iterator[_Sentence]:
+    def _sentences_at_frames(self) -> Iterator[_Expression]:
         """Yields the sentences of the list of [text, video, frame, instance]; LoSh's rows also have a short text."""
         name = f"a2d_sentences_single_frame_{self.split}_annotations.json"
         if not self.root.has(name):

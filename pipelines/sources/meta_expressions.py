@@ -17,7 +17,7 @@ EMPTY = "empty expression"
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class MetaExpression:
     """One expression as listed; `entry` holds the keys that only its dataset has, such as `obj_id`."""
 
     id: str
@@ -30,7 +30,7 @@ class Listed:
     """The checked entry of one video: names of the frames, sorted, and sentences in the order of the file."""
 
     frame_names: tuple[str, ...]
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[MetaExpression, ...]
     dropped: tuple[Dropped, ...]
 
 
@@ -105,7 +105,7 @@ def checked(video: str, entry: Any, path: str) -> Listed:
     for id, expression in expressions.items():
         text = typed(video, expression, "exp", str, f"{path}, expression {id!r}")
         if text.strip():
-            sentences.append(Sentence(id, text, expression))
+            sentences.append(MetaExpression(id, text, expression))
         else:
             dropped.append(Dropped(video, EMPTY, f"expression {id}"))
     return Listed(tuple(sorted(frames)), tuple(sentences), tuple(dropped))

@@ -11,7 +11,7 @@ from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.coco_annotations import clipped_xyxy, segmentation_to_rle
 from pipelines.sources.reading import checked_split, image_frames
-from pipelines.sources.refcoco_files import Listing, Sentence, list_converted, list_refs
+from pipelines.sources.refcoco_files import Listing, RefExpression, list_converted, list_refs
 from sgmg.masks import Size, rle_area
 
 _IMAGES = "train2014"
@@ -77,7 +77,7 @@ class RefCoco:
         Raises:
             BadItem: the image is missing, damaged or of another size than annotated, or an annotation is unusable.
         """
-        image, sentences = item.key["image"], [Sentence(*values) for values in item.key["sentences"]]
+        image, sentences = item.key["image"], [RefExpression(*values) for values in item.key["sentences"]]
         file = self.root.path(item.key["file"])
         if image is None:
             raise BadItem(item.video, "list", f"{file} does not describe image {sentences[0].image}. {_RELEASE}")
@@ -114,7 +114,7 @@ class RefCoco:
 
 def _items(listing: Listing, path: str) -> list[Item]:
     """Groups sentences and annotations by image; `read` reports what the file does not describe."""
-    by_image: dict[int, list[Sentence]] = {}
+    by_image: dict[int, list[RefExpression]] = {}
     for sentence in listing.sentences:
         by_image.setdefault(sentence.image, []).append(sentence)
     items: dict[str, Item] = {}
@@ -169,7 +169,7 @@ def _track(annotation: dict[str, Any], size: Size) -> ObjectTrack:
 
 
 def _expressions(
-    video: str, sentences: list[Sentence], tracks: tuple[ObjectTrack, ...], size: Size
+    video: str, sentences: list[RefExpression], tracks: tuple[ObjectTrack, ...], size: Size
 ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
     """Returns the expressions to keep, and the dropped ones; dropping one leaves the ids of the others unchanged."""
     seen = {track.id for track in tracks if rle_area(track.rle[0] or "", size)}

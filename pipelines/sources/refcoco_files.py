@@ -16,7 +16,7 @@ _KEPT = ("id", "original_id", "image_id", "bbox", "area", "iscrowd", "category_i
 _AGAIN = "Take the file again from its owners."
 
 
-class Sentence(NamedTuple):
+class RefExpression(NamedTuple):
     """One sentence: its id in COCO results, and the image and annotation that it refers to."""
 
     id: int
@@ -34,7 +34,7 @@ class Listing:
     """
 
     file: str  # path, in the root, of the file that describes images and annotations
-    sentences: list[Sentence] = field(default_factory=list)
+    sentences: list[RefExpression] = field(default_factory=list)
     images: dict[int, dict[str, Any]] = field(default_factory=dict)
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ def list_converted(root: Folder, file: str, dataset: str) -> Listing:
         _put(listing.images, original, _image(image, original, where), f"{path}: original image")
         _put(listing.annotations, annotation["id"], annotation, f"{path}: original annotation")
         text = _field(image, "caption", str, where)
-        listing.sentences.append(Sentence(sentence, text, original, annotation["id"]))
+        listing.sentences.append(RefExpression(sentence, text, original, annotation["id"]))
     if len({sentence.id for sentence in listing.sentences}) < len(listing.sentences):
         raise LayoutError(f"{path} uses an image id twice, so results could not tell the sentences apart. {_AGAIN}")
     if not listing.sentences:
@@ -95,7 +95,7 @@ def list_converted(root: Folder, file: str, dataset: str) -> Listing:
     return listing
 
 
-def _sentences_of_refs(root: Folder, file: str, split: str) -> list[Sentence]:
+def _sentences_of_refs(root: Folder, file: str, split: str) -> list[RefExpression]:
     path = root.path(file)
     try:
         refs = plain_pickle(root.read(file), path)
@@ -103,7 +103,7 @@ def _sentences_of_refs(root: Folder, file: str, split: str) -> list[Sentence]:
         raise LayoutError(f"{error} {_AGAIN}") from error
     if not isinstance(refs, list):
         raise LayoutError(f"{path} holds a {type(refs).__name__}, not a list of refs. {_AGAIN}")
-    sentences: list[Sentence] = []
+    sentences: list[RefExpression] = []
     splits: set[str] = set()
     for number, ref in enumerate(refs):
         where = f"{path}: refs[{number}]"
@@ -113,7 +113,7 @@ def _sentences_of_refs(root: Folder, file: str, split: str) -> list[Sentence]:
         image, annotation = _field(ref, "image_id", int, where), _field(ref, "ann_id", int, where)
         for sentence in _field(ref, "sentences", list, where):
             text = _field(sentence, "sent", str, f"{where}, a sentence,")
-            sentences.append(Sentence(len(sentences) + 1, text, image, annotation))
+            sentences.append(RefExpression(len(sentences) + 1, text, image, annotation))
     if not sentences:
         raise LayoutError(f"{path} has no sentence of split {split!r}; its splits are {sorted(splits)}. {_AGAIN}")
     return sentences

@@ -13,7 +13,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from pipelines.sources.synthetic_scene import SHAPES, Scene
-from pipelines.sources.synthetic_sentences import Sentence
+from pipelines.sources.synthetic_sentences import SceneExpression
 from sgmg.masks import mask_to_rle, rle_to_coco, rle_to_xywh
 
 TRUTH = "meta_expressions_with_obj_id.json"
@@ -30,7 +30,7 @@ class SyntheticClip:
     name: str
     scene: Scene
     frames: UInt8[np.ndarray, "t h w 3"]
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[SceneExpression, ...]
 
     @property
     def frame_names(self) -> list[str]:

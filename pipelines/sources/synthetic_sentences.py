@@ -16,7 +16,7 @@ _KINDS = ("looks", "place", "motion", "order")
 _BARE = 0.3  # share of sentences without "the", as users type them
 
 
-class Sentence(NamedTuple):
+class SceneExpression(NamedTuple):
     """A sentence, and the index in the scene of the object that it describes."""
 
     thing: int
@@ -54,7 +54,7 @@ class _Part(NamedTuple):
 
 def describe(
     rng: np.random.Generator, scene: Scene, kinds: tuple[float, float, float, float], each: int = 2
-) -> tuple[Sentence, ...]:
+) -> tuple[SceneExpression, ...]:
     """Returns up to `each` different sentences per object; none for an object that cannot be told from the others.
 
     Args:
@@ -74,14 +74,14 @@ def describe(
             if not groups[kind]:
                 del groups[kind]
             texts.append(_text(rng, parts))
-        sentences += [Sentence(thing, text) for text in texts]
+        sentences += [SceneExpression(thing, text) for text in texts]
     return tuple(sentences)
 
 
-def describe_plainly(scene: Scene) -> tuple[Sentence, ...]:
+def describe_plainly(scene: Scene) -> tuple[SceneExpression, ...]:
     """Returns a sentence of colour and shape for every object; none for those that share both with another."""
     texts = [f"the {thing.colour} {thing.shape}" for thing in scene.things]
-    return tuple(Sentence(index, text) for index, text in enumerate(texts) if texts.count(text) == 1)
+    return tuple(SceneExpression(index, text) for index, text in enumerate(texts) if texts.count(text) == 1)
 
 
 def _candidates(thing: int, looks: tuple[list[_Part], ...], clauses: list[_Part]) -> dict[str, list[list[_Part]]]:
