@@ -1,18 +1,40 @@
 """Folders on any filesystem of pyarrow: names cannot leave them, and files are written whole or not at all."""
 
+import random
 import re
+import shutil
+import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
 
 UNFINISHED = ".unfinished-"
 """Prefix of the names of files that are still being written; readers ignore them."""
+
+_OBJECT_STORES = ("s3", "gcs", "abfs")
+_OPTIONS = r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|retry_limit_seconds)=[^/]*"
+_REMOTE = re.compile(rf"(?P<scheme>\w[\w+.-]*)://(?P<root>[^/]*)(?P<path>/.*?)?(?P<query>{_OPTIONS})?", re.DOTALL)
+_BUSY = re.compile(
+    r"AWS Error (SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|NETWORK_CONNECTION|THROTTLING)"
+    r"|HTTP (status|response code)\D*(429|50[0234])|\b(UNAVAILABLE|RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED)\b"
+)
+"""Errors of a store that may pass: it is too busy, or the network broke."""
+_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between two tries, give or take half; pyarrow itself has tried three times before each."""
+_IN_MEMORY, _PIECE = 64 * 2**20, 8 * 2**20
+"""Bytes of a file that are kept in memory until it is uploaded, and of a piece of the upload."""
+
+T = TypeVar("T")
+_guard, _retries = threading.Lock(), [0]
 
 
 def safe_name(name: str) -> str:
@@ -38,15 +60,23 @@ def is_uri(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder at a local path or a URI (s3://, gs://, …). Sent to workers as its URI."""
+    """A folder at a local path or a URI (s3://, gs://, …). Sent to workers as its URI.
+
+    On an object store no folder is ever created and nothing is renamed: a file is uploaded when it is complete, in one
+    request if it is smaller than 10 MB (pyarrow's limit), else in parts. Requests that the store refuses for now are
+    repeated (`storage_retries` counts them).
+    """
 
     uri: str
 
     @cached_property
     def _located(self) -> tuple[fs.FileSystem, str]:
-        if not self.is_local:
-            return fs.FileSystem.from_uri(self.uri)
-        return fs.LocalFileSystem(), str(Path(self.uri).expanduser().resolve())
+        if self.is_local:
+            return fs.LocalFileSystem(), str(Path(self.uri).expanduser().resolve())
+        if self.scheme == "file":
+            return fs.FileSystem.from_uri(self.uri)  # such URIs are percent-encoded
+        filesystem, path = resolve_filesystem(self.uri)
+        return filesystem, path.rstrip("/")
 
     def __getstate__(self) -> dict[str, str]:
         return {"uri": self.uri}  # Filesystem handles are opened where they are used.
@@ -60,9 +90,19 @@ class Folder:
         return not is_uri(self.uri)
 
     @property
+    def is_object_store(self) -> bool:
+        """Whether the folder is a prefix of keys in an object store, where nothing can be renamed."""
+        return self.filesystem.type_name in _OBJECT_STORES
+
+    @property
     def scheme(self) -> str:
         """Part of the URI before the colon, such as `s3`; empty for a local path."""
         return "" if self.is_local else self.uri.partition("://")[0]
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path().rpartition("/")[2]
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -78,9 +118,20 @@ class Folder:
         root = self._located[1]
         return f"{root}/{safe_name(name)}" if name else root
 
+    def uri_of(self, name: str) -> str:
+        """Returns the path or URI of a name in the folder, before the options that the folder's URI may end with.
+
+        >>> Folder("s3://bucket/runs?region=eu-west-1").uri_of("a/b.json")
+        's3://bucket/runs/a/b.json?region=eu-west-1'
+
+        Raises:
+            ValueError: the name would leave the folder.
+        """
+        return join_uri(self.uri, safe_name(name))
+
     def folder(self, name: str) -> "Folder":
         """Returns a folder inside this one."""
-        return Folder(f"{self.uri.rstrip('/')}/{safe_name(name)}")
+        return Folder(self.uri_of(name))
 
     def read(self, name: str) -> bytes:
         """Reads all bytes of a file.
@@ -88,21 +139,23 @@ class Folder:
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
         """
-        try:
-            with self._located[0].open_input_stream(self.path(name), compression=None) as stream:
+
+        def read() -> bytes:
+            with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
                 return stream.read()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
+
+        with self._missing_named(name):
+            return _patiently(read)
 
     def has(self, name: str) -> bool:
         """Returns whether a file or folder of that name exists."""
-        return self._located[0].get_file_info(self.path(name)).type != fs.FileType.NotFound
+        return _patiently(lambda: self.filesystem.get_file_info(self.path(name))).type != fs.FileType.NotFound
 
     def names(self, name: str = "", suffix: str = "") -> list[str]:
         """Lists the sorted names directly in a folder that end with `suffix`; empty if the folder does not exist."""
         selector = fs.FileSelector(self.path(name), allow_not_found=True)
         try:
-            found = self._located[0].get_file_info(selector)
+            found = _patiently(lambda: self.filesystem.get_file_info(selector))
         except (NotADirectoryError, pa.ArrowInvalid):
             return []
         return sorted(info.base_name for info in found if info.base_name.endswith(suffix))
@@ -113,10 +166,8 @@ class Folder:
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
         """
-        try:
-            return self._located[0].open_input_file(self.path(name))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
+        with self._missing_named(name):
+            return _patiently(lambda: self.filesystem.open_input_file(self.path(name)))
 
     def size(self, name: str) -> int:
         """Returns the size of a file in bytes.
@@ -124,14 +175,15 @@ class Folder:
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
         """
-        found = self._located[0].get_file_info(self.path(name))
+        found = _patiently(lambda: self.filesystem.get_file_info(self.path(name)))
         if found.type != fs.FileType.File:
             raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.")
         return found.size
 
     def make(self) -> "Folder":
         """Creates the folder and its parents if they are missing. Returns the folder."""
-        self._located[0].create_dir(self.path(), recursive=True)
+        if not self.is_object_store:
+            self.filesystem.create_dir(self.path(), recursive=True)
         return self
 
     @contextmanager
@@ -141,9 +193,28 @@ class Folder:
         Replaces an existing file. Of two concurrent writers of one name the last to end wins.
 
         Raises:
-            OSError: the disk is full, or permission is denied.
+            OSError: the disk is full, permission is denied, or the store cannot be reached.
         """
-        filesystem, path = self._located[0], self.path(name)
+        writing = self._uploaded(name) if self.is_object_store else self._renamed(name)
+        with writing as stream:
+            yield stream
+
+    @contextmanager
+    def _uploaded(self, name: str) -> Iterator[pa.NativeFile]:
+        path = self.path(name)
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as kept:
+            yield pa.PythonFile(kept, mode="w")
+
+            def upload() -> None:
+                kept.seek(0)
+                with self.filesystem.open_output_stream(path, compression=None) as stream:
+                    shutil.copyfileobj(kept, stream, _PIECE)
+
+            _patiently(upload)
+
+    @contextmanager
+    def _renamed(self, name: str) -> Iterator[pa.NativeFile]:
+        filesystem, path = self.filesystem, self.path(name)
         parent, _, base = path.rpartition("/")
         unfinished = f"{parent}/{UNFINISHED}{uuid.uuid4().hex}-{base}"
         filesystem.create_dir(parent, recursive=True)
@@ -160,16 +231,18 @@ class Folder:
         """Writes a whole file at once, as `output` does.
 
         Raises:
-            OSError: the disk is full, or permission is denied.
+            OSError: the disk is full, permission is denied, or the store cannot be reached.
         """
         with self.output(name) as stream:
             stream.write(data)
 
     def remove_unfinished(self, name: str = "") -> None:
         """Removes the files of killed writers from a folder; no other writer may be active there."""
+        if self.is_object_store:  # writers leave none
+            return
         for left in self.names(name):
             if left.startswith(UNFINISHED):
-                self._located[0].delete_file(f"{self.path(name)}/{left}")
+                self.filesystem.delete_file(f"{self.path(name)}/{left}")
 
     def remove(self, name: str) -> None:
         """Deletes one file.
@@ -177,25 +250,36 @@ class Folder:
         Raises:
             FileNotFoundError: there is no such file.
         """
-        self._located[0].delete_file(self.path(name))
+        _patiently(lambda: self.filesystem.delete_file(self.path(name)))
 
     def remove_folder(self, name: str) -> None:
         """Deletes a folder and everything in it, if it exists; several processes may do so at once."""
-        filesystem, path = self._located[0], self.path(name)
-        if filesystem.get_file_info(path).type == fs.FileType.Directory:
-            with suppress(FileNotFoundError):  # another process was faster
-                filesystem.delete_dir(path)
+        with suppress(FileNotFoundError):  # it never existed, or another process was faster
+            _patiently(lambda: self.filesystem.delete_dir(self.path(name)))
 
     def download(self, out: Path) -> None:
         """Copies all files of the folder into a local folder, which is created if it is missing."""
         out.mkdir(parents=True, exist_ok=True)
         fs.copy_files(self.path(), str(out), source_filesystem=self.filesystem)
 
+    @contextmanager
+    def _missing_named(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
 
-_OPTIONS = r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|retry_limit_seconds)=[^/]*"
+
+def uri_options(path: str) -> str:
+    """Returns the options that a URI ends with, such as `?region=eu-west-1`; empty if there are none."""
+    uri = _REMOTE.fullmatch(path)
+    return (uri["query"] or "") if uri else ""
 
 
-_REMOTE = re.compile(rf"(?P<scheme>\w[\w+.-]*)://(?P<root>[^/]*)(?P<path>/.*?)?(?P<query>{_OPTIONS})?", re.DOTALL)
+def join_uri(folder: str, name: str) -> str:
+    """Joins a name to the path or URI of a folder, before the options that a URI may end with."""
+    query = uri_options(folder)
+    return f"{folder.removesuffix(query).rstrip('/')}/{name}{query}"
 
 
 def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:
@@ -207,10 +291,18 @@ def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:
     uri = _REMOTE.fullmatch(path)
     if not uri:
         return fs.LocalFileSystem(), path
-    root, inside = uri["root"], uri["path"] or ""
-    # Only the bucket goes through the URI parser: keys may hold blanks, quotes and per cent signs.
-    filesystem, base = fs.FileSystem.from_uri(f"{uri['scheme']}://{root or '/'}{uri['query'] or ''}")
+    inside = uri["path"] or ""
+    filesystem, base = _open_filesystem(uri["scheme"], uri["root"], uri["query"] or "")
     return filesystem, (inside if base in ("", "/") else base.rstrip("/") + inside)
+
+
+@lru_cache
+def _open_filesystem(scheme: str, root: str, query: str) -> tuple[fs.FileSystem, str]:
+    """Opens the filesystem of a bucket, once in a process: that may ask for the bucket's region."""
+    if scheme == "s3" and "allow_delayed_open=" not in query:
+        query += ("&" if query else "?") + "allow_delayed_open=true"  # small files in one request
+    # Only the bucket goes through the URI parser: keys may hold blanks, quotes and per cent signs.
+    return _patiently(lambda: fs.FileSystem.from_uri(f"{scheme}://{root or '/'}{query}"))
 
 
 def read_bytes(path: str) -> bytes:
@@ -220,5 +312,30 @@ def read_bytes(path: str) -> bytes:
         OSError: the file does not exist or cannot be read.
     """
     filesystem, inside = resolve_filesystem(path)
-    with filesystem.open_input_stream(inside, compression=None) as stream:
-        return stream.read()
+
+    def read() -> bytes:
+        with filesystem.open_input_stream(inside, compression=None) as stream:
+            return stream.read()
+
+    return _patiently(read)
+
+
+def storage_retries() -> int:
+    """Returns how many requests of this process were repeated since the last call, because a store was too busy."""
+    with _guard:
+        count, _retries[0] = _retries[0], 0
+    return count
+
+
+def _patiently(request: Callable[[], T]) -> T:
+    """Returns the result of a request to a store; repeats it, later and later, while the store is too busy."""
+    for wait in _WAITS:
+        try:
+            return request()
+        except OSError as error:
+            if not _BUSY.search(str(error)):
+                raise
+            with _guard:
+                _retries[0] += 1
+            time.sleep(wait * random.uniform(0.5, 1.5))
+    return request()

@@ -119,7 +119,7 @@ def _made_by(stream: Stream) -> dict[str, Any]:
 
 def _run_name(out: Folder) -> str:
     """Returns the name of the MLflow run: the folder's name, and a hash of its path that makes it unique."""
-    return f"{out.uri.rstrip('/').rpartition('/')[2]}-{hashlib.sha256(out.uri.encode()).hexdigest()[:8]}"
+    return f"{out.name}-{hashlib.sha256(out.uri.encode()).hexdigest()[:8]}"
 
 
 def _report(progress: Progress, failures: Sequence[Failure], out: Folder) -> None:

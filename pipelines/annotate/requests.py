@@ -44,7 +44,7 @@ def collect_requests(
         if not all(lines):
             raise LayoutError("An empty --text was given. Say what to look for.")
         out.write(SENTENCES, "".join(f"{line}\n" for line in lines).encode())
-        expressions = f"{out.uri.rstrip('/')}/{SENTENCES}"
+        expressions = out.uri_of(SENTENCES)
     table = read_expressions(expressions, listing.videos, tokens)
     problems = [*listing.problems, *table.problems]
     markers = markers_of(out)

@@ -44,7 +44,7 @@ def check_object_maps(predictions: Predictions, out: Folder, name: str) -> str:
     Raises:
         ValueError: a map is missing, unexpected or damaged, or has a wrong mode, size or id.
     """
-    path = f"{out.uri.rstrip('/')}/{name}"
+    path = out.uri_of(name)
     groups = _by_annotator(predictions)
     expected = {(k, video): len(entries[0].frame_names) for (k, video), entries in groups.items()}
     objects = {group: max(_object(entry) for entry in entries) for group, entries in groups.items()}

@@ -42,7 +42,7 @@ def check_mask_zip(predictions: Predictions, out: Folder, name: str, root: str =
         for entry in predictions.entries
         for frame in entry.frame_names
     }
-    with submitted_files(f"{out.uri.rstrip('/')}/{name}") as entries:
+    with submitted_files(out.uri_of(name)) as entries:
         for expected, found in zip_longest(sorted(sizes, key=name_order), (name for name, _ in entries)):
             if expected != found:
                 raise ValueError(

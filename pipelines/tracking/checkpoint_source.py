@@ -128,7 +128,7 @@ def _newest(folder: Folder, spec: str) -> Folder:
             f"There is no checkpoint at {spec}: {folder.path()} holds {held}. A checkpoint is a folder with "
             f"{CONFIG} and {MODEL}, a published .pth file, mlflow:<run id>, or models:/<name>/<version>.{copy}"
         )
-    names = {found.uri.rstrip("/").rpartition("/")[2]: found for found in inside}
+    names = {found.name: found for found in inside}
     if len(inside) == 1 or "best" in names:
         return names.get("best", inside[0])
     kinds = {re.sub(r"\d+", "#", name) for name in names}

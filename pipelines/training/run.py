@@ -119,7 +119,6 @@ def _trainer(task: WorkerTask) -> TorchTrainer:
     config = task.config
     least, most = config.worker_range
     parent, _, name = task.run.path().rpartition("/")
-    scheme = "" if task.run.is_local else f"{task.run.scheme}://"
     return TorchTrainer(
         train_loop_per_worker,
         # By reference: the controller of Ray Train need not import what only workers need.
@@ -132,7 +131,8 @@ def _trainer(task: WorkerTask) -> TorchTrainer:
         ),
         run_config=RunConfig(
             name=name,
-            storage_path=f"{scheme}{parent}",
+            storage_path=parent,
+            storage_filesystem=task.run.filesystem,
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=config.keep),
             worker_runtime_env={"env_vars": worker_environment()},

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import _REMOTE, is_uri, read_bytes, resolve_filesystem
+from pipelines.files import is_uri, join_uri, read_bytes, resolve_filesystem, uri_options
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -126,8 +126,7 @@ def _listed(path: str) -> Iterator[Video | BadItem]:
 
 def _matching(pattern: str) -> Iterator[Video | BadItem]:
     """Yields the videos that match a glob. Searches from the deepest folder without a wildcard."""
-    uri = _REMOTE.fullmatch(pattern)
-    query = (uri["query"] or "") if uri else ""
+    query = uri_options(pattern)
     parts = pattern.removesuffix(query).split("/")
     fixed = next(place for place, part in enumerate(parts) if _MAGIC.search(part))
     folder, wild = "/".join(parts[:fixed]) or "/", parts[fixed:]
@@ -184,16 +183,9 @@ def _select_videos(
         if suffix in IMAGE_SUFFIXES:
             images.add(str(path.parent))
         elif suffix in VIDEO_SUFFIXES or (spelled and itself):
-            yield Video(_joined(folder, file))
+            yield Video(join_uri(folder, file))
     for place in sorted(images - with_video_files):
-        yield Video(_joined(folder, place), images=True)
-
-
-def _joined(folder: str, name: str) -> str:
-    """Joins a name to the path of a folder, before the options that a URI may end with."""
-    uri = _REMOTE.fullmatch(folder)
-    query = (uri["query"] or "") if uri else ""
-    return folder if name == "." else f"{folder.removesuffix(query).rstrip('/')}/{name}{query}"
+        yield Video(folder if place == "." else join_uri(folder, place), images=True)
 
 
 def _expression(parts: Sequence[str]) -> re.Pattern[str]:
