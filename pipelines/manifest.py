@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
 
 from pipelines.files import Folder
 
@@ -130,7 +129,7 @@ def read_rows(folder: Folder, file: str, row_group: int, columns: Sequence[str] 
     Raises:
         FileNotFoundError: the shard does not exist.
     """
-    with folder.open(file) as source, pq.ParquetFile(source) as parquet:
+    with folder.parquet(file) as parquet:
         return parquet.read_row_group(row_group, columns=columns, use_threads=False).to_pylist()
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.files import Folder, safe_name
 from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Prediction, QueryTrack, prediction_of
@@ -158,7 +157,7 @@ def number_first(name: str) -> tuple[bool, int, str]:
 
 
 def _light_rows(folder: Folder, file: str) -> Iterator[tuple[Row, dict[str, Any]]]:
-    with folder.open(file) as source, pq.ParquetFile(source) as parquet:
+    with folder.parquet(file) as parquet:
         if missing := sorted(set(PREDICTION_SCHEMA.names) - set(parquet.schema_arrow.names)):
             raise ValueError(f"it has no column {', '.join(missing)}: these are no predictions of this version")
         for group in range(parquet.num_row_groups):
@@ -175,7 +174,7 @@ def _light_rows(folder: Folder, file: str) -> Iterator[tuple[Row, dict[str, Any]
 
 
 def _row_group(folder: Folder, file: str, group: int, columns: list[str]) -> pa.Table:
-    with folder.open(file) as source, pq.ParquetFile(source) as parquet:
+    with folder.parquet(file) as parquet:
         return parquet.read_row_group(group, columns=columns, use_threads=False)
 
 
@@ -270,8 +269,7 @@ def _named(folder: Folder, file: str) -> Iterator[None]:
 def read_segments(out: Folder, names: Sequence[str]) -> Iterator[list[Prediction]]:
     """Yields, segment by segment, the rows of all expressions of a video from all its result files."""
     with ExitStack() as stack:
-        sources = [stack.enter_context(out.open(name)) for name in names]
-        files = [stack.enter_context(pq.ParquetFile(source)) for source in sources]
+        files = [stack.enter_context(out.parquet(name)) for name in names]
         for number in range(max(file.num_row_groups for file in files)):
             rows: list[Prediction] = []
             for file in files:

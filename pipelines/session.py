@@ -20,7 +20,10 @@ def start_ray(num_cpus: int | None = None) -> None:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=True)
+        # A submitted job's workers have its environment; those of a driver that connects would lack its credentials.
+        credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        passed = {"env_vars": credentials} if credentials and not in_submitted_job() else None
+        ray.init(address=address, log_to_driver=True, runtime_env=passed)
     else:
         ray.init(address="local", num_cpus=num_cpus or max(4, os.cpu_count() or 1), dashboard_host="127.0.0.1")
 

@@ -19,6 +19,7 @@ import rounding
 from pack import ROOT, full_pack
 
 if TYPE_CHECKING:
+    from s3_server import S3Server
     from training_runs import JobServer
 
 
@@ -112,6 +113,19 @@ def job_server() -> Iterator["JobServer"]:
 
     server = JobServer()
     yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator["S3Server"]:
+    """An S3 server of this machine with one bucket; the environment has its credentials."""
+    from s3_server import CREDENTIALS, S3Server  # here: most tests need no store
+
+    server = S3Server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield server
     server.close()
 
 

@@ -100,6 +100,6 @@ def _has_mask(row: Prediction) -> bool:
 
 
 def _window(out: Folder, group: ExpressionGroup, number: int) -> list[Prediction]:
-    with out.open(group.window(number)) as source, pq.ParquetFile(source) as parquet:
+    with out.parquet(group.window(number)) as parquet:
         rows = parquet.read(use_threads=False).to_pylist()
     return sorted(map(prediction_of, rows), key=lambda row: row.expression)

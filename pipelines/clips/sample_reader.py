@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.clip import Box, ClipSample
@@ -24,7 +23,7 @@ class RowGroup:
     """A row group in memory; gives access to single rows, and to single frames without decoding their neighbours."""
 
     def __init__(self, folder: Folder, file: str, row_group: int) -> None:
-        with folder.open(file) as source, pq.ParquetFile(source) as parquet:
+        with folder.parquet(file) as parquet:
             self._table: pa.Table = parquet.read_row_group(
                 row_group, columns=[*_COLUMNS, "frames"], use_threads=False
             ).combine_chunks()

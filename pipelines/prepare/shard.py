@@ -68,7 +68,7 @@ def read_footer(out: Folder, file: str) -> Footer:
         ValueError: the file is not a shard, or damaged.
     """
     try:
-        with out.open(file) as stream, pq.ParquetFile(stream) as parquet:
+        with out.parquet(file) as parquet:
             values = json.loads((parquet.metadata.metadata or {})[_FOOTER])
         return msgspec.convert(values, Footer, str_keys=True)
     except (pa.ArrowInvalid, KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:

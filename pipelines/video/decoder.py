@@ -13,7 +13,6 @@ from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
 from pipelines.video.segments import DecodeUnit, segments
-from sgmg.resize import resize_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,8 @@ class VideoDecoder:
 
         Args:
             size: height and width to which each frame is resized right after decoding, as
-                `sgmg.resize.resize_frames` does; by default frames have the size at which a player shows them,
-                which for two windows of 4K takes 2 GB.
+                `sgmg.resize.resize_frames` does, in the decoder process; by default frames have the size at which a
+                player shows them, which for two windows of 4K takes 2 GB.
 
         Raises:
             BadItem: the file cannot be opened, no frame of the segment can be decoded, or it took too long.
@@ -129,11 +128,11 @@ def windows(
 class _Reading:
     """State of reading one segment: the next response of the decoder process, and the frames that are missing."""
 
-    def __init__(self, process: DecoderProcess, segment: DecodeUnit) -> None:
+    def __init__(self, process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int]) -> None:
         self.process, self.segment = process, segment
         names = segment.keys if isinstance(segment.keys, tuple) else ()
         data = b"" if isinstance(segment.keys, tuple) else segment.keys.astype(np.int64).tobytes()
-        how = {"names": names, "index_keys": segment.index_keys, "seek": segment.seek}
+        how = {"names": names, "index_keys": segment.index_keys, "seek": segment.seek, "size": size}
         self.responses = process.request(segment.video, {"method": "frames", "info": asdict(segment.info), **how}, data)
         self.reason = ""
         self.missing: set[int] = set()
@@ -170,10 +169,8 @@ class _Reading:
 
 def _windows(process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int] | None) -> Iterator[Window]:
     """Decodes the windows of a segment, as `VideoDecoder.windows`. Frames of overlaps are copied, not decoded twice."""
-    reading = _Reading(process, segment)
-    shown_size = (segment.info.shown_height, segment.info.shown_width)
-    height, width = size or shown_size
-    whole = np.empty((1, *shown_size, 3), np.uint8)
+    height, width = size or (segment.info.shown_height, segment.info.shown_width)
+    reading = _Reading(process, segment, (height, width))
     before: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
     following = [first for first, _, _ in segment.windows[1:]] + [len(segment.keys)]
     shown = False
@@ -183,10 +180,8 @@ def _windows(process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int]
         for place in range(first, stop):
             if place in before:
                 frames[len(got)] = before[place]
-            elif place in reading.missing or not reading.take(place, whole[0]):
+            elif place in reading.missing or not reading.take(place, frames[len(got)]):
                 continue
-            else:
-                frames[len(got)] = resize_frames(whole, height, width)[0]
             got.append(place)
         if not got:
             continue

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import BadItem
-from pipelines.video.frame_reader import Frame, OnFrame, file_frames, file_timeline
+from pipelines.video.frame_reader import Frame, file_frames, file_timeline
 from pipelines.video.image_folder import images_frames, images_timeline
 from pipelines.video.listing import Video
-from pipelines.video.probe import VideoInfo, probe_file
+from pipelines.video.probe import OnFrame, VideoInfo, probe_file
+from sgmg.resize import resize_frames
 
 _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from pipelines.video.decoder_process import serve; serve()"
@@ -217,7 +218,7 @@ def _responses(video: Video, request: Message, data: bytes, heartbeat: OnFrame) 
         )
         yield {"end": ""}, _NO_PAYLOAD
         return
-    info = VideoInfo(**request["info"])
+    info, size = VideoInfo(**request["info"]), tuple(request["size"])
     if video.images:
         found = images_frames(video, info, request["names"])
     else:
@@ -227,7 +228,8 @@ def _responses(video: Video, request: Message, data: bytes, heartbeat: OnFrame) 
     damage = ""
     for frame in found:
         if isinstance(frame, Frame):
-            yield {"key": frame.key, "damage": frame.damage}, frame.image.data.cast("B")
+            (small,) = resize_frames(frame.image[None], *size)  # here: the pipe is slower than the filter
+            yield {"key": frame.key, "damage": frame.damage}, small.data.cast("B")
         else:
             damage = frame.reason
     yield {"end": damage}, _NO_PAYLOAD

@@ -4,7 +4,7 @@ Runs in the decoder process (`pipelines.video.decoder_process`).
 """
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,20 +17,13 @@ from jaxtyping import Float, Int, UInt8
 from pipelines.errors import BadItem
 from pipelines.video.listing import Video
 from pipelines.video.pixels import rgb, turned
-from pipelines.video.probe import Timeline, VideoInfo, opened, packet_times, probe_file, seconds
+from pipelines.video.probe import OnFrame, Timeline, VideoInfo, no_heartbeat, opened, probe_packets, seconds
 from pipelines.video.shots import CutDetector
 
 UNTIMED_FPS = 24.0
 """Frames per second of inputs without times: images, and files that give neither times nor a rate."""
 
-OnFrame = Callable[[], None]
-"""Called after every decoded frame, selected or not, as proof that decoding goes on."""
-
 _UNTIMED = -1 << 63
-
-
-def _no_heartbeat() -> None:
-    """Does nothing: no process waits for a heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +42,22 @@ class Damage:
     reason: str
 
 
-def file_timeline(video: Video, shots: bool, heartbeat: OnFrame = _no_heartbeat) -> Timeline:
+def file_timeline(video: Video, shots: bool, heartbeat: OnFrame = no_heartbeat) -> Timeline:
     """Lists every frame of a file, from its packets if they are reliable; else, or to detect cuts, by decoding it.
 
     Raises:
         BadItem: the file cannot be opened, or no frame can be decoded.
     """
-    info = probe_file(video)
-    found = packet_times(video)
-    heartbeat()
+    info, found = probe_packets(video, heartbeat)
     if found and not shots:
-        stamps, unit, note = found
-        return Timeline(info, stamps, seconds(stamps, unit), note=note)
+        return Timeline(info, found.stamps, found.seconds, note=found.note)
     seen, cuts, damage = _scan(video, shots, heartbeat)
     if not len(seen):
         raise BadItem(video.path, "decode", f"not one frame can be decoded ({damage or 'it holds none'})")
     if found:
-        stamps, unit, note = found
         # A cut may lie in a damaged section: the next listed frame begins the shot.
-        places = np.unique(np.searchsorted(stamps, seen[cuts])).tolist()
-        return Timeline(info, stamps, seconds(stamps, unit), cuts=tuple(places), note=note)
+        places = np.unique(np.searchsorted(found.stamps, seen[cuts])).tolist()
+        return Timeline(info, found.stamps, found.seconds, cuts=tuple(places), note=found.note)
     note = f"part of the file is damaged ({damage})" if damage else ""
     return Timeline(info, np.arange(len(seen)), _evenly_spaced(video, seen, info.fps), True, tuple(cuts), note)
 
@@ -79,7 +68,7 @@ def file_frames(
     keys: Int[np.ndarray, " n"],
     index_keys: bool,
     seek: bool,
-    heartbeat: OnFrame = _no_heartbeat,
+    heartbeat: OnFrame = no_heartbeat,
 ) -> Iterator[Frame | Damage]:
     """Yields the frames with these keys (ascending), whatever frame decoding has to begin at.
 

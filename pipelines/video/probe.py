@@ -5,7 +5,7 @@ Runs in the decoder process (`pipelines.video.decoder_process`): a broken file m
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,6 +30,14 @@ READABLE = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,gif,mjpeg,image2,png_pipe,j
 """Formats that FFmpeg may detect. Playlists are excluded: they would make FFmpeg open other files."""
 END = 2**16
 """Bytes at both ends of a file that are part of its fingerprint, with its size."""
+
+
+OnFrame = Callable[[], None]
+"""Called after every frame or packet that was read, selected or not, as proof that reading goes on."""
+
+
+def no_heartbeat() -> None:
+    """Does nothing: no process waits for a heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +111,14 @@ def opened(video: Video) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     Raises:
         BadItem: the file does not exist, is not readable for this user, is empty, is no video, or holds only sound.
     """
+    with _errors_named(video), _file(video) as file, _stream(video, file) as found:
+        yield found
+
+
+@contextmanager
+def _errors_named(video: Video) -> Iterator[None]:
     try:
-        with _container(video) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
-                heard = "sound, but no moving picture" if container.streams.audio else "no moving picture"
-                raise BadItem(video.path, "decode", f"the file holds {heard}")
-            stream.codec_context.thread_count = 1
-            yield container, stream
+        yield
     except FileNotFoundError as error:
         raise BadItem(video.path, "read", "the file is gone, or was never there") from error
     except PermissionError as error:
@@ -122,18 +130,42 @@ def opened(video: Video) -> Iterator[tuple[InputContainer, av.VideoStream]]:
 
 
 @contextmanager
-def _container(video: Video) -> Iterator[InputContainer]:
-    options = {"format_whitelist": READABLE, "protocol_whitelist": "file"}
+def _file(video: Video) -> Iterator[pa.NativeFile]:
     filesystem, path = resolve_filesystem(video.path)
     with filesystem.open_input_file(path) as file:
         if not file.size():
             raise BadItem(video.path, "decode", "the file is empty")
-        # FFmpeg reads local files itself; `file:` keeps it from taking a name for a protocol. Other files are read in
-        # large blocks, since each read is a request to the object store.
-        source: object = file if is_uri(video.path) else f"file:{path}"
-        size = 2**22 if source is file else 2**15
-        with av.open(source, "r", options=options, metadata_errors="replace", buffer_size=size) as container:
-            yield container
+        yield file
+
+
+@contextmanager
+def _stream(video: Video, file: pa.NativeFile) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    options = {"format_whitelist": READABLE, "protocol_whitelist": "file"}
+    # FFmpeg reads local files itself; `file:` keeps it from taking a name for a protocol. Other files are read in
+    # large blocks, since each read is a request to the object store.
+    source: object = file if is_uri(video.path) else f"file:{resolve_filesystem(video.path)[1]}"
+    size = 2**22 if source is file else 2**15
+    with av.open(source, "r", options=options, metadata_errors="replace", buffer_size=size) as container:
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
+            heard = "sound, but no moving picture" if container.streams.audio else "no moving picture"
+            raise BadItem(video.path, "decode", f"the file holds {heard}")
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PacketTimes:
+    """Time stamps of all frames in display order, their unit in seconds, and what is wrong with the file."""
+
+    stamps: Int[np.ndarray, " n"]
+    unit: Fraction
+    note: str
+
+    @property
+    def seconds(self) -> Float[np.ndarray, " n"]:
+        """The time stamps in seconds, each rounded once."""
+        return seconds(self.stamps, self.unit)
 
 
 def probe_file(video: Video) -> VideoInfo:
@@ -142,67 +174,115 @@ def probe_file(video: Video) -> VideoInfo:
     Raises:
         BadItem: the file cannot be opened, or no frame can be decoded.
     """
-    with opened(video) as (container, stream):
-        frame = next(container.decode(stream), None)
-        if frame is None:
-            raise BadItem(video.path, "decode", "the file holds no frame")
-        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
-        try:
-            orientation = orientation_of(frame)
-            shown = square_size(frame.width, frame.height, aspect)
-        except ValueError as error:
-            raise BadItem(video.path, "decode", str(error)) from error
-        stored = (frame.width, frame.height)
-        return VideoInfo(
-            *(reversed(stored) if "t" in orientation else stored),
-            *(reversed(shown) if "t" in orientation else shown),
-            orientation=orientation,
-            aspect=str(aspect),
-            fps=float(stream.average_rate) if stream.average_rate else None,
-            duration=_duration(container, stream),
-            frames=stream.frames or None,
-            container=container.format.name,
-            codec=stream.codec_context.codec.canonical_name,
-            pixels=frame.format.name,
-            video_streams=len(container.streams.video),
-            audio_streams=len(container.streams.audio),
-            fingerprint=_fingerprint(video),
-        )
+    return _probe(video, packets=False, heartbeat=no_heartbeat)[0]
 
 
-def packet_times(video: Video) -> tuple[Int[np.ndarray, " n"], Fraction, str] | None:
-    """Returns the time stamps of all frames in display order, their unit in seconds, and a note, from packets alone.
+def probe_packets(video: Video, heartbeat: OnFrame = no_heartbeat) -> tuple[VideoInfo, PacketTimes | None]:
+    """Returns what `probe_file` returns, and the times of all frames from their packets, in one pass over the file.
 
-    Returns None if packets do not have them; the file then has to be decoded.
+    There are no times if packets do not have them; the file then has to be decoded.
 
     Raises:
-        BadItem: see `opened`.
+        BadItem: the file cannot be opened, or no frame can be decoded.
     """
-    with opened(video) as (container, stream):
-        if not set(TRUSTED) & set(container.format.name.split(",")) or stream.time_base is None:
-            return None
-        stamps = array("q")
-        hidden = 0
-        note = ""
+    return _probe(video, packets=True, heartbeat=heartbeat)
+
+
+def _probe(video: Video, packets: bool, heartbeat: OnFrame) -> tuple[VideoInfo, PacketTimes | None]:
+    with _errors_named(video), _file(video) as file:
+        fingerprint = _fingerprint(file)
+        with _stream(video, file) as (container, stream):
+            times = _Packets(container, stream) if packets else None
+            frame: av.VideoFrame | None = None
+            for packet in _demuxed(container, stream, times):
+                if frame is None:
+                    frame = next(iter(packet.decode()), None)
+                elif times is None or times.useless:
+                    break
+                heartbeat()
+            if frame is None:
+                raise (times and times.error) or BadItem(video.path, "decode", "the file holds no frame")
+            return _info(video, container, stream, frame, fingerprint), times and times.found()
+
+
+def _demuxed(container: InputContainer, stream: av.VideoStream, times: "_Packets | None") -> Iterator[av.Packet]:
+    """Yields all packets of a stream; where its end cannot be read, that is an error only if it is not noted."""
+    packets = container.demux(stream)
+    while True:
         try:
-            for packet in container.demux(stream):
-                stamp = packet.pts
-                if not packet.size:
-                    continue
-                if packet.is_discard:  # excluded by an edit list
-                    hidden += 1
-                elif stamp is None:
-                    return None
-                else:
-                    stamps.append(stamp)
+            packet = next(packets, None)
         except FFmpegError as error:
-            note = f"the file ends early ({error.strerror})"
-        known = np.unique(np.asarray(stamps, dtype=np.int64))  # sorted
-        if len(known) < len(stamps):
+            if times is None:
+                raise
+            times.error = error
+            return
+        if packet is None:
+            return
+        if times is not None:
+            times.add(packet)
+        yield packet
+
+
+class _Packets:
+    """The time stamps of the packets of a stream so far."""
+
+    def __init__(self, container: InputContainer, stream: av.VideoStream) -> None:
+        self.useless = not set(TRUSTED) & set(container.format.name.split(",")) or stream.time_base is None
+        self.error: FFmpegError | None = None
+        self._stream = stream
+        self._stamps = array("q")
+        self._hidden = 0
+
+    def add(self, packet: av.Packet) -> None:
+        """Adds a packet."""
+        if not packet.size or self.useless:
+            return
+        if packet.is_discard:  # excluded by an edit list
+            self._hidden += 1
+        elif packet.pts is None:
+            self.useless = True
+        else:
+            self._stamps.append(packet.pts)
+
+    def found(self) -> PacketTimes | None:
+        """Returns the times of all frames; None if packets do not have them."""
+        known = np.unique(np.asarray(self._stamps, dtype=np.int64))  # sorted
+        unit = self._stream.time_base
+        if self.useless or unit is None or len(known) < len(self._stamps):
             return None
-        if not note and stream.frames > len(known) + hidden:
-            note = f"the file ends after {len(known) + hidden} of {stream.frames} frames"
-        return known, stream.time_base, note
+        frames, note = len(known) + self._hidden, ""
+        if self.error:
+            note = f"the file ends early ({self.error.strerror})"
+        elif self._stream.frames > frames:
+            note = f"the file ends after {frames} of {self._stream.frames} frames"
+        return PacketTimes(known, unit, note)
+
+
+def _info(
+    video: Video, container: InputContainer, stream: av.VideoStream, frame: av.VideoFrame, fingerprint: str
+) -> VideoInfo:
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+    try:
+        orientation = orientation_of(frame)
+        shown = square_size(frame.width, frame.height, aspect)
+    except ValueError as error:
+        raise BadItem(video.path, "decode", str(error)) from error
+    stored = (frame.width, frame.height)
+    return VideoInfo(
+        *(reversed(stored) if "t" in orientation else stored),
+        *(reversed(shown) if "t" in orientation else shown),
+        orientation=orientation,
+        aspect=str(aspect),
+        fps=float(stream.average_rate) if stream.average_rate else None,
+        duration=_duration(container, stream),
+        frames=stream.frames or None,
+        container=container.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        pixels=frame.format.name,
+        video_streams=len(container.streams.video),
+        audio_streams=len(container.streams.audio),
+        fingerprint=fingerprint,
+    )
 
 
 def seconds(stamps: Int[np.ndarray, " n"], unit: Fraction) -> Float[np.ndarray, " n"]:
@@ -216,11 +296,11 @@ def _duration(container: InputContainer, stream: av.VideoStream) -> float | None
     return None if container.duration is None else container.duration / av.time_base
 
 
-def _fingerprint(video: Video) -> str:
+def _fingerprint(file: pa.NativeFile) -> str:
     """Returns a hash of the size of the file and its two ends, where containers keep their index and times."""
-    filesystem, path = resolve_filesystem(video.path)
-    with filesystem.open_input_file(path) as file:
-        size = file.size()
-        ends = file.read(END)
-        file.seek(max(0, size - END))
-        return hashlib.sha256(b"%d " % size + ends + file.read(END)).hexdigest()[:32]
+    size = file.size()
+    ends = file.read(END)
+    file.seek(max(0, size - END))
+    digest = hashlib.sha256(b"%d " % size + ends + file.read(END)).hexdigest()[:32]
+    file.seek(0)
+    return digest

@@ -1,11 +1,14 @@
 """Folders and the names inside them."""
 
 import pickle
+import uuid
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from pipelines.files import Folder, safe_name
+from pipelines.files import Folder, read_bytes, safe_name, storage_retries
+from s3_server import S3Server
 
 
 @pytest.mark.parametrize("name", ["a", "-a", "_b/00000.jpg", "a b", "é", "..a", "a..b"])
@@ -35,3 +38,61 @@ def test_a_folder_lists_reads_and_travels(tmp_path: Path) -> None:
             folder.read("in/z.txt")
         with pytest.raises(ValueError, match="would leave"):
             folder.read("../secret")
+
+
+@pytest.fixture
+def in_bucket(s3_server: S3Server) -> Folder:
+    return Folder(s3_server.uri(f"runs/{uuid.uuid4().hex}"))
+
+
+def test_a_file_in_a_bucket_takes_one_request_and_no_folder_is_made(s3_server: S3Server, in_bucket: Folder) -> None:
+    s3_server.requests()
+    in_bucket.make()
+    in_bucket.write("a/b.json", b"1")
+    assert [one.split("?")[0] for one in s3_server.requests()] == [f"PUT /{in_bucket.path('a/b.json')}"]
+    assert in_bucket.read("a/b.json") == b"1"
+    assert in_bucket.names("a") == ["b.json"]
+    with in_bucket.output("large.bin") as stream:
+        for _ in range(24):
+            stream.write(b"x" * 2**20)
+    methods = [one.split(" ")[0] for one in s3_server.requests()]
+    assert methods.count("POST") == 2  # begins and ends an upload in parts
+    assert in_bucket.size("large.bin") == 24 * 2**20
+
+
+def test_what_fails_halfway_leaves_nothing_in_a_bucket(s3_server: S3Server, in_bucket: Folder) -> None:
+    s3_server.requests()
+
+    def fail(stream: pa.NativeFile) -> None:
+        stream.write(b"x")
+        raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"), in_bucket.output("a.bin") as stream:
+        fail(stream)
+    assert s3_server.requests() == []
+    with pytest.raises(FileNotFoundError, match=r"a\.bin does not exist"):
+        in_bucket.read("a.bin")
+
+
+def test_folders_of_a_bucket_keep_its_options(in_bucket: Folder) -> None:
+    inner = in_bucket.folder("a").folder("b")
+    inner.write("c.json", b"2")
+    assert in_bucket.read("a/b/c.json") == pickle.loads(pickle.dumps(inner)).read("c.json") == b"2"
+    assert (inner.name, inner.is_object_store, inner.is_local) == ("b", True, False)
+    assert read_bytes(inner.uri_of("c.json")) == b"2"
+    in_bucket.remove_folder("a")
+    in_bucket.remove_folder("nowhere")
+    assert in_bucket.names() == []
+
+
+def test_a_busy_store_is_asked_again(s3_server: S3Server, in_bucket: Folder) -> None:
+    in_bucket.write("a.json", b"1")
+    storage_retries()
+    s3_server.busy(5)  # pyarrow itself asks three times
+    assert in_bucket.read("a.json") == b"1"
+    assert storage_retries() >= 1
+    s3_server.busy(5)
+    in_bucket.write("a.json", b"2")
+    assert in_bucket.read("a.json") == b"2"
+    assert storage_retries() >= 1
+    assert storage_retries() == 0

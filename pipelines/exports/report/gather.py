@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from pipelines.files import Folder, safe_name
@@ -92,7 +91,7 @@ def gather(out: Folder) -> tuple[VideoSummary, ...]:
 
 def _rows(folder: Folder, file: str) -> Iterator[dict[str, Any]]:
     """Yields the rows of a file, with `scores` and `masks` of the best query as arrays and the rest as plain values."""
-    with folder.open(file) as source, pq.ParquetFile(source) as parquet:
+    with folder.parquet(file) as parquet:
         if missing := sorted({*_READ} - set(parquet.schema_arrow.names)):
             raise ValueError(f"{folder.path(file)} has no column {', '.join(missing)}: these are no predictions.")
         for group in range(parquet.num_row_groups):

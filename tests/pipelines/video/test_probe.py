@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.errors import BadItem
 from pipelines.video.listing import Video, list_videos
-from pipelines.video.probe import packet_times, probe_file, seconds
+from pipelines.video.probe import probe_file, probe_packets
 
 RNG = np.random.default_rng(0)
 
@@ -75,15 +75,16 @@ def test_the_fingerprint_is_of_the_content_not_of_the_name(make_video: Callable[
 def test_packets_tell_times_in_the_order_of_display(make_video: Callable[..., Path]) -> None:
     stamps = [0, 40, 90, 200, 240, 1000, 1040, 1080]
     path = make_video("a.mkv", _images(8), stamps=stamps, options={"bf": "2"})
-    found = packet_times(Video(str(path)))
+    info, found = probe_packets(Video(str(path)))
+    assert info == probe_file(Video(str(path)))
     assert found is not None
-    times, unit, note = found
-    assert seconds(times, unit).tolist() == pytest.approx([stamp / 1000 for stamp in stamps])
-    assert not note
+    assert found.seconds.tolist() == pytest.approx([stamp / 1000 for stamp in stamps])
+    assert not found.note
 
 
 def test_packets_of_avi_are_not_trusted(data_kit: Path) -> None:
-    assert packet_times(Video(str(data_kit / "videos/mmaction2__test.avi"))) is None
+    info, found = probe_packets(Video(str(data_kit / "videos/mmaction2__test.avi")))
+    assert (info.width > 0, found) == (True, None)
 
 
 def test_a_file_without_permission_says_so(tmp_path: Path, make_video: Callable[..., Path]) -> None:
