@@ -54,6 +54,8 @@ class _InputFlags:
     """Pixels of the shorter side of frames that the model reads. Use fewer for small models."""
     time_limit: float = TIME_LIMIT
     """Seconds without a decoded frame before a video is given up; long videos may take longer in total."""
+    verify: bool = False
+    """Look at every video again, also where its size and time have not changed since it was annotated."""
     storage: str = "runs"
     """Folder of the training's results: mlflow:… and models:/… are looked up in it, and the MLflow database is kept
     in it."""

@@ -28,6 +28,21 @@ class BadItem(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """One video or image that could not be used: a line of the quarantine.
+
+    Attributes:
+        video: its name or path.
+        stage: list, read, decode, predict or overlay.
+        reason: for people.
+    """
+
+    video: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """An expression, object or frame that was left out; the manifest counts them by reason."""
 

@@ -21,6 +21,9 @@ from pyarrow import fs
 UNFINISHED = ".unfinished-"
 """Prefix of the names of files that are still being written; readers ignore them."""
 
+READERS = 32
+"""Small files that are read at the same time, where there are many: each may be a request to a store far away."""
+
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 _OPTIONS = r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|retry_limit_seconds)=[^/]*"
 _REMOTE = re.compile(rf"(?P<scheme>\w[\w+.-]*)://(?P<root>[^/]*)(?P<path>/.*?)?(?P<query>{_OPTIONS})?", re.DOTALL)
@@ -154,12 +157,19 @@ class Folder:
 
     def names(self, name: str = "", suffix: str = "") -> list[str]:
         """Lists the sorted names directly in a folder that end with `suffix`; empty if the folder does not exist."""
+        return sorted(info.base_name for info in self._list(name) if info.base_name.endswith(suffix))
+
+    def files(self, name: str = "", suffix: str = "") -> dict[str, int]:
+        """Lists the files directly in a folder that end with `suffix`, and their sizes in bytes, sorted by name."""
+        found = (one for one in self._list(name) if one.type == fs.FileType.File and one.base_name.endswith(suffix))
+        return {one.base_name: one.size for one in sorted(found, key=lambda one: one.base_name)}
+
+    def _list(self, name: str) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self.path(name), allow_not_found=True)
         try:
-            found = _patiently(lambda: self.filesystem.get_file_info(selector))
+            return _patiently(lambda: self.filesystem.get_file_info(selector))
         except (NotADirectoryError, pa.ArrowInvalid):
             return []
-        return sorted(info.base_name for info in found if info.base_name.endswith(suffix))
 
     def open(self, name: str) -> pa.NativeFile:
         """Opens a file for random access, as Parquet needs it.

@@ -1,18 +1,17 @@
 """Reading a folder of predictions: first the index, then one expression at a time, its segments joined."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipelines.files import Folder, safe_name
+from pipelines.files import READERS, Folder, safe_name
+from pipelines.ledger import LEDGER, PREDICTIONS, Rows, read_ledger
 from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Prediction, QueryTrack, prediction_of
 from sgmg.masks import Size, rle_union
-
-PREDICTIONS = "predictions"
-"""Folder of the Parquet files, inside that of a run."""
 
 _LIGHT = [name for name in PREDICTION_SCHEMA.names if name not in ("queries", "merged", "timestamps", "source")]
 
@@ -120,14 +119,13 @@ def read_predictions(folder: Folder) -> Predictions:
         ValueError: a file is damaged, files are of several datasets, splits or checkpoints, a name would leave its
             folder, or a segment is given twice.
     """
-    inner = folder.folder(PREDICTIONS)
-    files = [name for name in inner.names(suffix=".parquet") if not name.startswith(".")]  # UNFINISHED too
+    inner, counting = folder.folder(PREDICTIONS), row_groups_of(folder)
     found: dict[tuple[str, str], list[tuple[int, Row, dict[str, Any]]]] = {}
     made_of: dict[tuple[str, str, str], str] = {}
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # a video's names serve all its expressions
-    for file in files:
+    for file, light in _light_rows_of(inner, counting):
         with _named(inner, file):
-            for row, values in _light_rows(inner, file):
+            for row, values in light:
                 made_of.setdefault((values["dataset"], values["split"], values["fingerprint"]), file)
                 names = tuple(values["frame_names"])
                 values["frame_names"] = shared.setdefault(names, names)
@@ -156,11 +154,37 @@ def number_first(name: str) -> tuple[bool, int, str]:
     return (not number, int(name) if number else 0, name)
 
 
-def _light_rows(folder: Folder, file: str) -> Iterator[tuple[Row, dict[str, Any]]]:
+def row_groups_of(folder: Folder) -> dict[str, frozenset[int] | None]:
+    """Returns the result files of a run, and the row groups of each that count; None if all do."""
+    if not folder.has(LEDGER):
+        names = folder.names(PREDICTIONS, ".parquet")
+        return {name: None for name in names if not name.startswith(".")}  # UNFINISHED too
+    counting: dict[str, set[int]] = {}
+    for rows in read_ledger(folder).rows.values():
+        for one in rows:
+            counting.setdefault(one.file, set()).update(range(one.first, one.first + one.count))
+    return {file: frozenset(groups) for file, groups in sorted(counting.items())}
+
+
+def _light_rows_of(
+    inner: Folder, counting: Mapping[str, frozenset[int] | None]
+) -> Iterator[tuple[str, Iterator[tuple[Row, dict[str, Any]]]]]:
+    """Yields the rows of all files; many files are read at the same time."""
+
+    def read(file: str) -> list[tuple[Row, dict[str, Any]]]:
+        with _named(inner, file):
+            return list(_light_rows(inner, file, counting[file]))
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for file, rows in zip(counting, readers.map(read, counting), strict=True):
+            yield file, iter(rows)
+
+
+def _light_rows(folder: Folder, file: str, groups: frozenset[int] | None) -> Iterator[tuple[Row, dict[str, Any]]]:
     with folder.parquet(file) as parquet:
         if missing := sorted(set(PREDICTION_SCHEMA.names) - set(parquet.schema_arrow.names)):
             raise ValueError(f"it has no column {', '.join(missing)}: these are no predictions of this version")
-        for group in range(parquet.num_row_groups):
+        for group in range(parquet.num_row_groups) if groups is None else sorted(groups):
             rows = parquet.read_row_group(group, columns=_LIGHT, use_threads=False).to_pylist()
             for place, values in enumerate(rows):
                 if values["schema_version"] != PREDICTION_VERSION:
@@ -266,13 +290,13 @@ def _named(folder: Folder, file: str) -> Iterator[None]:
         raise ValueError(f"{folder.path(file)}: {error}") from error
 
 
-def read_segments(out: Folder, names: Sequence[str]) -> Iterator[list[Prediction]]:
+def read_segments(out: Folder, rows: Sequence[Rows]) -> Iterator[list[Prediction]]:
     """Yields, segment by segment, the rows of all expressions of a video from all its result files."""
     with ExitStack() as stack:
-        files = [stack.enter_context(out.parquet(name)) for name in names]
-        for number in range(max(file.num_row_groups for file in files)):
-            rows: list[Prediction] = []
-            for file in files:
-                if number < file.num_row_groups:
-                    rows += map(prediction_of, file.read_row_group(number).to_pylist())
-            yield sorted(rows, key=lambda row: row.expression)
+        files = [stack.enter_context(out.parquet(f"{PREDICTIONS}/{one.file}")) for one in rows]
+        for number in range(max(one.count for one in rows)):
+            found: list[Prediction] = []
+            for one, file in zip(rows, files, strict=True):
+                if number < one.count:
+                    found += map(prediction_of, file.read_row_group(one.first + number).to_pylist())
+            yield sorted(found, key=lambda row: row.expression)

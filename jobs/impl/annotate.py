@@ -14,17 +14,16 @@ from jobs.annotate import AnnotateConfig
 from jobs.common.predictors import predictor_spec, resources_of, with_resources
 from jobs.common.progress import track
 from pipelines.annotate.formats import write_formats, write_page
-from pipelines.annotate.plan import AnnotationRequest
-from pipelines.annotate.requests import collect_requests, delete_stale_failures
+from pipelines.annotate.requests import Requests, collect_requests, delete_stale_failures
 from pipelines.annotate.run import Stream, annotate_videos
 from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
-from pipelines.annotate.video_state import VideoState
 from pipelines.config_io import require_same_settings, write_config
-from pipelines.errors import Exit, JobError, root_cause
+from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder
 from pipelines.inference.predictor_spec import PredictorSpec
-from pipelines.inference.quarantine import Failure, reasons, write_quarantine
+from pipelines.inference.quarantine import reasons, write_quarantine
+from pipelines.ledger import Ledger, read_ledger
 from pipelines.manifest import QUARANTINE
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.mlflow_run import RunHandle, open_run, retry_for
@@ -43,13 +42,16 @@ def annotate(config: AnnotateConfig) -> Exit:
     require_same_settings(out, made_by, "made_by")
     config, stream = replace(config, made_by=made_by), replace(stream, fingerprint=made_by["fingerprint"])
     write_config(out, config)
-    requests = collect_requests(config.videos, config.expressions, config.text, out, _token_counter(stream.spec))
-    delete_stale_failures(out, requests)
-    progress = Progress(len(requests))
+    ledger = read_ledger(out, stream.fingerprint)
+    requests = collect_requests(
+        config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify
+    )
+    delete_stale_failures(out, requests.videos)
+    progress = Progress(len(requests.left), requests.kept)
     with _tracked(config, out) as run:
-        failures = _annotate_all(config, stream, requests, progress)
+        failures = _annotate_all(config, stream, requests, ledger, progress)
         if run:
-            metrics = progress.metrics(failures, out)
+            metrics = progress.metrics(failures, ledger)
             error = retry_for(20, lambda: run.client().log_batch(run.run_id, metrics=metrics))
             if error:
                 _log.warning("MLflow at %s did not accept the summary: %s", run.uri, error)
@@ -58,20 +60,23 @@ def annotate(config: AnnotateConfig) -> Exit:
 
 
 def _annotate_all(
-    config: AnnotateConfig, stream: Stream, requests: Sequence[AnnotationRequest], progress: Progress
+    config: AnnotateConfig, stream: Stream, requests: Requests, ledger: Ledger, progress: Progress
 ) -> list[Failure]:
-    """Annotates, writes the formats, and returns all failures that are now in quarantine.
+    """Annotates, writes the ledger and the formats, and returns all failures that are now in quarantine.
 
     Raises:
         JobError: an error that is not the fault of a single video.
     """
     try:
-        events = annotate_videos(requests, stream)
-        for event in track(events, len(requests), "video", progress.__str__, lambda one: isinstance(one, VideoState)):
+        events = annotate_videos(requests.left, stream, ledger)
+        for event in track(events, len(requests.left), "video", progress.__str__, lambda: progress.videos):
             progress.count(event)
-        for file in write_formats(stream.out, config.formats, config.time_limit):
+        ledger.write(stream.out)
+        lost = [one for video in requests.videos for entry in ledger.by_video.get(video, ()) for one in entry.failures]
+        write_quarantine(stream.out, lost)
+        for file in write_formats(stream.out, ledger, config.formats, config.time_limit):
             _log.info("written: %s", file)
-        failures = write_quarantine(stream.out)
+        failures = write_quarantine(stream.out, lost)
         if "report" in config.formats:
             for file in write_page(stream.out):
                 _log.info("written: %s", file)

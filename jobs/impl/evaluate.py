@@ -10,8 +10,8 @@ from jobs.evaluate import EvaluateConfig
 from pipelines.config_io import CONFIG, write_config
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
+from pipelines.ledger import PREDICTIONS
 from pipelines.manifest import read_manifest
-from pipelines.prediction_reader import PREDICTIONS
 from pipelines.scoring.cases import draw_cases, worst_and_best
 from pipelines.scoring.coco_files import coco_rows, read_json
 from pipelines.scoring.distributed import RunScores, check_same_data, score_run

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +12,13 @@ from jobs.common.predictors import predictor_spec, resources_of, with_resources
 from jobs.common.progress import track
 from jobs.predict import PredictConfig
 from pipelines.config_io import require_same_settings, write_config
-from pipelines.errors import Exit, JobError, root_cause
+from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.protocols import inference_protocol
-from pipelines.inference.quarantine import Failure, write_quarantine
+from pipelines.inference.quarantine import write_quarantine
 from pipelines.manifest import QUARANTINE, Manifest, read_manifest
-from pipelines.predict.plan import Part, left_to_do, plan
+from pipelines.predict.plan import left_to_do, plan
 from pipelines.predict.run import predict_units
 from pipelines.predict.summary import Progress
 from pipelines.session import durable_folder, start_ray
@@ -39,10 +38,10 @@ def predict(config: PredictConfig) -> Exit:
     made_by = _made_by(manifest, spec)
     require_same_settings(out, made_by, "made_by")
     write_config(out, replace(config, made_by=made_by))
-    parts = plan(manifest, spec.protocol)
-    todo = left_to_do(parts, out)
-    units, left = _units(parts), _units(todo)
-    print(f"{manifest.dataset} {manifest.split}: {left} of {units} units of work to do, {units - left} are done")
+    units = plan(manifest)
+    todo = left_to_do(units, out)
+    left, done = len(todo), len(units) - len(todo)
+    print(f"{manifest.dataset} {manifest.split}: {left} of {len(units)} units of work to do, {done} are done")
     progress = Progress(left)
     try:
         for unit in track(predict_units(todo, data, out, spec, resources), left, "unit", progress.__str__):
@@ -68,10 +67,6 @@ def _made_by(manifest: Manifest, spec: PredictorSpec) -> dict[str, Any]:
         **spec.provenance(),
         "fingerprint": spec.fingerprint(),
     }
-
-
-def _units(parts: Iterable[Part]) -> int:
-    return sum(len(part.units) for part in parts)
 
 
 def _report(progress: Progress, failures: list[Failure], out: Folder) -> None:

@@ -1,21 +1,18 @@
-"""The decoding stage of annotation: decodes the windows of a segment, and resizes them to what the model sees."""
+"""The decoding stage of annotation: decodes the windows of a shard, and resizes them to what the model sees."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
-from pipelines.annotate.events import Decoded
+from pipelines.annotate.events import News, StretchDone
 from pipelines.annotate.layout import ExpressionGroup
 from pipelines.annotate.settings import DATASET, Settings
-from pipelines.errors import BadItem
-from pipelines.files import Folder
-from pipelines.inference.messages import SegmentHeader, decode, decode_segment, encode, encode_frames
-from pipelines.inference.model_frames import ModelFrames
+from pipelines.errors import BadItem, Failure
+from pipelines.inference.messages import FramesInfo, UnitsHeader, decode, decode_units, encode_pixels
 from pipelines.inference.protocols import InferenceProtocol
-from pipelines.inference.quarantine import Failure
 from pipelines.records import Record
 from pipelines.video.decoder import Window
 from pipelines.video.listing import Video
@@ -25,18 +22,30 @@ from sgmg.resize import resized_size
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentContext:
-    """Context of a segment that the decoding stage needs.
+class ShardContext:
+    """Context of a shard: its name, which no other shard of the run has, and news for the driver."""
+
+    name: str
+    news: News
+
+
+@dataclass(frozen=True, slots=True)
+class UnitContext:
+    """Context of a unit that the decoding stage needs.
 
     Attributes:
-        groups: expression groups that are left to answer.
-        written: for each group, the numbers of the windows whose predictions are written.
+        groups: expression groups of the video.
         named_by_index: whether frames are named by their index in the video.
+        seconds: length of the video.
+        stretch: windows of a stretch; None if the unit is a whole short video with one group.
+        todo: for each group, the numbers of the stretches of this unit that are left to predict.
     """
 
     groups: tuple[ExpressionGroup, ...]
-    written: tuple[tuple[int, ...], ...]
     named_by_index: bool
+    seconds: float
+    stretch: int | None = None
+    todo: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,105 +53,211 @@ class WindowContext:
     """Context of a window that the writing stage needs.
 
     Attributes:
-        video: the window's.
-        window: its number.
-        groups: expression groups that were asked of it.
+        number: of the window in its video.
         damage: what is missing in it; empty if nothing.
         start, stop: seconds in the video of its first and last frame.
     """
 
-    video: Video
-    window: int
-    groups: tuple[ExpressionGroup, ...]
+    number: int
     damage: str
     start: float
     stop: float
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeStage:
-    """A stage that decodes segments into the windows that some expression group still needs.
+class PartContext:
+    """Context of the windows of one video and group that the writing stage needs.
 
     Attributes:
-        out: folder of the run.
-        settings: of the run.
-        protocol: size of the frames.
-        time_limit: seconds without a heartbeat of the decoder, after which a segment fails.
+        video: which one.
+        fingerprint: of its content.
+        seconds: length of the video.
+        group: expressions that are asked of it.
+        windows: those that could be decoded.
+        stretch: number of the stretch; None if the windows are the whole video.
+        failures: why windows are missing.
     """
 
-    out: Folder
+    video: Video
+    fingerprint: str
+    seconds: float
+    group: ExpressionGroup
+    windows: tuple[WindowContext, ...]
+    stretch: int | None
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartsContext:
+    """Context of a message of frames: the shard's name, what the frames are of, and news for the driver."""
+
+    name: str
+    parts: tuple[PartContext, ...]
+    news: News
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeStage:
+    """A stage that decodes shards into the windows that some expression group still needs.
+
+    Attributes:
+        settings: of the run.
+        protocol: size of the frames.
+        time_limit: seconds without a heartbeat of the decoder, after which a video or stretch fails.
+    """
+
     settings: Settings
     protocol: InferenceProtocol
     time_limit: float
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yields a message for each window, then a `Decoded` for the segment. Other messages pass through unchanged."""
+        """Yields a message for each shard of short videos, and one for each stretch and group of a long video."""
         for row in range(len(batch)):
-            header, payload = decode(batch, row, SegmentHeader)
-            if header is None:
-                yield batch.slice(row, 1)
+            header, payload = decode(batch, row, UnitsHeader)
+            assert header is not None
+            shard = msgspec.json.decode(header.context, type=ShardContext)
+            found = decode_units(header, payload)
+            units = [(unit, msgspec.json.decode(context, type=UnitContext)) for unit, context in found]
+            if units and units[0][1].stretch is not None:
+                (long,) = units
+                yield from self._decode_long(*long, shard)
             else:
-                context = msgspec.json.decode(header.context, type=SegmentContext)
-                yield from self._decode(decode_segment(header, payload), context)
+                yield self._decode_short(units, shard)
 
-    def _decode(self, segment: DecodeUnit, context: SegmentContext) -> Iterator[pa.Table]:
-        windows: list[int] = []
-        emitted: list[int] = []
+    def _decode_short(self, units: list[tuple[DecodeUnit, UnitContext]], shard: ShardContext) -> pa.Table:
+        """Returns the frames of all windows of some short videos."""
+        frames, parts = _Frames(), []
+        for unit, context in units:
+            windows: list[WindowContext] = []
+            failures: list[Failure] = []
+            (group,) = context.groups
+            try:
+                with decoder(self.time_limit) as worker_decoder:
+                    for window in worker_decoder.windows(unit, self._size(unit)):
+                        frames.add(self._info(unit, window, group, context.named_by_index), window.frames)
+                        windows.append(_context(window))
+            except BadItem as error:
+                failures.append(_failure(unit, error.stage, error.reason))
+            except (ValueError, MemoryError) as error:
+                failures.append(_failure(unit, "decode", f"it cannot be decoded ({type(error).__name__}: {error})"))
+            parts.append(_part(unit, context, group, windows, None, failures))
+        return frames.message(shard.name, parts, shard.news)
+
+    def _decode_long(self, unit: DecodeUnit, context: UnitContext, shard: ShardContext) -> Iterator[pa.Table]:
+        """Yields the frames of a stretch, once for each group that needs it; holds one stretch in memory."""
+        assert context.stretch
+        news = shard.news
+        left = {number for numbers in context.todo for number in numbers}
+        held: list[Window] = []
+        number = unit.first_window // context.stretch
         failure: Failure | None = None
         try:
             with decoder(self.time_limit) as worker_decoder:
-                for window in worker_decoder.windows(segment, self._size(segment)):
-                    windows.append(window.number)
-                    groups = tuple(
-                        group
-                        for group, written in zip(context.groups, context.written, strict=True)
-                        if window.number not in written
-                    )
-                    if groups:
-                        emitted.append(window.number)
-                        yield self._encode(segment, window, groups, context.named_by_index)
+                for window in worker_decoder.windows(unit, self._size(unit)):
+                    if held and window.number // context.stretch != number:
+                        for message in self._stretch(unit, context, number, held, shard.name, news):
+                            yield message
+                            news = News()
+                        left.discard(number)
+                        held = []
+                    number = window.number // context.stretch
+                    held.append(window)
         except BadItem as error:
-            failure = _failure(segment, error.stage, error.reason)
+            failure = _failure(unit, error.stage, error.reason)
         except (ValueError, MemoryError) as error:
-            failure = _failure(segment, "decode", f"it cannot be decoded ({type(error).__name__}: {error})")
+            failure = _failure(unit, "decode", f"it cannot be decoded ({type(error).__name__}: {error})")
         if not failure:
-            for group in context.groups:
-                self.out.write(group.segment(segment.number), json.dumps(windows).encode())
-        yield encode(Decoded(segment.video.id, segment.number, tuple(windows), tuple(emitted), failure))
+            for message in self._stretch(unit, context, number, held, shard.name, news):
+                yield message
+                news = News()
+            left.discard(number)
+        # Without a failure, stretches of which no frame can be decoded are left: they count as predicted.
+        failures = (failure,) if failure else ()
+        lost = tuple(
+            StretchDone(unit.video.id, group.name, missing, failures)
+            for group, numbers in zip(context.groups, context.todo, strict=True)
+            for missing in numbers
+            if missing in left
+        )
+        if lost or news != News():
+            yield _Frames().message(f"{shard.name}-rest", [], News(news.seen, news.long, lost))
 
-    def _size(self, segment: DecodeUnit) -> tuple[int, int]:
+    def _stretch(
+        self, unit: DecodeUnit, context: UnitContext, number: int, windows: list[Window], name: str, news: News
+    ) -> Iterator[pa.Table]:
+        for group, todo in zip(context.groups, context.todo, strict=True):
+            if number not in todo or not windows:
+                continue
+            frames = _Frames()
+            for window in windows:
+                frames.add(self._info(unit, window, group, context.named_by_index), window.frames)
+            part = _part(unit, context, group, [_context(window) for window in windows], number, [])
+            yield frames.message(f"{name}-{group.name}-{number}", [part], news)
+            news = News()
+
+    def _size(self, unit: DecodeUnit) -> tuple[int, int]:
         """Returns height and width of the frames that the model sees."""
-        info, protocol = segment.info, self.protocol
+        info, protocol = unit.info, self.protocol
         return resized_size(info.shown_height, info.shown_width, protocol.short_side, protocol.long_side)
 
-    def _encode(
-        self, segment: DecodeUnit, window: Window, groups: tuple[ExpressionGroup, ...], named_by_index: bool
-    ) -> pa.Table:
-        height, width = segment.info.shown_height, segment.info.shown_width
+    def _info(self, unit: DecodeUnit, window: Window, group: ExpressionGroup, named_by_index: bool) -> FramesInfo:
+        height, width = unit.info.shown_height, unit.info.shown_width
         names = tuple(f"{index:05d}" for index in window.indices) if named_by_index else window.names
-        timestamps = tuple(window.timestamps.tolist())
         record = Record(
             dataset=DATASET,
             split="",
-            video=segment.video.id,
+            video=unit.video.id,
             width=width,
             height=height,
             frame_names=names,
             frames=(b"",) * len(names),
             objects=(),
-            expressions=tuple(expression for group in groups for expression in group.expressions),
-            source=segment.video.path,
-            source_fingerprint=segment.info.fingerprint,
+            expressions=group.expressions,
+            source=unit.video.path,
+            source_fingerprint=unit.info.fingerprint,
             original_width=width,
             original_height=height,
-            fps=self.settings.fps or segment.info.fps,
-            timestamps=timestamps,
+            fps=self.settings.fps or unit.info.fps,
+            timestamps=tuple(window.timestamps.tolist()),
         )
-        frames = ModelFrames(record, tuple(range(len(names))), window.frames)
-        context = WindowContext(segment.video, window.number, groups, window.note, timestamps[0], timestamps[-1])
-        return encode_frames(f"{segment.video.id} {window.number}", [frames], context=context)
+        t, h, w, _ = window.frames.shape
+        return FramesInfo(record, tuple(range(len(names))), (t, h, w, 3))
 
 
-def _failure(segment: DecodeUnit, stage: str, reason: str) -> Failure:
-    """Returns the failure of a segment; its reason names the part of the video."""
-    return Failure(segment.video.path, stage, f"{segment.times[0]:.2f} to {segment.times[-1]:.2f} s: {reason}")
+@dataclass(slots=True)
+class _Frames:
+    """The frames of a message."""
+
+    infos: list[FramesInfo] = field(default_factory=list)
+    pixels: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, info: FramesInfo, pixels: np.ndarray) -> None:
+        """Adds a window."""
+        self.infos.append(info)
+        self.pixels.append(pixels)
+
+    def message(self, name: str, parts: list[PartContext], news: News) -> pa.Table:
+        """Returns the message for the predictor. The pixels of a single window are not copied."""
+        pixels = self.pixels[0] if len(self.pixels) == 1 else b"".join(one.data for one in self.pixels)
+        return encode_pixels(name, self.infos, pixels, context=PartsContext(name, tuple(parts), news))
+
+
+def _part(
+    unit: DecodeUnit,
+    context: UnitContext,
+    group: ExpressionGroup,
+    windows: list[WindowContext],
+    stretch: int | None,
+    failures: list[Failure],
+) -> PartContext:
+    fingerprint = unit.info.fingerprint
+    return PartContext(unit.video, fingerprint, context.seconds, group, tuple(windows), stretch, tuple(failures))
+
+
+def _context(window: Window) -> WindowContext:
+    return WindowContext(window.number, window.note, float(window.timestamps[0]), float(window.timestamps[-1]))
+
+
+def _failure(unit: DecodeUnit, stage: str, reason: str) -> Failure:
+    """Returns the failure of a unit; its reason names the part of the video."""
+    return Failure(unit.video.path, stage, f"{unit.times[0]:.2f} to {unit.times[-1]:.2f} s: {reason}")

@@ -1,85 +1,103 @@
-"""The events of annotation: what its stages report of videos, segments and windows, in any order."""
+"""The news of annotation: what the last stage tells the driver, once for each shard, in any order."""
 
 from dataclasses import dataclass
-from typing import get_args
 
 from pipelines.annotate.layout import ExpressionGroup
-from pipelines.inference.quarantine import Failure
+from pipelines.errors import Failure
+from pipelines.ledger import Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """Event: the work left to do of a video is known.
+class VideoSeen:
+    """A video that was looked at.
 
     Attributes:
-        video: its id.
-        segments: how many are left to decode.
-        groups: expression groups that are left to answer.
-        kept: expressions that an earlier run answered.
-        problems: expressions that cannot be answered, as sentences for people.
-        windows: those of segments that are done already.
-        fingerprint: of the video file.
-        seconds: length of the video; 0 where nothing is left to do.
+        video, path, stamp: its id, path and stamp.
+        fingerprint: of its content; empty if it cannot be read.
+        kept: sentences that an earlier run answered for this content.
+        failure: why it cannot be annotated; None if it can.
     """
 
     video: str
-    segments: int
-    groups: tuple[ExpressionGroup, ...] = ()
+    path: str
+    stamp: str
+    fingerprint: str
     kept: int = 0
-    problems: tuple[str, ...] = ()
-    windows: tuple[int, ...] = ()
-    fingerprint: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Event: a segment is decoded, or failed to be.
-
-    Attributes:
-        video: its id.
-        segment: number of the segment.
-        windows: numbers of its windows.
-        emitted: those of them that were sent to a predictor; the others were done already.
-        failure: why windows are missing; None if none is.
-    """
-
-    video: str
-    segment: int
-    windows: tuple[int, ...]
-    emitted: tuple[int, ...]
     failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class WindowDone:
-    """Event: the predictions of a window are written, or it failed.
+class LongVideo:
+    """The work left to do of a video that is annotated in stretches.
 
     Attributes:
-        video: its id.
-        window: number of the window.
-        frames: how many the window has.
-        crashes: predictors that crashed on the window before.
-        waited, busy: seconds that the predictor waited for the window, and worked on it.
-        failure: None if the predictions are written.
+        seen: the video.
+        seconds: its length.
+        groups: expression groups that are left to answer.
+        stretches: how many there are; those of all groups are numbered alike.
+        todo: how many stretches of all groups together are left to predict.
+    """
+
+    seen: VideoSeen
+    seconds: float
+    groups: tuple[ExpressionGroup, ...]
+    stretches: int
+    todo: int
+
+
+@dataclass(frozen=True, slots=True)
+class StretchDone:
+    """The windows of a stretch are written for one group, or it failed.
+
+    Attributes:
+        video: id.
+        group: name of the group.
+        number: of the stretch.
+        failures: why windows are missing; empty if none is.
     """
 
     video: str
-    window: int
+    group: str
+    number: int
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What planning found, on its way to the driver.
+
+    Attributes:
+        seen: videos that were looked at.
+        long: those of them that are annotated in stretches.
+        failed: stretches that could not be decoded.
+    """
+
+    seen: tuple[VideoSeen, ...] = ()
+    long: tuple[LongVideo, ...] = ()
+    failed: tuple[StretchDone, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """Event: what a shard held is written.
+
+    Attributes:
+        news: of planning and decoding.
+        file, size: name and bytes of the result file; empty for stretches.
+        entries: of the result file.
+        stretches: those that are written.
+        windows, frames: how many were predicted.
+        crashes: predictors that crashed on the shard before.
+        waited, busy: seconds that the predictor waited for the shard, and worked on it.
+    """
+
+    news: News
+    file: str = ""
+    size: int = 0
+    entries: tuple[Entry, ...] = ()
+    stretches: tuple[StretchDone, ...] = ()
+    windows: int = 0
     frames: int = 0
     crashes: int = 0
     waited: float = 0.0
     busy: float = 0.0
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Event: a video cannot be planned. `video` is its id; the failure has its path."""
-
-    video: str
-    failure: Failure
-
-
-Event = Planned | Decoded | WindowDone | Failed
-EVENT_TYPES: tuple[type[Event], ...] = get_args(Event)

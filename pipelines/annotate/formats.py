@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import ray
 
-from pipelines.annotate.layout import WRITTEN, results_of
+from pipelines.annotate.layout import WRITTEN
 from pipelines.annotate.settings import FormatName
-from pipelines.errors import BadItem
+from pipelines.errors import BadItem, Failure
 from pipelines.exports.mask_zip import write_mask_zip
 from pipelines.exports.overlay_video import write_overlay
 from pipelines.exports.report.gather import gather
@@ -19,8 +19,9 @@ from pipelines.exports.report.write import write_pages
 from pipelines.exports.video_maps import write_video_maps
 from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
-from pipelines.inference.quarantine import Failure, write_failures
-from pipelines.prediction_reader import PREDICTIONS, Predictions, read_predictions, read_segments
+from pipelines.inference.quarantine import write_failures
+from pipelines.ledger import Ledger, Rows
+from pipelines.prediction_reader import Predictions, read_predictions, read_segments
 from pipelines.video.frames_by_name import video_of_prediction
 
 FILES: dict[FormatName, str] = {
@@ -42,29 +43,31 @@ _STILLS = 16
 """Stills of a task: for each, a video is opened and a frame decoded."""
 
 
-def write_formats(out: Folder, formats: Sequence[FormatName], time_limit: float) -> Iterator[str]:
+def write_formats(out: Folder, ledger: Ledger, formats: Sequence[FormatName], time_limit: float) -> Iterator[str]:
     """Writes the formats that are missing or out of date, on Ray. Yields each format, and each overlay, once written.
 
     Args:
         out: folder of the run.
+        ledger: of the results.
         formats: which; the report is skipped, `write_page` writes it at the end.
         time_limit: seconds without a heartbeat of the decoder, after which an overlay fails.
 
     Raises:
         ray.exceptions.RayError: a result is damaged, or the disk is full.
     """
-    results = results_of(out)
+    results = ledger.rows
     if not results:
         return
-    whole = _digest(out, [name for names in results.values() for name in names])
+    whole = _digest(ledger, [one for rows in results.values() for one in rows])
     files = [name for name in formats if name in _FILES_OF_ALL]
     task = _on_ray(_write_file)
-    waiting = [task.remote(out, name, whole) for name in files]
+    rows = ray.put(results)
+    waiting = [task.remote(out, name, rows, whole) for name in files]
     for name, written in zip(files, waiting, strict=True):
         ray.get(written)
         yield name
     if "overlay" in formats:
-        yield from _overlays(out, results, time_limit)
+        yield from _overlays(out, ledger, time_limit)
 
 
 def write_page(out: Folder) -> Iterator[str]:
@@ -85,7 +88,7 @@ def write_page(out: Folder) -> Iterator[str]:
     yield "report"
 
 
-def _write_file(out: Folder, name: FormatName, digest: str) -> None:
+def _write_file(out: Folder, name: FormatName, results: Mapping[str, Sequence[Rows]], digest: str) -> None:
     """Writes one format as a single file, unless the predictions have not changed since it was written."""
     writers: dict[FormatName, Callable[[Predictions, Folder, str], int]] = {
         "youtube-vis": write_youtube_vis,
@@ -95,17 +98,19 @@ def _write_file(out: Folder, name: FormatName, digest: str) -> None:
     if _is_written(out, name, FILES[name], digest):
         return
     if name == "davis":
-        write_video_maps(results_of(out), out, FILES[name])
+        write_video_maps(results, out, FILES[name])
     else:
         writers[name](read_predictions(out), out, FILES[name])
     out.write(f"{WRITTEN}/{name}.json", json.dumps(digest).encode())
 
 
-def _overlays(out: Folder, results: dict[str, list[str]], time_limit: float) -> Iterator[str]:
+def _overlays(out: Folder, ledger: Ledger, time_limit: float) -> Iterator[str]:
     """Writes an overlay for each video on all cores. Yields one line for each."""
     out.remove_unfinished(FILES["overlay"])
     task = _on_ray(write_one_overlay)
-    yield from _spread(task.remote(out, video, names, time_limit) for video, names in results.items())
+    yield from _spread(
+        task.remote(out, video, rows, _digest(ledger, rows), time_limit) for video, rows in ledger.rows.items()
+    )
 
 
 def _on_ray(function: Callable[..., Any]) -> Any:
@@ -130,23 +135,23 @@ def _first(running: list[ray.ObjectRef]) -> Any:
     return ray.get(ready)
 
 
-def write_one_overlay(out: Folder, video: str, names: Sequence[str], time_limit: float) -> str:
+def write_one_overlay(out: Folder, video: str, rows: Sequence[Rows], digest: str, time_limit: float) -> str:
     """Writes the overlay of one video, unless its rows have not changed; a failure goes to the failure notes.
 
     Args:
         out: folder of the run.
         video: id.
-        names: of its results, in predictions/.
+        rows: where they are.
+        digest: of the rows.
         time_limit: seconds without a heartbeat of the decoder, after which the overlay fails.
 
     Returns:
         A line for the log.
     """
     path = f"{FILES['overlay']}/{video}.mp4"
-    digest = _digest(out, names)
     if not _is_written(out, f"overlay-{video}", path, digest):
         failures: list[Failure] = []
-        parts = read_segments(out, [f"{PREDICTIONS}/{name}" for name in sorted(names)])
+        parts = read_segments(out, rows)
         first = next(parts)
         source = first[0].source
         try:
@@ -163,7 +168,7 @@ def _is_written(out: Folder, note: str, path: str, digest: str) -> bool:
     return out.has(path) and out.has(name) and json.loads(out.read(name)) == digest
 
 
-def _digest(out: Folder, names: Sequence[str]) -> str:
-    """Returns a hash of the names and sizes of results; a result that gets more rows changes its size."""
-    sizes = [(name, out.size(f"{PREDICTIONS}/{name}")) for name in sorted(names)]
+def _digest(ledger: Ledger, rows: Sequence[Rows]) -> str:
+    """Returns a hash of where rows are, and of the sizes of these files."""
+    sizes = [(*one, ledger.files[one.file]) for one in sorted(rows)]
     return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()

@@ -1,105 +1,120 @@
-"""The last step of annotation: the windows of an expression group become its rows, in one file."""
+"""From windows to rows: those of a short video in memory, those of a long one from its stretches on disk."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-import msgspec
 import pyarrow.parquet as pq
 
-from pipelines.annotate.layout import ExpressionGroup, GroupFile, remove_windows
+from pipelines.annotate.layout import ExpressionGroup, remove_windows, stretch_files
 from pipelines.annotate.tracks import JoinSettings, join_windows
+from pipelines.errors import Failure
 from pipelines.files import Folder
+from pipelines.ledger import PREDICTIONS, Entry, add_footer, read_footer
 from pipelines.predictions import PREDICTION_SCHEMA, Prediction, prediction_of, predictions_table
 from sgmg.masks import rle_area
 
 
-@dataclass(frozen=True, slots=True)
-class JoinResult:
-    """The result of joining an expression group. Its fields are also keys in the marker on disk.
+class RowWriter:
+    """A result file: row groups of one video after another, and their entries in its footer. Use it in a `with` block.
 
-    Attributes:
-        frames: of the video, with masks or without.
-        sentences: expressions of the group.
-        absent: those of them whose object is in no frame.
-        note: which parts of the video are missing; empty if none is.
+    Args:
+        stream: of the file.
     """
 
-    frames: int
-    sentences: int
-    absent: int
-    note: str
+    def __init__(self, stream: object) -> None:
+        self._writer = pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd")
+        self._groups = 0
+        self.entries: list[Entry] = []
 
+    def __enter__(self) -> "RowWriter":
+        return self
 
-@dataclass(frozen=True, slots=True)
-class Marker(GroupFile):
-    """The file that exists once a result is complete: the group, the version of the video, and the result.
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            add_footer(self._writer, self.entries)
+        self._writer.close()
 
-    Attributes:
-        fingerprint: of the video file.
-        joined: what the group was joined to.
-    """
+    def add(
+        self,
+        entry: Entry,
+        windows: Iterable[Sequence[Prediction]],
+        settings: JoinSettings,
+        failures: Sequence[Failure] = (),
+    ) -> Entry:
+        """Writes the rows of a video, and returns its entry with what is in them.
 
-    fingerprint: str
-    joined: JoinResult
-
-
-def read_marker(out: Folder, path: str) -> Marker:
-    """Returns the marker at a path in the folder of the run."""
-    return msgspec.json.decode(out.read(path), type=Marker)
+        Args:
+            entry: with the sentences that were asked.
+            windows: in order, each with the same sentences in the same order, and all their queries; perhaps none.
+            settings: how windows become tracks.
+            failures: why windows are missing.
+        """
+        missing = "; ".join(sorted(one.reason for one in failures))
+        first, frames, notes = self._groups, 0, []
+        present: set[str] = set()
+        for rows in join_windows(windows, settings, missing):
+            table = predictions_table(rows)
+            self._writer.write_table(table, row_group_size=len(table))
+            self._groups += 1
+            frames += len(rows[0].frame_names)
+            notes += [row.note for row in rows[:1] if row.status == "partial"]
+            present |= {row.expression for row in rows if _has_mask(row)}
+        written = replace(
+            entry,
+            first_group=first,
+            groups=self._groups - first,
+            frames=frames,
+            absent=len(entry.sentences) - len(present) if frames else 0,
+            damage="; ".join(notes),
+            failures=tuple(failures),
+        )
+        self.entries.append(written)
+        return written
 
 
 def join_group(
-    group: ExpressionGroup,
-    windows: Sequence[int],
-    fingerprint: str,
-    out: Folder,
-    settings: JoinSettings,
-    missing: str = "",
-) -> JoinResult:
-    """Writes the rows of an expression group. If nothing is missing, writes its marker and deletes its windows.
+    group: ExpressionGroup, entry: Entry, out: Folder, settings: JoinSettings, failures: Sequence[Failure] = ()
+) -> tuple[int, Entry]:
+    """Writes the rows of a group of a long video. If nothing is missing, deletes its windows.
 
     A retry or a second run gives the same result.
 
     Args:
-        group: whose windows are written.
-        windows: their numbers.
-        fingerprint: of the video file.
+        group: whose stretches are written.
+        entry: of the video, with the sentences of the group.
         out: folder of the run.
         settings: how windows become tracks.
-        missing: which windows are missing and why; the next run tries them again.
+        failures: why windows are missing; the next run tries them again.
+
+    Returns:
+        Size of the result file in bytes, and its entry.
 
     Raises:
-        FileNotFoundError: a window does not exist.
-        ValueError: a window is damaged.
+        ValueError: a stretch is damaged.
     """
-    if out.has(group.marker) and out.has(group.result):  # an earlier attempt was killed after this point
+    path = f"{PREDICTIONS}/{group.file}"
+    files = stretch_files(out, group)
+    if not files and out.has(path):  # an earlier attempt was killed after this point
+        return out.size(path), read_footer(out, group.file)[0]
+    with out.output(path) as stream:
+        with RowWriter(stream) as writer:
+            written = writer.add(entry, _windows(out, group, files), settings, failures)
+        size = stream.tell()
+    if written.whole:
         remove_windows(out, group)
-        return read_marker(out, group.marker).joined
-    predictions = (_window(out, group, number) for number in sorted(windows))
-    frames, notes = 0, []
-    present: set[str] = set()
-    with out.output(group.result) as stream, pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd") as writer:
-        for rows in join_windows(predictions, settings, missing):
-            writer.write_table(predictions_table(rows))
-            frames += len(rows[0].frame_names)
-            notes += [row.note for row in rows[:1] if row.status == "partial"]
-            present |= {row.expression for row in rows if _has_mask(row)}
-    result = JoinResult(frames, len(group.expressions), len(group.expressions) - len(present), "; ".join(notes))
-    if not missing:
-        stored = group.to_file()
-        marker = Marker(stored.video, stored.name, stored.sentences, fingerprint, result)
-        out.write(group.marker, msgspec.json.encode(marker))
-        remove_windows(out, group)
-    return result
+    return size, written
+
+
+def _windows(out: Folder, group: ExpressionGroup, files: Sequence[str]) -> Iterator[list[Prediction]]:
+    """Yields the windows of a group, which are row groups of its stretches."""
+    for name in files:
+        with out.parquet(f"{group.folder}/{name}") as parquet:
+            for number in range(parquet.num_row_groups):
+                rows = parquet.read_row_group(number, use_threads=False).to_pylist()
+                yield sorted(map(prediction_of, rows), key=lambda row: row.expression)
 
 
 def _has_mask(row: Prediction) -> bool:
     """Returns whether a row has a mask that is not empty."""
     size = (row.height, row.width)
     return any(rle_area(rle, size) for rle in set(row.queries[0].rle))
-
-
-def _window(out: Folder, group: ExpressionGroup, number: int) -> list[Prediction]:
-    with out.parquet(group.window(number)) as parquet:
-        rows = parquet.read(use_threads=False).to_pylist()
-    return sorted(map(prediction_of, rows), key=lambda row: row.expression)

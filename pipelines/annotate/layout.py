@@ -1,10 +1,9 @@
-"""The files in a folder of annotations, and what remains there between two runs.
+"""The files in a folder of annotations, beside the ledger, and what remains there between two runs.
 
-predictions/<video>-<group>.parquet   the result: rows of a video for some of its expressions
-done/<video>-<group>.json             the marker: this result is complete
-windows/<video>/<group>/…             windows of a video that is not finished; deleted when the result is complete
-failed/<video>.json                   what could not be used
-plans/<run>/<video>.arrow             what the current run has planned
+predictions/<shard>.parquet           a result: rows of some short videos, or of one long video for a group of sentences
+windows/<video>/<group>/…             windows of a long video that is not finished; deleted when its result is complete
+failed/…                              what could not be listed, and overlays that failed
+plans/<run>/<chunk>.arrow             what the current run has planned
 written/<format>.json                 the results that a format, or an overlay, was made of
 """
 
@@ -16,12 +15,15 @@ from dataclasses import dataclass
 import msgspec
 
 from pipelines.files import UNFINISHED, Folder
-from pipelines.prediction_reader import PREDICTIONS
 from pipelines.records import Expression
 
-DONE, WINDOWS, WRITTEN, PLANS = "done", "windows", "written", "plans"
-GROUP_FILE = "batch.json"
+WINDOWS, WRITTEN, PLANS = "windows", "written", "plans"
+GROUP_FILE = "group.json"
 """File in the folder of a group's windows: the group, as a `GroupFile`."""
+PARTIAL = "-partial"
+"""Mark in the name of a stretch that lacks windows: it is predicted again."""
+SENTENCES_EACH = 128
+"""Most sentences of a group: what a join holds in memory grows with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class GroupFile:
 
 @dataclass(frozen=True, slots=True)
 class ExpressionGroup:
-    """Expressions of one video that are answered together, in one file. Equal groups have equal names.
+    """Expressions of one video that are answered together. Equal groups have equal names.
 
     Attributes:
         video: its id.
@@ -54,36 +56,27 @@ class ExpressionGroup:
     expressions: tuple[Expression, ...]
 
     @property
-    def stem(self) -> str:
-        """Name of the result file, without suffix."""
-        return f"{self.video}-{self.name}"
+    def sentences(self) -> tuple[tuple[str, str], ...]:
+        """Id and text of each expression."""
+        return tuple((one.id, one.text) for one in self.expressions)
 
     @property
-    def result(self) -> str:
-        """Path of the result, in the folder of the run."""
-        return f"{PREDICTIONS}/{self.stem}.parquet"
-
-    @property
-    def marker(self) -> str:
-        """Path of the file that exists once the result is complete."""
-        return f"{DONE}/{self.stem}.json"
+    def file(self) -> str:
+        """Name of the result file of a long video."""
+        return f"{self.video}-{self.name}.parquet"
 
     @property
     def folder(self) -> str:
-        """Path of the folder that holds the windows until then."""
+        """Path of the folder that holds the windows of a long video until its result is complete."""
         return f"{WINDOWS}/{self.video}/{self.name}"
 
-    def window(self, number: int) -> str:
-        """Returns the path of the predictions of one window."""
-        return f"{self.folder}/{number:08d}.parquet"
-
-    def segment(self, number: int) -> str:
-        """Returns the path of the file that lists the windows of a segment; it exists once the segment is decoded."""
-        return f"{self.folder}/segment-{number:06d}.json"
+    def stretch(self, number: int, whole: bool = True) -> str:
+        """Returns the path of the predictions of some consecutive windows; of those that there are, if not whole."""
+        return f"{self.folder}/{number:06d}{'' if whole else PARTIAL}.parquet"
 
     def to_file(self) -> GroupFile:
         """Returns the group as it is written to disk."""
-        return GroupFile(self.video, self.name, tuple((one.id, one.text) for one in self.expressions))
+        return GroupFile(self.video, self.name, self.sentences)
 
 
 def write_group(out: Folder, group: ExpressionGroup) -> None:
@@ -93,17 +86,17 @@ def write_group(out: Folder, group: ExpressionGroup) -> None:
 
 def read_group(out: Folder, folder: str) -> ExpressionGroup | None:
     """Returns the group that a folder of windows was made for; None if a run was killed before it wrote that."""
-    path = f"{folder}/{GROUP_FILE}"
-    if not out.has(path):
+    try:
+        stored = msgspec.json.decode(out.read(f"{folder}/{GROUP_FILE}"), type=GroupFile)
+    except FileNotFoundError:
         return None
-    stored = msgspec.json.decode(out.read(path), type=GroupFile)
     return ExpressionGroup(stored.video, stored.name, tuple(Expression(*pair) for pair in stored.sentences))
 
 
-def expression_group(
+def expression_groups(
     video: str, video_fingerprint: str, settings_fingerprint: str, expressions: Sequence[Expression]
-) -> ExpressionGroup:
-    """Returns the group of some expressions, in any order.
+) -> tuple[ExpressionGroup, ...]:
+    """Returns the groups of some expressions, given in any order.
 
     Args:
         video: its id.
@@ -111,47 +104,33 @@ def expression_group(
         settings_fingerprint: of checkpoint and settings.
         expressions: id and text of each.
     """
-    kept = tuple(sorted(expressions, key=lambda expression: expression.id))
-    made_of = [video_fingerprint, settings_fingerprint, [[expression.id, expression.text] for expression in kept]]
-    return ExpressionGroup(video, hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12], kept)
+    ordered = sorted(expressions, key=lambda expression: expression.id)
+    return tuple(
+        _group(video, [video_fingerprint, settings_fingerprint], tuple(some))
+        for some in (ordered[first : first + SENTENCES_EACH] for first in range(0, len(ordered), SENTENCES_EACH))
+    )
 
 
-def video_of(name: str) -> str:
-    """Returns the video id in the name of a result or marker.
-
-    >>> video_of("clip-d9d1332cf7-0123456789ab.parquet")
-    'clip-d9d1332cf7'
-    """
-    return name.rpartition("-")[0]
+def _group(video: str, made_of: list[str], expressions: tuple[Expression, ...]) -> ExpressionGroup:
+    text = json.dumps([*made_of, [[expression.id, expression.text] for expression in expressions]])
+    return ExpressionGroup(video, hashlib.sha256(text.encode()).hexdigest()[:12], expressions)
 
 
-def results_of(out: Folder) -> dict[str, list[str]]:
-    """Returns the names of the files in predictions/, by video."""
-    return _by_video(out, PREDICTIONS, ".parquet")
+def stretches_of(out: Folder, group: ExpressionGroup) -> set[int]:
+    """Returns the numbers of the stretches of a long video that are predicted whole."""
+    stems = (name.removesuffix(".parquet") for name in stretch_files(out, group))
+    return {int(stem) for stem in stems if not stem.endswith(PARTIAL)}
 
 
-def markers_of(out: Folder) -> dict[str, list[str]]:
-    """Returns the names of the markers in done/, by video."""
-    return _by_video(out, DONE, ".json")
-
-
-def _by_video(out: Folder, folder: str, suffix: str) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for name in out.names(folder, suffix):
-        if not name.startswith(UNFINISHED):
-            names.setdefault(video_of(name), []).append(name)
-    return names
-
-
-def remove_file(out: Folder, name: str) -> None:
-    """Deletes a file of the run, if it exists."""
-    if out.has(name):
-        out.remove(name)
+def stretch_files(out: Folder, group: ExpressionGroup) -> list[str]:
+    """Returns the names of the files of the stretches of a group, in order, each stretch once."""
+    names = [name for name in out.names(group.folder, ".parquet") if not name.startswith(UNFINISHED)]
+    return [name for name in names if name.replace(PARTIAL, "") == name or name.replace(PARTIAL, "") not in names]
 
 
 def remove_windows(out: Folder, group: ExpressionGroup) -> None:
     """Deletes the windows of a finished group, and the folder of its video if that is then empty."""
     out.remove_folder(group.folder)
     above = group.folder.rpartition("/")[0]
-    if not out.names(above):
+    if not out.is_object_store and not out.names(above):
         out.remove_folder(above)

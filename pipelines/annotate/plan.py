@@ -1,36 +1,38 @@
-"""The planning stage of annotation: what is left to do of a video, as segments that different workers take."""
+"""The planning stage of annotation: what is left to do of some videos, as shards that different workers take.
 
+Short videos share a shard; a long one is cut into stretches, which become one result later.
+"""
+
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from pipelines.annotate.decode import SegmentContext
-from pipelines.annotate.events import Failed, Planned
-from pipelines.annotate.join import read_marker
+from pipelines.annotate.decode import ShardContext, UnitContext
+from pipelines.annotate.events import LongVideo, News, VideoSeen
 from pipelines.annotate.layout import (
-    DONE,
     PLANS,
     WINDOWS,
     ExpressionGroup,
-    expression_group,
+    expression_groups,
     read_group,
-    remove_file,
     remove_windows,
+    stretches_of,
     write_group,
 )
-from pipelines.annotate.settings import WINDOWS_EACH, Settings
-from pipelines.errors import BadItem
-from pipelines.files import UNFINISHED, Folder
-from pipelines.inference.messages import decode_items, encode, encode_segment
-from pipelines.inference.quarantine import Failure
-from pipelines.prediction_reader import PREDICTIONS
+from pipelines.annotate.settings import SHARD_BYTES, SHARD_VIDEOS, WINDOWS_EACH, Settings
+from pipelines.errors import BadItem, Failure
+from pipelines.files import Folder
+from pipelines.inference.messages import decode_items, encode_units
+from pipelines.inference.protocols import InferenceProtocol
 from pipelines.records import Expression
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline
 from pipelines.video.segments import DecodeUnit, segments
 from pipelines.video.worker_decoder import decoder
+from sgmg.resize import resized_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +42,30 @@ class AnnotationRequest:
     Attributes:
         video: which one.
         expressions: all of the video, answered or not.
-        markers: names of the markers of what earlier runs answered.
+        answered: ids of the expressions that are answered, by the fingerprint of the video that they are answered for.
     """
 
     video: Video
     expressions: tuple[Expression, ...]
-    markers: tuple[str, ...] = ()
+    answered: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Requests that are planned by one task. `number` is that of the chunk in the run."""
+
+    number: int
+    requests: tuple[AnnotationRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanStage:
-    """A stage that turns requests into segments that are left to decode.
+    """A stage that turns requests into shards that are left to decode.
 
     Attributes:
         out: folder of the run.
         settings: of the run.
+        protocol: size of the frames.
         fingerprint: of checkpoint and settings.
         time_limit: seconds without a heartbeat of the decoder, after which a video fails.
         run: a name that no other run has.
@@ -62,18 +73,19 @@ class PlanStage:
 
     out: Folder
     settings: Settings
+    protocol: InferenceProtocol
     fingerprint: str
     time_limit: float
     run: str
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yields, for each video, a `Planned` and a message for each segment; or a `Failed`."""
-        for request in decode_items(batch, AnnotationRequest):
-            path = f"{PLANS}/{self.run}/{request.video.id}.arrow"
-            # Ray runs a task again after a node failure and expects identical output; by then more of the video may be
-            # done. So the plan is stored once for each run.
+        """Yields a message for each shard of each chunk."""
+        for chunk in decode_items(batch, Chunk):
+            path = f"{PLANS}/{self.run}/{chunk.number:06d}.arrow"
+            # Ray runs a task again after a node failure and expects identical output; by then more of a long video may
+            # be done. So the plan is stored once for each run.
             if not self.out.has(path):
-                self._store(path, self._try_plan(request))
+                self._store(path, list(self._plan(chunk.requests)))
             with self.out.open(path) as source:
                 tables = [pa.Table.from_batches([part]) for part in pa.ipc.open_stream(source)]
             yield from tables
@@ -83,130 +95,151 @@ class PlanStage:
             for message in messages:
                 writer.write_table(message)
 
-    def _try_plan(self, request: AnnotationRequest) -> list[pa.Table]:
-        """Returns the messages of a video, or one that says why it failed."""
-        video = request.video
-        try:
-            return list(self._plan(request))
-        except BadItem as error:
-            failure = Failure(video.path, error.stage, error.reason)
-        except (ValueError, MemoryError) as error:  # what an odd header can lead to
-            failure = Failure(video.path, "decode", f"it cannot be planned ({type(error).__name__}: {error})")
-        return [encode(Failed(video.id, failure))]
+    def _plan(self, requests: Sequence[AnnotationRequest]) -> Iterator[pa.Table]:
+        """Yields the shards of some videos, at least one."""
+        shard = _Shard(self.fingerprint)
+        for request in requests:
+            video = request.video
+            try:
+                planned = self._plan_video(request)
+            except BadItem as error:
+                planned = _failed(video, Failure(video.path, error.stage, error.reason))
+            except (ValueError, MemoryError) as error:  # what an odd header can lead to
+                reason = f"it cannot be planned ({type(error).__name__}: {error})"
+                planned = _failed(video, Failure(video.path, "decode", reason))
+            if planned.long:
+                first = News((), (planned.long,))
+                for unit, context in planned.units:
+                    yield _Shard(self.fingerprint, [(unit, context)], news=first).message()
+                    first = News()
+                if not planned.units:  # only the join is left
+                    shard.news = News(shard.news.seen, (*shard.news.long, planned.long))
+                continue
+            if planned.units and shard.is_full(planned.bytes):
+                yield shard.message()
+                shard = _Shard(self.fingerprint)
+            shard.add(planned)
+        if shard.news != News() or shard.units:
+            yield shard.message()
 
-    def _plan(self, request: AnnotationRequest) -> Iterator[pa.Table]:
+    def _plan_video(self, request: AnnotationRequest) -> "_Planned":
         video = request.video
         with decoder(self.time_limit) as worker_decoder:
-            info = worker_decoder.probe(video)
-            kept, problems = self._answered(request, info.fingerprint)
-            left = [expression for expression in request.expressions if expression.id not in kept]
-            if not left:
-                yield encode(Planned(video.id, segments=0, kept=len(kept), problems=problems))
-                return
             timeline = worker_decoder.timeline(video, self.settings.shots)
-        units = segments(
+        fingerprint = timeline.info.fingerprint
+        kept = set(request.answered.get(fingerprint, ()))
+        left = [expression for expression in request.expressions if expression.id not in kept]
+        seen = VideoSeen(video.id, video.path, video.stamp, fingerprint, len(request.expressions) - len(left))
+        if not left:
+            return _Planned(seen)
+        (whole,) = self._units(video, timeline, None)
+        seconds = _seconds(timeline)
+        size = self._bytes(whole, whole.windows)
+        groups = expression_groups(video.id, fingerprint, self.fingerprint, left)
+        if len(groups) == 1 and len(whole.windows) <= WINDOWS_EACH and size <= SHARD_BYTES:
+            context = UnitContext(groups, timeline.named_by_index, seconds, stretch=None)
+            return _Planned(seen, [(whole, context)], size)
+        return self._plan_long(seen, timeline, whole, left, seconds)
+
+    def _plan_long(
+        self, seen: VideoSeen, timeline: Timeline, whole: DecodeUnit, left: Sequence[Expression], seconds: float
+    ) -> "_Planned":
+        video = whole.video
+        largest = max(stop - first for first, stop, _ in whole.windows)
+        each = max(1, min(WINDOWS_EACH, SHARD_BYTES // self._bytes(whole, [(0, largest, 0)])))
+        groups = self._groups(video, seen.fingerprint, left)
+        done = [stretches_of(self.out, group) for group in groups]
+        count = -(-len(whole.windows) // each)
+        units: list[tuple[DecodeUnit, UnitContext]] = []
+        for unit in [whole] if whole.index_keys else self._units(video, timeline, each):
+            first = unit.first_window // each
+            numbers = range(first, first + -(-len(unit.windows) // each))
+            todo = tuple(tuple(number for number in numbers if number not in known) for known in done)
+            if any(todo):
+                units.append((unit, UnitContext(groups, timeline.named_by_index, seconds, each, todo)))
+        pieces = sum(count - len(known) for known in done)
+        return _Planned(seen, units, long=LongVideo(seen, seconds, groups, count, pieces))
+
+    def _units(self, video: Video, timeline: Timeline, windows_each: int | None) -> tuple[DecodeUnit, ...]:
+        return segments(
             video,
             timeline,
             fps=self.settings.fps,
             length=self.settings.window,
             overlap=self.settings.overlap,
-            windows_each=WINDOWS_EACH,
+            windows_each=windows_each,
         )
-        groups = self._groups(video, timeline.info.fingerprint, left)
-        files = [_files(self.out, group) for group in groups]
-        done: list[int] = []
-        todo: list[DecodeUnit] = []
-        for unit in units:
-            windows = _done_windows(self.out, groups, files, unit.number)
-            if windows is None:
-                todo.append(unit)
-            else:
-                done += windows
-        planned = Planned(
-            video=video.id,
-            segments=len(todo),
-            groups=groups,
-            kept=len(kept),
-            problems=problems,
-            windows=tuple(done),
-            fingerprint=timeline.info.fingerprint,
-            seconds=_seconds(timeline),
-        )
-        yield encode(planned)
-        written = tuple(tuple(sorted(_windows(names))) for names in files)
-        for unit in todo:
-            yield encode_segment(unit, SegmentContext(groups, written, timeline.named_by_index))
 
-    def _answered(self, request: AnnotationRequest, fingerprint: str) -> tuple[set[str], tuple[str, ...]]:
-        """Returns the ids of the expressions already answered for this version of the file, and the conflicts.
-
-        A conflict is an answered id that now has another text. Results of other versions of the file are deleted.
-        """
-        kept: dict[str, str] = {}
-        for name in request.markers:
-            marker = read_marker(self.out, f"{DONE}/{name}")
-            group = ExpressionGroup(marker.video, marker.name, ())
-            remove_windows(self.out, group)  # a run that was killed may have left some
-            if marker.fingerprint == fingerprint and self.out.has(group.result):
-                kept |= dict(marker.sentences)
-            else:
-                remove_file(self.out, group.result)
-                remove_file(self.out, group.marker)
-        problems = tuple(
-            f"the expression {one.id!r} was {kept[one.id]!r} and is now {one.text!r}. Give it another id, or choose "
-            f"another --out."
-            for one in request.expressions
-            if kept.get(one.id, one.text) != one.text
+    def _bytes(self, unit: DecodeUnit, windows: Sequence[tuple[int, int, int]]) -> int:
+        """Returns the bytes of the frames of some windows, as the model sees them."""
+        height, width = resized_size(
+            unit.info.shown_height, unit.info.shown_width, self.protocol.short_side, self.protocol.long_side
         )
-        return set(kept), problems
+        return 3 * height * width * sum(stop - first for first, stop, _ in windows)
 
     def _groups(self, video: Video, fingerprint: str, left: Sequence[Expression]) -> tuple[ExpressionGroup, ...]:
-        """Returns the groups of the expressions that are left: unfinished ones of earlier runs, and one new group.
+        """Returns the groups of the expressions that are left: unfinished ones of earlier runs, and new ones.
 
         Unfinished groups that do not fit the video, the settings or the expressions any more are deleted.
         """
         groups: list[ExpressionGroup] = []
         ungrouped = set(left)
         for name in self.out.names(f"{WINDOWS}/{video.id}"):
-            folder = f"{WINDOWS}/{video.id}/{name}"
-            group = read_group(self.out, folder)
-            same = group and group == expression_group(video.id, fingerprint, self.fingerprint, group.expressions)
+            group = read_group(self.out, f"{WINDOWS}/{video.id}/{name}")
+            same = group and (group,) == expression_groups(video.id, fingerprint, self.fingerprint, group.expressions)
             if group and same and set(group.expressions) <= ungrouped:
                 groups.append(group)
                 ungrouped -= set(group.expressions)
             else:
-                remove_file(self.out, f"{PREDICTIONS}/{video.id}-{name}.parquet")
-                self.out.remove_folder(folder)
-        if ungrouped:
-            group = expression_group(video.id, fingerprint, self.fingerprint, tuple(ungrouped))
+                remove_windows(self.out, ExpressionGroup(video.id, name, ()))
+        new = expression_groups(video.id, fingerprint, self.fingerprint, tuple(ungrouped))
+        for group in new:
             write_group(self.out, group)
-            groups.append(group)
-        return tuple(groups)
+        return (*groups, *new)
 
 
-def _files(out: Folder, group: ExpressionGroup) -> set[str]:
-    """Returns the names in the folder of a group."""
-    return {name for name in out.names(group.folder) if not name.startswith(UNFINISHED)}
+@dataclass(slots=True)
+class _Planned:
+    """What is left to do of one video: units to decode, and the bytes of their frames; or stretches of a long video."""
+
+    seen: VideoSeen
+    units: list[tuple[DecodeUnit, UnitContext]] = field(default_factory=list)
+    bytes: int = 0
+    long: LongVideo | None = None
 
 
-def _windows(names: set[str]) -> set[int]:
-    """Returns the numbers of the windows among the names in the folder of a group."""
-    return {int(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")}
+@dataclass(slots=True)
+class _Shard:
+    """A growing shard."""
+
+    fingerprint: str
+    units: list[tuple[DecodeUnit, UnitContext]] = field(default_factory=list)
+    bytes: int = 0
+    news: News = field(default_factory=News)
+
+    def is_full(self, more: int) -> bool:
+        """Returns whether a video of so many bytes has no place in it."""
+        return bool(self.units) and (self.bytes + more > SHARD_BYTES or len(self.units) >= SHARD_VIDEOS)
+
+    def add(self, planned: _Planned) -> None:
+        """Adds a short video, or the news that nothing is left to do of it."""
+        self.units += planned.units
+        self.bytes += planned.bytes
+        self.news = News((*self.news.seen, planned.seen), self.news.long)
+
+    def message(self) -> pa.Table:
+        """Returns the message for the decoding stage. Equal shards have equal names, in every run."""
+        made_of = [
+            [unit.video.id, unit.info.fingerprint, unit.number, [group.name for group in context.groups]]
+            for unit, context in self.units
+        ]
+        seen = [[one.video, one.fingerprint] for one in self.news.seen] if not made_of else []
+        text = json.dumps([self.fingerprint, made_of, seen])
+        return encode_units(self.units, ShardContext(hashlib.sha256(text.encode()).hexdigest()[:16], self.news))
 
 
-def _done_windows(
-    out: Folder, groups: Sequence[ExpressionGroup], files: Sequence[set[str]], number: int
-) -> list[int] | None:
-    """Returns the windows of a segment that is done for all groups; None if any of it is missing."""
-    windows: list[int] = []
-    for group, names in zip(groups, files, strict=True):
-        path = group.segment(number)
-        if path.rpartition("/")[2] not in names:
-            return None
-        windows = json.loads(out.read(path))
-        if not set(windows) <= _windows(names):
-            return None
-    return windows
+def _failed(video: Video, failure: Failure) -> _Planned:
+    return _Planned(VideoSeen(video.id, video.path, video.stamp, "", failure=failure))
 
 
 def _seconds(timeline: Timeline) -> float:

@@ -1,13 +1,16 @@
 """The requests of a run: every listed video with its expressions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from pipelines.annotate.expressions_file import read_expressions
-from pipelines.annotate.layout import DONE, WRITTEN, markers_of
+from pipelines.annotate.layout import WRITTEN
 from pipelines.annotate.plan import AnnotationRequest
-from pipelines.errors import BadItem, LayoutError
+from pipelines.errors import BadItem, Failure, LayoutError
 from pipelines.files import Folder
-from pipelines.inference.quarantine import FAILED, Failure, write_failures
+from pipelines.inference.quarantine import FAILED, write_failures
+from pipelines.ledger import Ledger
+from pipelines.records import Expression
 from pipelines.video.listing import list_videos
 
 LISTED = "list"
@@ -16,21 +19,40 @@ SENTENCES = "sentences.txt"
 """File in the folder of the run that keeps the expressions of the command line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The work of a run.
+
+    Attributes:
+        left: videos that have to be looked at, and their expressions.
+        videos: ids of all videos that have expressions.
+        kept: expressions of videos that have not changed, which are answered already.
+    """
+
+    left: tuple[AnnotationRequest, ...]
+    videos: frozenset[str]
+    kept: int
+
+
 def collect_requests(
     patterns: Sequence[str],
     expressions: str | None,
     texts: Sequence[str],
     out: Folder,
+    ledger: Ledger,
     tokens: Callable[[str], int],
-) -> list[AnnotationRequest]:
-    """Returns a request for every video that has expressions; writes what could not be listed to failed/.
+    verify: bool = False,
+) -> Requests:
+    """Returns the videos that have expressions and may not be answered; writes what could not be listed to failed/.
 
     Args:
         patterns: which videos, see `list_videos`.
         expressions: file of expressions, see `read_expressions`; None takes the texts, for every video.
         texts: expressions of the command line.
         out: folder of the run.
+        ledger: what is answered.
         tokens: counts the tokens of an expression.
+        verify: whether to look at videos again although their size and time have not changed.
 
     Raises:
         LayoutError: no video was found, or no video has an expression; the message says why.
@@ -47,23 +69,45 @@ def collect_requests(
         expressions = out.uri_of(SENTENCES)
     table = read_expressions(expressions, listing.videos, tokens)
     problems = [*listing.problems, *table.problems]
-    markers = markers_of(out)
-    requests = [
-        AnnotationRequest(video, of_video, tuple(markers.get(video.id, ())))
-        for video in listing.videos
-        if (of_video := table.by_video[video.path])
-    ]
-    if not requests:
+    left: list[AnnotationRequest] = []
+    videos: set[str] = set()
+    kept = 0
+    for video in listing.videos:
+        asked = table.by_video[video.path]
+        if not asked:
+            continue
+        videos.add(video.id)
+        # Results of another version of the file may have other texts: then they are made again, so there is no conflict.
+        answered = ledger.answered(video.id, stamp=video.stamp) if video.stamp else {}
+        conflicts = [one for one in asked if answered.get(one.id, one.text) != one.text]
+        problems += [BadItem(video.path, "list", _conflict(one, answered[one.id])) for one in conflicts]
+        if all(one.id in answered for one in asked) and not verify:
+            kept += len(asked) - len(conflicts)
+        else:
+            left.append(AnnotationRequest(video, asked, _answered(ledger, video.id)))
+    if not videos:
         raise LayoutError(f"None of the {len(listing.videos)} videos has an expression. {_why(table.problems)}")
     write_failures(out, LISTED, [Failure(one.video, one.stage, one.reason) for one in problems])
-    return requests
+    return Requests(tuple(left), frozenset(videos), kept)
 
 
-def delete_stale_failures(out: Folder, requests: Sequence[AnnotationRequest]) -> None:
+def _answered(ledger: Ledger, video: str) -> dict[str, tuple[str, ...]]:
+    """Returns the ids of answered expressions by the fingerprint of the video that they are answered for."""
+    fingerprints = {one.fingerprint for one in ledger.by_video.get(video, ()) if one.whole}
+    return {fingerprint: tuple(ledger.answered(video, fingerprint)) for fingerprint in sorted(fingerprints)}
+
+
+def _conflict(expression: Expression, before: str) -> str:
+    return (
+        f"the expression {expression.id!r} was {before!r} and is now {expression.text!r}. Give it another id, or choose "
+        f"another --out."
+    )
+
+
+def delete_stale_failures(out: Folder, videos: Collection[str]) -> None:
     """Deletes failure notes of videos that are no longer requested, and temporary files of killed runs."""
-    for folder in (DONE, WRITTEN):
-        out.remove_unfinished(folder)
-    known = {LISTED, *(name for one in requests for name in (one.video.id, f"{one.video.id}-overlay"))}
+    out.remove_unfinished(WRITTEN)
+    known = {LISTED, *(f"{video}-overlay" for video in videos)}
     for name in out.names(FAILED, ".json"):
         if name.removesuffix(".json") not in known:
             out.remove(f"{FAILED}/{name}")

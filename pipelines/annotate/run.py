@@ -1,28 +1,28 @@
-"""Annotation of a corpus: plan → decode → predict → write on Ray Data, then a task for each group that joins it.
+"""Annotation of a corpus: plan → decode → predict → write on Ray Data, then a task for each group of a long video.
 
-The stages report every segment and window as an event. Once all windows of a video are written, its groups are joined.
+The last stage tells of each shard once. Once all stretches of a long video are tried, its groups are joined.
 """
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from pipelines.annotate.decode import DecodeStage
-from pipelines.annotate.events import EVENT_TYPES, Event
-from pipelines.annotate.join import JoinResult, join_group
+from pipelines.annotate.events import ShardDone
+from pipelines.annotate.join import join_group
 from pipelines.annotate.layout import PLANS
-from pipelines.annotate.plan import AnnotationRequest, PlanStage
-from pipelines.annotate.settings import Settings
+from pipelines.annotate.long_videos import JoinTask, LongVideos
+from pipelines.annotate.plan import AnnotationRequest, Chunk, PlanStage
+from pipelines.annotate.settings import CHUNK, Settings
 from pipelines.annotate.tracks import JoinSettings
-from pipelines.annotate.video_state import VideoState
 from pipelines.annotate.write import WriteStage
 from pipelines.files import Folder
 from pipelines.inference.predictor_spec import PredictorSpec
-from pipelines.inference.quarantine import write_failures
 from pipelines.inference.stream import Resources, Stages, run_stages
+from pipelines.ledger import Entry, Ledger
 
 _JOIN_CPUS = 0.5
 """Logical cores of a task that joins: it waits for the storage half of the time."""
@@ -55,74 +55,86 @@ class Stream:
 
     @property
     def stages(self) -> Stages:
-        """The stages on Ray Data, from requests to events; the plans are of a run that no other call shares."""
+        """The stages on Ray Data, from chunks to events; the plans are of a run that no other call shares."""
+        protocol, run = self.spec.protocol, uuid.uuid4().hex
         return Stages(
-            plan=PlanStage(self.out, self.settings, self.fingerprint, self.time_limit, run=uuid.uuid4().hex),
-            decode=DecodeStage(self.out, self.settings, self.spec.protocol, self.time_limit),
+            plan=PlanStage(self.out, self.settings, protocol, self.fingerprint, self.time_limit, run),
+            decode=DecodeStage(self.settings, protocol, self.time_limit),
             predict=self.spec,
-            write=WriteStage(self.out),
+            write=WriteStage(self.out, self.join_settings),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """Event: the rows of an expression group are written. `video` is the id of its video."""
+class Joined:
+    """Event: the rows of a group of a long video are written, in a file of so many bytes."""
 
-    video: str
-    joined: JoinResult
+    entry: Entry
+    size: int
 
 
-def annotate_videos(requests: Sequence[AnnotationRequest], stream: Stream) -> Iterator[Event | Finished | VideoState]:
-    """Annotates every video that is not finished, and yields progress.
+def annotate_videos(
+    requests: Sequence[AnnotationRequest], stream: Stream, ledger: Ledger
+) -> Iterator[ShardDone | Joined]:
+    """Annotates the videos, adds what is written to the ledger, and yields an event for each shard and each join.
 
-    Yields an event for each video, segment and window, a `Finished` when the rows of a group are written, and the final
-    state of each video. Work whose worker or node dies is done again elsewhere.
+    Work whose worker or node dies is done again elsewhere.
 
     Raises:
         ray.exceptions.RayError: an error that is not the fault of a single video; results so far are kept.
-        RuntimeError: a video was started but not finished.
+        RuntimeError: a long video was started but not finished.
     """
     if not requests:
         return
     stream.out.remove_folder(PLANS)  # of a run that was killed
-    unfinished = {request.video.id: VideoState(request.video) for request in requests}
-    joins = _Joins(stream)
-    for event in run_stages(requests, stream.stages, stream.resources, EVENT_TYPES):
-        if state := unfinished.get(event.video):
-            state.apply(event)
-            yield event
-            if state.ended:
-                yield from joins.start(unfinished.pop(event.video))
-        yield from joins.finished(wait=False)
-    yield from joins.finished(wait=True)
+    chunks = [
+        Chunk(number, tuple(requests[first : first + CHUNK]))
+        for number, first in enumerate(range(0, len(requests), CHUNK))
+    ]
+    long, joins = LongVideos(), _Joins(stream)
+    for event in run_stages(chunks, stream.stages, stream.resources, [ShardDone]):
+        for seen in event.news.seen:
+            ledger.forget_failures(seen.video)
+        if event.file:
+            ledger.add(event.file, event.size, event.entries)
+        for seen in event.news.seen:
+            if seen.fingerprint:
+                ledger.settle(seen.video, seen.fingerprint, seen.stamp)
+        yield event
+        for task in long.apply(event.news, event.stretches):
+            joins.start(task)
+        yield from _added(joins.ended(wait=False), ledger)
+    yield from _added(joins.ended(wait=True), ledger)
     stream.out.remove_folder(PLANS)
-    if unfinished:
-        paths = ", ".join(state.video.path for state in list(unfinished.values())[:5])
+    if long.states:
+        names = ", ".join(list(long.states)[:5])
         raise RuntimeError(
-            f"{len(unfinished)} videos were started but not finished: {paths}. Run the same command again."
+            f"{len(long.states)} videos were started but not finished: {names}. Run the same command again."
         )
 
 
+def _added(joined: Iterator[Joined], ledger: Ledger) -> Iterator[Joined]:
+    for one in joined:
+        ledger.add(one.entry.file, one.size, [one.entry])
+        ledger.settle(one.entry.video, one.entry.fingerprint, one.entry.stamp)
+        yield one
+
+
 class _Joins:
-    """The running tasks that join the groups of videos whose windows are all written."""
+    """The running tasks that join the groups of long videos."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._task: Any = ray.remote(num_cpus=_JOIN_CPUS, max_retries=-1)(join_group)
-        self._running: dict[ray.ObjectRef, VideoState] = {}
+        self._running: dict[ray.ObjectRef, JoinTask] = {}
 
-    def start(self, state: VideoState) -> Iterator[VideoState]:
-        """Starts the join tasks of a video. Yields the video as finished if there is nothing to join."""
+    def start(self, task: JoinTask) -> None:
+        """Starts a join."""
         out, settings = self._stream.out, self._stream.join_settings
-        tasks = state.join_tasks()
-        for one in tasks:
-            reference = self._task.remote(one.group, one.windows, one.fingerprint, out, settings, one.missing)
-            self._running[reference] = state
-        if not tasks:
-            yield self._end(state)
+        self._running[self._task.remote(task.group, task.entry, out, settings, task.failures)] = task
 
-    def finished(self, wait: bool) -> Iterator[Finished | VideoState]:
-        """Yields joins that finished since the last call, and each video whose last join this was.
+    def ended(self, wait: bool) -> Iterator[Joined]:
+        """Yields the joins that ended since the last call.
 
         Args:
             wait: whether to wait for all that are still running.
@@ -130,16 +142,8 @@ class _Joins:
         while self._running:
             ready, _ = ray.wait(list(self._running), timeout=None if wait else 0)
             for one in ready:
-                state, result = self._running.pop(one), ray.get(one)
-                yield Finished(state.video.id, result)
-                state.apply_join(result)
-                if not state.pending_joins:
-                    yield self._end(state)
+                task = self._running.pop(one)
+                size, entry = ray.get(one)
+                yield Joined(replace(entry, file=task.group.file), size)
             if not ready:
                 return
-
-    def _end(self, state: VideoState) -> VideoState:
-        """Writes the failures of a video that is finished, and returns its state."""
-        failures = sorted(state.failures, key=lambda one: (one.stage, one.reason))
-        write_failures(self._stream.out, state.video.id, failures)
-        return state

@@ -10,8 +10,12 @@ FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay"
 
 DATASET = "videos"
 WINDOWS_EACH = 8
-"""Windows of a segment: few, so that workers share a long video and a killed run loses little; enough that decoding
-from the key frame before the segment costs little."""
+"""Most windows of a stretch: few, so that workers share a long video and a killed run loses little; enough that decoding
+from the key frame before the stretch costs little."""
+SHARD_VIDEOS, SHARD_BYTES = 32, 128 * 2**20
+"""Most short videos of a shard, and bytes of its frames, as the model sees them."""
+CHUNK = 32
+"""Videos that are planned by one task."""
 LONGEST = 4
 """Longest side, as a multiple of the shorter one, that the model sees. Longer ones are shrunk: they would fill any
 memory."""

@@ -1,68 +1,73 @@
 """The progress of an annotation, its speed, and a summary at the end: for a terminal, a log, and MLflow."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.annotate.events import Event, WindowDone
-from pipelines.annotate.join import JoinResult, read_marker
-from pipelines.annotate.layout import DONE, markers_of
-from pipelines.annotate.run import Finished
-from pipelines.annotate.video_state import VideoState
-from pipelines.files import Folder
-from pipelines.inference.quarantine import Failure
+from pipelines.annotate.events import ShardDone
+from pipelines.annotate.run import Joined
+from pipelines.errors import Failure
+from pipelines.ledger import Entry, Ledger
 from pipelines.tracking.client import Metric
-
-_READERS = 32
-"""Markers that are read at the same time: there is at least one for every video, perhaps in object storage."""
 
 
 class Progress:
-    """Counts of what is done so far, and their text."""
+    """Counts of what is done so far, and their text.
 
-    def __init__(self, videos: int) -> None:
+    Args:
+        videos: how many have to be looked at.
+        kept: expressions of other videos, which are answered already.
+    """
+
+    def __init__(self, videos: int, kept: int = 0) -> None:
         self.videos = self.new = self.failed = self.partial = 0
-        self.frames = self.windows = self.sentences = self.absent = self.kept = self.crashes = 0
+        self.frames = self.windows = self.sentences = self.absent = self.crashes = 0
+        self.kept = kept
         self.hours = 0.0
         self._all = videos
         self._frames_seen = 0
         self._waited = self._busy = 0.0
-        self._unmarked: dict[str, list[JoinResult]] = {}
+        self._groups: Counter[str] = Counter()  # of long videos, still to be joined
+        self._long: defaultdict[str, list[Entry]] = defaultdict(list)
         self._started = time.monotonic()
 
-    def count(self, event: Event | Finished | VideoState) -> None:
-        """Adds an event, or the final state of a video."""
+    def count(self, event: ShardDone | Joined) -> None:
+        """Adds what a shard held, or a group of a long video that is joined."""
         match event:
-            case Finished():
-                self.sentences += event.joined.sentences
-                self.absent += event.joined.absent
-                self._unmarked.setdefault(event.video, []).append(event.joined)
-            case VideoState():
-                self._count_video(event)
-            case WindowDone():
-                self._count_window(event)
-            case _:
-                pass  # planned and decoded segments are not counted
+            case ShardDone():
+                self._count_shard(event)
+            case Joined():
+                video = event.entry.video
+                self._long[video].append(event.entry)
+                if len(self._long[video]) == self._groups[video]:
+                    self._count_video(self._long.pop(video))
 
-    def _count_window(self, event: WindowDone) -> None:
-        self.windows += 1
+    def _count_shard(self, event: ShardDone) -> None:
+        self.windows += event.windows
         self._frames_seen += event.frames
         self._waited += event.waited
         self._busy += event.busy
         self.crashes += event.crashes
+        for long in event.news.long:
+            self._groups[long.seen.video] = len(long.groups)
+            self.kept += long.seen.kept
+        entries = {one.video: one for one in event.entries}
+        for seen in event.news.seen:
+            self.kept += seen.kept
+            self._count_video([entries[seen.video]] if seen.video in entries else [])
 
-    def _count_video(self, state: VideoState) -> None:
+    def _count_video(self, entries: Sequence[Entry]) -> None:
+        """Adds a video that has come to its end; it has no entry if nothing was left to do."""
         self.videos += 1
-        self.kept += state.kept
-        self.failed += bool(state.failures)
-        self.partial += state.partial
-        if all(one.stage == "list" for one in state.failures):  # nothing is missing, so it has markers
-            self._unmarked.pop(state.video.id, None)
-        if state.answered:
+        self.failed += any(one.failures for one in entries)
+        rows = [one for one in entries if one.groups]
+        self.partial += any(one.damage for one in rows)
+        if rows:
             self.new += 1
-            self.frames += state.frames
-            self.hours += state.seconds / 3600
+            self.frames += max(one.frames for one in rows)
+            self.hours += rows[0].seconds / 3600
+            self.sentences += sum(len(one.sentences) for one in rows)
+            self.absent += sum(one.absent for one in rows)
 
     @property
     def elapsed(self) -> float:
@@ -94,7 +99,7 @@ class Progress:
         """Hours of video per hour."""
         return self.hours / (self.elapsed / 3600)
 
-    def metrics(self, failures: Sequence[Failure], out: Folder) -> list[Metric]:
+    def metrics(self, failures: Sequence[Failure], ledger: Ledger) -> list[Metric]:
         """Returns the summary for MLflow, failures by stage.
 
         The run in MLflow stands for the folder: counts are of everything in it, whichever attempt wrote that; hours and
@@ -102,16 +107,16 @@ class Progress:
 
         Args:
             failures: everything in the quarantine.
-            out: folder of the run.
+            ledger: of the folder.
         """
         stages = Counter(one.stage for one in failures)
-        results = self._results(out)
-        parts = [part for video in results.values() for part in video]
+        videos = [rows for entries in ledger.by_video.values() if (rows := [one for one in entries if one.groups])]
+        parts = [part for video in videos for part in video]
         values = {
-            "videos": len(results),
-            "videos_partial": sum(any(part.note for part in video) for video in results.values()),
-            "frames": sum(max(part.frames for part in video) for video in results.values()),
-            "expressions": sum(part.sentences for part in parts),
+            "videos": len(videos),
+            "videos_partial": sum(any(part.damage for part in video) for video in videos),
+            "frames": sum(max(part.frames for part in video) for video in videos),
+            "expressions": sum(len(part.sentences) for part in parts),
             "expressions_absent": sum(part.absent for part in parts),
             "failures": len(failures),
             **{f"failures_{stage}": count for stage, count in stages.items()},
@@ -120,13 +125,3 @@ class Progress:
             values |= {"hours_of_video": self.hours, "hours_of_video_per_hour": self.rate}
         now = int(time.time() * 1000)
         return [Metric(name, float(value), now, 0) for name, value in values.items()]
-
-    def _results(self, out: Folder) -> dict[str, list[JoinResult]]:
-        """Returns the result of every group of each video: from its marker, or, if it is partial, from its event."""
-        results = {video: list(parts) for video, parts in self._unmarked.items()}
-        markers = [(video, name) for video, names in markers_of(out).items() for name in names]
-        with ThreadPoolExecutor(_READERS) as readers:
-            stored = readers.map(lambda marker: read_marker(out, f"{DONE}/{marker[1]}"), markers)
-            for (video, _), marker in zip(markers, stored, strict=True):
-                results.setdefault(video, []).append(marker.joined)
-        return results

@@ -1,55 +1,125 @@
-"""The writing stage of annotation: a Parquet file for every window and expression group."""
+"""The writing stage of annotation: a result file for a shard of short videos, a file for a stretch of a long one."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.annotate.decode import WindowContext
-from pipelines.annotate.events import WindowDone
+from pipelines.annotate.decode import PartContext, PartsContext
+from pipelines.annotate.events import ShardDone, StretchDone
+from pipelines.annotate.join import RowWriter
+from pipelines.annotate.tracks import JoinSettings
+from pipelines.errors import Failure
 from pipelines.files import Folder
 from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode
-from pipelines.inference.quarantine import Failure
+from pipelines.ledger import PREDICTIONS, Entry
+from pipelines.predictions import PREDICTION_SCHEMA, Prediction, prediction_of
 
 
 @dataclass(frozen=True, slots=True)
 class WriteStage:
-    """A stage that writes the predictions of a window: a file for each expression group, complete or not at all.
+    """A stage that writes what a shard holds, complete or not at all.
 
     Attributes:
         out: folder of the run.
+        settings: how windows become tracks.
     """
 
     out: Folder
+    settings: JoinSettings
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yields a `WindowDone` for each window once it is written. Other messages pass through unchanged."""
+        """Yields a `ShardDone` for each message, once its files are written."""
         for row in range(len(batch)):
             header, payload = decode(batch, row, PredictionsHeader)
-            yield batch.slice(row, 1) if header is None else encode(self._write(header, decode_predictions(payload)))
+            assert header is not None
+            context = msgspec.json.decode(header.context, type=PartsContext)
+            parts = list(_split(header, decode_predictions(payload), context))
+            if any(part.context.stretch is not None for part in parts):
+                done = self._write_stretches(context, parts)
+            else:
+                done = self._write_shard(context, parts)
+            yield encode(_with_counts(done, header))
 
-    def _write(self, header: PredictionsHeader, table: pa.Table) -> WindowDone:
-        context = msgspec.json.decode(header.context, type=WindowContext)
-        if len(table):
-            table = _with_damage(table, context.damage)
-            for group in context.groups:
-                ids = pa.array([expression.id for expression in group.expressions])
-                rows = table.filter(cast(Any, pc).is_in(table["expression"], value_set=ids))
-                with self.out.output(group.window(context.window)) as stream:
-                    pq.write_table(rows, stream, compression="zstd")
-        return WindowDone(
-            video=context.video.id,
-            window=context.window,
-            frames=header.frames,
-            crashes=header.crashes,
-            waited=header.waited,
-            busy=header.busy,
-            failure=_failure(header, context),
+    def _write_shard(self, context: PartsContext, parts: Sequence["_Part"]) -> ShardDone:
+        lost = [seen for seen in context.news.seen if seen.failure]
+        if not parts and not lost:
+            return ShardDone(context.news)
+        file = f"{context.name}.parquet"
+        with self.out.output(f"{PREDICTIONS}/{file}") as stream:
+            with RowWriter(stream) as writer:
+                for part in parts:
+                    writer.add(part.entry, part.windows, self.settings, part.failures)
+                for seen in lost:
+                    assert seen.failure
+                    writer.entries.append(
+                        Entry(seen.video, seen.path, seen.stamp, seen.fingerprint, (), failures=(seen.failure,))
+                    )
+            size = stream.tell()
+        return ShardDone(context.news, file, size, tuple(writer.entries))
+
+    def _write_stretches(self, context: PartsContext, parts: Sequence["_Part"]) -> ShardDone:
+        stretches = []
+        for part in parts:
+            of, number = part.context, part.context.stretch
+            assert number is not None
+            if part.tables:
+                path = of.group.stretch(number, whole=not part.failures)
+                with (
+                    self.out.output(path) as stream,
+                    pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd") as writer,
+                ):
+                    for table in part.tables:
+                        writer.write_table(table, row_group_size=max(1, len(table)))
+            stretches.append(StretchDone(of.video.id, of.group.name, number, tuple(part.failures)))
+        return ShardDone(context.news, stretches=tuple(stretches))
+
+
+@dataclass(slots=True)
+class _Part:
+    """The predictions of one video and group: a table for each window, and why windows are missing."""
+
+    context: PartContext
+    tables: list[pa.Table]
+    failures: list[Failure]
+
+    @property
+    def entry(self) -> Entry:
+        """Entry of the video, without what is in its rows."""
+        of = self.context
+        return Entry(
+            video=of.video.id,
+            path=of.video.path,
+            stamp=of.video.stamp,
+            fingerprint=of.fingerprint,
+            sentences=of.group.sentences,
+            seconds=of.seconds,
         )
+
+    @property
+    def windows(self) -> Iterator[list[Prediction]]:
+        """Windows as the join takes them."""
+        for table in self.tables:
+            yield sorted(map(prediction_of, table.to_pylist()), key=lambda row: row.expression)
+
+
+def _split(header: PredictionsHeader, table: pa.Table, context: PartsContext) -> Iterator[_Part]:
+    """Yields the parts of a message with their rows."""
+    start = index = 0
+    for part in context.parts:
+        tables: list[pa.Table] = []
+        failures = list(part.failures)
+        for window in part.windows:
+            count, failure = header.counts[index], header.failed.get(index)
+            if failure:
+                reason = f"{window.start:.2f} to {window.stop:.2f} s: {failure.reason}"
+                failures.append(Failure(part.video.path, failure.stage, reason))
+            if count:
+                tables.append(_with_damage(table.slice(start, count), window.damage))
+            start, index = start + count, index + 1
+        yield _Part(part, tables, failures)
 
 
 def _with_damage(table: pa.Table, damage: str) -> pa.Table:
@@ -61,9 +131,12 @@ def _with_damage(table: pa.Table, damage: str) -> pa.Table:
     return table
 
 
-def _failure(header: PredictionsHeader, context: WindowContext) -> Failure | None:
-    """Returns the failure of a window, its reason with the part of the video; None if the window is predicted."""
-    for failure in header.failures:
-        reason = f"{context.start:.2f} to {context.stop:.2f} s: {failure.reason}"
-        return Failure(context.video.path, failure.stage, reason)
-    return None
+def _with_counts(done: ShardDone, header: PredictionsHeader) -> ShardDone:
+    return replace(
+        done,
+        windows=sum(map(bool, header.counts)),
+        frames=header.frames,
+        crashes=header.crashes,
+        waited=header.waited,
+        busy=header.busy,
+    )

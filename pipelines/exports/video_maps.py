@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 from pipelines.exports.pngs import encode_object_map
 from pipelines.exports.writing import in_order, zip_output
 from pipelines.files import Folder
-from pipelines.prediction_reader import PREDICTIONS, number_first, read_segments
+from pipelines.ledger import Rows
+from pipelines.prediction_reader import number_first, read_segments
 from pipelines.predictions import Prediction
 from sgmg.masks import rle_area, rle_to_mask
 
@@ -20,13 +21,13 @@ Named = tuple[str, Sequence[tuple[int, str]], tuple[int, int]]
 """Name of a frame in the zip, numbers and masks of its expressions sorted by score, and its size."""
 
 
-def write_video_maps(results: Mapping[str, Sequence[str]], out: Folder, name: str) -> int:
+def write_video_maps(results: Mapping[str, Sequence[Rows]], out: Folder, name: str) -> int:
     """Writes `Annotations/<video>/<frame>.png` into a zip and returns the number of PNGs.
 
     Expressions are numbered from 1 in the order of their ids; where masks overlap, the higher score in that frame wins.
 
     Args:
-        results: names of the files in predictions/, by video.
+        results: where the rows of each video are.
         out: folder of the run.
         name: name of the zip.
 
@@ -41,9 +42,9 @@ def write_video_maps(results: Mapping[str, Sequence[str]], out: Folder, name: st
     return count
 
 
-def _frames(results: Mapping[str, Sequence[str]], out: Folder) -> Iterator[Named]:
-    for video, names in sorted(results.items()):
-        for rows in read_segments(out, [f"{PREDICTIONS}/{name}" for name in sorted(names)]):
+def _frames(results: Mapping[str, Sequence[Rows]], out: Folder) -> Iterator[Named]:
+    for video, places in sorted(results.items()):
+        for rows in read_segments(out, places):
             yield from _of_segment(video, sorted(rows, key=lambda row: number_first(row.expression)))
 
 

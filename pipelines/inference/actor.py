@@ -9,11 +9,10 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipelines.errors import BadItem
+from pipelines.errors import BadItem, Failure
 from pipelines.inference.messages import FramesHeader, PredictionsHeader, decode, decode_frames, encode_predictions
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.predictor_spec import PredictorSpec
-from pipelines.inference.quarantine import Failure
 from pipelines.predictions import Prediction
 
 MAX_CRASHES = 4
@@ -53,25 +52,32 @@ class PredictStage:
             yield batch.slice(row, 1) if header is None else self._predict(header, payload)
 
     def _predict(self, header: FramesHeader, payload: memoryview) -> pa.Table:
+        if not header.frames:  # news only
+            done = PredictionsHeader(header.unit, header.failures, (), {}, 0, 0, 0.0, 0.0, header.context)
+            return encode_predictions(done, [])
         predictor = self.predictor
         started = time.monotonic()
         videos = decode_frames(header, payload)
         crashes: int = ray.get(self._crash_counter.start.remote(header.unit))
         predictions: list[Prediction] = []
-        failures = list(header.failures)
-        for one in videos:
+        counts: list[int] = []
+        failed: dict[int, Failure] = {}
+        for index, one in enumerate(videos):
+            before = len(predictions)
             try:
                 if crashes >= MAX_CRASHES:
                     raise BadItem(one.record.video, "predict", _CRASHED)
                 predictions += predictor.predict_frames(one)
             except BadItem as error:
-                failures.append(Failure(error.video, error.stage, error.reason))
+                failed[index] = Failure(error.video, error.stage, error.reason)
+            counts.append(len(predictions) - before)
         ray.get(self._crash_counter.finish.remote(header.unit))
         waited, self._idle_since = started - self._idle_since, time.monotonic()
         done = PredictionsHeader(
             unit=header.unit,
-            failures=tuple(failures),
-            videos=len(videos),
+            failures=header.failures,
+            counts=tuple(counts),
+            failed=failed,
             frames=sum(len(one.record.frame_names) for one in videos),
             crashes=crashes,
             waited=waited,

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from pipelines.errors import Failure
 from pipelines.inference.model_frames import ModelFrames
-from pipelines.inference.quarantine import Failure
 from pipelines.predictions import Prediction, predictions_table
 from pipelines.records import Record
 from pipelines.video.listing import Video
@@ -80,10 +80,11 @@ def encode_context(context: Any) -> msgspec.Raw:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentHeader:
+class UnitHeader:
     """The fields of a `DecodeUnit` that are no arrays, and what the decoding stage needs besides.
 
     Attributes:
+        frames: how many it has.
         names: keys of the frames, where they are names; else None, and they are in the payload.
         context: for the decoding stage.
     """
@@ -92,6 +93,7 @@ class SegmentHeader:
     info: VideoInfo
     number: int
     first_window: int
+    frames: int
     names: tuple[str, ...] | None
     windows: tuple[tuple[int, int, int], ...]
     index_keys: bool
@@ -99,44 +101,69 @@ class SegmentHeader:
     note: str
     context: msgspec.Raw
 
-
-def encode_segment(unit: DecodeUnit, context: Any) -> pa.Table:
-    """Returns the message of a segment that is to be decoded; its payload holds the arrays one after the other."""
-    arrays = [unit.times.astype(np.float64).tobytes(), unit.indices.astype(np.int64).tobytes()]
-    names = unit.keys if isinstance(unit.keys, tuple) else None
-    if not isinstance(unit.keys, tuple):
-        arrays.append(unit.keys.astype(np.int64).tobytes())
-    header = SegmentHeader(
-        video=unit.video,
-        info=unit.info,
-        number=unit.number,
-        first_window=unit.first_window,
-        names=names,
-        windows=unit.windows,
-        index_keys=unit.index_keys,
-        seek=unit.seek,
-        note=unit.note,
-        context=encode_context(context),
-    )
-    return encode(header, b"".join(arrays))
+    @property
+    def bytes(self) -> int:
+        """Bytes of its arrays in the payload."""
+        return 8 * self.frames * (2 if self.names is not None else 3)
 
 
-def decode_segment(header: SegmentHeader, payload: memoryview) -> DecodeUnit:
-    """Returns the segment that `encode_segment` was given."""
-    columns = np.frombuffer(payload, np.int64).reshape(2 if header.names is not None else 3, -1)
-    return DecodeUnit(
-        video=header.video,
-        info=header.info,
-        number=header.number,
-        first_window=header.first_window,
-        keys=columns[2] if header.names is None else header.names,
-        times=columns[0].view(np.float64),
-        indices=columns[1],
-        windows=header.windows,
-        index_keys=header.index_keys,
-        seek=header.seek,
-        note=header.note,
-    )
+@dataclass(frozen=True, slots=True)
+class UnitsHeader:
+    """Units that are decoded by one task, and what else is known of the shard, for a later stage."""
+
+    units: tuple[UnitHeader, ...]
+    context: msgspec.Raw
+
+
+def encode_units(units: Sequence[tuple[DecodeUnit, Any]], context: Any) -> pa.Table:
+    """Returns the message of units that are to be decoded, each with its context.
+
+    Its payload holds their arrays one after the other.
+    """
+    headers, arrays = [], []
+    for unit, of_unit in units:
+        names = unit.keys if isinstance(unit.keys, tuple) else None
+        arrays += [unit.times.astype(np.float64).tobytes(), unit.indices.astype(np.int64).tobytes()]
+        if not isinstance(unit.keys, tuple):
+            arrays.append(unit.keys.astype(np.int64).tobytes())
+        headers.append(
+            UnitHeader(
+                video=unit.video,
+                info=unit.info,
+                number=unit.number,
+                first_window=unit.first_window,
+                frames=len(unit.times),
+                names=names,
+                windows=unit.windows,
+                index_keys=unit.index_keys,
+                seek=unit.seek,
+                note=unit.note,
+                context=encode_context(of_unit),
+            )
+        )
+    return encode(UnitsHeader(tuple(headers), encode_context(context)), b"".join(arrays))
+
+
+def decode_units(header: UnitsHeader, payload: memoryview) -> Iterator[tuple[DecodeUnit, msgspec.Raw]]:
+    """Yields the units that `encode_units` was given, and their contexts."""
+    start = 0
+    for one in header.units:
+        columns = np.frombuffer(payload[start : start + one.bytes], np.int64).reshape(-1, one.frames)
+        start += one.bytes
+        unit = DecodeUnit(
+            video=one.video,
+            info=one.info,
+            number=one.number,
+            first_window=one.first_window,
+            keys=columns[2] if one.names is None else one.names,
+            times=columns[0].view(np.float64),
+            indices=columns[1],
+            windows=one.windows,
+            index_keys=one.index_keys,
+            seek=one.seek,
+            note=one.note,
+        )
+        yield unit, one.context
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +177,7 @@ class FramesInfo:
 
 @dataclass(frozen=True, slots=True)
 class FramesHeader:
-    """Decoded frames of one unit of work: some videos or images, or a window of one video.
+    """Decoded frames of one unit of work: some videos or images, or windows of some videos.
 
     Attributes:
         unit: name that no other unit of the run has; predictors that crash are counted by it.
@@ -171,7 +198,14 @@ def encode_frames(
     """Returns the message of decoded frames, for the predictor. The pixels of a single video are not copied."""
     infos = tuple(FramesInfo(one.record, one.numbers, one.frames.shape) for one in frames)
     pixels = frames[0].frames if len(frames) == 1 else b"".join(one.frames.data for one in frames)
-    return encode(FramesHeader(unit, infos, tuple(failures), encode_context(context)), pixels)
+    return encode_pixels(unit, infos, pixels, failures, context)
+
+
+def encode_pixels(
+    unit: str, infos: Sequence[FramesInfo], pixels: Any, failures: Sequence[Failure] = (), context: Any = None
+) -> pa.Table:
+    """Returns the message of frames whose pixels lie in one buffer already, one after the other; not copied."""
+    return encode(FramesHeader(unit, tuple(infos), tuple(failures), encode_context(context)), pixels)
 
 
 def decode_frames(header: FramesHeader, payload: memoryview) -> list[ModelFrames]:
@@ -191,15 +225,18 @@ class PredictionsHeader:
 
     Attributes:
         unit, context: those of the `FramesHeader`.
-        failures: videos that could not be decoded or predicted.
-        videos, frames: how many of them were decoded.
+        failures: videos that could not be decoded.
+        counts: predictions of each `FramesInfo`, in their order.
+        failed: why there are none, by the index of the `FramesInfo`.
+        frames: how many were predicted.
         crashes: predictors that crashed on this unit before.
         waited, busy: seconds that the predictor waited for the unit, and worked on it.
     """
 
     unit: str
     failures: tuple[Failure, ...]
-    videos: int
+    counts: tuple[int, ...]
+    failed: dict[int, Failure]
     frames: int
     crashes: int
     waited: float

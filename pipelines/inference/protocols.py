@@ -37,7 +37,6 @@ class InferenceProtocol:
         window: frames encoded at once, each window choosing its own query; None encodes all frames of a video.
         context: if single frames are segmented, frames around each that the backbone sees; None segments whole videos.
         merge: whether the objects of one annotator compete for the pixels (DAVIS).
-        images: whether the results of a row group share a file, because those of single images are small.
     """
 
     long_side: int | None = None
@@ -46,7 +45,6 @@ class InferenceProtocol:
     window: int | None = None
     context: int | None = None
     merge: bool = False
-    images: bool = False
     short_side: int = 360
 
     def __post_init__(self) -> None:
@@ -78,7 +76,7 @@ VIDEO = InferenceProtocol()
 """Every frame in one pass, one query for each video: Ref-YouTube-VOS, and datasets that are no benchmark."""
 
 _FRAME = InferenceProtocol(long_side=640, multiple=32, keep="all", context=5)
-_IMAGE = InferenceProtocol(long_side=640, multiple=32, keep="ranked", images=True)
+_IMAGE = InferenceProtocol(long_side=640, multiple=32, keep="ranked")
 
 PROTOCOLS: dict[str, InferenceProtocol] = {
     "ref-youtube-vos": VIDEO,

@@ -3,30 +3,16 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
+from pipelines.errors import Failure
 from pipelines.files import Folder
+from pipelines.ledger import PREDICTIONS
 from pipelines.manifest import QUARANTINE
-from pipelines.prediction_reader import PREDICTIONS
 
 FAILED = "failed"
 """Folder, in that of a run, of the failure notes: a JSON file for each video or unit that has failures."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One video or image that could not be used: a line of the quarantine.
-
-    Attributes:
-        video: its name or path.
-        stage: list, read, decode, predict or overlay.
-        reason: for people.
-    """
-
-    video: str
-    stage: str
-    reason: str
 
 
 def reasons(failures: Sequence[Failure]) -> list[tuple[int, str, str]]:
@@ -45,8 +31,13 @@ def write_failures(out: Folder, name: str, failures: Sequence[Failure]) -> None:
         out.remove(path)
 
 
-def write_quarantine(out: Folder) -> list[Failure]:
-    """Writes all failures, sorted, to quarantine.jsonl, and returns them. Deletes what killed writers left."""
+def write_quarantine(out: Folder, more: Iterable[Failure] = ()) -> list[Failure]:
+    """Writes all failures, sorted, to quarantine.jsonl, and returns them. Deletes what killed writers left.
+
+    Args:
+        out: folder of the run.
+        more: failures that no file in failed/ tells of.
+    """
     for folder in (PREDICTIONS, FAILED):
         out.remove_unfinished(folder)
     failures = [
@@ -54,7 +45,7 @@ def write_quarantine(out: Folder) -> list[Failure]:
         for name in out.names(FAILED, ".json")
         for values in json.loads(out.read(f"{FAILED}/{name}").decode())
     ]
-    failures.sort(key=lambda failure: (failure.video, failure.stage))
+    failures = sorted({*failures, *more}, key=lambda one: (one.video, one.stage, one.reason))
     lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
     out.write(QUARANTINE, "".join(lines).encode())
     return failures

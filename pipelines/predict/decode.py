@@ -6,20 +6,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.errors import BadItem
+from pipelines.errors import BadItem, Failure
 from pipelines.files import Folder
 from pipelines.inference.messages import decode_items, encode_frames
 from pipelines.inference.model_frames import model_frames
 from pipelines.inference.protocols import InferenceProtocol
-from pipelines.inference.quarantine import Failure
 from pipelines.manifest import read_rows
-from pipelines.predict.plan import Part, Unit
+from pipelines.predict.plan import Unit
 from pipelines.records import record_of
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeStage:
-    """A stage that turns parts of a prepared dataset into decoded frames.
+    """A stage that turns row groups of a prepared dataset into decoded frames.
 
     Attributes:
         data: folder of the dataset.
@@ -31,25 +30,23 @@ class DecodeStage:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yields a message of decoded frames for each unit, so that a predictor takes units one at a time."""
-        for part in decode_items(batch, Part):
+        for unit in decode_items(batch, Unit):
             try:
-                rows = read_rows(self.data, part.file, part.row_group)
+                rows = read_rows(self.data, unit.file, unit.row_group)
             except (OSError, ValueError, pa.ArrowException) as error:
-                reason = f"{self.data.path(part.file)}, row group {part.row_group}: {error}. Prepare the data again."
-                for unit in part.units:
-                    yield encode_frames(unit.name, [], [Failure(video, "read", reason) for video in unit.videos])
-                continue
-            for unit in part.units:
-                yield self._decode(part, unit, rows)
+                reason = f"{self.data.path(unit.file)}, row group {unit.row_group}: {error}. Prepare the data again."
+                yield encode_frames(unit.name, [], [Failure(video, "read", reason) for video in unit.videos])
+            else:
+                yield self._decode(unit, rows)
 
-    def _decode(self, part: Part, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    def _decode(self, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         frames, failures = [], []
-        for row, video in zip(unit.rows, unit.videos, strict=True):
+        for number, video in enumerate(unit.videos):
             try:
-                if row >= len(rows) or rows[row]["video"] != video:
-                    where = f"{self.data.path(part.file)}, row group {part.row_group}, row {row}"
+                if number >= len(rows) or rows[number]["video"] != video:
+                    where = f"{self.data.path(unit.file)}, row group {unit.row_group}, row {number}"
                     raise BadItem(video, "read", f"{where} is not what the manifest says. Prepare the data again.")
-                frames.append(model_frames(record_of(rows[row]), self.protocol))
+                frames.append(model_frames(record_of(rows[number]), self.protocol))
             except BadItem as error:
                 failures.append(Failure(video, error.stage, error.reason))
             except ValueError as error:

@@ -7,20 +7,20 @@ from pipelines.files import Folder
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.stream import Resources, Stages, run_stages
 from pipelines.predict.decode import DecodeStage
-from pipelines.predict.plan import Part
+from pipelines.predict.plan import Unit
 from pipelines.predict.write import UnitDone, WriteStage
 
 
 def predict_units(
-    parts: Sequence[Part], data: Folder, out: Folder, spec: PredictorSpec, resources: Resources
+    units: Sequence[Unit], data: Folder, out: Folder, spec: PredictorSpec, resources: Resources
 ) -> Iterator[UnitDone]:
-    """Predicts all units of the parts, and yields an event for each unit whose file is written.
+    """Predicts the units, and yields an event for each whose file is written.
 
     A unit whose worker or node dies is done again elsewhere. Its file has one name and one content, so nothing is
     written twice.
 
     Args:
-        parts: the work, as `plan.left_to_do` returns it.
+        units: the work, as `plan.left_to_do` returns it.
         data: folder of the prepared dataset.
         out: folder of the run.
         spec: of the predictor.
@@ -29,14 +29,14 @@ def predict_units(
     Raises:
         ray.exceptions.RayError: an error that is not the fault of a single video; written files stay.
     """
-    if not parts:
+    if not units:
         return
-    units = sum(len(part.units) for part in parts)
     least, most = resources.actors
     stages = Stages(
-        plan=None,  # the parts are planned already: the manifest says what there is
+        plan=None,  # the units are planned already: the manifest says what there is
         decode=DecodeStage(data, spec.protocol),
         predict=spec,
         write=WriteStage(out),
     )
-    yield from run_stages(parts, stages, replace(resources, actors=(min(least, units), min(most, units))), [UnitDone])
+    actors = (min(least, len(units)), min(most, len(units)))
+    yield from run_stages(units, stages, replace(resources, actors=actors), [UnitDone])

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pipelines.files import Folder
 from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode
 from pipelines.inference.quarantine import write_failures
-from pipelines.prediction_reader import PREDICTIONS
+from pipelines.ledger import PREDICTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,18 @@ class WriteStage:
             yield batch.slice(row, 1) if header is None else encode(self._write(header, decode_predictions(payload)))
 
     def _write(self, header: PredictionsHeader, table: pa.Table) -> UnitDone:
-        if header.failures:
-            write_failures(self.out, header.unit, header.failures)
-        if len(table) or not header.failures:
+        failures = [*header.failures, *header.failed.values()]
+        if failures:
+            write_failures(self.out, header.unit, failures)
+        if len(table) or not failures:
             with self.out.output(f"{PREDICTIONS}/{header.unit}.parquet") as stream:
                 pq.write_table(table, stream, compression="zstd")
-        if not header.failures:
+        if not failures:
             write_failures(self.out, header.unit, [])
         return UnitDone(
             unit=header.unit,
-            failed=len(header.failures),
-            videos=header.videos,
+            failed=len(failures),
+            videos=len(header.counts),
             frames=header.frames,
             expressions=len(table),
             crashes=header.crashes,

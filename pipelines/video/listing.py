@@ -7,8 +7,9 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pyarrow import fs
 
@@ -20,6 +21,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LIST_SUFFIX = ".txt"
 
 _MAGIC = re.compile(r"[*?\[]")
+_WORTH_LISTING = 3
+"""Files of one remote folder from which on the folder is listed: a request tells of a thousand files."""
 _HIDDEN = re.compile(r"\.(?!\.)")
 
 
@@ -30,10 +33,12 @@ class Video:
     Args:
         path: absolute path, or a URI (s3://, gs://, file://), as the system spells it; not used to name output files.
         images: whether it is a folder of images.
+        stamp: size and time of change when it was listed, as text; empty if unknown.
     """
 
     path: str
     images: bool = False
+    stamp: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -93,12 +98,13 @@ def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
         if not is_uri(pattern):
             pattern = os.path.abspath(Path(pattern).expanduser())  # noqa: PTH100 (resolve() would follow links)
         filesystem, inside = resolve_filesystem(pattern)
-        kind = filesystem.get_file_info(inside).type if _encodable(inside) else fs.FileType.File
+        info = filesystem.get_file_info(inside) if _encodable(inside) else None
+        kind = info.type if info else fs.FileType.File
         if kind == fs.FileType.Directory:
             found = _select_videos(pattern, _walk(filesystem, inside), re.compile(""), spelled=False)
         elif kind == fs.FileType.File:
             is_list = lists and PurePosixPath(pattern).suffix.lower() == LIST_SUFFIX
-            found = _listed(pattern) if is_list else [Video(pattern)]
+            found = _listed(pattern) if is_list else [Video(pattern, stamp=_stamp(info) if info else "")]
         elif _MAGIC.search(inside):
             found = _matching(pattern)
         else:
@@ -116,12 +122,40 @@ def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
 
 def _listed(path: str) -> Iterator[Video | BadItem]:
     """Yields the videos of the lines of a list."""
-    folder = path.rpartition("/")[0]
-    for line in read_bytes(path).decode("utf-8-sig").splitlines():
-        name = line.strip()
-        if name:
-            absolute = is_uri(name) or Path(name).expanduser().is_absolute()
-            yield from _resolve(name if absolute else f"{folder}/{name}", lists=False)
+    folder = path.removesuffix(uri_options(path)).rpartition("/")[0] + uri_options(path)
+    names = [name for line in read_bytes(path).decode("utf-8-sig").splitlines() if (name := line.strip())]
+    places = [
+        name if is_uri(name) or Path(name).expanduser().is_absolute() else join_uri(folder, name) for name in names
+    ]
+    known = _files_beside(places)
+    for place in places:
+        if place in known:
+            yield Video(place, stamp=_stamp(known[place]))
+        else:
+            yield from _resolve(place, lists=False)
+
+
+def _files_beside(places: Sequence[str]) -> dict[str, fs.FileInfo]:
+    """Returns what storage says of the remote files among many, with a request a folder instead of one a file."""
+    beside: dict[str, list[str]] = {}
+    for place in places:
+        if is_uri(place) and not _MAGIC.search(place):
+            options = uri_options(place)
+            beside.setdefault(place.removesuffix(options).rpartition("/")[0] + options, []).append(place)
+    known: dict[str, fs.FileInfo] = {}
+    for folder, files in beside.items():
+        if len(files) < _WORTH_LISTING:
+            continue
+        filesystem, inside = resolve_filesystem(folder)
+        found = filesystem.get_file_info(fs.FileSelector(inside, allow_not_found=True))
+        infos = {join_uri(folder, info.base_name): info for info in found if info.type == fs.FileType.File}
+        known |= {place: infos[place] for place in files if place in infos}
+    return known
+
+
+def _stamp(info: fs.FileInfo) -> str:
+    """Returns size and time of change of a file as text."""
+    return f"{info.size}-{info.mtime_ns}"
 
 
 def _matching(pattern: str) -> Iterator[Video | BadItem]:
@@ -140,12 +174,16 @@ def _matching(pattern: str) -> Iterator[Video | BadItem]:
     )
 
 
-def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) -> Iterator[str | BadItem]:
-    """Yields the relative paths, of at most `deepest` parts, of all files below a folder, sorted within each folder."""
+def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) -> Iterator[tuple[str, str] | BadItem]:
+    """Yields relative path and stamp of all files below a folder, sorted within each folder.
+
+    Args:
+        deepest: most parts of a path.
+    """
     if not isinstance(filesystem, fs.LocalFileSystem):
         selector = fs.FileSelector(folder, recursive=deepest != 1)
         infos = (info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File)
-        yield from sorted(info.path.removeprefix(folder.rstrip("/") + "/") for info in infos)
+        yield from sorted((info.path.removeprefix(folder.rstrip("/") + "/"), _stamp(info)) for info in infos)
         return
     failed: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=failed.append):
@@ -153,23 +191,33 @@ def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) ->
         within = Path(place).relative_to(folder)
         if deepest is not None and len(within.parts) + 1 >= deepest:
             folders.clear()
-        yield from sorted(str(within / name) for name in files)
+        for name in sorted(files):
+            yield str(within / name), _local_stamp(f"{place}/{name}")
     for error in failed:
         yield BadItem(
             str(error.filename), "list", f"the folder cannot be listed ({error.strerror}). Check path and rights."
         )
 
 
+def _local_stamp(path: str) -> str:
+    try:
+        found = os.stat(path)  # noqa: PTH116 (a Path for each of 100 000 files takes longer)
+    except OSError:  # gone meanwhile, or not for this user: decoding says so
+        return ""
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
 def _select_videos(
-    folder: str, files: Iterable[str | BadItem], pattern: re.Pattern[str], spelled: bool
+    folder: str, files: Iterable[tuple[str, str] | BadItem], pattern: re.Pattern[str], spelled: bool
 ) -> Iterator[Video | BadItem]:
     """Yields the videos among files whose path or parent folder matches the pattern; the empty pattern matches all."""
-    images: set[str] = set()
+    images: dict[str, Any] = {}  # folders, and a hash of their images
     with_video_files: set[str] = set()  # folders; their images are thumbnails
-    for file in files:
-        if isinstance(file, BadItem):
-            yield file
+    for one in files:
+        if isinstance(one, BadItem):
+            yield one
             continue
+        file, stamp = one
         path = PurePosixPath(file)
         suffix = path.suffix.lower()
         if any(_HIDDEN.match(part) for part in path.parts):
@@ -181,11 +229,13 @@ def _select_videos(
         if not (itself or above or not pattern.pattern):
             continue
         if suffix in IMAGE_SUFFIXES:
-            images.add(str(path.parent))
+            digest = images.setdefault(str(path.parent), hashlib.sha256())
+            digest.update(f"{path.name} {stamp}\n".encode(errors="surrogateescape"))
         elif suffix in VIDEO_SUFFIXES or (spelled and itself):
-            yield Video(join_uri(folder, file))
-    for place in sorted(images - with_video_files):
-        yield Video(folder if place == "." else join_uri(folder, place), images=True)
+            yield Video(join_uri(folder, file), stamp=stamp)
+    for place in sorted(images.keys() - with_video_files):
+        stamp = images[place].hexdigest()[:32]
+        yield Video(folder if place == "." else join_uri(folder, place), images=True, stamp=stamp)
 
 
 def _expression(parts: Sequence[str]) -> re.Pattern[str]:

@@ -25,11 +25,10 @@ from pipelines.annotate.summary import Progress
 from pipelines.annotate.tracks import JoinSettings, join_windows
 from pipelines.annotate.video_state import VideoState
 from pipelines.config_io import CONFIG, read_config
-from pipelines.errors import Exit, JobError
+from pipelines.errors import Exit, Failure, JobError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.predictor import Predictor
-from pipelines.inference.quarantine import Failure
 from pipelines.manifest import QUARANTINE
 from pipelines.prediction_reader import PREDICTIONS, iter_predictions
 from pipelines.predictions import Prediction

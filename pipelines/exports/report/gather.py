@@ -10,7 +10,8 @@ import pyarrow as pa
 from jaxtyping import Bool, Float
 
 from pipelines.files import Folder, safe_name
-from pipelines.prediction_reader import PREDICTIONS, number_first
+from pipelines.ledger import PREDICTIONS
+from pipelines.prediction_reader import number_first, row_groups_of
 from pipelines.predictions import PREDICTION_VERSION, Status
 from sgmg.masks import Size, mask_to_rle
 
@@ -74,11 +75,9 @@ def gather(out: Folder) -> tuple[VideoSummary, ...]:
     """
     inner = out.folder(PREDICTIONS)
     videos: dict[str, _Video] = {}
-    for file in inner.names(suffix=".parquet"):
-        if file.startswith("."):  # still being written
-            continue
+    for file, groups in row_groups_of(out).items():
         try:
-            for row in _rows(inner, file):
+            for row in _rows(inner, file, groups):
                 videos.setdefault(row["video"], _Video()).add(row)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
@@ -89,12 +88,12 @@ def gather(out: Folder) -> tuple[VideoSummary, ...]:
     return tuple(sorted(summaries, key=lambda one: (one.name.casefold(), one.source, one.video)))
 
 
-def _rows(folder: Folder, file: str) -> Iterator[dict[str, Any]]:
+def _rows(folder: Folder, file: str, groups: frozenset[int] | None) -> Iterator[dict[str, Any]]:
     """Yields the rows of a file, with `scores` and `masks` of the best query as arrays and the rest as plain values."""
     with folder.parquet(file) as parquet:
         if missing := sorted({*_READ} - set(parquet.schema_arrow.names)):
             raise ValueError(f"{folder.path(file)} has no column {', '.join(missing)}: these are no predictions.")
-        for group in range(parquet.num_row_groups):
+        for group in range(parquet.num_row_groups) if groups is None else sorted(groups):
             table = parquet.read_row_group(group, columns=_READ, use_threads=False)
             for index in range(table.num_rows):
                 row = {name: table[name][index].as_py() for name in _READ if name not in ("queries", "frame_names")}

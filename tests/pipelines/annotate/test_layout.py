@@ -12,8 +12,9 @@ from pipelines.annotate.layout import (
     video_of,
     write_group,
 )
+from pipelines.errors import Failure
 from pipelines.files import UNFINISHED, Folder
-from pipelines.inference.quarantine import Failure, write_failures
+from pipelines.inference.quarantine import write_failures
 from pipelines.records import Expression
 from pipelines.video.listing import Video
 

@@ -9,10 +9,10 @@ import pytest
 from pipelines.annotate.expressions_file import token_upper_bound
 from pipelines.annotate.plan import AnnotationRequest
 from pipelines.annotate.requests import LISTED, SENTENCES, collect_requests, delete_stale_failures
-from pipelines.errors import LayoutError
+from pipelines.errors import Failure, LayoutError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.messages import decode_items, encode_item
-from pipelines.inference.quarantine import Failure, reasons
+from pipelines.inference.quarantine import reasons
 from pipelines.video.listing import Video
 
 

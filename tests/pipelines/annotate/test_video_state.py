@@ -9,7 +9,7 @@ from pipelines.annotate.events import Decoded, Event, Failed, Planned, WindowDon
 from pipelines.annotate.join import JoinResult
 from pipelines.annotate.layout import expression_group
 from pipelines.annotate.video_state import VideoState
-from pipelines.inference.quarantine import Failure
+from pipelines.errors import Failure
 from pipelines.records import Expression
 from pipelines.video.listing import Video
 

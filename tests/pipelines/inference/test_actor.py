@@ -12,13 +12,13 @@ import pytest
 import ray
 import torch
 
+from pipelines.errors import Failure
 from pipelines.inference.actor import MAX_CRASHES, PredictStage
 from pipelines.inference.crash_counter import CrashCounter
 from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode, encode_frames
 from pipelines.inference.model_frames import model_frames
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.protocols import inference_protocol
-from pipelines.inference.quarantine import Failure
 from prepared_data import SENTENCES, a_record, tiny_checkpoint
 from sgmg.tokenizer import Tokenizer
 

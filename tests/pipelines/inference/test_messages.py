@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.errors import Failure
 from pipelines.inference.messages import (
     FramesHeader,
     PredictionsHeader,
@@ -24,7 +25,6 @@ from pipelines.inference.messages import (
     encode_segment,
 )
 from pipelines.inference.model_frames import ModelFrames
-from pipelines.inference.quarantine import Failure
 from pipelines.predictions import Prediction, QueryTrack, prediction_of
 from pipelines.records import Expression, Record
 from pipelines.video.listing import Video

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipelines.errors import Failure
 from pipelines.files import Folder
 from pipelines.inference.messages import FramesHeader, decode, decode_frames, encode_item
 from pipelines.inference.model_frames import ModelFrames, model_frames
 from pipelines.inference.protocols import inference_protocol
-from pipelines.inference.quarantine import Failure
 from pipelines.manifest import read_manifest
 from pipelines.predict.decode import DecodeStage
 from pipelines.predict.plan import Part, plan

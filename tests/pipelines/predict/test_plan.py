@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipelines.errors import Failure
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.messages import decode_items, encode_item
 from pipelines.inference.protocols import inference_protocol
-from pipelines.inference.quarantine import FAILED, Failure, write_quarantine
+from pipelines.inference.quarantine import FAILED, write_quarantine
 from pipelines.manifest import QUARANTINE, read_manifest
 from pipelines.predict.plan import Part, left_to_do, plan
 from pipelines.prediction_reader import PREDICTIONS

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from pipelines.errors import Failure
 from pipelines.files import Folder
 from pipelines.inference.messages import PredictionsHeader, decode, encode_context, encode_predictions
-from pipelines.inference.quarantine import FAILED, Failure
+from pipelines.inference.quarantine import FAILED
 from pipelines.predict.write import UnitDone, WriteStage
 from pipelines.prediction_reader import PREDICTIONS
 from pipelines.predictions import Prediction, QueryTrack, predictions_table

@@ -1,0 +1,242 @@
+"""The ledger of an annotation: which sentences of which videos are answered, and where their rows are.
+
+Every result file carries the entries of its videos in its footer. `ledger.json` is a copy of all entries that count, so
+that a run over a finished corpus reads one file; results that the copy does not name yet are read for their footers.
+Losing the copy loses nothing.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import Failure, JobError
+from pipelines.files import READERS, UNFINISHED, Folder
+
+PREDICTIONS, LEDGER = "predictions", "ledger.json"
+"""Folder of the result files and the file of the ledger, inside the folder of a run."""
+LEDGER_VERSION = 1
+_FOOTER = b"sgmg.entries"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The rows of one video for some sentences, or why there are none.
+
+    Attributes:
+        video: id.
+        path: of the video.
+        stamp: size and time of the file when it was listed; equal stamps need no second look at the file.
+        fingerprint: of the content of the file.
+        sentences: id and text of each that the rows answer.
+        first_group, groups: where the rows are in the file: the first row group, and how many.
+        frames, seconds: length of the video.
+        absent: sentences whose object is in no frame.
+        damage: which parts of the video are missing; empty if none is.
+        failures: what goes into the quarantine.
+        file: name of the result file; not in the footer of that file.
+    """
+
+    video: str
+    path: str
+    stamp: str
+    fingerprint: str
+    sentences: tuple[tuple[str, str], ...]
+    first_group: int = 0
+    groups: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    absent: int = 0
+    damage: str = ""
+    failures: tuple[Failure, ...] = ()
+    file: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the sentences are answered for good; else the next run tries again."""
+        return self.groups > 0 and not self.damage and not self.failures
+
+
+class Rows(NamedTuple):
+    """Row groups of a result file: the first, and how many; a row group for each segment of a video."""
+
+    file: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """The content of ledger.json: size in bytes of each result file that was read, and the entries that count."""
+
+    version: int
+    settings: str
+    files: Mapping[str, int]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The entries of a folder of annotations, by video.
+
+    Attributes:
+        settings: fingerprint of checkpoint and settings.
+        files: size in bytes of each result file.
+        by_video: entries by the id of their video.
+    """
+
+    settings: str
+    files: dict[str, int] = field(default_factory=dict)
+    by_video: dict[str, list[Entry]] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """All entries, sorted by video and file."""
+        for video in sorted(self.by_video):
+            yield from sorted(self.by_video[video], key=lambda one: (one.file, one.first_group))
+
+    @property
+    def rows(self) -> dict[str, tuple[Rows, ...]]:
+        """Where the rows of each video are, by id."""
+        return {
+            video: rows
+            for video, entries in sorted(self.by_video.items())
+            if (rows := tuple(sorted(Rows(one.file, one.first_group, one.groups) for one in entries if one.groups)))
+        }
+
+    def add(self, file: str, size: int, entries: Iterable[Entry]) -> None:
+        """Adds a result file with its entries."""
+        self.files[file] = size
+        for one in entries:
+            self.by_video.setdefault(one.video, []).append(replace(one, file=file))
+
+    def answered(self, video: str, fingerprint: str | None = None, stamp: str | None = None) -> dict[str, str]:
+        """Returns id and text of the sentences that are answered for one version of a video."""
+        return {
+            id: text
+            for one in self.by_video.get(video, ())
+            if one.whole and fingerprint in (None, one.fingerprint) and stamp in (None, one.stamp)
+            for id, text in one.sentences
+        }
+
+    def settle(self, video: str, fingerprint: str, stamp: str) -> None:
+        """Keeps what counts of a video that was looked at: entries of this version, and of equal sentences the best."""
+        kept: list[Entry] = []
+        done: set[str] = set()
+        same = [one for one in self.by_video.get(video, ()) if one.fingerprint == fingerprint]
+        for one in sorted(same, key=lambda one: (not one.whole, not one.groups, one.file)):
+            ids = {id for id, _ in one.sentences}
+            if not ids <= done or not ids:
+                kept.append(replace(one, stamp=stamp))
+                done |= ids
+        if kept:
+            self.by_video[video] = kept
+        else:
+            self.by_video.pop(video, None)
+
+    def forget_failures(self, video: str) -> None:
+        """Drops what an earlier run noted of a video that could not be read."""
+        left = [one for one in self.by_video.get(video, ()) if one.fingerprint]
+        self.by_video[video] = left
+
+    def write(self, out: Folder) -> None:
+        """Writes ledger.json, and deletes result files of which nothing counts any more."""
+        snapshot = _Snapshot(LEDGER_VERSION, self.settings, self.files, tuple(self.entries))
+        used = {one.file for one in snapshot.entries}
+        unused = [name for name in self.files if name not in used]
+        files = {name: size for name, size in sorted(self.files.items()) if name in used}
+        out.write(LEDGER, msgspec.json.encode(replace(snapshot, files=files)))
+        for name in unused:
+            out.remove(f"{PREDICTIONS}/{name}")
+        self.files = files
+
+
+def read_ledger(out: Folder, settings: str | None = None) -> Ledger:
+    """Returns the entries of all result files; reads those files that ledger.json does not name, or has other sizes of.
+
+    A result that cannot be read is deleted, so that its videos are done again.
+
+    Args:
+        out: folder of the run.
+        settings: fingerprint of checkpoint and settings; None takes any.
+
+    Raises:
+        JobError: the ledger is of a newer version of this code.
+    """
+    found = {name: size for name, size in out.files(PREDICTIONS, ".parquet").items() if not name.startswith(UNFINISHED)}
+    known = _read_snapshot(out, settings)
+    ledger = Ledger(known.settings)
+    for one in known.entries:
+        if found.get(one.file) == known.files.get(one.file):
+            ledger.by_video.setdefault(one.video, []).append(one)
+    ledger.files = {name: size for name, size in known.files.items() if found.get(name) == size}
+    new = [name for name in sorted(found) if name not in ledger.files]
+    with ThreadPoolExecutor(READERS) as readers:
+        for name, entries in zip(new, readers.map(lambda name: _footer_if_whole(out, name), new), strict=True):
+            if entries is not None:
+                ledger.add(name, found[name], entries)
+    return ledger
+
+
+def add_footer(writer: pq.ParquetWriter, entries: Iterable[Entry]) -> None:
+    """Adds the entries of a result file to its footer."""
+    writer.add_key_value_metadata({_FOOTER: msgspec.json.encode(list(entries))})
+
+
+def _read_snapshot(out: Folder, settings: str | None) -> _Snapshot:
+    nothing = _Snapshot(LEDGER_VERSION, settings or "", {}, ())
+    try:
+        data = out.read(LEDGER)
+    except FileNotFoundError:
+        return nothing
+    try:
+        version = msgspec.json.decode(data, type=dict[str, msgspec.Raw])["version"]
+        if int(bytes(version)) > LEDGER_VERSION:
+            raise JobError(
+                f"{out.path(LEDGER)} has version {bytes(version).decode()}, this code reads {LEDGER_VERSION}. Use the "
+                f"newer code, or delete the file: it is made again from the results."
+            )
+        snapshot = msgspec.json.decode(data, type=_Snapshot)
+    except (msgspec.DecodeError, KeyError, ValueError) as error:
+        _log.warning("%s is damaged (%s): it is made again from the results.", out.path(LEDGER), error)
+        return nothing
+    if snapshot.version != LEDGER_VERSION or settings not in (None, snapshot.settings):
+        _log.warning("%s is of other settings or code: it is made again from the results.", out.path(LEDGER))
+        return nothing
+    return snapshot
+
+
+def read_footer(out: Folder, file: str) -> list[Entry]:
+    """Returns the entries in the footer of a result file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
+    path = f"{PREDICTIONS}/{file}"
+    try:
+        with out.parquet(path) as parquet:
+            footer = (parquet.metadata.metadata or {})[_FOOTER]
+        return msgspec.json.decode(footer, type=list[Entry])
+    except (pa.ArrowException, OSError, KeyError, msgspec.DecodeError) as error:
+        if isinstance(error, OSError) and not re.search("thrift|parquet|magic|corrupt", str(error), re.IGNORECASE):
+            raise  # of the storage
+        raise ValueError(f"{out.path(path)} is damaged ({error})") from error
+
+
+def _footer_if_whole(out: Folder, file: str) -> list[Entry] | None:
+    """Returns the entries of a result file; deletes it and returns None if it is damaged."""
+    try:
+        return read_footer(out, file)
+    except ValueError as error:
+        _log.warning("%s: it is deleted, and its videos are done again.", error)
+        out.remove(f"{PREDICTIONS}/{file}")
+        return None
