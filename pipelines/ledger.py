@@ -42,7 +42,8 @@ class Entry:
         absent: sentences whose object is in no frame.
         damage: which parts of the video are missing; empty if none is.
         failures: what goes into the quarantine.
-        file: name of the result file; not in the footer of that file.
+        superseded: ids of those sentences that another entry answers better; readers skip their rows.
+        file: name of the result file; empty without rows, and in the footer of that file.
     """
 
     video: str
@@ -57,20 +58,28 @@ class Entry:
     absent: int = 0
     damage: str = ""
     failures: tuple[Failure, ...] = ()
+    superseded: tuple[str, ...] = ()
     file: str = ""
 
     @property
-    def whole(self) -> bool:
-        """Whether the sentences are answered for good; else the next run tries again."""
-        return self.groups > 0 and not self.damage and not self.failures
+    def final(self) -> bool:
+        """Whether the sentences are answered, as well as the file allows; else the next run tries again."""
+        return self.groups > 0 and not self.failures
 
 
 class Rows(NamedTuple):
-    """Row groups of a result file: the first, and how many; a row group for each segment of a video."""
+    """Where rows of one video are.
+
+    Attributes:
+        file: name of the result file.
+        first, count: the first row group, and how many; there is one for each segment of the video.
+        without: ids of the sentences whose rows do not count.
+    """
 
     file: str
     first: int
     count: int
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +118,22 @@ class Ledger:
         return {
             video: rows
             for video, entries in sorted(self.by_video.items())
-            if (rows := tuple(sorted(Rows(one.file, one.first_group, one.groups) for one in entries if one.groups)))
+            if (rows := tuple(sorted(_rows(one) for one in entries if one.groups)))
         }
 
     def add(self, file: str, size: int, entries: Iterable[Entry]) -> None:
-        """Adds a result file with its entries."""
-        self.files[file] = size
+        """Adds a result file with its entries, and entries without rows, for which there may be no file."""
+        if file:
+            self.files[file] = size
         for one in entries:
-            self.by_video.setdefault(one.video, []).append(replace(one, file=file))
+            self.by_video.setdefault(one.video, []).append(replace(one, file=file if one.groups else ""))
 
     def answered(self, video: str, fingerprint: str | None = None, stamp: str | None = None) -> dict[str, str]:
         """Returns id and text of the sentences that are answered for one version of a video."""
         return {
             id: text
             for one in self.by_video.get(video, ())
-            if one.whole and fingerprint in (None, one.fingerprint) and stamp in (None, one.stamp)
+            if one.final and fingerprint in (None, one.fingerprint) and stamp in (None, one.stamp)
             for id, text in one.sentences
         }
 
@@ -132,10 +142,10 @@ class Ledger:
         kept: list[Entry] = []
         done: set[str] = set()
         same = [one for one in self.by_video.get(video, ()) if one.fingerprint == fingerprint]
-        for one in sorted(same, key=lambda one: (not one.whole, not one.groups, one.file)):
+        for one in sorted(same, key=lambda one: (not one.final, not one.groups, one.file)):
             ids = {id for id, _ in one.sentences}
             if not ids <= done or not ids:
-                kept.append(replace(one, stamp=stamp))
+                kept.append(replace(one, stamp=stamp, superseded=tuple(sorted(ids & done))))
                 done |= ids
         if kept:
             self.by_video[video] = kept
@@ -157,6 +167,10 @@ class Ledger:
         for name in unused:
             out.remove(f"{PREDICTIONS}/{name}")
         self.files = files
+
+
+def _rows(entry: Entry) -> Rows:
+    return Rows(entry.file, entry.first_group, entry.groups, entry.superseded)
 
 
 def read_ledger(out: Folder, settings: str | None = None) -> Ledger:

@@ -1,6 +1,6 @@
 """Reading a folder of predictions: first the index, then one expression at a time, its segments joined."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -154,20 +154,25 @@ def number_first(name: str) -> tuple[bool, int, str]:
     return (not number, int(name) if number else 0, name)
 
 
-def row_groups_of(folder: Folder) -> dict[str, frozenset[int] | None]:
-    """Returns the result files of a run, and the row groups of each that count; None if all do."""
+Counting = Mapping[int, Collection[str]] | None
+"""Row groups of a file that count, with the ids of the expressions in each that do not; None if everything counts."""
+
+
+def row_groups_of(folder: Folder) -> dict[str, Counting]:
+    """Returns the result files of a run, and which of their row groups count."""
     if not folder.has(LEDGER):
         names = folder.names(PREDICTIONS, ".parquet")
         return {name: None for name in names if not name.startswith(".")}  # UNFINISHED too
-    counting: dict[str, set[int]] = {}
+    counting: dict[str, dict[int, Collection[str]]] = {}
     for rows in read_ledger(folder).rows.values():
         for one in rows:
-            counting.setdefault(one.file, set()).update(range(one.first, one.first + one.count))
-    return {file: frozenset(groups) for file, groups in sorted(counting.items())}
+            groups = range(one.first, one.first + one.count)
+            counting.setdefault(one.file, {}).update(dict.fromkeys(groups, one.without))
+    return dict(sorted(counting.items()))
 
 
 def _light_rows_of(
-    inner: Folder, counting: Mapping[str, frozenset[int] | None]
+    inner: Folder, counting: Mapping[str, Counting]
 ) -> Iterator[tuple[str, Iterator[tuple[Row, dict[str, Any]]]]]:
     """Yields the rows of all files; many files are read at the same time."""
 
@@ -180,13 +185,16 @@ def _light_rows_of(
             yield file, iter(rows)
 
 
-def _light_rows(folder: Folder, file: str, groups: frozenset[int] | None) -> Iterator[tuple[Row, dict[str, Any]]]:
+def _light_rows(folder: Folder, file: str, counting: Counting) -> Iterator[tuple[Row, dict[str, Any]]]:
     with folder.parquet(file) as parquet:
         if missing := sorted(set(PREDICTION_SCHEMA.names) - set(parquet.schema_arrow.names)):
             raise ValueError(f"it has no column {', '.join(missing)}: these are no predictions of this version")
-        for group in range(parquet.num_row_groups) if groups is None else sorted(groups):
+        for group in range(parquet.num_row_groups) if counting is None else sorted(counting):
+            without = () if counting is None else counting[group]
             rows = parquet.read_row_group(group, columns=_LIGHT, use_threads=False).to_pylist()
             for place, values in enumerate(rows):
+                if values["expression"] in without:
+                    continue
                 if values["schema_version"] != PREDICTION_VERSION:
                     raise ValueError(
                         f"it has prediction version {values['schema_version']}, this code reads {PREDICTION_VERSION}. "
@@ -298,5 +306,6 @@ def read_segments(out: Folder, rows: Sequence[Rows]) -> Iterator[list[Prediction
             found: list[Prediction] = []
             for one, file in zip(rows, files, strict=True):
                 if number < one.count:
-                    found += map(prediction_of, file.read_row_group(one.first + number).to_pylist())
+                    group = file.read_row_group(one.first + number).to_pylist()
+                    found += [prediction_of(row) for row in group if row["expression"] not in one.without]
             yield sorted(found, key=lambda row: row.expression)

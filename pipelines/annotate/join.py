@@ -31,7 +31,7 @@ class RowWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            add_footer(self._writer, self.entries)
+            add_footer(self._writer, (one for one in self.entries if one.groups))
         self._writer.close()
 
     def add(
@@ -100,7 +100,7 @@ def join_group(
         with RowWriter(stream) as writer:
             written = writer.add(entry, _windows(out, group, files), settings, failures)
         size = stream.tell()
-    if written.whole:
+    if written.final:
         remove_windows(out, group)
     return size, written
 

@@ -77,7 +77,7 @@ def collect_requests(
         if not asked:
             continue
         videos.add(video.id)
-        # Results of another version of the file may have other texts: then they are made again, so there is no conflict.
+        # Another version of the file may have other texts: everything is made again, so there is no conflict.
         answered = ledger.answered(video.id, stamp=video.stamp) if video.stamp else {}
         conflicts = [one for one in asked if answered.get(one.id, one.text) != one.text]
         problems += [BadItem(video.path, "list", _conflict(one, answered[one.id])) for one in conflicts]
@@ -93,14 +93,14 @@ def collect_requests(
 
 def _answered(ledger: Ledger, video: str) -> dict[str, tuple[str, ...]]:
     """Returns the ids of answered expressions by the fingerprint of the video that they are answered for."""
-    fingerprints = {one.fingerprint for one in ledger.by_video.get(video, ()) if one.whole}
+    fingerprints = {one.fingerprint for one in ledger.by_video.get(video, ()) if one.final}
     return {fingerprint: tuple(ledger.answered(video, fingerprint)) for fingerprint in sorted(fingerprints)}
 
 
 def _conflict(expression: Expression, before: str) -> str:
     return (
-        f"the expression {expression.id!r} was {before!r} and is now {expression.text!r}. Give it another id, or choose "
-        f"another --out."
+        f"the expression {expression.id!r} was {before!r} and is now {expression.text!r}. Give it another id, or "
+        f"choose another --out."
     )
 
 

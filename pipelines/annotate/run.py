@@ -95,8 +95,7 @@ def annotate_videos(
     for event in run_stages(chunks, stream.stages, stream.resources, [ShardDone]):
         for seen in event.news.seen:
             ledger.forget_failures(seen.video)
-        if event.file:
-            ledger.add(event.file, event.size, event.entries)
+        ledger.add(event.file, event.size, event.entries)
         for seen in event.news.seen:
             if seen.fingerprint:
                 ledger.settle(seen.video, seen.fingerprint, seen.stamp)

@@ -10,8 +10,8 @@ FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay"
 
 DATASET = "videos"
 WINDOWS_EACH = 8
-"""Most windows of a stretch: few, so that workers share a long video and a killed run loses little; enough that decoding
-from the key frame before the stretch costs little."""
+"""Most windows of a stretch: few, so that workers share a long video and a killed run loses little; enough that
+decoding from the key frame before the stretch costs little."""
 SHARD_VIDEOS, SHARD_BYTES = 32, 128 * 2**20
 """Most short videos of a shard, and bytes of its frames, as the model sees them."""
 CHUNK = 32

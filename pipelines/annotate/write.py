@@ -44,21 +44,21 @@ class WriteStage:
             yield encode(_with_counts(done, header))
 
     def _write_shard(self, context: PartsContext, parts: Sequence["_Part"]) -> ShardDone:
-        lost = [seen for seen in context.news.seen if seen.failure]
-        if not parts and not lost:
-            return ShardDone(context.news)
+        lost = [
+            Entry(seen.video, seen.path, seen.stamp, seen.fingerprint, (), failures=(seen.failure,))
+            for seen in context.news.seen
+            if seen.failure
+        ]
+        if not any(part.tables for part in parts):  # the next run finds out again why
+            empty = [replace(part.entry, failures=tuple(part.failures)) for part in parts]
+            return ShardDone(context.news, entries=(*empty, *lost))
         file = f"{context.name}.parquet"
         with self.out.output(f"{PREDICTIONS}/{file}") as stream:
             with RowWriter(stream) as writer:
                 for part in parts:
                     writer.add(part.entry, part.windows, self.settings, part.failures)
-                for seen in lost:
-                    assert seen.failure
-                    writer.entries.append(
-                        Entry(seen.video, seen.path, seen.stamp, seen.fingerprint, (), failures=(seen.failure,))
-                    )
             size = stream.tell()
-        return ShardDone(context.news, file, size, tuple(writer.entries))
+        return ShardDone(context.news, file, size, (*writer.entries, *lost))
 
     def _write_stretches(self, context: PartsContext, parts: Sequence["_Part"]) -> ShardDone:
         stretches = []

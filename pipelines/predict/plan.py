@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.quarantine import FAILED
 from pipelines.ledger import PREDICTIONS
-from pipelines.manifest import Manifest
+from pipelines.manifest import Manifest, RowInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,12 @@ class Unit:
 
 def plan(manifest: Manifest) -> list[Unit]:
     """Returns all work of a dataset: a unit for each row group."""
-    return [
-        Unit(
-            f"{shard.file.removesuffix('.parquet')}-g{number:04d}", shard.file, number, tuple(row.video for row in rows)
-        )
-        for shard in manifest.shards
-        for number, rows in enumerate(shard.row_groups)
-    ]
+    return [_unit(shard.file, number, rows) for shard in manifest.shards for number, rows in enumerate(shard.row_groups)]
+
+
+def _unit(file: str, row_group: int, rows: Sequence[RowInfo]) -> Unit:
+    stem = file.removesuffix(".parquet")
+    return Unit(f"{stem}-g{row_group:04d}", file, row_group, tuple(row.video for row in rows))
 
 
 def left_to_do(units: Sequence[Unit], out: Folder) -> list[Unit]:

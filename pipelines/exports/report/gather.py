@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from pipelines.files import Folder, safe_name
 from pipelines.ledger import PREDICTIONS
-from pipelines.prediction_reader import number_first, row_groups_of
+from pipelines.prediction_reader import Counting, number_first, row_groups_of
 from pipelines.predictions import PREDICTION_VERSION, Status
 from sgmg.masks import Size, mask_to_rle
 
@@ -75,9 +75,9 @@ def gather(out: Folder) -> tuple[VideoSummary, ...]:
     """
     inner = out.folder(PREDICTIONS)
     videos: dict[str, _Video] = {}
-    for file, groups in row_groups_of(out).items():
+    for file, counting in row_groups_of(out).items():
         try:
-            for row in _rows(inner, file, groups):
+            for row in _rows(inner, file, counting):
                 videos.setdefault(row["video"], _Video()).add(row)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
@@ -88,14 +88,17 @@ def gather(out: Folder) -> tuple[VideoSummary, ...]:
     return tuple(sorted(summaries, key=lambda one: (one.name.casefold(), one.source, one.video)))
 
 
-def _rows(folder: Folder, file: str, groups: frozenset[int] | None) -> Iterator[dict[str, Any]]:
+def _rows(folder: Folder, file: str, counting: Counting) -> Iterator[dict[str, Any]]:
     """Yields the rows of a file, with `scores` and `masks` of the best query as arrays and the rest as plain values."""
     with folder.parquet(file) as parquet:
         if missing := sorted({*_READ} - set(parquet.schema_arrow.names)):
             raise ValueError(f"{folder.path(file)} has no column {', '.join(missing)}: these are no predictions.")
-        for group in range(parquet.num_row_groups) if groups is None else sorted(groups):
+        for group in range(parquet.num_row_groups) if counting is None else sorted(counting):
+            without = () if counting is None else counting[group]
             table = parquet.read_row_group(group, columns=_READ, use_threads=False)
             for index in range(table.num_rows):
+                if table["expression"][index].as_py() in without:
+                    continue
                 row = {name: table[name][index].as_py() for name in _READ if name not in ("queries", "frame_names")}
                 if row["schema_version"] != PREDICTION_VERSION:
                     raise ValueError(

@@ -1,8 +1,9 @@
-"""The windows of a group become one file, and are gone when it is whole."""
+"""The windows of a long video become one file for each group, and are gone when it is whole."""
 
-import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,9 +14,11 @@ import pytest
 from pack import ROOT
 from patience import PATIENCE
 from pipelines.annotate.join import join_group
-from pipelines.annotate.layout import ExpressionGroup, expression_group, write_group
+from pipelines.annotate.layout import SENTENCES_EACH, ExpressionGroup, expression_groups, write_group
 from pipelines.annotate.tracks import SEGMENT_FRAMES, JoinSettings
+from pipelines.errors import Failure
 from pipelines.files import Folder
+from pipelines.ledger import Entry, Ledger, Rows, read_footer
 from pipelines.prediction_reader import iter_predictions, read_segments
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from pipelines.records import Expression
@@ -26,6 +29,8 @@ DOG, CAT, MAN = Expression("d", "the dog"), Expression("c", "the cat"), Expressi
 BOX = (0.0, 0.0, 5.0, 3.0)
 WHOLE = np.ones((4, 6), np.bool_)
 FULL = mask_to_rle(WHOLE)
+VIDEO = "v-0123456789"
+SLOW = Failure("/v.mp4", "decode", "0.5 to 0.9 s: it took too long")
 
 
 @pytest.fixture
@@ -40,115 +45,145 @@ from pipelines.annotate.layout import ExpressionGroup
 from pipelines.annotate.join import join_group
 from pipelines.files import Folder
 from pipelines.annotate.tracks import JoinSettings
+from pipelines.ledger import Entry
 
 group = msgspec.json.decode(sys.argv[2], type=ExpressionGroup)
-joined = join_group(group, range(int(sys.argv[3])), "file", Folder(sys.argv[1]), JoinSettings(0.3, False, "f"))
-print(joined.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+entry = Entry(group.video, "/v.mp4", "", "file", group.sentences)
+_, entry = join_group(group, entry, Folder(sys.argv[1]), JoinSettings(0.3, False, "f"))
+print(entry.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-def group_with_windows(
-    out: Folder, *sentences: Expression, windows: int = 3, length: int = 5, mask: np.ndarray = WHOLE
-) -> ExpressionGroup:
-    """A group whose windows are there, without overlap, each frame with this mask; cats score too little."""
+def entry_of(group: ExpressionGroup) -> Entry:
+    return Entry(VIDEO, "/v.mp4", "listed", "file", group.sentences, seconds=1.5)
+
+
+def rows_of(group: ExpressionGroup, number: int, length: int = 5, mask: np.ndarray = WHOLE) -> list[Prediction]:
+    """A window without overlap, each frame with this mask; cats score too little."""
     (height, width), rle = mask.shape, mask_to_rle(mask)
-    group = expression_group("v-0123456789", "file", "settings", sentences)
+    places = range(number * length, (number + 1) * length)
+    return [
+        Prediction(
+            "videos", "", VIDEO, one.id, one.text, width, height, tuple(f"{t:05d}" for t in places),
+            (QueryTrack((rle,) * length, (BOX,) * length, (0.1 if one == CAT else 0.9,) * length),),
+            0.9, "", "/v.mp4", "file", timestamps=tuple(t / 10 for t in places),
+        )
+        for one in group.expressions
+    ]  # fmt: skip
+
+
+def write_stretch(
+    out: Folder, group: ExpressionGroup, number: int, windows: Sequence[list[Prediction]], whole: bool = True
+) -> None:
+    with out.output(group.stretch(number, whole)) as stream:
+        schema = predictions_table([]).schema
+        with pq.ParquetWriter(stream, schema) as writer:
+            for rows in windows:
+                writer.write_table(predictions_table(rows), row_group_size=max(1, len(rows)))
+
+
+def group_with_stretches(
+    out: Folder, *sentences: Expression, stretches: int = 3, length: int = 5, mask: np.ndarray = WHOLE
+) -> ExpressionGroup:
+    """A group whose stretches, of two windows each, are there."""
+    (group,) = expression_groups(VIDEO, "file", "settings", sentences)
     write_group(out, group)
-    for number in range(windows):
-        places = range(number * length, (number + 1) * length)
-        rows = [
-            Prediction(
-                "videos", "", "v-0123456789", sentence.id, sentence.text, width, height,
-                tuple(f"{t:05d}" for t in places),
-                (QueryTrack((rle,) * length, (BOX,) * length, (0.1 if sentence == CAT else 0.9,) * length),),
-                0.9, "", "/v.mp4", "file", segment=number, timestamps=tuple(t / 10 for t in places),
-            )
-            for sentence in sentences
-        ]  # fmt: skip
-        with out.output(group.window(number)) as stream:
-            pq.write_table(predictions_table(rows), stream)
+    for number in range(stretches):
+        write_stretch(out, group, number, [rows_of(group, 2 * number + i, length, mask) for i in range(2)])
     return group
 
 
 def test_rows_of_all_sentences_come_in_one_file_and_the_windows_go(out: Folder) -> None:
-    group = group_with_windows(out, DOG, CAT)
-    result = join_group(group, (2, 0, 1), "file", out, RULES)
-    assert (result.frames, result.sentences, result.absent, result.note) == (15, 2, 1, "")
+    group = group_with_stretches(out, DOG, CAT)
+    size, entry = join_group(group, entry_of(group), out, RULES)
+    assert size == out.size(f"predictions/{group.file}")
+    assert entry == replace(entry_of(group), groups=1, frames=30, absent=1)
+    assert read_footer(out, group.file) == [entry]
     cat, dog = iter_predictions(out)
-    assert (cat.status, dog.status, dog.queries[0].rle) == ("absent", "ok", (FULL,) * 15)
+    assert (cat.status, dog.status, dog.queries[0].rle) == ("absent", "ok", (FULL,) * 30)
+    assert dog.frame_names == tuple(f"{t:05d}" for t in range(30))
     assert dog.fingerprint == "f"
-    marker = json.loads(out.read(group.marker))
-    assert marker["fingerprint"] == "file"
-    assert marker["sentences"] == [["c", "the cat"], ["d", "the dog"]]
-    assert not out.has("windows/v-0123456789")
+    assert not out.has(f"windows/{VIDEO}")
 
 
 def test_joined_again_it_is_the_same(out: Folder) -> None:
-    group = group_with_windows(out, DOG)
-    result = join_group(group, (0, 1, 2), "file", out, RULES)
-    before = out.read(group.result)
-    group_with_windows(out, DOG)  # as if it had been killed before they went
-    assert join_group(group, (0, 1, 2), "file", out, RULES) == result
-    assert out.read(group.result) == before
-    assert not out.has("windows/v-0123456789")
+    group = group_with_stretches(out, DOG)
+    result = join_group(group, entry_of(group), out, RULES)
+    before = out.read(f"predictions/{group.file}")
+    assert join_group(group, entry_of(group), out, RULES) == result  # as if it had been killed after the windows went
+    group_with_stretches(out, DOG)  # as if it had been killed before they went
+    assert join_group(group, entry_of(group), out, RULES) == result
+    assert out.read(f"predictions/{group.file}") == before
+    assert not out.has(f"windows/{VIDEO}")
 
 
-def test_what_is_missing_leaves_no_marker_and_the_windows_stay(out: Folder) -> None:
-    group = group_with_windows(out, DOG)
-    result = join_group(group, (0, 2), "file", out, RULES, "0.5 to 0.9 s: it took too long")
-    assert (result.frames, result.note) == (10, "0.5 to 0.9 s: it took too long")
-    assert not out.has(group.marker)
-    assert out.has(group.window(1))
+def test_where_windows_are_missing_those_that_there_are_stay(out: Folder) -> None:
+    group = group_with_stretches(out, DOG)
+    out.remove(group.stretch(1))
+    write_stretch(out, group, 1, [rows_of(group, 2)], whole=False)
+    _, entry = join_group(group, entry_of(group), out, RULES, [SLOW])
+    assert (entry.frames, entry.damage, entry.failures, entry.final) == (25, SLOW.reason, (SLOW,), False)
     (row,) = iter_predictions(out)
-    assert (row.status, row.note) == ("partial", "0.5 to 0.9 s: it took too long")
-    assert not join_group(group, (0, 1, 2), "file", out, RULES).note
+    assert (row.status, row.note) == ("partial", SLOW.reason)
+    write_stretch(out, group, 1, [rows_of(group, 2), rows_of(group, 3)])
+    _, entry = join_group(group, entry_of(group), out, RULES)
+    assert (entry.frames, entry.final) == (30, True)
     (row,) = iter_predictions(out)
-    assert (row.status, len(row.frame_names)) == ("ok", 15)
+    assert (row.status, len(row.frame_names)) == ("ok", 30)
 
 
-def test_a_window_that_is_gone_is_said_and_nothing_is_written(out: Folder) -> None:
-    group = group_with_windows(out, DOG)
-    out.remove(group.window(1))
-    with pytest.raises(FileNotFoundError, match=r"00000001\.parquet"):
-        join_group(group, (0, 1, 2), "file", out, RULES)
-    assert out.names("predictions") == []
+def test_a_video_of_which_no_window_could_be_had_has_no_rows(out: Folder) -> None:
+    (group,) = expression_groups(VIDEO, "file", "settings", [DOG])
+    _, entry = join_group(group, entry_of(group), out, RULES, [SLOW])
+    assert (entry.groups, entry.failures) == (0, (SLOW,))
 
 
 def test_long_videos_are_rows_of_a_thousand_frames_in_groups_of_their_own(out: Folder) -> None:
-    group = group_with_windows(out, DOG, CAT, windows=5, length=500)
-    join_group(group, range(5), "file", out, RULES)
-    with out.open(group.result) as source:
-        assert pq.ParquetFile(source).num_row_groups == 3
+    group = group_with_stretches(out, DOG, CAT, stretches=5, length=250)
+    _, first = join_group(group, entry_of(group), out, RULES)
+    assert (first.first_group, first.groups) == (0, 3)
     _, dog = iter_predictions(out)
     assert len(dog.frame_names) == 2500
-    other = group_with_windows(out, MAN, windows=5, length=500)
-    join_group(other, range(5), "file", out, RULES)
-    parts = list(read_segments(out, [group.result, other.result]))
+    other = group_with_stretches(out, MAN, stretches=5, length=250)
+    join_group(other, entry_of(other), out, RULES)
+    parts = list(read_segments(out, [Rows(group.file, 0, 3), Rows(other.file, 0, 3)]))
     assert [[row.expression for row in rows] for rows in parts] == [["c", "d", "m"]] * 3
     assert [len(rows[0].frame_names) for rows in parts] == [SEGMENT_FRAMES, SEGMENT_FRAMES, 500]
 
 
-def test_a_long_join_peaks_like_one_of_two_rows(out: Folder) -> None:
-    noise = np.random.default_rng(0).random((120, 160)) < 0.5  # 9 kB a frame: 37 MB more in the long one
+def test_exports_read_what_the_ledger_says_counts(out: Folder) -> None:
+    group = group_with_stretches(out, DOG)
+    size, entry = join_group(group, entry_of(group), out, RULES)
+    other = group_with_stretches(out, MAN)
+    join_group(other, entry_of(other), out, RULES)
+    ledger = Ledger("f")
+    ledger.add(group.file, size, [entry])
+    ledger.files[other.file] = out.size(f"predictions/{other.file}")
+    out.write(f"predictions/kept-{other.file}", out.read(f"predictions/{other.file}"))
+    ledger.write(out)
+    assert {row.expression for row in iter_predictions(out)} == {"d", "m"}  # the copy is not named yet: its footer counts
+    assert out.names("predictions") == sorted([group.file, f"kept-{other.file}"])
+
+
+@pytest.mark.parametrize("sentences", [1, SENTENCES_EACH])
+def test_a_long_join_peaks_like_a_short_one(out: Folder, sentences: int) -> None:
+    noise = np.random.default_rng(0).random((120, 160) if sentences == 1 else (24, 32)) < 0.5
+    expressions = [Expression(f"{number:03d}", "the dog") for number in range(sentences)]
     peaks = []
-    for windows in (20, 60):
-        group = group_with_windows(out, DOG, windows=windows, length=100, mask=noise)
-        words = [sys.executable, "-c", JOIN, out.uri, msgspec.json.encode(group).decode(), str(windows)]
+    for stretches in (10, 30):
+        group = group_with_stretches(out, *expressions, stretches=stretches, length=50, mask=noise)
+        words = [sys.executable, "-c", JOIN, out.uri, msgspec.json.encode(group).decode()]
         ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True, timeout=PATIENCE)
         frames, peak = map(int, ran.stdout.split())
-        assert frames == 100 * windows
+        assert frames == 100 * stretches
         peaks.append(peak)
-        out.remove(group.marker)
-    assert peaks[1] - peaks[0] < 15, peaks
+    assert peaks[1] - peaks[0] < 15 + sentences, peaks
+    assert peaks[1] < 1000, peaks
 
 
 def test_damage_is_result(out: Folder) -> None:
-    group = group_with_windows(out, DOG, windows=1)
-    with out.open(group.window(0)) as source:
-        (row,) = pq.read_table(source).to_pylist()
-    table = predictions_table([])
-    row = {**row, "status": "partial", "note": "2 of its frames are damaged"}
-    with out.output(group.window(0)) as stream:
-        pq.write_table(table.from_pylist([row], schema=table.schema), stream)
-    assert join_group(group, (0,), "file", out, RULES).note == "2 of its frames are damaged"
-    assert out.has(group.marker)
+    (group,) = expression_groups(VIDEO, "file", "settings", [DOG])
+    damaged = [replace(row, status="partial", note="2 of its frames are damaged") for row in rows_of(group, 0)]
+    write_stretch(out, group, 0, [damaged])
+    _, entry = join_group(group, entry_of(group), out, RULES)
+    assert (entry.damage, entry.failures, entry.final) == ("2 of its frames are damaged", (), True)

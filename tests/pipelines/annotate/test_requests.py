@@ -1,19 +1,23 @@
 """The requests of a run: which videos, with which expressions."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from pipelines.annotate.expressions_file import token_upper_bound
 from pipelines.annotate.plan import AnnotationRequest
-from pipelines.annotate.requests import LISTED, SENTENCES, collect_requests, delete_stale_failures
+from pipelines.annotate.requests import LISTED, SENTENCES, Requests, collect_requests, delete_stale_failures
 from pipelines.errors import Failure, LayoutError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.messages import decode_items, encode_item
 from pipelines.inference.quarantine import reasons
-from pipelines.video.listing import Video
+from pipelines.ledger import Entry, Ledger
+from pipelines.video.listing import Video, list_videos
 
 
 @pytest.fixture
@@ -30,12 +34,31 @@ def videos(tmp_path: Path) -> Path:
     return tmp_path / "videos"
 
 
+def collect(
+    out: Folder, patterns: list[Path], table: Path | None = None, *texts: str, ledger: Ledger | None = None, **more: Any
+) -> Requests:
+    paths = [str(path) for path in patterns]
+    known = ledger or Ledger("settings")
+    return collect_requests(paths, str(table) if table else None, texts, out, known, token_upper_bound, **more)
+
+
+def answered(*videos: Video) -> Ledger:
+    """A ledger in which the dog of these videos is answered."""
+    ledger = Ledger("settings")
+    for video in videos:
+        ledger.add(
+            f"{video.id}.parquet", 1, [Entry(video.id, video.path, video.stamp, "file", (("1", "the dog"),), groups=1)]
+        )
+    return ledger
+
+
 def test_sentences_of_the_command_line_go_for_every_video_and_are_kept(out: Folder, videos: Path) -> None:
-    requests = collect_requests([str(videos)], None, ["the dog", "  a\n cat "], out, token_upper_bound)
-    assert [one.video.path for one in requests] == [
+    requests = collect(out, [videos], None, "the dog", "  a\n cat ")
+    assert [one.video.path for one in requests.left] == [
         str(videos / name) for name in ("a/clip.mp4", "b/clip.mp4", "b/other.mkv")
     ]
-    assert all([sentence.text for sentence in one.expressions] == ["the dog", "a cat"] for one in requests)
+    assert all([sentence.text for sentence in one.expressions] == ["the dog", "a cat"] for one in requests.left)
+    assert requests.videos == {one.video.id for one in requests.left}
     assert out.read(SENTENCES).decode() == "the dog\na cat\n"
     assert not out.has(f"failed/{LISTED}.json")
 
@@ -45,9 +68,7 @@ def test_a_video_of_which_nothing_is_asked_is_left_out_and_trouble_with_the_list
 ) -> None:
     table = tmp_path / "expressions.csv"
     table.write_text("video,expression\nother,the dog\nclip,a cat\nnowhere,a cat\n")
-    out.write("done/other-x.json", b"")
-    patterns = [str(videos), str(tmp_path / "missing.mp4")]
-    (one,) = collect_requests(patterns, str(table), (), out, token_upper_bound)
+    (one,) = collect(out, [videos, tmp_path / "missing.mp4"], table).left
     assert one.video.name == "other.mkv"
     said = json.loads(out.read(f"failed/{LISTED}.json"))
     assert [(Path(line["video"]).name, line["stage"]) for line in said] == [
@@ -55,39 +76,68 @@ def test_a_video_of_which_nothing_is_asked_is_left_out_and_trouble_with_the_list
     ]  # fmt: skip
 
 
-def test_markers_go_to_the_video_they_are_of(out: Folder, videos: Path) -> None:
-    video = Video(str(videos / "b/clip.mp4"))
-    for name in (f"{video.id}-0123456789ab", f"{video.id}-ffffffffffff"):
-        out.write(f"done/{name}.json", b"")
-    out.write(f"done/{UNFINISHED}x-{video.id}-eeeeeeeeeeee.json", b"")
-    requests = collect_requests([str(videos)], None, ["the dog"], out, token_upper_bound)
-    assert [len(one.markers) for one in requests] == [0, 2, 0]
-    assert list(decode_items(pa.Table.from_pylist([encode_item(requests[1])]), AnnotationRequest)) == [requests[1]]
+def test_a_video_that_has_not_changed_is_not_looked_at_again(out: Folder, videos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "expressions.csv"
+    table.write_text("video,expression,id\na/clip,the dog,1\nb/clip,the dog,1\nother,the dog,1\n")
+    listed = list_videos(str(videos)).videos
+    ledger = answered(*listed)
+    assert collect(out, [videos], table, ledger=ledger) == Requests((), frozenset(one.id for one in listed), kept=3)
+
+    os.utime(videos / "b/clip.mp4", ns=(0, 0))
+    requests = collect(out, [videos], table, ledger=ledger)
+    (one,) = requests.left
+    assert (one.video.path, one.answered, requests.kept) == (str(videos / "b/clip.mp4"), {"file": ("1",)}, 2)
+    assert list(decode_items(pa.Table.from_pylist([encode_item(one)]), AnnotationRequest)) == [one]
+    assert len(collect(out, [videos], table, ledger=ledger, verify=True).left) == 3
+
+    table.write_text("video,expression,id\na/clip,the dog,1\na/clip,a cat,2\n")
+    (one,) = collect(out, [videos], table, ledger=ledger).left
+    assert (len(one.expressions), one.answered) == (2, {"file": ("1",)})
+
+
+def test_another_sentence_under_the_same_id_is_said_and_not_asked(out: Folder, videos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "expressions.csv"
+    table.write_text("video,expression,id\nother,the bird,1\n")
+    ledger = answered(*list_videos(str(videos / "b/other.mkv")).videos)
+    requests = collect(out, [videos], table, ledger=ledger)
+    assert (requests.left, requests.kept) == ((), 0)
+    (said,) = json.loads(out.read(f"failed/{LISTED}.json"))
+    assert "'1' was 'the dog' and is now 'the bird'" in said["reason"]
+
+
+def test_what_failed_in_part_is_tried_again(out: Folder, videos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "expressions.csv"
+    table.write_text("video,expression,id\nother,the dog,1\n")
+    ledger = answered(*list_videos(str(videos / "b/other.mkv")).videos)
+    for video, (entry,) in ledger.by_video.items():
+        ledger.by_video[video] = [replace(entry, failures=(Failure(entry.path, "decode", "it took too long"),))]
+    (one,) = collect(out, [videos], table, ledger=ledger).left
+    assert one.answered == {}
 
 
 def test_nothing_to_look_at_or_for_is_said(out: Folder, videos: Path, tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"No video was found.*\n.*none: it does not exist"):
-        collect_requests([str(tmp_path / "none")], None, ["the dog"], out, token_upper_bound)
+        collect(out, [tmp_path / "none"], None, "the dog")
     table = tmp_path / "expressions.csv"
     table.write_text("video,expression\nnowhere,the dog\n")
     with pytest.raises(LayoutError, match=r"None of the 3 videos has an expression.*\n.*matches none of the videos"):
-        collect_requests([str(videos)], str(table), (), out, token_upper_bound)
+        collect(out, [videos], table)
     table.write_text("video,expression\n")
     with pytest.raises(LayoutError, match="The list of expressions is empty"):
-        collect_requests([str(videos)], str(table), (), out, token_upper_bound)
+        collect(out, [videos], table)
     with pytest.raises(LayoutError, match="An empty --text"):
-        collect_requests([str(videos)], None, ["the dog", " "], out, token_upper_bound)
+        collect(out, [videos], None, "the dog", " ")
 
 
 def test_notes_on_videos_that_are_no_longer_requested_go(out: Folder) -> None:
-    request = AnnotationRequest(Video("/a.mp4"), ())
-    names = (LISTED, request.video.id, f"{request.video.id}-overlay", Video("/b.mp4").id)
+    video = Video("/a.mp4")
+    names = (LISTED, f"{video.id}-overlay", f"{Video('/b.mp4').id}-overlay")
     for name in names:
         out.write(f"failed/{name}.json", b"[]")
-    out.write(f"done/{UNFINISHED}x.json", b"")
-    delete_stale_failures(out, [request])
-    assert sorted(out.names("failed")) == sorted(f"{name}.json" for name in names[:3])
-    assert out.names("done") == []
+    out.write(f"written/{UNFINISHED}x.json", b"")
+    delete_stale_failures(out, {video.id})
+    assert sorted(out.names("failed")) == sorted(f"{name}.json" for name in names[:2])
+    assert out.names("written") == []
 
 
 def test_reasons_that_differ_in_numbers_alone_are_one() -> None:
