@@ -13,7 +13,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from jobs.predict import PredictConfig, main
-from pipelines.prediction_reader import PREDICTIONS
+from pipelines.ledger import PREDICTIONS
 
 
 def predictors_of(node: object) -> int:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -17,20 +16,20 @@ from mlflow import MlflowClient
 from annotate_data import damage, moving, write_video
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
-from pipelines.annotate.events import WindowDone
-from pipelines.annotate.join import JoinResult, Marker
-from pipelines.annotate.run import Finished
+from pipelines.annotate.events import LongVideo, News, ShardDone, VideoSeen
+from pipelines.annotate.layout import ExpressionGroup
+from pipelines.annotate.run import Joined
 from pipelines.annotate.settings import Settings
 from pipelines.annotate.summary import Progress
 from pipelines.annotate.tracks import JoinSettings, join_windows
-from pipelines.annotate.video_state import VideoState
 from pipelines.config_io import CONFIG, read_config
 from pipelines.errors import Exit, Failure, JobError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.predictor import Predictor
 from pipelines.manifest import QUARANTINE
-from pipelines.prediction_reader import PREDICTIONS, iter_predictions
+from pipelines.ledger import PREDICTIONS, Entry, Ledger
+from pipelines.prediction_reader import iter_predictions
 from pipelines.predictions import Prediction
 from pipelines.records import Expression, Record
 from pipelines.video.decoder import windows
@@ -139,6 +138,7 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
 
     everything = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".parquet", ".zip")]
     before = {path: path.stat().st_mtime_ns for path in everything}
+    assert len(before) == 1 + 2  # three short videos share a shard
     assert main(config) == Exit.CLEAN
     assert "0 videos annotated" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in everything} == before
@@ -286,41 +286,51 @@ def test_what_does_not_go_together_is_said(wrong: dict[str, Any], said: str) -> 
         AnnotateConfig(**{"videos": ("v",), "checkpoint": "c", "out": "o", "text": ("a",), **wrong})
 
 
+def an_entry(video: str, *sentences: str, **values: Any) -> Entry:
+    given = {"groups": 1, "frames": 36, "seconds": 1800.0, "file": "x.parquet", **values}
+    return Entry(video, f"/{video}.mp4", "1", "file", tuple((one, "the dog") for one in sentences), **given)
+
+
+def seen(video: str, kept: int = 0) -> VideoSeen:
+    return VideoSeen(video, f"/{video}.mp4", "1", "file", kept)
+
+
 def test_progress_counts_videos_sentences_and_hours() -> None:
-    progress = Progress(videos=2)
-    progress.count(WindowDone("v", 0, frames=36, crashes=1, waited=1.0, busy=3.0))
-    progress.count(Finished("v", JoinResult(frames=36, sentences=3, absent=1, note="")))
-    progress.count(VideoState(Video("/v.mp4"), seconds=7200, frames=36, answered=True, partial=True))
-    progress.count(VideoState(Video("/w.mp4"), failures=[Failure("/w.mp4", "decode", "gone")], kept=2))
-    assert str(progress).startswith("2/2 videos, 1 windows, ")
+    progress = Progress(videos=4, kept=2)
+    lost = Failure("/gone.mp4", "decode", "gone")
+    news = News(seen=(seen("v"), seen("w", kept=3), replace(seen("gone"), failure=lost)))
+    entries = (an_entry("v", "1", "2", "3", absent=1, seconds=3600.0), an_entry("gone", groups=0, failures=(lost,)))
+    progress.count(ShardDone(news, "x.parquet", 1, entries, windows=1, frames=36, crashes=1, waited=1.0, busy=3.0))
+    assert str(progress).startswith("3/4 videos, 1 windows, ")
     assert "waiting for data 25%, 1 videos with failures, 1 failed actors" in str(progress)
+
+    groups = tuple(ExpressionGroup("long", name, ()) for name in "ab")
+    progress.count(ShardDone(News(long=(LongVideo(seen("long"), 3600.0, groups, 2, 2),))))
+    assert progress.videos == 3
+    for note in ("", "2 of its frames are damaged"):
+        progress.count(Joined(an_entry("long", "1", seconds=3600.0, damage=note), size=1))
     said = progress.summary()
-    assert "1 videos annotated, 1 had nothing left to do or failed; 1 are partial" in said
-    assert "3 expressions answered, 1 of them absent; 2 were answered before" in said
-    assert "36 frames, 2 hours of video in" in said
+    assert "2 videos annotated, 2 had nothing left to do or failed; 1 are partial" in said
+    assert "5 expressions answered, 1 of them absent; 5 were answered before" in said
+    assert "72 frames, 2 hours of video in" in said
 
 
-def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds(tmp_path: Path) -> None:
-    out = Folder(str(tmp_path))
-    whole, lacking = Video("/whole.mp4"), Video("/lacking.mp4")
-    for name, absent in (("a", 1), ("b", 0)):
-        marker = Marker(whole.id, name, (), "file", JoinResult(frames=36, sentences=3, absent=absent, note=""))
-        out.write(f"done/{whole.id}-{name}.json", msgspec.json.encode(marker))
+def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds() -> None:
+    ledger = Ledger("settings")
+    ledger.add("x.parquet", 1, [an_entry("a", "1", "2", "3"), an_entry("a", "4", absent=1)])
+    ledger.add("y.parquet", 1, [an_entry("b", "1", frames=9, damage="odd"), an_entry("poem", groups=0)])
 
     def metrics_of(progress: Progress) -> dict[str, float]:
-        return {one.key: one.value for one in progress.metrics([Failure("/w.mp4", "decode", "gone")], out)}
+        return {one.key: one.value for one in progress.metrics([Failure("/w.mp4", "decode", "gone")], ledger)}
 
-    nothing_to_do = metrics_of(Progress(videos=1))
-    assert nothing_to_do == {
-        "videos": 1, "videos_partial": 0, "frames": 36, "expressions": 6, "expressions_absent": 1, "failures": 1,
+    known = {
+        "videos": 2, "videos_partial": 1, "frames": 45, "expressions": 5, "expressions_absent": 1, "failures": 1,
         "failures_decode": 1,
     }  # fmt: skip
-    progress = Progress(videos=2)
-    progress.count(Finished(whole.id, JoinResult(frames=36, sentences=3, absent=0, note="")))  # that of marker b
-    progress.count(VideoState(whole, seconds=1800, frames=36, answered=True))
-    progress.count(Finished(lacking.id, JoinResult(frames=9, sentences=1, absent=1, note="odd")))
-    lost = [Failure(lacking.path, "decode", "gone")]
-    progress.count(VideoState(lacking, seconds=1800, frames=9, answered=True, partial=True, failures=lost))
+    assert metrics_of(Progress(videos=0, kept=5)) == known
+    progress = Progress(videos=1)
+    progress.count(ShardDone(News(seen=(seen("a"),)), entries=(an_entry("a", "1"),)))
     found = metrics_of(progress)
-    assert (found["videos"], found["videos_partial"], found["frames"]) == (2, 1, 45)
-    assert (found["expressions"], found["expressions_absent"], found["hours_of_video"]) == (7, 2, 1)
+    assert found.pop("hours_of_video") == 0.5
+    assert found.pop("hours_of_video_per_hour") > 0
+    assert found == known

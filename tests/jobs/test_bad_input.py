@@ -21,7 +21,7 @@ from jobs.predict import PredictConfig
 from jobs.submit import SubmitConfig
 from pipelines.errors import Exit, root_cause
 from pipelines.files import Folder
-from pipelines.prediction_reader import PREDICTIONS
+from pipelines.ledger import PREDICTIONS
 from pipelines.predictions import Prediction, QueryTrack, prediction_of, predictions_table
 from pipelines.prepare.run import finish, plan_shards
 from pipelines.prepare.shard import ShardWriter

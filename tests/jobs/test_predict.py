@@ -20,7 +20,8 @@ from pipelines.inference.protocols import inference_protocol
 from pipelines.manifest import QUARANTINE
 from pipelines.predict.summary import Progress
 from pipelines.predict.write import UnitDone
-from pipelines.prediction_reader import PREDICTIONS, iter_predictions
+from pipelines.ledger import PREDICTIONS
+from pipelines.prediction_reader import iter_predictions
 from pipelines.records import Record
 from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint, tiny_model
 from sgmg.tokenizer import Tokenizer
@@ -71,7 +72,7 @@ def test_a_run_predicts_every_sentence_and_the_next_one_has_nothing_to_do(
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / PREDICTIONS).iterdir()}
     assert main(config) == Exit.CLEAN
-    assert "0 of 5 units of work to do, 5 are done" in capsys.readouterr().out
+    assert "0 of 3 units of work to do, 3 are done" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / PREDICTIONS).iterdir()} == before
 
     saved = read_config(PredictConfig, str(tmp_path / "out" / CONFIG))

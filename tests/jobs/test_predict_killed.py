@@ -17,7 +17,7 @@ import pytest
 from jobs.predict import PredictConfig, main
 from patience import PATIENCE
 from pipelines.errors import Exit
-from pipelines.prediction_reader import PREDICTIONS
+from pipelines.ledger import PREDICTIONS
 from pipelines.records import Record
 from prepared_data import a_record, png, prepared_folder, tiny_checkpoint
 
@@ -39,7 +39,7 @@ def large_frames(record: Record) -> Record:
 def config(tmp_path_factory: pytest.TempPathFactory) -> PredictConfig:
     folder = tmp_path_factory.mktemp("run")
     records = [large_frames(a_record(f"video-{number}", sentences=("the ball",))) for number in range(VIDEOS)]
-    data = prepared_folder(folder / "data", records)
+    data = prepared_folder(folder / "data", records, rows_per_group=1)
     checkpoint = tiny_checkpoint(folder / "checkpoint")
     return PredictConfig(str(data), str(checkpoint), str(folder / "out"), short_side=130, actors="2:2")
 

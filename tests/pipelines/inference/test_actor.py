@@ -63,8 +63,9 @@ def run(predict: PredictStage, message: pa.Table) -> tuple[PredictionsHeader, pa
 def test_a_sentence_that_cannot_be_read_costs_only_its_video(predict: PredictStage) -> None:
     frames = [model_frames(record, PROTOCOL) for record in (a_record("dog"), a_record("cat", sentences=(" ",)))]
     header, table = run(predict, encode_frames("u", frames, [Failure("cow", "decode", "no image")], context=["c"]))
-    assert [(one.video, one.stage) for one in header.failures] == [("cow", "decode"), ("cat", "predict")]
-    assert (header.unit, header.videos, msgspec.json.decode(header.context)) == ("u", 2, ["c"])
+    assert [(one.video, one.stage) for one in header.failures] == [("cow", "decode")]
+    assert {index: (one.video, one.stage) for index, one in header.failed.items()} == {1: ("cat", "predict")}
+    assert (header.unit, header.counts, msgspec.json.decode(header.context)) == ("u", (3, 0), ["c"])
     assert header.frames == sum(len(one.record.frame_names) for one in frames)
     assert table["video"].to_pylist() == ["dog"] * 3
 
@@ -74,13 +75,13 @@ def test_a_unit_that_crashes_its_predictors_is_skipped(predict: PredictStage, cr
     for _ in range(MAX_CRASHES - 1):
         ray.get(crash_counter.start.remote("u"))
     header, _ = run(predict, message)
-    assert (header.failures, header.crashes) == ((), MAX_CRASHES - 1)
+    assert (header.failed, header.crashes) == ({}, MAX_CRASHES - 1)
 
     for _ in range(MAX_CRASHES):
         ray.get(crash_counter.start.remote("u"))
     header, table = run(predict, message)
-    assert [(one.video, one.stage) for one in header.failures] == [("dog", "predict")]
-    assert f"{MAX_CRASHES} predictors crashed on it" in header.failures[0].reason
+    assert (header.failed[0].video, header.failed[0].stage) == ("dog", "predict")
+    assert f"{MAX_CRASHES} predictors crashed on it" in header.failed[0].reason
     assert len(table) == 0
 
 
@@ -89,8 +90,15 @@ def test_scores_that_are_no_numbers_cost_only_their_unit(predict: PredictStage) 
     assert isinstance(head, torch.nn.Linear)
     torch.nn.init.constant_(head.bias, math.nan)
     header, table = run(predict, encode_frames("u", [model_frames(a_record("dog"), PROTOCOL)]))
-    assert "scores are not finite" in header.failures[0].reason
+    assert "scores are not finite" in header.failed[0].reason
     assert len(table) == 0
+
+
+def test_news_alone_load_no_model(predict: PredictStage) -> None:
+    header, table = run(predict, encode_frames("u", [], [Failure("cow", "decode", "no image")], context=["c"]))
+    assert (header.counts, header.frames, len(table)) == ((), 0, 0)
+    assert [one.video for one in header.failures] == ["cow"]
+    assert "predictor" not in vars(predict)
 
 
 def test_other_messages_pass_through_and_load_no_model(predict: PredictStage) -> None:

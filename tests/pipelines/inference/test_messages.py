@@ -11,18 +11,18 @@ from pipelines.errors import Failure
 from pipelines.inference.messages import (
     FramesHeader,
     PredictionsHeader,
-    SegmentHeader,
+    UnitsHeader,
     decode,
     decode_frames,
     decode_items,
     decode_predictions,
-    decode_segment,
+    decode_units,
     encode,
     encode_context,
     encode_frames,
     encode_item,
     encode_predictions,
-    encode_segment,
+    encode_units,
 )
 from pipelines.inference.model_frames import ModelFrames
 from pipelines.predictions import Prediction, QueryTrack, prediction_of
@@ -51,20 +51,34 @@ def the_record(name: str = "v") -> Record:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("keys", [np.array([3, 5, 9]), ("a.png", "ü.png", "c.png")])
-def test_a_segment(keys: np.ndarray | tuple[str, ...]) -> None:
-    segment = DecodeUnit(
-        Video("/v \"1\".mp4"), INFO, 2, 16, keys, np.array([0.1, 0.2, 1 / 3]), np.array([4, 5, 6]),
-        ((0, 2, 0), (1, 3, 1)), index_keys=True, seek=True, note="the file ends early",
+def a_unit(number: int, keys: np.ndarray | tuple[str, ...]) -> DecodeUnit:
+    n = len(keys)
+    return DecodeUnit(
+        Video("/v \"1\".mp4"), INFO, number, 16, keys, np.arange(n) / 3, np.arange(n) + 4,
+        ((0, n, 0), (1, n, 1)), index_keys=True, seek=True, note="the file ends early",
     )  # fmt: skip
-    header, payload = decode(encode_segment(segment, {"groups": ["g"]}), 0, SegmentHeader)
+
+
+def test_units_of_any_kind_travel_together() -> None:
+    units = [a_unit(0, np.array([3, 5, 9])), a_unit(1, ("a.png", "ü.png")), a_unit(2, np.array([7]))]
+    message = encode_units([(unit, {"unit": unit.number}) for unit in units], {"shard": "s"})
+    header, payload = decode(message, 0, UnitsHeader)
     assert header is not None
-    assert msgspec.json.decode(header.context) == {"groups": ["g"]}
-    arrived = decode_segment(header, payload)
-    for name in ("keys", "times", "indices"):
-        assert np.array_equal(getattr(arrived, name), getattr(segment, name))
-    for name in ("video", "info", "number", "first_window", "windows", "index_keys", "seek", "note"):
-        assert getattr(arrived, name) == getattr(segment, name)
+    assert msgspec.json.decode(header.context) == {"shard": "s"}
+    arrived = list(decode_units(header, payload))
+    assert [msgspec.json.decode(context) for _, context in arrived] == [{"unit": 0}, {"unit": 1}, {"unit": 2}]
+    for (one, _), unit in zip(arrived, units, strict=True):
+        for name in ("keys", "times", "indices"):
+            assert np.array_equal(getattr(one, name), getattr(unit, name))
+        for name in ("video", "info", "number", "first_window", "windows", "index_keys", "seek", "note"):
+            assert getattr(one, name) == getattr(unit, name)
+
+
+def test_a_shard_without_units_is_news_alone() -> None:
+    header, payload = decode(encode_units([], ["news"]), 0, UnitsHeader)
+    assert header is not None
+    assert list(decode_units(header, payload)) == []
+    assert msgspec.json.decode(header.context) == ["news"]
 
 
 def test_the_frames_of_one_video_are_sent_and_read_without_a_copy() -> None:
@@ -106,7 +120,8 @@ def test_a_unit_without_frames(count: int) -> None:
 def test_predictions() -> None:
     query = QueryTrack(("4",), ((0.0, 0.0, 1.0, 1.0),), (0.5,))
     row = Prediction("videos", "", "v", "1", "a dog", 2, 2, ("00000",), (query, query), 0.5, "f", "/v.mp4", "file")
-    sent = PredictionsHeader("u", (Failure("w", "predict", "x"),), 1, 1, 0, 0.25, 1.5, encode_context(None))
+    lost = Failure("w", "predict", "x")
+    sent = PredictionsHeader("u", (lost,), (1, 0), {1: lost}, 1, 0, 0.25, 1.5, encode_context(None))
     header, payload = decode(encode_predictions(sent, [row]), 0, PredictionsHeader)
     assert header == sent
     assert [prediction_of(one) for one in decode_predictions(payload).to_pylist()] == [row]

@@ -9,7 +9,7 @@ from pipelines.files import Folder
 from pipelines.inference.messages import PredictionsHeader, decode, encode_context, encode_predictions
 from pipelines.inference.quarantine import FAILED
 from pipelines.predict.write import UnitDone, WriteStage
-from pipelines.prediction_reader import PREDICTIONS
+from pipelines.ledger import PREDICTIONS
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 
 
@@ -20,7 +20,7 @@ def a_prediction(video: str) -> Prediction:
 
 def written(out: Path, predictions: list[Prediction], failures: list[Failure]) -> tuple[bool, bool]:
     """Whether the unit's file, and the note that something failed, are there afterwards."""
-    header = PredictionsHeader("u", tuple(failures), 2, 9, 1, 0.25, 1.5, encode_context(None))
+    header = PredictionsHeader("u", tuple(failures), (1, 1), {}, 9, 1, 0.25, 1.5, encode_context(None))
     (message,) = WriteStage(Folder(str(out)))(encode_predictions(header, predictions))
     done, payload = decode(message, 0, UnitDone)
     assert done == UnitDone("u", len(failures), 2, 9, len(predictions), 1, 0.25, 1.5)
