@@ -32,6 +32,8 @@ class PredictorConfig:
     """Compile the transformer first: adds minutes to the start of every predictor; for long runs on a GPU."""
     num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
     """Logical cores of a local Ray. Default: the number of cores, at least 4."""
+    stall_limit: float = 3600.0
+    """Seconds without any progress, after which the run is given up; what it waits for is logged every five minutes."""
     allow_failures: bool = False
     """Exit with code 0 even if items are in quarantine."""
     made_by: Annotated[Mapping[str, Any] | None, tyro.conf.Suppress] = None
@@ -45,6 +47,8 @@ class PredictorConfig:
         """
         actor_range(self.actors)
         self.check_counts("num_cpus", "threads")
+        if not self.stall_limit > 0:
+            raise ValueError(f"--stall-limit must be above 0 seconds (got {self.stall_limit}).")
         for name in ("gpus_per_actor", "cpus_per_actor", "cpus_per_decode"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be 0 or more (got {value}).")

@@ -48,7 +48,9 @@ def predictor_spec(
 def resources_of(config: PredictorConfig) -> Resources:
     """Returns the resources of the predictors and their decode tasks. Ray must be running."""
     gpus = gpus_per_actor(config.gpus_per_actor)
-    return Resources(actor_range(config.actors), gpus, config.cpus_per_actor, config.cpus_per_decode)
+    return Resources(
+        actor_range(config.actors), gpus, config.cpus_per_actor, config.cpus_per_decode, config.stall_limit
+    )
 
 
 def with_resources(spec: PredictorSpec, config: PredictorConfig, resources: Resources) -> PredictorSpec:

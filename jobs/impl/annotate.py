@@ -21,6 +21,7 @@ from pipelines.annotate.summary import Progress
 from pipelines.config_io import require_same_settings, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder
+from pipelines.inference.lease import hold_lease
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import reasons, write_quarantine
 from pipelines.ledger import Ledger, read_ledger
@@ -37,8 +38,12 @@ def annotate(config: AnnotateConfig) -> Exit:
     out = durable_folder(config.out, "--out")
     spec = predictor_spec(config.checkpoint, config.storage, config, config.settings.protocol(config.short_side))
     start_ray(config.num_cpus)
-    stream = _stream(config, spec, out)
-    made_by = _made_by(stream)
+    with hold_lease(out):
+        return _annotate(config, _stream(config, spec, out))
+
+
+def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
+    out, made_by = stream.out, _made_by(stream)
     require_same_settings(out, made_by, "made_by")
     config, stream = replace(config, made_by=made_by), replace(stream, fingerprint=made_by["fingerprint"])
     write_config(out, config)

@@ -14,6 +14,7 @@ from jobs.predict import PredictConfig
 from pipelines.config_io import require_same_settings, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder
+from pipelines.inference.lease import hold_lease
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.quarantine import write_quarantine
@@ -33,6 +34,11 @@ def predict(config: PredictConfig) -> Exit:
     protocol = inference_protocol(manifest.dataset, config.short_side, config.window)
     spec = predictor_spec(config.checkpoint, config.storage, config, protocol)
     start_ray(config.num_cpus)
+    with hold_lease(out):
+        return _predict(config, manifest, spec, data, out)
+
+
+def _predict(config: PredictConfig, manifest: Manifest, spec: PredictorSpec, data: Folder, out: Folder) -> Exit:
     resources = resources_of(config)
     spec = with_resources(spec, config, resources)
     made_by = _made_by(manifest, spec)

@@ -3,6 +3,10 @@
 plan (CPU) → decode (CPU) → predict (actors) → write (CPU). Backpressure bounds the memory.
 """
 
+import logging
+import queue
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
+from pipelines.errors import JobError
 from pipelines.inference.actor import PredictStage
 from pipelines.inference.crash_counter import CrashCounter
 from pipelines.inference.messages import decode_header, encode_item
@@ -30,6 +35,8 @@ _AHEAD = 4
 """Decoding tasks that run at the same time, at most, for each predictor."""
 _WRITE_CPUS = 0.1
 """Logical cores of a writing task: it mostly waits for the storage."""
+_PATIENCE = 300.0
+"""Seconds without any event, after which a warning is logged, and again each time."""
 _IN_FLIGHT = 2
 """Units that are sent to one predictor at once, so that the next one is there when it ends the first."""
 
@@ -37,22 +44,25 @@ Stage = Callable[[pa.Table], Iterator[pa.Table]]
 """A callable that takes a table of items or messages, and yields tables of one message."""
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources of the cluster that the stages use.
+    """The resources of the cluster that the stages use, and how long they may stand still.
 
     Attributes:
         actors: fewest and most predictors.
         gpus_per_actor, cpus_per_actor: of each predictor; half a GPU lets two share one, so that it never waits.
         cpus_per_decode: of each task that plans or decodes.
+        stall_limit: seconds without any event, after which the run is given up.
     """
 
     actors: tuple[int, int]
     gpus_per_actor: float
     cpus_per_actor: float
     cpus_per_decode: float
+    stall_limit: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,7 @@ def run_stages(
 
     Raises:
         ray.exceptions.RayError: an error that is not the fault of a single video.
+        JobError: nothing has moved for longer than the limit.
     """
     most = resources.actors[1]
     data = _dataset(items)
@@ -101,7 +112,7 @@ def run_stages(
     )
     data = _on_actors(data, stages.predict, resources)
     data = _on_cpu(data, stages.write, num_cpus=_WRITE_CPUS)
-    for row in _rows(data):
+    for row in watched(_rows(data), resources.stall_limit):
         event = decode_header(row["kind"], row["header"], *event_types)
         assert event is not None, row["kind"]
         yield event
@@ -133,6 +144,54 @@ def _on_actors(data: Dataset, spec: PredictorSpec, resources: Resources) -> Data
         num_gpus=resources.gpus_per_actor,
         num_cpus=resources.cpus_per_actor,
     )
+
+
+def watched(items: Iterator[T], limit: float, patience: float = _PATIENCE) -> Iterator[T]:
+    """Yields the items; says so every `patience` seconds that none comes, and what the cluster lacks.
+
+    Raises:
+        JobError: none has come for `limit` seconds.
+    """
+    arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def take() -> None:
+        try:
+            for item in items:
+                arrived.put(("item", item))
+            arrived.put(("end", None))
+        except BaseException as error:
+            arrived.put(("error", error))
+
+    threading.Thread(target=take, daemon=True).start()  # Ray's own iterator cannot be waited for with a limit
+    last = time.monotonic()
+    while True:
+        try:
+            kind, value = arrived.get(timeout=min(patience, limit))
+        except queue.Empty:
+            silent = time.monotonic() - last
+            text = f"nothing has moved for {silent / 60:.1f} minutes; {_resources_text()}"
+            if silent >= limit:
+                raise JobError(
+                    f"The run was given up: {text}. Results so far are kept. Look at what the cluster lacks, or raise "
+                    f"--stall-limit, and run the same command again to continue."
+                ) from None
+            _log.warning("%s", text)
+            continue
+        last = time.monotonic()
+        if kind == "error":
+            raise value
+        if kind == "end":
+            return
+        yield value
+        last = time.monotonic()
+
+
+def _resources_text() -> str:
+    """Returns what of the cluster is free, for people."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    parts = [f"{free.get(name, 0):g} of {total[name]:g} {name}s" for name in ("CPU", "GPU") if name in total]
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    return f"{nodes} nodes are there, {' and '.join(parts) or 'no core'} free"
 
 
 def _rows(data: Dataset) -> Iterator[dict[str, Any]]:

@@ -27,7 +27,9 @@ class Unit:
 
 def plan(manifest: Manifest) -> list[Unit]:
     """Returns all work of a dataset: a unit for each row group."""
-    return [_unit(shard.file, number, rows) for shard in manifest.shards for number, rows in enumerate(shard.row_groups)]
+    return [
+        _unit(shard.file, number, rows) for shard in manifest.shards for number, rows in enumerate(shard.row_groups)
+    ]
 
 
 def _unit(file: str, row_group: int, rows: Sequence[RowInfo]) -> Unit:

@@ -27,8 +27,8 @@ from pipelines.errors import Exit, Failure, JobError
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.predictor import Predictor
-from pipelines.manifest import QUARANTINE
 from pipelines.ledger import PREDICTIONS, Entry, Ledger
+from pipelines.manifest import QUARANTINE
 from pipelines.prediction_reader import iter_predictions
 from pipelines.predictions import Prediction
 from pipelines.records import Expression, Record

@@ -17,10 +17,10 @@ from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import inference_protocol
+from pipelines.ledger import PREDICTIONS
 from pipelines.manifest import QUARANTINE
 from pipelines.predict.summary import Progress
 from pipelines.predict.write import UnitDone
-from pipelines.ledger import PREDICTIONS
 from pipelines.prediction_reader import iter_predictions
 from pipelines.records import Record
 from prepared_data import SENTENCES, a_record, prepared_folder, tiny_checkpoint, tiny_model

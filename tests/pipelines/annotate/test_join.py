@@ -161,7 +161,10 @@ def test_exports_read_what_the_ledger_says_counts(out: Folder) -> None:
     ledger.files[other.file] = out.size(f"predictions/{other.file}")
     out.write(f"predictions/kept-{other.file}", out.read(f"predictions/{other.file}"))
     ledger.write(out)
-    assert {row.expression for row in iter_predictions(out)} == {"d", "m"}  # the copy is not named yet: its footer counts
+    assert {row.expression for row in iter_predictions(out)} == {
+        "d",
+        "m",
+    }  # the copy is not named yet: its footer counts
     assert out.names("predictions") == sorted([group.file, f"kept-{other.file}"])
 
 

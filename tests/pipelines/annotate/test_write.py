@@ -142,9 +142,7 @@ def test_where_nothing_can_be_had_no_file_is_written(predict: PredictStage, out:
     assert "predictor" not in vars(predict)
 
 
-def test_a_shard_that_crashes_its_predictors_is_skipped(
-    predict: PredictStage, crash_counter: Any, out: Folder
-) -> None:
+def test_a_shard_that_crashes_its_predictors_is_skipped(predict: PredictStage, crash_counter: Any, out: Folder) -> None:
     for _ in range(MAX_CRASHES - 1):
         ray.get(crash_counter.start.remote("shard"))
     event = done(out, predict, message(part(ONE, BALL)))

@@ -9,9 +9,9 @@ from pipelines.errors import Failure
 from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.messages import decode_items, encode_item
 from pipelines.inference.quarantine import FAILED, write_quarantine
+from pipelines.ledger import PREDICTIONS
 from pipelines.manifest import QUARANTINE, read_manifest
 from pipelines.predict.plan import Unit, left_to_do, plan
-from pipelines.ledger import PREDICTIONS
 from prepared_data import a_record, prepared_folder
 
 

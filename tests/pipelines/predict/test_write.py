@@ -8,8 +8,8 @@ from pipelines.errors import Failure
 from pipelines.files import Folder
 from pipelines.inference.messages import PredictionsHeader, decode, encode_context, encode_predictions
 from pipelines.inference.quarantine import FAILED
-from pipelines.predict.write import UnitDone, WriteStage
 from pipelines.ledger import PREDICTIONS
+from pipelines.predict.write import UnitDone, WriteStage
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 
 
