@@ -297,10 +297,14 @@ def uri_options(path: str) -> str:
     return (uri["query"] or "") if uri else ""
 
 
+def without_options(path: str) -> str:
+    """Returns a path or URI without the options that a URI may end with."""
+    return path.removesuffix(uri_options(path))
+
+
 def join_uri(folder: str, name: str) -> str:
     """Joins a name to the path or URI of a folder, before the options that a URI may end with."""
-    query = uri_options(folder)
-    return f"{folder.removesuffix(query).rstrip('/')}/{name}{query}"
+    return f"{without_options(folder).rstrip('/')}/{name}{uri_options(folder)}"
 
 
 def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:

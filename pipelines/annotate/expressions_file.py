@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipelines.errors import BadItem, LayoutError
-from pipelines.files import read_bytes
+from pipelines.files import read_bytes, without_options
 from pipelines.records import Expression
 from pipelines.video.listing import Video
 
@@ -143,8 +143,9 @@ class _ExpressionTable:
 
 def _path_suffixes(video: Video) -> Iterator[str]:
     """Yields the names that a row may use for a video: its path, the last parts of it, and these without suffix."""
-    parts = video.path.split("/")
-    stem = "" if video.images else PurePosixPath(video.path).suffix
+    path = without_options(video.path)
+    parts = path.split("/")
+    stem = "" if video.images else PurePosixPath(path).suffix
     for first in range(len(parts)):
         ending = "/".join(parts[first:])
         if ending:
@@ -159,8 +160,8 @@ def _nfc(name: str) -> str:
 
 def _rows(path: str) -> Iterator[_Row | BadItem]:
     data = read_bytes(path)
-    name = PurePosixPath(path).name
-    suffix = PurePosixPath(path).suffix.lower()
+    name = PurePosixPath(without_options(path)).name
+    suffix = PurePosixPath(name).suffix.lower()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise LayoutError(f"{path} is UTF-16. Save it as UTF-8.")
     lines = data.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)

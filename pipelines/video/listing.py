@@ -14,7 +14,7 @@ from typing import Any
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import is_uri, join_uri, read_bytes, resolve_filesystem, uri_options
+from pipelines.files import is_uri, join_uri, read_bytes, resolve_filesystem, uri_options, without_options
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -43,7 +43,7 @@ class Video:
     @property
     def name(self) -> str:
         """Last part of the path, for display."""
-        return PurePosixPath(self.path).name
+        return PurePosixPath(without_options(self.path)).name
 
     @property
     def id(self) -> str:
@@ -57,7 +57,7 @@ class Video:
         stem = self.name if self.images else PurePosixPath(self.name).stem
         plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
         readable = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")[:60] or "video"
-        return f"{readable}-{hashlib.sha256(self.path.encode()).hexdigest()[:10]}"
+        return f"{readable}-{hashlib.sha256(without_options(self.path).encode()).hexdigest()[:10]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
         if kind == fs.FileType.Directory:
             found = _select_videos(pattern, _walk(filesystem, inside), re.compile(""), spelled=False)
         elif kind == fs.FileType.File:
-            is_list = lists and PurePosixPath(pattern).suffix.lower() == LIST_SUFFIX
+            is_list = lists and PurePosixPath(without_options(pattern)).suffix.lower() == LIST_SUFFIX
             found = _listed(pattern) if is_list else [Video(pattern, stamp=_stamp(info) if info else "")]
         elif _MAGIC.search(inside):
             found = _matching(pattern)
@@ -122,7 +122,7 @@ def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
 
 def _listed(path: str) -> Iterator[Video | BadItem]:
     """Yields the videos of the lines of a list."""
-    folder = path.removesuffix(uri_options(path)).rpartition("/")[0] + uri_options(path)
+    folder = without_options(path).rpartition("/")[0] + uri_options(path)
     names = [name for line in read_bytes(path).decode("utf-8-sig").splitlines() if (name := line.strip())]
     places = [
         name if is_uri(name) or Path(name).expanduser().is_absolute() else join_uri(folder, name) for name in names
@@ -140,8 +140,8 @@ def _files_beside(places: Sequence[str]) -> dict[str, fs.FileInfo]:
     beside: dict[str, list[str]] = {}
     for place in places:
         if is_uri(place) and not _MAGIC.search(place):
-            options = uri_options(place)
-            beside.setdefault(place.removesuffix(options).rpartition("/")[0] + options, []).append(place)
+            folder = without_options(place).rpartition("/")[0] + uri_options(place)
+            beside.setdefault(folder, []).append(place)
     known: dict[str, fs.FileInfo] = {}
     for folder, files in beside.items():
         if len(files) < _WORTH_LISTING:
@@ -161,7 +161,7 @@ def _stamp(info: fs.FileInfo) -> str:
 def _matching(pattern: str) -> Iterator[Video | BadItem]:
     """Yields the videos that match a glob. Searches from the deepest folder without a wildcard."""
     query = uri_options(pattern)
-    parts = pattern.removesuffix(query).split("/")
+    parts = without_options(pattern).split("/")
     fixed = next(place for place, part in enumerate(parts) if _MAGIC.search(part))
     folder, wild = "/".join(parts[:fixed]) or "/", parts[fixed:]
     suffix = PurePosixPath(wild[-1]).suffix

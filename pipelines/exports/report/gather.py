@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from pipelines.files import Folder, safe_name
+from pipelines.files import Folder, safe_name, without_options
 from pipelines.ledger import PREDICTIONS
 from pipelines.prediction_reader import Counting, number_first, row_groups_of
 from pipelines.predictions import PREDICTION_VERSION, Status
@@ -64,7 +64,7 @@ class VideoSummary:
     @property
     def name(self) -> str:
         """The last part of the path, shown to users."""
-        return PurePosixPath(self.source).name or self.video
+        return PurePosixPath(without_options(self.source)).name or self.video
 
 
 def gather(out: Folder) -> tuple[VideoSummary, ...]:
