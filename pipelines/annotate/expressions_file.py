@@ -144,6 +144,7 @@ class _ExpressionTable:
 def _path_suffixes(video: Video) -> Iterator[str]:
     """Yields the names that a row may use for a video: its path, the last parts of it, and these without suffix."""
     path = without_options(video.path)
+    yield video.path
     parts = path.split("/")
     stem = "" if video.images else PurePosixPath(path).suffix
     for first in range(len(parts)):
