@@ -59,7 +59,7 @@ class _Embeddings(nn.Module):
     def forward(self, token_ids: Int[Tensor, "e n"]) -> Float[Tensor, "e n w"]:
         words = token_ids != PAD_ID
         positions = PAD_ID + words.cumsum(dim=1) * words
-        types = self.token_type_embeddings.weight[0]
+        types = self.token_type_embeddings(torch.zeros_like(token_ids))
         embedded = self.word_embeddings(token_ids) + types + self.position_embeddings(positions)
         return self.dropout(self.LayerNorm(embedded))
 

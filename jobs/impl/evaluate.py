@@ -189,7 +189,7 @@ def _check_mlflow_run(config: EvaluateConfig) -> None:
     if config.mlflow_run and config.storage:
         try:
             mlflow_client(config.storage).get_run(config.mlflow_run)
-        except (MlflowException, OSError) as error:
+        except (JobError, MlflowException, OSError) as error:
             uri = tracking_uri(config.storage)
             raise JobError(f"--mlflow-run {config.mlflow_run} was not found at {uri}: {error}") from error
 

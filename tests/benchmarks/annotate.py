@@ -17,7 +17,7 @@ import numpy as np
 import ray
 from ray.cluster_utils import Cluster
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from annotate_data import moving, write_video
 from pipelines.annotate.events import WindowDone
@@ -51,7 +51,7 @@ class Stub:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def answer(self, frames: ModelFrames) -> list[Prediction]:
+    def predict_frames(self, frames: ModelFrames) -> list[Prediction]:
         """A row a sentence, with five queries."""
         record = frames.record
         t = len(record.frame_names)

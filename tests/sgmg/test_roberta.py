@@ -50,6 +50,7 @@ def test_names_shapes_and_initial_weights_are_those_of_transformers(both: tuple[
     "token_ids",
     [
         pytest.param(torch.tensor([[0, 7, 8, 9, 2]]), id="one sentence"),
+        pytest.param(torch.tensor([[0, *range(n, n + 7), 2] for n in range(3, 31, 7)]), id="several of one length"),
         pytest.param(torch.tensor([[0, 7, 8, 9, 2], [0, 7, 2, PAD_ID, PAD_ID]]), id="of two lengths"),
         pytest.param(torch.tensor([[0, *range(3, 13), 2]]), id="as long as there are positions"),
     ],
