@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,7 +34,8 @@ _BUSY = re.compile(
 )
 """Errors of a store that may pass: it is too busy, or the network broke."""
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds between two tries, give or take half; pyarrow itself has tried three times before each."""
+"""Seconds between two tries, give or take half."""
+_OPTION_VALUES = {"true": True, "false": False, "1": True, "0": False}
 _IN_MEMORY, _PIECE = 64 * 2**20, 8 * 2**20
 """Bytes of a file that are kept in memory until it is uploaded, and of a piece of the upload."""
 
@@ -324,10 +326,25 @@ def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:
 @lru_cache
 def _open_filesystem(scheme: str, root: str, query: str) -> tuple[fs.FileSystem, str]:
     """Opens the filesystem of a bucket, once in a process: that may ask for the bucket's region."""
-    if scheme == "s3" and "allow_delayed_open=" not in query:
-        query += ("&" if query else "?") + "allow_delayed_open=true"  # small files in one request
+    if scheme == "s3":
+        return _open_s3(root, query)
     # Only the bucket goes through the URI parser: keys may hold blanks, quotes and per cent signs.
     return _patiently(lambda: fs.FileSystem.from_uri(f"{scheme}://{root or '/'}{query}"))
+
+
+def _open_s3(root: str, query: str) -> tuple[fs.FileSystem, str]:
+    """Opens a bucket as pyarrow does by its URI, but small files are written in one request, and none is repeated.
+
+    `_patiently` repeats requests: pyarrow by itself does so at a fixed pace, for six seconds, and does not count.
+    """
+    who, _, bucket = root.rpartition("@")
+    options: dict[str, Any] = {name: _OPTION_VALUES.get(value, value) for name, value in parse_qsl(query[1:])}
+    if who:
+        options["access_key"], _, options["secret_key"] = (unquote(part) for part in who.partition(":"))
+    if "region" not in options and "endpoint_override" not in options:
+        options["region"] = _patiently(lambda: fs.resolve_s3_region(bucket))
+    once = fs.AwsStandardS3RetryStrategy(max_attempts=1)
+    return fs.S3FileSystem(**{"allow_delayed_open": True, "retry_strategy": once, **options}), bucket
 
 
 def read_bytes(path: str) -> bytes:
