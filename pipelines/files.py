@@ -107,8 +107,8 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
-        return self.path().rpartition("/")[2]
+        """The last part of its path, as it was given."""
+        return without_options(self.uri).rstrip("/").rpartition("/")[2]
 
     @property
     def filesystem(self) -> fs.FileSystem:

@@ -68,7 +68,7 @@ class Entry:
 
 
 class Rows(NamedTuple):
-    """Where rows of one video are.
+    """Location of the rows of one video.
 
     Attributes:
         file: name of the result file.
@@ -114,7 +114,7 @@ class Ledger:
 
     @property
     def rows(self) -> dict[str, tuple[Rows, ...]]:
-        """Where the rows of each video are, by id."""
+        """Location of the rows of each video, by id."""
         return {
             video: rows
             for video, entries in sorted(self.by_video.items())

@@ -64,7 +64,7 @@ class StretchDone:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What planning found, on its way to the driver.
+    """News of planning, on their way to the driver.
 
     Attributes:
         seen: videos that were looked at.

@@ -32,7 +32,7 @@ class _State:
 
 @dataclass(slots=True)
 class LongVideos:
-    """What is known of the long videos that are not joined yet, by id."""
+    """Long videos that are not joined yet, by id."""
 
     states: dict[str, _State] = field(default_factory=dict)
 

@@ -200,7 +200,7 @@ class PlanStage:
 
 @dataclass(slots=True)
 class _Planned:
-    """What is left to do of one video: units to decode, and the bytes of their frames; or stretches of a long video."""
+    """Work left to do of one video: units to decode, and the bytes of their frames; or stretches of a long video."""
 
     seen: VideoSeen
     units: list[tuple[DecodeUnit, UnitContext]] = field(default_factory=list)

@@ -24,7 +24,7 @@ BEAT_SECONDS, EXPIRES_SECONDS = 15.0, 90.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who writes into a folder.
+    """Holder of a folder: the run that writes into it.
 
     Attributes:
         id: of the run.

@@ -82,8 +82,7 @@ def test_every_video_is_in_the_result_or_in_quarantine(
     assert Counter(row.status == "partial" for row in found.values())[True] == len(PARTIAL)
     for name, note in PARTIAL.items():
         assert (found[name].status, note in found[name].note) == ("partial", True)
-    assert (run / "windows").is_dir()
-    assert not [path for path in (run / "windows").rglob("*") if path.is_file()]
+    assert not (run / "windows").exists()  # no video of the kit is long
 
 
 @pytest.mark.slow

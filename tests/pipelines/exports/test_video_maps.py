@@ -11,6 +11,7 @@ import pytest
 from pipelines.exports.pngs import decode_object_map
 from pipelines.exports.video_maps import MOST, paint, write_video_maps
 from pipelines.files import Folder
+from pipelines.ledger import Rows
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from sgmg.masks import mask_to_rle
 
@@ -29,7 +30,9 @@ def maps_of(out: Folder, files: Sequence[Sequence[Prediction]]) -> list[list[lis
     for number, rows in enumerate(files):
         with out.output(f"predictions/v-{number}.parquet") as stream:
             pq.write_table(predictions_table(list(rows)), stream)
-    count = write_video_maps({"v": [f"v-{number}.parquet" for number in range(len(files))]}, out, "davis.zip")
+    count = write_video_maps(
+        {"v": [Rows(f"v-{number}.parquet", 0, 1) for number in range(len(files))]}, out, "davis.zip"
+    )
     with zipfile.ZipFile(out.path("davis.zip")) as archive:
         assert archive.namelist() == [f"Annotations/v/{place:05d}.png" for place in range(count)]
         return [decode_object_map(archive.read(name), (4, 6)).tolist() for name in archive.namelist()]
