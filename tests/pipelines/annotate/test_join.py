@@ -175,7 +175,7 @@ def test_a_long_join_peaks_like_a_short_one(out: Folder, sentences: int) -> None
     noise = np.random.default_rng(0).random((120, 160) if sentences == 1 else (24, 32)) < 0.5
     expressions = [Expression(f"{number:03d}", "the dog") for number in range(sentences)]
     peaks = []
-    for stretches in (10, 30):
+    for stretches in (20, 60):
         group = group_with_stretches(out, *expressions, stretches=stretches, length=50, mask=noise)
         words = [sys.executable, "-c", JOIN, out.uri, msgspec.json.encode(group).decode()]
         ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True, timeout=PATIENCE)
