@@ -55,14 +55,17 @@ def hold_lease(out: Folder) -> Iterator[None]:
     """Holds the lease of a folder while the block runs.
 
     Raises:
-        JobError: another run holds it; the message says which, since when, and what to do.
+        JobError: another run holds it; the message says which, since when, and what to do. Or it cannot be written.
     """
     held = read_lease(out)
     if held and held.alive:
         raise _held_by(out, held)
     process, now = psutil.Process(), time.time()
     mine = Lease(uuid.uuid4().hex, socket.gethostname(), os.getpid(), process.create_time(), now, now)
-    _write(out, mine)
+    try:
+        _write(out, mine)
+    except OSError as error:
+        raise JobError(f"{out.path()} cannot be written ({error}). Choose another folder.") from error
     other = read_lease(out)  # of two that start at the same moment, the last to write goes on
     if other and other.id != mine.id:
         raise _held_by(out, other)

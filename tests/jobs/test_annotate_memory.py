@@ -18,12 +18,12 @@ from prepared_data import SENTENCES, tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW = 24
-SHORT, LONG = 4 * WINDOW, 60 * WINDOW
+SHORT, LONG = 10 * WINDOW, 60 * WINDOW
 SIZE = (360, 640)
 """Pixels: all frames of the long video are 1 GB, those of a window 17 MB."""
 GROWTH, JOINED = 60, 120
 """MiB that a process may differ between two runs; one that joins holds up to a thousand frames' rows, and of the short
-video there are only 96."""
+video there are only 240."""
 
 
 def peaks_of(folder: Path, frames: int) -> tuple[Any, int]:
