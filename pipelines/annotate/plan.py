@@ -84,11 +84,14 @@ class PlanStage:
             path = f"{PLANS}/{self.run}/{chunk.number:06d}.arrow"
             # Ray runs a task again after a node failure and expects identical output; by then more of a long video may
             # be done. So the plan is stored once for each run.
-            if not self.out.has(path):
-                self._store(path, list(self._plan(chunk.requests)))
-            with self.out.open(path) as source:
-                tables = [pa.Table.from_batches([part]) for part in pa.ipc.open_stream(source)]
-            yield from tables
+            try:
+                stored = self.out.read(path)
+            except FileNotFoundError:
+                messages = list(self._plan(chunk.requests))
+                self._store(path, messages)
+                yield from messages
+            else:
+                yield from (pa.Table.from_batches([part]) for part in pa.ipc.open_stream(pa.py_buffer(stored)))
 
     def _store(self, path: str, messages: Sequence[pa.Table]) -> None:
         with self.out.output(path) as stream, pa.ipc.new_stream(stream, messages[0].schema) as writer:
