@@ -72,13 +72,13 @@ class Rows(NamedTuple):
 
     Attributes:
         file: name of the result file.
-        first, count: the first row group, and how many; there is one for each segment of the video.
+        first, groups: the first row group, and how many; there is one for each segment of the video.
         without: ids of the sentences whose rows do not count.
     """
 
     file: str
     first: int
-    count: int
+    groups: int
     without: tuple[str, ...] = ()
 
 

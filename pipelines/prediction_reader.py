@@ -166,7 +166,7 @@ def row_groups_of(folder: Folder) -> dict[str, Counting]:
     counting: dict[str, dict[int, Collection[str]]] = {}
     for rows in read_ledger(folder).rows.values():
         for one in rows:
-            groups = range(one.first, one.first + one.count)
+            groups = range(one.first, one.first + one.groups)
             counting.setdefault(one.file, {}).update(dict.fromkeys(groups, one.without))
     return dict(sorted(counting.items()))
 
@@ -302,10 +302,10 @@ def read_segments(out: Folder, rows: Sequence[Rows]) -> Iterator[list[Prediction
     """Yields, segment by segment, the rows of all expressions of a video from all its result files."""
     with ExitStack() as stack:
         files = [stack.enter_context(out.parquet(f"{PREDICTIONS}/{one.file}")) for one in rows]
-        for number in range(max(one.count for one in rows)):
+        for number in range(max(one.groups for one in rows)):
             found: list[Prediction] = []
             for one, file in zip(rows, files, strict=True):
-                if number < one.count:
+                if number < one.groups:
                     group = file.read_row_group(one.first + number).to_pylist()
                     found += [prediction_of(row) for row in group if row["expression"] not in one.without]
             yield sorted(found, key=lambda row: row.expression)

@@ -20,16 +20,17 @@ from ray.cluster_utils import Cluster
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from annotate_data import moving, write_video
-from pipelines.annotate.events import WindowDone
+from pipelines.annotate.events import ShardDone
 from pipelines.annotate.expressions_file import token_upper_bound
 from pipelines.annotate.requests import collect_requests
-from pipelines.annotate.run import Finished, Stream, annotate_videos
+from pipelines.annotate.run import Joined, Stream, annotate_videos
 from pipelines.annotate.settings import Settings
 from pipelines.files import Folder
 from pipelines.inference.model_frames import ModelFrames
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
+from pipelines.ledger import Ledger
 from pipelines.predictions import Prediction, QueryTrack
 from sgmg.masks import mask_to_rle
 
@@ -105,15 +106,16 @@ def _measured(videos: Sequence[str], out: Folder, actors: int, seconds: float, s
     settings = Settings()
     resources = Resources((actors, actors), gpus_per_actor=share, cpus_per_actor=0, cpus_per_decode=0.5)
     stream = Stream(out, spec, settings, resources, "stub", 600)
-    requests = collect_requests(videos, None, ("the dog", "the cat", "a man"), out, token_upper_bound)
+    ledger = Ledger("stub")
+    requests = collect_requests(videos, None, ("the dog", "the cat", "a man"), out, ledger, token_upper_bound)
     frames, waited, busy = 0, 0.0, 0.0
     began = time.perf_counter()
-    for event in annotate_videos(requests, stream):
-        if isinstance(event, WindowDone):
-            # A predictor's first window counts from when it has loaded its model: it waited for nothing.
+    for event in annotate_videos(requests.left, stream, ledger):
+        if isinstance(event, ShardDone):
+            # A predictor's first shard counts from when it has loaded its model: it waited for nothing.
             frames, waited, busy = frames + event.frames, waited + event.waited, busy + event.busy
-        elif isinstance(event, Finished):
-            assert not event.joined.note
+        elif isinstance(event, Joined):
+            assert event.entry.final
     spent = waited + busy
     return Measured(frames * seconds / spent, waited / spent, frames / (time.perf_counter() - began))
 

@@ -110,7 +110,7 @@ class _Watched:
 
 def main() -> None:
     """Serves until it is killed; prints the address."""
-    from moto.server import DomainDispatcherApplication, create_backend_app  # here: others only talk to this process
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # others talk to this
     from werkzeug.serving import make_server
 
     watched = _Watched(DomainDispatcherApplication(create_backend_app))
