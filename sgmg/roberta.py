@@ -1,6 +1,6 @@
 """RoBERTa (Liu et al. 2019), with the module names of the published weights.
 
-Written here because importing transformers takes 3 seconds of every process, and 200 MB.
+Written here because importing transformers costs every process 2.7 s of processor time and 157 MB.
 """
 
 import torch

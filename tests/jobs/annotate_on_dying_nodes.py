@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
 
-WORKERS = ("MapBatches(PredictStage)", "MapBatches(Decode", "MapBatches(Write")
+DECODE, PREDICT, WRITE = "MapBatches(Decode", "MapBatches(PredictStage)", "MapBatches(Write"
 STORE = 200 * 2**20
 
 
@@ -35,7 +35,11 @@ def workers_of(node: Any, title: str) -> list[psutil.Process]:
 
 
 class Chaos:
-    """A cluster that loses what the dice say; a lost node is replaced by a new one."""
+    """A cluster that loses what the dice say; a lost node is replaced by a new one.
+
+    A worker that decodes comes first: all may be decoded by the time that anything else has been struck. The others
+    have something to do until the run ends.
+    """
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
@@ -43,8 +47,9 @@ class Chaos:
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.cluster.add_node(num_cpus=2, object_store_memory=STORE) for _ in range(3)]
         self.cluster.wait_for_nodes()
-        self.left = ["a node", "a node", *WORKERS]
-        self.dice.shuffle(self.left)
+        others = ["a node", "a node", PREDICT, WRITE]
+        self.dice.shuffle(others)
+        self.left = [DECODE, *others]
 
     def strike(self) -> None:
         """Kills the next on the list, where one can be found that is at work."""
@@ -62,6 +67,13 @@ class Chaos:
         self.left.pop(0)
         sys.stdout.write(f"killed {what}\n")
 
+    def strike_next(self, job: threading.Thread) -> None:
+        """Waits until the next on the list is at work, and kills it."""
+        before = len(self.left)
+        while job.is_alive() and len(self.left) == before:
+            self.strike()
+            time.sleep(0.005)
+
 
 def run(seed: int, config: AnnotateConfig) -> int:
     chaos = Chaos(seed)
@@ -69,18 +81,12 @@ def run(seed: int, config: AnnotateConfig) -> int:
     codes: list[int] = []
     job = threading.Thread(target=lambda: codes.append(main(config)), daemon=True)
     job.start()
+    chaos.strike_next(job)
     while job.is_alive() and not any(Path(config.out).glob("windows/*/*/[!.]*.parquet")):
         time.sleep(0.02)
-    struck = time.monotonic()
     while job.is_alive() and chaos.left:
-        pause = chaos.dice.uniform(0.2, 2) if len(chaos.left) < 5 else 0
-        while job.is_alive() and time.monotonic() < struck + pause:
-            time.sleep(0.02)
-        before = len(chaos.left)
-        while job.is_alive() and len(chaos.left) == before:
-            chaos.strike()
-            time.sleep(0.005)
-        struck = time.monotonic()
+        chaos.strike_next(job)
+        job.join(chaos.dice.uniform(0.2, 2))
     job.join()
     ray.shutdown()
     chaos.cluster.shutdown()
