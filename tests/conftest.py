@@ -144,7 +144,7 @@ def parity_pack() -> Path:
 @pytest.fixture(scope="session")
 def data_kit() -> Path:
     """The folder of real samples of every raw layout; skips where it is not there."""
-    folder = ROOT.parent / "shared" / "data"
+    folder = (ROOT.parent / "shared" / "data").resolve()  # it may be linked; jobs name folders as they are
     if not (folder / "MANIFEST.csv").is_file():
         pytest.skip(f"no data kit: {folder / 'MANIFEST.csv'} does not exist")
     return folder
