@@ -15,12 +15,16 @@ Status = Literal["ok", "absent", "partial"]
 read, see the note."""
 
 
+Box = tuple[float, float, float, float]
+"""xyxy in pixels of the original."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueryTrack:
     """Masks, boxes and scores of one query in each of the row's frames, in pixels of the original size."""
 
     rle: tuple[str, ...]  # COCO compressed, at height x width
-    boxes: tuple[tuple[float, float, float, float], ...]  # xyxy
+    boxes: tuple[Box, ...]
     scores: tuple[float, ...]  # 0 … 1
 
     def __post_init__(self) -> None:
@@ -84,13 +88,14 @@ class Prediction:
         return asdict(self)
 
 
-_QUERY = pa.struct(
+QUERY = pa.struct(
     [
         ("rle", pa.list_(pa.string())),
         ("boxes", pa.list_(pa.list_(pa.float32()))),
         ("scores", pa.list_(pa.float32())),
     ]
 )
+"""Type of a `QueryTrack` in Parquet."""
 PREDICTION_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
@@ -101,7 +106,7 @@ PREDICTION_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("frame_names", pa.list_(pa.string())),
-        ("queries", pa.list_(_QUERY)),
+        ("queries", pa.list_(QUERY)),
         ("score", pa.float32()),
         ("fingerprint", pa.string()),
         ("source", pa.string()),

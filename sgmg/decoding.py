@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from sgmg.batch import ClipOutput
@@ -52,6 +52,13 @@ def original_logits(
 def mask_from_logits(logits: Float[Tensor, "*n h w"], threshold: float = THRESHOLD) -> Bool[Tensor, "*n h w"]:
     """Returns the pixels whose probability is above the threshold."""
     return logits.sigmoid() > threshold
+
+
+def packed_bits(masks: Bool[Tensor, "*n h w"]) -> UInt8[Tensor, "*n b"]:
+    """Packs masks into bits as `sgmg.masks.masks_to_bits` does, on the device that they are on."""
+    flat = masks.transpose(-1, -2).flatten(-2)
+    eight = F.pad(flat, (0, -flat.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    return (eight << torch.arange(7, -1, -1, dtype=torch.uint8, device=masks.device)).sum(-1, dtype=torch.uint8)
 
 
 def merge_objects(probabilities: Float[Tensor, "o t h w"]) -> Int[Tensor, "t h w"]:

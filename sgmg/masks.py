@@ -5,13 +5,14 @@ An RLE here is the bare string of counts, as stored in Parquet; the frame's (hei
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import cv2
 import numpy as np
 import pycocotools.mask
 from einops import rearrange
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 
 _coco: Any = pycocotools.mask  # its type hints know neither stacks nor that counts are bytes
 
@@ -43,6 +44,31 @@ def masks_to_rles(masks: Bool[np.ndarray, "t h w"]) -> list[str]:
     return [rle["counts"].decode("ascii") for rle in _coco.encode(columns_first)]
 
 
+def masks_to_bits(masks: Bool[np.ndarray, "*stack h w"]) -> UInt8[np.ndarray, "*stack n"]:
+    """Packs masks into bits, down the columns as RLE runs; the last byte of a mask is filled up with zeros.
+
+    >>> masks_to_bits(np.array([[False, True], [False, True]])).tolist()
+    [48]
+    """
+    *stack, height, width = masks.shape
+    bits = np.empty((prod(stack), -(-height * width // 8)), dtype=np.uint8)
+    for packed, mask in zip(bits, masks.reshape(-1, height, width), strict=True):
+        columns_first = cv2.transpose(np.ascontiguousarray(mask).view(np.uint8))
+        packed[:] = np.packbits(np.asarray(columns_first, dtype=np.uint8))
+    return bits.reshape(*stack, bits.shape[1])
+
+
+def bits_to_rles(bits: UInt8[np.ndarray, "t n"], size: Size) -> list[str]:
+    """Encodes masks that were packed by `masks_to_bits` as COCO compressed RLEs.
+
+    >>> bits_to_rles(np.array([[48]], dtype=np.uint8), (2, 2))
+    ['22']
+    """
+    height, width = size
+    columns_first = np.unpackbits(bits, axis=-1, count=height * width).reshape(-1, width, height)
+    return [rle["counts"].decode("ascii") for rle in _coco.encode(rearrange(columns_first, "t w h -> h w t"))]
+
+
 def rle_to_mask(rle: str, size: Size) -> Bool[np.ndarray, "h w"]:
     """Decodes one RLE.
 
@@ -70,6 +96,22 @@ def rles_to_masks(rles: Sequence[str], size: Size) -> Bool[np.ndarray, "t h w"]:
         columns[runs[0] : runs[0] + within.sum()] = np.repeat(np.arange(within.size) % 2 == 0, within)
         cv2.transpose(columns.reshape(size[::-1]), dst=mask.view(np.uint8))
     return masks
+
+
+def resize_rles(rles: Sequence[str], size: Size, new_size: Size) -> list[str]:
+    """Resizes masks, whose edges stay smooth: between pixels the mask is interpolated, and cut at one half.
+
+    >>> resize_rles(["22"], (2, 2), (4, 4))
+    ['88']
+
+    Raises:
+        ValueError: an RLE is damaged or belongs to a frame of another size.
+    """
+    height, width = new_size
+    grown = np.empty((len(rles), *new_size), dtype=np.bool_)
+    for larger, mask in zip(grown, rles_to_masks(rles, size), strict=True):
+        larger[:] = cv2.resize(mask.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR) > 127
+    return masks_to_rles(grown)
 
 
 def rle_area(rle: str, size: Size) -> int:

@@ -16,10 +16,17 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-def normalize(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "t 3 h w"]:
-    """Converts RGB bytes to floats, normalized by mean and standard deviation of ImageNet."""
-    pixels = rearrange(torch.from_numpy(np.array(frames, order="C")), "t h w c -> t c h w").float() / 255
-    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+def normalize(frames: UInt8[np.ndarray, "t h w 3"], device: torch.device | str = "cpu") -> Float[Tensor, "t 3 h w"]:
+    """Converts RGB bytes to floats, normalized by mean and standard deviation of ImageNet.
+
+    The bytes go to the device, a quarter of what the floats would be, and are converted there.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    copied = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=on_gpu)
+    copied.numpy()[...] = frames
+    pixels = rearrange(copied.to(device, non_blocking=on_gpu), "t h w c -> t c h w").float() / 255
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
+    return (pixels - mean) / std
 
 
 def pad_clips(

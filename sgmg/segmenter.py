@@ -149,8 +149,8 @@ class Segmenter(HubMixin):
     def _segment(self, pixels: UInt8[np.ndarray, "t h w 3"], text: TextFeatures) -> Segmentation:
         original = (pixels.shape[1], pixels.shape[2])
         size = resized_size(*original, self.short_side)
-        frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size))], VIDEO_MULTIPLE)
-        video = self.model.encode_video(frames.to(self.device), padding.to(self.device))
+        frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size), self.device)], VIDEO_MULTIPLE)
+        video = self.model.encode_video(frames, padding.to(self.device))
         # In groups, since the patch masks of all queries of a group are held in memory.
         some = slices(len(text.sentence_feature), max(1, self.rows // len(pixels)))
         found = [self._find(video, text.expressions(group), sizes.to(self.device), size, original) for group in some]

@@ -134,7 +134,7 @@ class DecodeStage:
             try:
                 with decoder(self.time_limit) as worker_decoder:
                     for window in worker_decoder.windows(unit, self._size(unit)):
-                        frames.add(self._info(unit, window, group, context.named_by_index), window.frames)
+                        frames.add(self._info(unit, window, group, context), window.frames)
                         windows.append(_context(window))
             except BadItem as error:
                 failures.append(_failure(unit, error.stage, error.reason))
@@ -190,7 +190,7 @@ class DecodeStage:
                 continue
             frames = _Frames()
             for window in windows:
-                frames.add(self._info(unit, window, group, context.named_by_index), window.frames)
+                frames.add(self._info(unit, window, group, context), window.frames)
             part = _part(unit, context, group, [_context(window) for window in windows], number, [])
             yield frames.message(f"{name}-{group.name}-{number}", [part], news)
             news = News()
@@ -200,9 +200,9 @@ class DecodeStage:
         info, protocol = unit.info, self.protocol
         return resized_size(info.shown_height, info.shown_width, protocol.short_side, protocol.long_side)
 
-    def _info(self, unit: DecodeUnit, window: Window, group: ExpressionGroup, named_by_index: bool) -> FramesInfo:
+    def _info(self, unit: DecodeUnit, window: Window, group: ExpressionGroup, context: UnitContext) -> FramesInfo:
         height, width = unit.info.shown_height, unit.info.shown_width
-        names = tuple(f"{index:05d}" for index in window.indices) if named_by_index else window.names
+        names = tuple(f"{index:05d}" for index in window.indices) if context.named_by_index else window.names
         record = Record(
             dataset=DATASET,
             split="",
@@ -221,7 +221,8 @@ class DecodeStage:
             timestamps=tuple(window.timestamps.tolist()),
         )
         t, h, w, _ = window.frames.shape
-        return FramesInfo(record, tuple(range(len(names))), (t, h, w, 3))
+        one_of_many = self.settings.follows and (context.stretch is not None or len(unit.windows) > 1)
+        return FramesInfo(record, tuple(range(len(names))), (t, h, w, 3), one_of_many)
 
 
 @dataclass(slots=True)

@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 
 from pipelines.annotate.layout import ExpressionGroup, remove_windows, stretch_files
 from pipelines.annotate.tracks import JoinSettings, join_windows
+from pipelines.annotate.window_rows import WindowRow, window_row_of
 from pipelines.errors import Failure
 from pipelines.files import Folder
 from pipelines.ledger import PREDICTIONS, Entry, add_footer, read_footer
-from pipelines.predictions import PREDICTION_SCHEMA, Prediction, prediction_of, predictions_table
+from pipelines.predictions import PREDICTION_SCHEMA, Prediction, predictions_table
 from sgmg.masks import rle_area
 
 
@@ -37,7 +38,7 @@ class RowWriter:
     def add(
         self,
         entry: Entry,
-        windows: Iterable[Sequence[Prediction]],
+        windows: Iterable[Sequence[WindowRow]],
         settings: JoinSettings,
         failures: Sequence[Failure] = (),
     ) -> Entry:
@@ -45,7 +46,7 @@ class RowWriter:
 
         Args:
             entry: with the sentences that were asked.
-            windows: in order, each with the same sentences in the same order, and all their queries; perhaps none.
+            windows: in order, each with the same sentences in the same order; perhaps none.
             settings: how windows become tracks.
             failures: why windows are missing.
         """
@@ -105,13 +106,13 @@ def join_group(
     return size, written
 
 
-def _windows(out: Folder, group: ExpressionGroup, files: Sequence[str]) -> Iterator[list[Prediction]]:
+def _windows(out: Folder, group: ExpressionGroup, files: Sequence[str]) -> Iterator[list[WindowRow]]:
     """Yields the windows of a group, which are row groups of its stretches."""
     for name in files:
         with out.parquet(f"{group.folder}/{name}") as parquet:
             for number in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(number, use_threads=False).to_pylist()
-                yield sorted(map(prediction_of, rows), key=lambda row: row.expression)
+                yield [window_row_of(row) for row in rows]
 
 
 def _has_mask(row: Prediction) -> bool:

@@ -51,7 +51,7 @@ class Stream:
     @property
     def join_settings(self) -> JoinSettings:
         """Rules of how windows become tracks."""
-        return JoinSettings(self.settings.min_score, self.settings.independent, self.fingerprint)
+        return JoinSettings(self.settings.min_score, self.fingerprint)
 
     @property
     def stages(self) -> Stages:

@@ -63,6 +63,10 @@ class Settings:
         return asdict(self)
 
     def protocol(self, short_side: int) -> InferenceProtocol:
-        """Returns the protocol of a window: all queries are kept, so that the join can choose among them."""
-        keep = "chosen" if self.independent else "all"
-        return InferenceProtocol(short_side=short_side, long_side=LONGEST * short_side, keep=keep)
+        """Returns the protocol of a window."""
+        return InferenceProtocol(short_side=short_side, long_side=LONGEST * short_side)
+
+    @property
+    def follows(self) -> bool:
+        """Whether a window that shares frames with the one before may choose another query than its best."""
+        return self.overlap > 0 and not self.independent

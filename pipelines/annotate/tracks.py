@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipelines.predictions import Prediction, QueryTrack, Status
-from sgmg.masks import Size, mask_to_rle, rle_area, rle_shared_areas
+from pipelines.annotate.window_rows import WindowRow
+from pipelines.predictions import Box, Prediction, QueryTrack, Status
+from sgmg.masks import Size, mask_to_rle, resize_rles, rle_area, rle_shared_areas
 
 SEGMENT_FRAMES = 1000
 """Most frames of a row of predictions."""
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +23,22 @@ class JoinSettings:
 
     Attributes:
         min_score: score of a frame, below which its mask is empty.
-        independent: whether windows choose by score alone.
         fingerprint: of checkpoint and settings, for the rows.
     """
 
     min_score: float
-    independent: bool
     fingerprint: str
 
 
 def join_windows(
-    windows: Iterable[Sequence[Prediction]], settings: JoinSettings, note: str = "", length: int = SEGMENT_FRAMES
+    windows: Iterable[Sequence[WindowRow]], settings: JoinSettings, note: str = "", length: int = SEGMENT_FRAMES
 ) -> Iterator[list[Prediction]]:
     """Yields the tracks of a video in segments of `length` frames (the last is shorter), a row for each expression.
 
     Holds one segment and one window at most.
 
     Args:
-        windows: in order, each with the same expressions in the same order, and all their queries.
+        windows: in order, each with the same expressions in the same order.
         settings: how windows become tracks.
         note: which parts of the video are missing; goes into the last row, which it makes partial.
         length: frames of a segment.
@@ -59,32 +56,32 @@ def join_windows(
         yield [track.segment(number, last=True, note=note) for track in tracks]
 
 
-def best_query(window: Prediction, before: Mapping[str, str]) -> int:
+def best_query(window: WindowRow, before: Mapping[str, str]) -> int:
     """Returns the index of the query of a window that continues the track.
 
     Args:
-        window: the predictions of all queries.
-        before: RLE by frame name, the masks chosen in the window before; empty masks are ignored.
+        window: with all queries.
+        before: RLE by frame name, the masks chosen in the window before, at the size that the model sees; empty masks
+            are ignored.
     """
-    scores = np.array([np.mean(query.scores) for query in window.queries])
+    scores = np.array([np.mean(query.scores) for query in window.every])
     return int(np.argmax(scores + agreement(window, before)))
 
 
-def agreement(window: Prediction, before: Mapping[str, str]) -> np.ndarray:
+def agreement(window: WindowRow, before: Mapping[str, str]) -> np.ndarray:
     """Returns the IoU of each query with the masks before, averaged over the frames where those are not empty.
 
     Zeros if there is no such frame. Arguments as of `best_query`.
     """
-    size = (window.height, window.width)
     overlaps = []
-    for t, name in enumerate(window.frame_names):
+    for t, name in enumerate(window.row.frame_names):
         known = before.get(name)
-        if known is None or not (area := rle_area(known, size)):
+        if not known or not (area := rle_area(known, window.size)):
             continue
-        rles = [query.rle[t] for query in window.queries]
-        shared = rle_shared_areas(rles, known, size)
-        overlaps.append(shared / (area + np.array([rle_area(rle, size) for rle in rles]) - shared))
-    return np.mean(overlaps, axis=0) if overlaps else np.zeros(len(window.queries))
+        rles = [query.rle[t] for query in window.every]
+        shared = rle_shared_areas(rles, known, window.size)
+        overlaps.append(shared / (area + np.array([rle_area(rle, window.size) for rle in rles]) - shared))
+    return np.mean(overlaps, axis=0) if overlaps else np.zeros(len(window.every))
 
 
 @dataclass(slots=True)
@@ -106,26 +103,27 @@ class _TrackBuilder:
     sample: Prediction | None = None
     empty: str = ""
 
-    def add(self, window: Prediction) -> None:
+    def add(self, window: WindowRow) -> None:
         """Chooses the query of the next window, and adds its frames that the window before did not have."""
+        row = window.row
         if self.sample is None:
-            self.empty = _empty((window.height, window.width))
-        self.sample = window
-        query = window.queries[best_query(window, {} if self.settings.independent else self.before)]
+            self.empty = _empty((row.height, row.width))
+        self.sample = row
+        query, coarse = _continued(window, self.before)
         known, self.before = self.before, {}
-        if window.note:
-            self.damage.append((self.written + len(self.names), window.note))
-        for t, (name, score) in enumerate(zip(window.frame_names, query.scores, strict=True)):
+        if row.note:
+            self.damage.append((self.written + len(self.names), row.note))
+        for t, (name, score) in enumerate(zip(row.frame_names, query.scores, strict=True)):
             shown = score >= self.settings.min_score and query.rle[t] != self.empty
             if name not in known:
                 self.names.append(name)
                 self.rles.append(query.rle[t] if shown else self.empty)
                 self.boxes.append(query.boxes[t] if shown else (0.0, 0.0, 0.0, 0.0))
                 self.scores.append(score)
-                self.times.append((window.timestamps or ())[t])
+                self.times.append((row.timestamps or ())[t])
                 self.present |= shown
                 self.best = max(self.best, score)
-            self.before[name] = known.get(name) or (query.rle[t] if shown else self.empty)
+            self.before[name] = known[name] if name in known else coarse[t] if shown else ""
 
     def segment(self, number: int, *, last: bool = False, note: str = "") -> Prediction:
         """Returns the next row, and drops its frames."""
@@ -159,6 +157,22 @@ class _TrackBuilder:
         if self.best < self.settings.min_score:
             return f"not in this video: no frame scores {self.settings.min_score:g} or more, the best {self.best:.2f}"
         return f"not in this video: all masks are empty, though a frame scores {self.best:.2f}"
+
+
+def _continued(window: WindowRow, before: Mapping[str, str]) -> tuple[QueryTrack, tuple[str, ...]]:
+    """Returns the query of a window that continues the track, and its masks at the size that the model sees.
+
+    The query that scores best is kept at the original size, any other is drawn from its coarse masks.
+    """
+    (query,) = window.row.queries
+    if not window.every:
+        return query, ("",) * len(query.rle)
+    chosen = best_query(window, before)
+    coarse = window.every[chosen]
+    if chosen != window.best:
+        size = (window.row.height, window.row.width)
+        query = replace(coarse, rle=tuple(resize_rles(coarse.rle, window.size, size)))
+    return query, coarse.rle
 
 
 def _empty(size: Size) -> str:

@@ -11,11 +11,12 @@ from pipelines.annotate.decode import PartContext, PartsContext
 from pipelines.annotate.events import ShardDone, StretchDone
 from pipelines.annotate.join import RowWriter
 from pipelines.annotate.tracks import JoinSettings
+from pipelines.annotate.window_rows import WINDOW_SCHEMA, WindowRow, window_row, windows_table
 from pipelines.errors import Failure
 from pipelines.files import Folder
-from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode
+from pipelines.inference.answers import Answer
+from pipelines.inference.messages import AnswersHeader, decode, decode_answers, encode
 from pipelines.ledger import PREDICTIONS, Entry
-from pipelines.predictions import PREDICTION_SCHEMA, Prediction, prediction_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,10 @@ class WriteStage:
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yields a `ShardDone` for each message, once its files are written."""
         for row in range(len(batch)):
-            header, payload = decode(batch, row, PredictionsHeader)
+            header, payload = decode(batch, row, AnswersHeader)
             assert header is not None
             context = msgspec.json.decode(header.context, type=PartsContext)
-            parts = list(_split(header, decode_predictions(payload), context))
+            parts = list(_split(header, decode_answers(payload), context))
             if any(part.context.stretch is not None for part in parts):
                 done = self._write_stretches(context, parts)
             else:
@@ -49,7 +50,7 @@ class WriteStage:
             for seen in context.news.seen
             if seen.failure
         ]
-        if not any(part.tables for part in parts):  # the next run finds out again why
+        if not any(part.windows for part in parts):  # the next run finds out again why
             empty = [replace(part.entry, failures=tuple(part.failures)) for part in parts]
             return ShardDone(context.news, entries=(*empty, *lost))
         file = f"{context.name}.parquet"
@@ -65,24 +66,24 @@ class WriteStage:
         for part in parts:
             of, number = part.context, part.context.stretch
             assert number is not None
-            if part.tables:
+            if part.windows:
                 path = of.group.stretch(number, whole=not part.failures)
                 with (
                     self.out.output(path) as stream,
-                    pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd") as writer,
+                    pq.ParquetWriter(stream, WINDOW_SCHEMA, compression="zstd") as writer,
                 ):
-                    for table in part.tables:
-                        writer.write_table(table, row_group_size=max(1, len(table)))
+                    for rows in part.windows:
+                        writer.write_table(windows_table(rows), row_group_size=len(rows))
             stretches.append(StretchDone(of.video.id, of.group.name, number, tuple(part.failures)))
         return ShardDone(context.news, stretches=tuple(stretches))
 
 
 @dataclass(slots=True)
 class _Part:
-    """The predictions of one video and group: a table for each window, and why windows are missing."""
+    """The answers of one video and group: rows for each window, and why windows are missing."""
 
     context: PartContext
-    tables: list[pa.Table]
+    windows: list[list[WindowRow]]
     failures: list[Failure]
 
     @property
@@ -98,43 +99,29 @@ class _Part:
             seconds=of.seconds,
         )
 
-    @property
-    def windows(self) -> Iterator[list[Prediction]]:
-        """Windows as the join takes them."""
-        for table in self.tables:
-            yield sorted(map(prediction_of, table.to_pylist()), key=lambda row: row.expression)
 
-
-def _split(header: PredictionsHeader, table: pa.Table, context: PartsContext) -> Iterator[_Part]:
+def _split(header: AnswersHeader, answers: Sequence[Sequence[Answer]], context: PartsContext) -> Iterator[_Part]:
     """Yields the parts of a message with their rows."""
-    start = index = 0
+    index = 0
     for part in context.parts:
-        tables: list[pa.Table] = []
+        windows: list[list[WindowRow]] = []
         failures = list(part.failures)
         for window in part.windows:
-            count, failure = header.counts[index], header.failed.get(index)
+            failure, record = header.failed.get(index), header.records[index]
             if failure:
                 reason = f"{window.start:.2f} to {window.stop:.2f} s: {failure.reason}"
                 failures.append(Failure(part.video.path, failure.stage, reason))
-            if count:
-                tables.append(_with_damage(table.slice(start, count), window.damage))
-            start, index = start + count, index + 1
-        yield _Part(part, tables, failures)
+            rows = [window_row(record, answer, header.fingerprint, window.damage) for answer in answers[index]]
+            if rows:
+                windows.append(rows)
+            index += 1
+        yield _Part(part, windows, failures)
 
 
-def _with_damage(table: pa.Table, damage: str) -> pa.Table:
-    """Returns the rows with the damage as their note, and partial if there is any. The join reads notes as damage."""
-    columns = {"note": damage, "status": "partial"} if damage else {"note": ""}
-    for name, value in columns.items():
-        index = table.schema.get_field_index(name)
-        table = table.set_column(index, table.schema.field(index), pa.array([value] * len(table), pa.string()))
-    return table
-
-
-def _with_counts(done: ShardDone, header: PredictionsHeader) -> ShardDone:
+def _with_counts(done: ShardDone, header: AnswersHeader) -> ShardDone:
     return replace(
         done,
-        windows=sum(map(bool, header.counts)),
+        windows=len(header.records) - len(header.failed),
         frames=header.frames,
         crashes=header.crashes,
         waited=header.waited,

@@ -10,10 +10,10 @@ import ray
 import torch
 
 from pipelines.errors import BadItem, Failure
-from pipelines.inference.messages import FramesHeader, PredictionsHeader, decode, decode_frames, encode_predictions
+from pipelines.inference.answers import Answer
+from pipelines.inference.messages import AnswersHeader, FramesHeader, decode, decode_frames, encode_answers
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.predictor_spec import PredictorSpec
-from pipelines.predictions import Prediction
 
 MAX_CRASHES = 4
 """Predictors that may crash on one unit before it is skipped; otherwise it would stop the run for ever."""
@@ -24,7 +24,7 @@ _CRASHED = (
 
 
 class PredictStage:
-    """An actor that turns decoded frames into predictions. It holds the model, and nothing between two units.
+    """An actor that turns decoded frames into answers. It holds the model, and nothing between two units.
 
     The model is loaded for the first unit: a run that has nothing left to do ends in seconds.
 
@@ -46,42 +46,49 @@ class PredictStage:
         return predictor
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yields one message for each message: predictions for decoded frames; others pass through unchanged."""
+        """Yields one message for each message: answers for decoded frames; others pass through unchanged."""
         for row in range(len(batch)):
             header, payload = decode(batch, row, FramesHeader)
             yield batch.slice(row, 1) if header is None else self._predict(header, payload)
 
     def _predict(self, header: FramesHeader, payload: memoryview) -> pa.Table:
         if not header.frames:  # news only
-            done = PredictionsHeader(header.unit, header.failures, (), {}, 0, 0, 0.0, 0.0, header.context)
-            return encode_predictions(done, [])
+            return encode_answers(self._done(header, "", {}, 0, 0.0, 0.0), [])
         predictor = self.predictor
         started = time.monotonic()
-        videos = decode_frames(header, payload)
         crashes: int = ray.get(self._crash_counter.start.remote(header.unit))
-        predictions: list[Prediction] = []
-        counts: list[int] = []
+        answers: list[list[Answer]] = []
         failed: dict[int, Failure] = {}
-        for index, one in enumerate(videos):
-            before = len(predictions)
+        for index, one in enumerate(decode_frames(header, payload)):
+            answers.append([])
             try:
                 if crashes >= MAX_CRASHES:
                     raise BadItem(one.record.video, "predict", _CRASHED)
-                predictions += predictor.predict_frames(one)
+                answers[index] = predictor.answer(one)
             except BadItem as error:
                 failed[index] = Failure(error.video, error.stage, error.reason)
-            counts.append(len(predictions) - before)
         ray.get(self._crash_counter.finish.remote(header.unit))
         waited, self._idle_since = started - self._idle_since, time.monotonic()
-        done = PredictionsHeader(
+        busy = self._idle_since - started
+        return encode_answers(self._done(header, predictor.fingerprint, failed, crashes, waited, busy), answers)
+
+    @staticmethod
+    def _done(
+        header: FramesHeader,
+        fingerprint: str,
+        failed: dict[int, Failure],
+        crashes: int,
+        waited: float,
+        busy: float,
+    ) -> AnswersHeader:
+        return AnswersHeader(
             unit=header.unit,
             failures=header.failures,
-            counts=tuple(counts),
+            records=tuple(info.record for info in header.frames),
             failed=failed,
-            frames=sum(len(one.record.frame_names) for one in videos),
+            fingerprint=fingerprint,
             crashes=crashes,
             waited=waited,
-            busy=self._idle_since - started,
+            busy=busy,
             context=header.context,
         )
-        return encode_predictions(done, predictions)

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import Failure
+from pipelines.inference.answers import Answer
 from pipelines.inference.model_frames import ModelFrames
-from pipelines.predictions import Prediction, predictions_table
 from pipelines.records import Record
 from pipelines.video.listing import Video
 from pipelines.video.probe import VideoInfo
@@ -168,11 +168,12 @@ def decode_units(header: UnitsHeader, payload: memoryview) -> Iterator[tuple[Dec
 
 @dataclass(frozen=True, slots=True)
 class FramesInfo:
-    """One `ModelFrames` without its pixels: record, numbers of the frames, and the shape t h w 3 of the pixels."""
+    """One `ModelFrames` without its pixels, whose shape is t h w 3."""
 
     record: Record
     numbers: tuple[int, ...]
     shape: tuple[int, int, int, int]
+    one_of_many: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def encode_frames(
     unit: str, frames: Sequence[ModelFrames], failures: Sequence[Failure] = (), context: Any = None
 ) -> pa.Table:
     """Returns the message of decoded frames, for the predictor. The pixels of a single video are not copied."""
-    infos = tuple(FramesInfo(one.record, one.numbers, one.frames.shape) for one in frames)
+    infos = tuple(FramesInfo(one.record, one.numbers, one.frames.shape, one.one_of_many) for one in frames)
     pixels = frames[0].frames if len(frames) == 1 else b"".join(one.frames.data for one in frames)
     return encode_pixels(unit, infos, pixels, failures, context)
 
@@ -214,44 +215,46 @@ def decode_frames(header: FramesHeader, payload: memoryview) -> list[ModelFrames
     ends = np.cumsum([np.prod(info.shape) for info in header.frames], dtype=np.int64)
     parts = np.split(pixels, ends[:-1])
     return [
-        ModelFrames(info.record, info.numbers, part.reshape(info.shape))
+        ModelFrames(info.record, info.numbers, part.reshape(info.shape), info.one_of_many)
         for info, part in zip(header.frames, parts, strict=bool(header.frames))
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class PredictionsHeader:
-    """Header of the predictions of one unit.
+class AnswersHeader:
+    """Header of the answers to one unit.
 
     Attributes:
         unit, context: those of the `FramesHeader`.
         failures: videos that could not be decoded.
-        counts: predictions of each `FramesInfo`, in their order.
-        failed: why there are none, by the index of the `FramesInfo`.
-        frames: how many were predicted.
+        records: of each `FramesInfo`, in their order.
+        failed: why there are no answers, by the index of the record.
+        fingerprint: of checkpoint and settings.
         crashes: predictors that crashed on this unit before.
         waited, busy: seconds that the predictor waited for the unit, and worked on it.
     """
 
     unit: str
     failures: tuple[Failure, ...]
-    counts: tuple[int, ...]
+    records: tuple[Record, ...]
     failed: dict[int, Failure]
-    frames: int
+    fingerprint: str
     crashes: int
     waited: float
     busy: float
     context: msgspec.Raw
 
-
-def encode_predictions(header: PredictionsHeader, predictions: Sequence[Prediction]) -> pa.Table:
-    """Returns the message of the predictions of a unit, for the writing stage."""
-    table, sink = predictions_table(list(predictions)), pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return encode(header, sink.getvalue())
+    @property
+    def frames(self) -> int:
+        """Frames that were predicted."""
+        return sum(len(record.frame_names) for record in self.records)
 
 
-def decode_predictions(payload: memoryview) -> pa.Table:
-    """Returns the predictions that `encode_predictions` was given, as a table of `PREDICTION_SCHEMA`."""
-    return pa.ipc.open_stream(pa.py_buffer(payload)).read_all()
+def encode_answers(header: AnswersHeader, answers: Sequence[Sequence[Answer]]) -> pa.Table:
+    """Returns the message of the answers to a unit, some for each record, for the writing stage."""
+    return encode(header, msgspec.msgpack.encode(answers))
+
+
+def decode_answers(payload: memoryview) -> list[list[Answer]]:
+    """Returns the answers that `encode_answers` was given."""
+    return msgspec.msgpack.decode(payload, type=list[list[Answer]])

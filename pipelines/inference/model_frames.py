@@ -20,11 +20,13 @@ class ModelFrames:
         record: without encoded frames and ground truth.
         numbers: indices of the frames in the record, ascending.
         frames: RGB, at the size the model sees.
+        one_of_many: whether this is a window that shares frames with another, which may choose another query.
     """
 
     record: Record
     numbers: tuple[int, ...]
     frames: UInt8[np.ndarray, "t h w 3"]
+    one_of_many: bool = False
 
     def shown(self, one: Pass) -> UInt8[np.ndarray, "t h w 3"]:
         """Returns the frames of a pass; a frame may occur more than once."""

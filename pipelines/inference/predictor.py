@@ -3,25 +3,29 @@
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from pipelines.errors import BadItem
+from pipelines.inference.answers import Answer, Compressed, Masks, prediction_from
 from pipelines.inference.model_frames import ModelFrames, model_frames
 from pipelines.inference.protocols import InferenceProtocol, Pass
-from pipelines.inference.segment_clip import ClipPredictions, EncodedClip, NotFinite, segment_clip
-from pipelines.predictions import Prediction, QueryTrack
+from pipelines.inference.segment_clip import ClipAnswer, EncodedClip, NotFinite, segment_clip
+from pipelines.predictions import Prediction
 from pipelines.records import Record
 from sgmg.batch import TextFeatures
-from sgmg.masks import mask_to_rle
 from sgmg.model import SgMg
 from sgmg.precision import Precision, autocast
 from sgmg.preprocess import normalize, pad_clips
 from sgmg.segmenter import CPU_ROWS, GPU_ROWS, best_device
 from sgmg.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -68,16 +72,17 @@ class Predictor:
         Raises:
             BadItem: a frame cannot be decoded, an expression cannot be tokenized, or the model's scores are not finite.
         """
-        return self.predict_frames(model_frames(record, self.protocol))
+        frames = model_frames(record, self.protocol)
+        return [prediction_from(frames.record, answer, self.fingerprint) for answer in self.answer(frames)]
 
-    def predict_frames(self, frames: ModelFrames) -> list[Prediction]:
-        """Returns a prediction for every expression, in order, from frames that are decoded already.
+    def answer(self, frames: ModelFrames) -> list[Answer]:
+        """Returns the answer to every expression, in order, from frames that are decoded already.
 
         Raises:
             BadItem: an expression cannot be tokenized, or the model's scores are not finite.
         """
         try:
-            return self._predict(frames, self.device)
+            return self._answers(frames, self.device)
         except torch.OutOfMemoryError:
             if self.device.type == "cpu":
                 raise
@@ -86,32 +91,30 @@ class Predictor:
         try:
             self.model.to("cpu")
             torch.cuda.empty_cache()
-            return self._predict(frames, torch.device("cpu"), "out of GPU memory: segmented on the CPU")
+            return self._answers(frames, torch.device("cpu"), "out of GPU memory: segmented on the CPU")
         finally:
             self.model.to(self.device)
 
     @torch.no_grad()  # Not inference_mode: validation shares the model with training.
-    def _predict(self, frames: ModelFrames, device: torch.device, note: str = "") -> list[Prediction]:
+    def _answers(self, frames: ModelFrames, device: torch.device, note: str = "") -> list[Answer]:
         record = frames.record
         passes = self.protocol.passes(record)
         if not passes:
             return []
         rows = _Rows(self.rows or (CPU_ROWS if device.type == "cpu" else GPU_ROWS), record.video)
-        answers: list[list[ClipPredictions]] = [[] for _ in record.expressions]
+        parts: list[list[_Part]] = [[] for _ in record.expressions]
         try:
             with autocast(device, self.precision):
                 text = self._text(record, device)
                 for one in passes:
                     clip = self._encode(frames, one, device)
-                    for numbers, predicted in self._segment(record, clip, one, text, rows):
-                        for i, number in enumerate(numbers):
-                            answers[number].append(
-                                ClipPredictions([predicted.tracks[i]], None if i else predicted.merged)
-                            )
+                    for numbers, answers, merged in self._segment(frames, clip, one, text, rows):
+                        for i, (number, answer) in enumerate(zip(numbers, answers, strict=True)):
+                            parts[number].append(_Part(answer, () if i else merged))
         except NotFinite as error:
             raise BadItem(record.video, "predict", str(error)) from error
         notes = "; ".join(filter(None, (note, rows.note)))
-        return [self._prediction(record, number, passed, notes) for number, passed in enumerate(answers) if passed]
+        return [self._answer(record, number, passed, notes) for number, passed in enumerate(parts) if passed]
 
     def _text(self, record: Record, device: torch.device) -> TextFeatures:
         try:
@@ -121,19 +124,19 @@ class Predictor:
         return self.model.encode_text(words.to(device), padding.to(device))
 
     def _encode(self, frames: ModelFrames, one: Pass, device: torch.device) -> EncodedClip:
-        pixels, padding, sizes = pad_clips([normalize(frames.shown(one))], self.protocol.multiple)
+        pixels, padding, sizes = pad_clips([normalize(frames.shown(one), device)], self.protocol.multiple)
         place = None if one.place is None else torch.tensor([one.place], device=device)
-        video = self.model.encode_video(pixels.to(device), padding.to(device), place)
+        video = self.model.encode_video(pixels, padding.to(device), place)
         return EncodedClip(video, sizes.to(device), (frames.record.original_height, frames.record.original_width))
 
     def _segment(
-        self, record: Record, clip: EncodedClip, one: Pass, text: TextFeatures, rows: "_Rows"
-    ) -> Iterator[tuple[Sequence[int], ClipPredictions]]:
-        """Yields expressions of a pass, as many as fit the memory, and their predictions.
+        self, frames: ModelFrames, clip: EncodedClip, one: Pass, text: TextFeatures, rows: "_Rows"
+    ) -> Iterator[tuple[Sequence[int], list[ClipAnswer], tuple[Compressed, ...]]]:
+        """Yields expressions of a pass, as many as fit the memory, their answers, and their merged maps.
 
         The objects of one annotator, which compete for the pixels, are segmented together.
         """
-        merge = self.protocol.merge
+        record, merge = frames.record, self.protocol.merge
         for group in _by_annotator(record, one.expressions) if merge else [one.expressions]:
             start = 0
             while start < len(group):
@@ -142,55 +145,56 @@ class Predictor:
                 words = _some(text, torch.tensor(numbers, device=text.sentence_feature.device))
                 predicted = None
                 try:
-                    predicted = segment_clip(self.model, clip, words, self.protocol.keep, rows.most, objects)
+                    predicted = segment_clip(
+                        self.model,
+                        clip,
+                        words,
+                        self.protocol.keep,
+                        rows.most,
+                        objects=objects,
+                        coarse=frames.one_of_many,
+                    )
                 except torch.OutOfMemoryError:
                     if rows.most == 1:
                         raise
                 if predicted is None:  # Here the error no longer holds the tensors that filled the memory.
                     rows.halve()
                     continue
-                yield numbers, predicted
+                yield numbers, *predicted
                 start += len(numbers)
 
-    def _prediction(self, record: Record, number: int, answers: Sequence[ClipPredictions], note: str) -> Prediction:
-        """Returns the row of one expression, from its predictions in each pass."""
+    def _answer(self, record: Record, number: int, parts: Sequence["_Part"], note: str) -> Answer:
+        """Returns the answer to one expression, from what each pass shows of it."""
         expression, t = record.expressions[number], len(record.frame_names)
-        indices = sorted(expression.frames) if self.protocol.context and expression.frames is not None else range(t)
-        queries = tuple(
-            QueryTrack(
-                rle=tuple(rle for track in tracks for rle in track.rle),
-                boxes=tuple((x1, y1, x2, y2) for track in tracks for x1, y1, x2, y2 in track.boxes),
-                scores=tuple(score for track in tracks for score in track.scores),
-            )
-            for tracks in zip(*(one.tracks[0] for one in answers), strict=True)
-        )
-        means = [float(np.mean(query.scores)) for query in queries]
-        chosen = queries[int(np.argmax(means))]
-        empty = mask_to_rle(np.zeros((record.original_height, record.original_width), dtype=np.bool_))
-        return Prediction(
-            dataset=record.dataset,
-            split=record.split,
-            video=record.video,
-            expression=expression.id,
-            text=expression.text,
-            width=record.original_width,
-            height=record.original_height,
-            frame_names=tuple(record.frame_names[frame] for frame in indices),
-            queries=queries,
-            score=max(means),
-            fingerprint=self.fingerprint,
-            source=record.source,
-            source_fingerprint=record.source_fingerprint,
-            external_id=expression.external_id,
-            annotator=expression.annotator,
-            status="absent" if set(chosen.rle) == {empty} else "ok",
+        frames = sorted(expression.frames) if self.protocol.context and expression.frames is not None else range(t)
+        first = parts[0].answer
+        return Answer(
+            number=number,
+            frames=tuple(frames),
+            masks=_joined([part.answer.masks for part in parts]),
+            scores=_tracks([part.answer.scores for part in parts]),
+            boxes=_tracks([part.answer.boxes for part in parts]),
+            coarse=first.coarse,
+            best=first.best,
             note=note,
-            segment=record.segment,
-            start_frame=record.start_frame,
-            fps=record.fps,
-            timestamps=None if record.timestamps is None else tuple(record.timestamps[frame] for frame in indices),
-            merged=tuple(png for one in answers for png in one.merged or ()) or None,
+            merged=tuple(maps for part in parts for maps in part.merged),
         )
+
+
+class _Part(NamedTuple):
+    """What one pass shows of an expression, and the merged maps if it is the first of its annotator."""
+
+    answer: ClipAnswer
+    merged: tuple[Compressed, ...]
+
+
+def _joined(masks: Sequence[Masks]) -> Masks:
+    return replace(masks[0], parts=tuple(part for one in masks for part in one.parts))
+
+
+def _tracks(parts: Sequence[tuple[tuple[T, ...], ...]]) -> tuple[tuple[T, ...], ...]:
+    """Joins the values of each query, frame after frame."""
+    return tuple(tuple(chain.from_iterable(query)) for query in zip(*parts, strict=True))
 
 
 class _Rows:

@@ -1,21 +1,29 @@
-"""Segments some expressions in one encoded clip: tracks at the original size, and the merged maps of DAVIS."""
+"""Segments some expressions in one encoded clip: masks at the original size, and the merged maps of DAVIS."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from pipelines.inference.answers import Compressed, Masks
 from pipelines.inference.protocols import Keep
-from pipelines.predictions import QueryTrack
+from pipelines.predictions import Box
 from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
-from sgmg.decoding import THRESHOLD, best_query, merge_objects, original_logits, ranked_queries
-from sgmg.masks import masks_to_rles
+from sgmg.decoding import (
+    THRESHOLD,
+    best_query,
+    mask_from_logits,
+    merge_objects,
+    original_logits,
+    packed_bits,
+    ranked_queries,
+)
+from sgmg.masks import Size, masks_to_bits
 from sgmg.model import SgMg
 from sgmg.segmenter import segment_in_parts, slices
 
@@ -39,17 +47,33 @@ class EncodedClip:
     original: tuple[int, int]
 
     @property
+    def size(self) -> Size:
+        """Height and width before padding."""
+        height, width = self.sizes[0].tolist()
+        return height, width
+
+    @property
     def length(self) -> int:
         """Number of frames that are segmented."""
         return self.video.levels[0].shape[1]
 
 
 @dataclass(frozen=True, slots=True)
-class ClipPredictions:
-    """Tracks by expression and kept query; if objects are merged, also a PNG of object numbers for each frame."""
+class ClipAnswer:
+    """What a clip of t frames shows of one expression.
 
-    tracks: list[list[QueryTrack]]
-    merged: list[bytes] | None = None
+    Attributes:
+        masks: of the kept queries at the original size.
+        scores, boxes: (q t) and (q t 4), of the kept queries, or of all if there are coarse masks.
+        coarse: masks of all queries at the size that the model sees, if asked for.
+        best: index of the kept query among all, if there are coarse masks.
+    """
+
+    masks: Masks
+    scores: tuple[tuple[float, ...], ...]
+    boxes: tuple[tuple[Box, ...], ...]
+    coarse: Masks | None
+    best: int
 
 
 def _every_query(scores: Float[Tensor, "e t q"]) -> Int[Tensor, "e q"]:
@@ -68,9 +92,16 @@ _KEPT: dict[Keep, Callable[[Tensor], Tensor]] = {
 
 
 def segment_clip(
-    model: SgMg, clip: EncodedClip, text: TextFeatures, keep: Keep, rows: int, objects: Sequence[int] | None = None
-) -> ClipPredictions:
-    """Returns the tracks of every expression in every frame of a clip.
+    model: SgMg,
+    clip: EncodedClip,
+    text: TextFeatures,
+    keep: Keep,
+    rows: int,
+    *,
+    objects: Sequence[int] | None = None,
+    coarse: bool = False,
+) -> tuple[list[ClipAnswer], tuple[Compressed, ...]]:
+    """Returns what a clip shows of every expression, and its merged maps.
 
     Args:
         model: in eval mode.
@@ -78,39 +109,75 @@ def segment_clip(
         text: features of the expressions.
         keep: which queries are kept.
         rows: most pairs of frame and expression segmented at once; bounds the memory, does not change results.
-        objects: the object number of each expression, if objects compete for the pixels; else None.
+        objects: the object number of each expression, if objects compete for the pixels; else None, and no maps.
+        coarse: whether masks of all queries are returned too, at the size that the model sees.
 
     Raises:
         NotFinite: the model's scores are not finite.
         torch.OutOfMemoryError: the memory of the GPU is full; fewer rows may fit.
     """
-    parts = []
+    parts, kept = [], []
     for some in slices(len(text.sentence_feature), max(1, rows // clip.length)):
         out = segment_in_parts(model, clip.video, text.expressions(some), clip.sizes, rows)
         if not out.scores.isfinite().all():
             raise NotFinite("the model's scores are not finite. Try --precision float32, or another checkpoint.")
-        parts.append(_only(out, _KEPT[keep](out.scores[-1])))  # Frees the masks of the other queries.
+        kept.append(_KEPT[keep](out.scores[-1]))
+        parts.append(_only(out, _every_query(out.scores[-1]) if coarse else kept[-1]))  # Frees the other masks.
     out = _joined(parts)
-    e, k = out.scores.shape[1], out.scores.shape[3]
-    rles: list[list[list[str]]] = [[[] for _ in range(k)] for _ in range(e)]
-    merged: list[bytes] = []
-    for frames in slices(clip.length, max(1, rows // (e * k))):
-        probabilities = _drawn(model, clip, out, frames)
-        if objects is not None:
-            merged += _object_maps(probabilities[:, 0], objects)
-        masks = (probabilities > THRESHOLD).cpu().numpy()
-        for expression in range(e):
-            for query in range(k):
-                rles[expression][query] += masks_to_rles(masks[expression, query])
-    scores = rearrange(out.scores[-1].sigmoid(), "e t k -> e k t").tolist()
+    drawn = _Drawn(out.scores.shape[1])
+    for frames in slices(clip.length, max(1, rows // out.scores[-1, :, 0].numel())):
+        _draw(model, clip, out, frames, drawn, torch.cat(kept) if coarse else None, objects)
+    best = torch.cat(kept)[:, 0].tolist() if coarse else [0] * len(drawn.masks)
+    scores = rearrange(out.scores[-1].sigmoid(), "e t q -> e q t").tolist()
     corners = pixels_from_unit(cxcywh_to_xyxy(out.boxes[-1].float()), clip.sizes.new_tensor(clip.original))
-    boxes = rearrange(corners, "e t k xyxy -> e k t xyxy").tolist()
-    tracks = [[_track(rles[i][q], boxes[i][q], scores[i][q]) for q in range(k)] for i in range(e)]
-    return ClipPredictions(tracks, None if objects is None else merged)
+    boxes = rearrange(corners, "e t q xyxy -> e q t xyxy").tolist()
+    answers = [
+        ClipAnswer(
+            masks=Masks(clip.original, tuple(drawn.masks[i])),
+            scores=tuple(map(tuple, scores[i])),
+            boxes=tuple(tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in track) for track in boxes[i]),
+            coarse=Masks(clip.size, tuple(drawn.coarse[i])) if coarse else None,
+            best=best[i],
+        )
+        for i in range(len(drawn.masks))
+    ]
+    return answers, tuple(drawn.merged)
 
 
-def _track(rle: list[str], boxes: list[list[float]], scores: list[float]) -> QueryTrack:
-    return QueryTrack(tuple(rle), tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in boxes), tuple(scores))
+class _Drawn:
+    """What is drawn of e expressions so far: bits of masks, original and coarse, and merged maps."""
+
+    def __init__(self, expressions: int) -> None:
+        self.masks: list[list[Compressed]] = [[] for _ in range(expressions)]
+        self.coarse: list[list[Compressed]] = [[] for _ in range(expressions)]
+        self.merged: list[Compressed] = []
+
+
+def _draw(
+    model: SgMg,
+    clip: EncodedClip,
+    out: ClipOutput,
+    frames: slice,
+    drawn: _Drawn,
+    best: Int[Tensor, "e 1"] | None,
+    objects: Sequence[int] | None,
+) -> None:
+    """Draws the queries of `out` in some frames; if `best` is given, only those at the original size, all coarsely."""
+    logits = model.refine(clip.video.frames(frames), out.frames(frames), _every_query(out.scores[-1]))
+    if best is not None:
+        height, width = clip.size
+        _add(drawn.coarse, mask_from_logits(logits[..., :height, :width].float()))
+        logits = logits[torch.arange(len(best), device=best.device)[:, None], best]
+    probabilities = original_logits(logits, clip.size, clip.original).sigmoid()
+    if objects is not None:
+        drawn.merged.append(Compressed.of(_object_maps(probabilities[:, 0], objects)))
+    _add(drawn.masks, probabilities > THRESHOLD)
+
+
+def _add(parts: Sequence[list[Compressed]], masks: Bool[Tensor, "e k t h w"]) -> None:
+    bits = masks_to_bits(masks.numpy()) if masks.device.type == "cpu" else packed_bits(masks).cpu().numpy()
+    for part, of_expression in zip(parts, bits, strict=True):
+        part.append(Compressed.of(of_expression))
 
 
 def _only(out: ClipOutput, query: Int[Tensor, "e k"]) -> ClipOutput:
@@ -134,18 +201,7 @@ def _joined(parts: Sequence[ClipOutput]) -> ClipOutput:
     return replace(parts[0], **together, clip_of=torch.cat([part.clip_of for part in parts]))
 
 
-def _drawn(model: SgMg, clip: EncodedClip, out: ClipOutput, frames: slice) -> Float[Tensor, "e k t h w"]:
-    """Returns mask probabilities at the original size, for some of the frames."""
-    every = _every_query(out.scores[-1])
-    logits = model.refine(clip.video.frames(frames), out.frames(frames), every)
-    height, width = clip.sizes[0].tolist()
-    return original_logits(logits, (height, width), clip.original).sigmoid()
-
-
-def _object_maps(probabilities: Float[Tensor, "o t h w"], objects: Sequence[int]) -> list[bytes]:
-    """Returns PNGs of object numbers, 0 for background; where objects overlap, the likelier one is taken."""
+def _object_maps(probabilities: Float[Tensor, "o t h w"], objects: Sequence[int]) -> UInt8[np.ndarray, "t h w"]:
+    """Returns maps of object numbers, 0 for background; where objects overlap, the likelier one is taken."""
     numbers = np.array([0, *objects], dtype=np.uint8)
-    maps = numbers[merge_objects(probabilities).cpu().numpy()]
-    pngs = [cv2.imencode(".png", one) for one in maps]
-    assert all(written for written, _ in pngs)
-    return [data.tobytes() for _, data in pngs]
+    return numbers[merge_objects(probabilities).cpu().numpy()]

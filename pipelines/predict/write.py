@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.files import Folder
-from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode
+from pipelines.inference.answers import Answer, prediction_from
+from pipelines.inference.messages import AnswersHeader, decode, decode_answers, encode
 from pipelines.inference.quarantine import write_failures
 from pipelines.ledger import PREDICTIONS
+from pipelines.predictions import predictions_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,21 @@ class WriteStage:
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yields a `UnitDone` for each unit, once its files are written."""
         for row in range(len(batch)):
-            header, payload = decode(batch, row, PredictionsHeader)
-            yield batch.slice(row, 1) if header is None else encode(self._write(header, decode_predictions(payload)))
+            header, payload = decode(batch, row, AnswersHeader)
+            yield batch.slice(row, 1) if header is None else encode(self._write(header, decode_answers(payload)))
 
-    def _write(self, header: PredictionsHeader, table: pa.Table) -> UnitDone:
+    def _write(self, header: AnswersHeader, answers: list[list[Answer]]) -> UnitDone:
         failures = [*header.failures, *header.failed.values()]
         if failures:
             write_failures(self.out, header.unit, failures)
-        if len(table) or not failures:
+        if any(answers) or not failures:
+            table = predictions_table(
+                [
+                    prediction_from(record, answer, header.fingerprint)
+                    for record, some in zip(header.records, answers, strict=True)
+                    for answer in some
+                ]
+            )
             with self.out.output(f"{PREDICTIONS}/{header.unit}.parquet") as stream:
                 pq.write_table(table, stream, compression="zstd")
         if not failures:
@@ -61,9 +70,9 @@ class WriteStage:
         return UnitDone(
             unit=header.unit,
             failed=len(failures),
-            videos=len(header.counts),
+            videos=len(header.records),
             frames=header.frames,
-            expressions=len(table),
+            expressions=sum(map(len, answers)),
             crashes=header.crashes,
             waited=header.waited,
             busy=header.busy,

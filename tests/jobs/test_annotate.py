@@ -22,6 +22,7 @@ from pipelines.annotate.run import Joined
 from pipelines.annotate.settings import Settings
 from pipelines.annotate.summary import Progress
 from pipelines.annotate.tracks import JoinSettings, join_windows
+from pipelines.annotate.window_rows import window_row
 from pipelines.config_io import CONFIG, read_config
 from pipelines.errors import Exit, Failure, JobError
 from pipelines.files import UNFINISHED, Folder
@@ -93,8 +94,9 @@ def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> l
             video.path, "", width, height, timestamps=tuple(window.timestamps.tolist()),
         )  # fmt: skip
         frames = resize_frames(window.frames, *resized_size(height, width, SIDE))
-        found.append(predictor.predict_frames(ModelFrames(record, tuple(range(len(frames))), frames)))
-    (rows,) = join_windows(found, JoinSettings(min_score, False, ""))
+        one = ModelFrames(record, tuple(range(len(frames))), frames, one_of_many=True)
+        found.append([window_row(record, answer, "", "") for answer in predictor.answer(one)])
+    (rows,) = join_windows(found, JoinSettings(min_score, ""))
     return rows
 
 

@@ -9,9 +9,11 @@ from sgmg.decoding import (
     mask_from_logits,
     merge_objects,
     original_logits,
+    packed_bits,
     ranked_queries,
     take_query,
 )
+from sgmg.masks import masks_to_bits
 
 
 def logits_of(probabilities: list[list[float]]) -> torch.Tensor:
@@ -92,3 +94,9 @@ def test_boxes_are_those_of_the_last_layer_in_pixels_of_their_own_clip() -> None
 
 def test_a_single_mask_is_resized_too() -> None:
     assert original_logits(torch.randn(8, 8), (6, 8), (12, 16)).shape == (12, 16)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 7, 5), (1, 16, 8), (9, 3)])
+def test_bits_packed_on_a_device_are_those_packed_on_the_processor(shape: tuple[int, ...]) -> None:
+    masks = torch.rand(shape) > 0.5
+    assert packed_bits(masks).tolist() == masks_to_bits(masks.numpy()).tolist()

@@ -3,11 +3,14 @@ import pytest
 from pycocotools import mask as coco
 
 from sgmg.masks import (
+    bits_to_rles,
     dilate_disk,
     mask_boundary,
     mask_to_rle,
     mask_to_xyxy,
+    masks_to_bits,
     masks_to_rles,
+    resize_rles,
     rle_area,
     rle_shared_areas,
     rle_to_coco,
@@ -38,6 +41,34 @@ def test_masks_survive_the_round_trip_through_rle(seed: int) -> None:
 def test_a_stack_has_the_rles_of_its_masks() -> None:
     masks = drawn_masks(1, (4, 11, 7))
     assert masks_to_rles(masks) == [mask_to_rle(mask) for mask in masks]
+
+
+@pytest.mark.parametrize("shape", [(3, 11, 7), (2, 16, 8), (0, 4, 6), (2, 3, 5, 9)])
+def test_bits_have_the_rles_of_their_masks(shape: tuple[int, ...]) -> None:
+    masks = drawn_masks(4, shape)
+    bits = masks_to_bits(masks)
+    assert bits.shape == (*shape[:-2], -(-shape[-1] * shape[-2] // 8))
+    height, width = shape[-2:]
+    rles = bits_to_rles(bits.reshape(-1, bits.shape[-1]), (height, width))
+    assert rles == [mask_to_rle(mask) for mask in masks.reshape(-1, height, width)]
+
+
+def test_bits_of_a_view_are_those_of_its_copy() -> None:
+    masks = drawn_masks(5, (2, 10, 12))[:, ::-1, ::3]
+    np.testing.assert_array_equal(masks_to_bits(masks), masks_to_bits(masks.copy()))
+
+
+def test_a_resized_mask_is_the_shape_drawn_larger_or_smaller() -> None:
+    def disk(height: int, width: int) -> np.ndarray:
+        y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
+        return ((y - 0.4) ** 2 + (x - 0.6) ** 2) < 0.09
+
+    for size, new_size in (((36, 64), (108, 192)), ((36, 64), (20, 30)), ((36, 64), (36, 64))):
+        (found,) = rles_to_masks(resize_rles([mask_to_rle(disk(*size))], size, new_size), new_size)
+        wanted = disk(*new_size)
+        assert (found & wanted).sum() / (found | wanted).sum() > 0.96
+    assert resize_rles([mask_to_rle(empty(4, 6))], (4, 6), (8, 13)) == [mask_to_rle(empty(8, 13))]
+    assert resize_rles([], (4, 6), (8, 13)) == []
 
 
 def test_a_run_of_millions_of_pixels_survives() -> None:

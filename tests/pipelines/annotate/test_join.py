@@ -16,15 +16,16 @@ from patience import PATIENCE
 from pipelines.annotate.join import join_group
 from pipelines.annotate.layout import SENTENCES_EACH, ExpressionGroup, expression_groups, write_group
 from pipelines.annotate.tracks import SEGMENT_FRAMES, JoinSettings
+from pipelines.annotate.window_rows import WINDOW_SCHEMA, WindowRow, windows_table
 from pipelines.errors import Failure
 from pipelines.files import Folder
 from pipelines.ledger import Entry, Ledger, Rows, read_footer
 from pipelines.prediction_reader import iter_predictions, read_segments
-from pipelines.predictions import Prediction, QueryTrack, predictions_table
+from pipelines.predictions import Prediction, QueryTrack
 from pipelines.records import Expression
 from sgmg.masks import mask_to_rle
 
-RULES = JoinSettings(0.3, False, "f")
+RULES = JoinSettings(0.3, "f")
 DOG, CAT, MAN = Expression("d", "the dog"), Expression("c", "the cat"), Expression("m", "a man")
 BOX = (0.0, 0.0, 5.0, 3.0)
 WHOLE = np.ones((4, 6), np.bool_)
@@ -49,7 +50,7 @@ from pipelines.ledger import Entry
 
 group = msgspec.json.decode(sys.argv[2], type=ExpressionGroup)
 entry = Entry(group.video, "/v.mp4", "", "file", group.sentences)
-_, entry = join_group(group, entry, Folder(sys.argv[1]), JoinSettings(0.3, False, "f"))
+_, entry = join_group(group, entry, Folder(sys.argv[1]), JoinSettings(0.3, "f"))
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(entry.frames, int(peak.split()[1]) // 1024)
 """
@@ -60,28 +61,26 @@ def entry_of(group: ExpressionGroup) -> Entry:
     return Entry(VIDEO, "/v.mp4", "listed", "file", group.sentences, seconds=1.5)
 
 
-def rows_of(group: ExpressionGroup, number: int, length: int = 5, mask: np.ndarray = WHOLE) -> list[Prediction]:
+def rows_of(group: ExpressionGroup, number: int, length: int = 5, mask: np.ndarray = WHOLE) -> list[WindowRow]:
     """A window without overlap, each frame with this mask; cats score too little."""
     (height, width), rle = mask.shape, mask_to_rle(mask)
     places = range(number * length, (number + 1) * length)
     return [
-        Prediction(
+        WindowRow(Prediction(
             "videos", "", VIDEO, one.id, one.text, width, height, tuple(f"{t:05d}" for t in places),
             (QueryTrack((rle,) * length, (BOX,) * length, (0.1 if one == CAT else 0.9,) * length),),
             0.9, "", "/v.mp4", "file", timestamps=tuple(t / 10 for t in places),
-        )
+        ))
         for one in group.expressions
     ]  # fmt: skip
 
 
 def write_stretch(
-    out: Folder, group: ExpressionGroup, number: int, windows: Sequence[list[Prediction]], whole: bool = True
+    out: Folder, group: ExpressionGroup, number: int, windows: Sequence[list[WindowRow]], whole: bool = True
 ) -> None:
-    with out.output(group.stretch(number, whole)) as stream:
-        schema = predictions_table([]).schema
-        with pq.ParquetWriter(stream, schema) as writer:
-            for rows in windows:
-                writer.write_table(predictions_table(rows), row_group_size=max(1, len(rows)))
+    with out.output(group.stretch(number, whole)) as stream, pq.ParquetWriter(stream, WINDOW_SCHEMA) as writer:
+        for rows in windows:
+            writer.write_table(windows_table(rows), row_group_size=max(1, len(rows)))
 
 
 def group_with_stretches(
@@ -188,7 +187,8 @@ def test_a_long_join_peaks_like_a_short_one(out: Folder, sentences: int) -> None
 
 def test_damage_is_result(out: Folder) -> None:
     (group,) = expression_groups(VIDEO, "file", "settings", [DOG])
-    damaged = [replace(row, status="partial", note="2 of its frames are damaged") for row in rows_of(group, 0)]
+    note = "2 of its frames are damaged"
+    damaged = [WindowRow(replace(one.row, status="partial", note=note)) for one in rows_of(group, 0)]
     write_stretch(out, group, 0, [damaged])
     _, entry = join_group(group, entry_of(group), out, RULES)
     assert (entry.damage, entry.failures, entry.final) == ("2 of its frames are damaged", (), True)

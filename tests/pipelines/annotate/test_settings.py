@@ -20,9 +20,10 @@ def test_numbers_out_of_range_are_said(wrong: dict[str, float], said: str) -> No
         Settings(**wrong)  # pyright: ignore[reportArgumentType]
 
 
-def test_independent_windows_need_no_query_but_the_chosen_one() -> None:
-    assert Settings().protocol(360).keep == "all"
-    assert Settings(independent=True).protocol(360).keep == "chosen"
+def test_windows_choose_by_score_alone_if_independent_or_without_shared_frames() -> None:
+    assert Settings().follows
+    assert not Settings(independent=True).follows
+    assert not Settings(overlap=0).follows
 
 
 def test_a_strip_is_shrunk_and_a_common_video_is_not() -> None:

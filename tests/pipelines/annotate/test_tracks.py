@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from pipelines.annotate.tracks import JoinSettings, agreement, best_query, join_windows
+from pipelines.annotate.window_rows import WindowRow
 from pipelines.predictions import Prediction, QueryTrack
 from sgmg.masks import mask_to_rle, rle_to_mask
 
 H, W = 12, 40
 WINDOW, OVERLAP = 6, 2
-RULES = JoinSettings(min_score=0.3, independent=False, fingerprint="f")
+RULES = JoinSettings(min_score=0.3, fingerprint="f")
 EMPTY = mask_to_rle(np.zeros((H, W), np.bool_))
 
 
@@ -22,23 +23,33 @@ def ball(x: float, y: int) -> str:
     return mask_to_rle(mask)
 
 
+def enlarged(rle: str, scale: int) -> str:
+    """Every pixel of a mask `scale` times as high and as wide."""
+    return mask_to_rle(rle_to_mask(rle, (H, W)).repeat(scale, axis=0).repeat(scale, axis=1))
+
+
 def track(rles: Sequence[str], scores: Sequence[float] | float) -> QueryTrack:
     said = tuple(scores) if isinstance(scores, Sequence) else (scores,) * len(rles)
     return QueryTrack(tuple(rles), ((1.0, 1.0, 2.0, 2.0),) * len(rles), said)
 
 
-def window(first: int, queries: Sequence[QueryTrack], note: str = "", expression: str = "a") -> Prediction:
+def window(
+    first: int, queries: Sequence[QueryTrack], note: str = "", expression: str = "a", scale: int = 1
+) -> WindowRow:
+    """A window whose frames are `scale` times as large as the model sees them; the best query is kept at that size."""
     t = len(queries[0].rle)
-    return Prediction(
+    best = int(np.argmax([np.mean(query.scores) for query in queries]))
+    kept = replace(queries[best], rle=tuple(enlarged(rle, scale) for rle in queries[best].rle))
+    row = Prediction(
         dataset="videos",
         split="",
         video="v",
         expression=expression,
         text="the ball",
-        width=W,
-        height=H,
+        width=scale * W,
+        height=scale * H,
         frame_names=tuple(f"{place:05d}" for place in range(first, first + t)),
-        queries=tuple(queries),
+        queries=(kept,),
         score=0.5,
         fingerprint="window",
         source="/v.mp4",
@@ -47,9 +58,10 @@ def window(first: int, queries: Sequence[QueryTrack], note: str = "", expression
         note=note,
         timestamps=tuple(place / 10 for place in range(first, first + t)),
     )
+    return WindowRow(row, tuple(queries), (H, W), best)
 
 
-def crossing(t: int, shuffled: bool = True) -> Iterator[list[Prediction]]:
+def crossing(t: int, shuffled: bool = True, scale: int = 1) -> Iterator[list[WindowRow]]:
     """Two balls that change sides: one above to the right, one below to the left; every window numbers them anew."""
     rng = np.random.default_rng(0)
     for number, first in enumerate(range(0, t - OVERLAP, WINDOW - OVERLAP)):
@@ -59,7 +71,7 @@ def crossing(t: int, shuffled: bool = True) -> Iterator[list[Prediction]]:
         scores = (0.9, 0.6) if number < 2 else (0.5, 0.8)
         queries = [track(above, scores[0]), track(below, scores[1]), track([EMPTY] * len(above), 0.2)]
         order = rng.permutation(3) if shuffled else range(3)
-        yield [window(first, [queries[at] for at in order])]
+        yield [window(first, [queries[at] for at in order], scale=scale)]
 
 
 def test_an_object_keeps_its_identity_where_another_one_comes_to_look_likelier() -> None:
@@ -70,8 +82,16 @@ def test_an_object_keeps_its_identity_where_another_one_comes_to_look_likelier()
     assert (row.status, row.note, row.fingerprint, len(row.queries)) == ("ok", "", "f", 1)
 
 
-def test_independent_windows_choose_by_score_alone() -> None:
-    ((row,),) = join_windows(crossing(30), replace(RULES, independent=True))
+def test_a_query_that_was_not_the_best_is_drawn_from_its_coarse_masks() -> None:
+    ((row,),) = join_windows(crossing(30, scale=3), RULES)
+    for place, rle in enumerate(row.queries[0].rle):
+        found, wanted = (rle_to_mask(one, (3 * H, 3 * W)) for one in (rle, enlarged(ball(place, 1), 3)))
+        assert (found & wanted).sum() / (found | wanted).sum() > (0.9 if place > 9 else 0.999)
+
+
+def test_windows_without_coarse_masks_choose_by_score_alone() -> None:
+    independent = ([WindowRow(one.row) for one in rows] for rows in crossing(30))
+    ((row,),) = join_windows(independent, RULES)
     assert row.queries[0].rle[:10] == tuple(ball(place, 1) for place in range(10))
     assert row.queries[0].rle[10:] == tuple(ball(30 - place, 7) for place in range(10, 30))
 
@@ -168,7 +188,7 @@ def test_sentences_go_their_own_ways() -> None:
 def test_windows_are_taken_one_at_a_time() -> None:
     taken: list[int] = []
 
-    def counted() -> Iterator[list[Prediction]]:
+    def counted() -> Iterator[list[WindowRow]]:
         for number, found in enumerate(crossing(30)):
             taken.append(number)
             yield found

@@ -92,7 +92,7 @@ def message(*parts: PartContext, news: News | None = None) -> pa.Table:
 
 def done(out: Folder, predict: PredictStage, message: pa.Table) -> ShardDone:
     (predictions,) = predict(message)
-    (message,) = WriteStage(out, JoinSettings(0.0, False, "f"))(predictions)
+    (message,) = WriteStage(out, JoinSettings(0.0, "f"))(predictions)
     event, _ = decode(message, 0, ShardDone)
     assert event is not None
     return event

@@ -14,8 +14,9 @@ import torch
 
 from pipelines.errors import Failure
 from pipelines.inference.actor import MAX_CRASHES, PredictStage
+from pipelines.inference.answers import Answer
 from pipelines.inference.crash_counter import CrashCounter
-from pipelines.inference.messages import PredictionsHeader, decode, decode_predictions, encode, encode_frames
+from pipelines.inference.messages import AnswersHeader, decode, decode_answers, encode, encode_frames
 from pipelines.inference.model_frames import model_frames
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.protocols import inference_protocol
@@ -53,21 +54,23 @@ def predict(crash_counter: Any, tmp_path: Path) -> PredictStage:
     return PredictStage(spec, crash_counter)
 
 
-def run(predict: PredictStage, message: pa.Table) -> tuple[PredictionsHeader, pa.Table]:
+def run(predict: PredictStage, message: pa.Table) -> tuple[AnswersHeader, list[list[Answer]]]:
     (done,) = predict(message)
-    header, payload = decode(done, 0, PredictionsHeader)
+    header, payload = decode(done, 0, AnswersHeader)
     assert header is not None
-    return header, decode_predictions(payload)
+    return header, decode_answers(payload)
 
 
 def test_a_sentence_that_cannot_be_read_costs_only_its_video(predict: PredictStage) -> None:
     frames = [model_frames(record, PROTOCOL) for record in (a_record("dog"), a_record("cat", sentences=(" ",)))]
-    header, table = run(predict, encode_frames("u", frames, [Failure("cow", "decode", "no image")], context=["c"]))
+    header, answers = run(predict, encode_frames("u", frames, [Failure("cow", "decode", "no image")], context=["c"]))
     assert [(one.video, one.stage) for one in header.failures] == [("cow", "decode")]
     assert {index: (one.video, one.stage) for index, one in header.failed.items()} == {1: ("cat", "predict")}
-    assert (header.unit, header.counts, msgspec.json.decode(header.context)) == ("u", (3, 0), ["c"])
+    assert (header.unit, [len(some) for some in answers], msgspec.json.decode(header.context)) == ("u", [3, 0], ["c"])
     assert header.frames == sum(len(one.record.frame_names) for one in frames)
-    assert table["video"].to_pylist() == ["dog"] * 3
+    assert header.records == tuple(one.record for one in frames)
+    assert header.fingerprint == predict.predictor.fingerprint
+    assert [answer.number for answer in answers[0]] == [0, 1, 2]
 
 
 def test_a_unit_that_crashes_its_predictors_is_skipped(predict: PredictStage, crash_counter: Any) -> None:
@@ -79,24 +82,24 @@ def test_a_unit_that_crashes_its_predictors_is_skipped(predict: PredictStage, cr
 
     for _ in range(MAX_CRASHES):
         ray.get(crash_counter.start.remote("u"))
-    header, table = run(predict, message)
+    header, answers = run(predict, message)
     assert (header.failed[0].video, header.failed[0].stage) == ("dog", "predict")
     assert f"{MAX_CRASHES} predictors crashed on it" in header.failed[0].reason
-    assert len(table) == 0
+    assert answers == [[]]
 
 
 def test_scores_that_are_no_numbers_cost_only_their_unit(predict: PredictStage) -> None:
     head = predict.predictor.model.class_heads[-1]
     assert isinstance(head, torch.nn.Linear)
     torch.nn.init.constant_(head.bias, math.nan)
-    header, table = run(predict, encode_frames("u", [model_frames(a_record("dog"), PROTOCOL)]))
+    header, answers = run(predict, encode_frames("u", [model_frames(a_record("dog"), PROTOCOL)]))
     assert "scores are not finite" in header.failed[0].reason
-    assert len(table) == 0
+    assert answers == [[]]
 
 
 def test_news_alone_load_no_model(predict: PredictStage) -> None:
-    header, table = run(predict, encode_frames("u", [], [Failure("cow", "decode", "no image")], context=["c"]))
-    assert (header.counts, header.frames, len(table)) == ((), 0, 0)
+    header, answers = run(predict, encode_frames("u", [], [Failure("cow", "decode", "no image")], context=["c"]))
+    assert (header.records, header.frames, answers) == ((), 0, [])
     assert [one.video for one in header.failures] == ["cow"]
     assert "predictor" not in vars(predict)
 

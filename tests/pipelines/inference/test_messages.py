@@ -8,24 +8,24 @@ import pyarrow as pa
 import pytest
 
 from pipelines.errors import Failure
+from pipelines.inference.answers import Answer, Compressed, Masks
 from pipelines.inference.messages import (
+    AnswersHeader,
     FramesHeader,
-    PredictionsHeader,
     UnitsHeader,
     decode,
+    decode_answers,
     decode_frames,
     decode_items,
-    decode_predictions,
     decode_units,
     encode,
+    encode_answers,
     encode_context,
     encode_frames,
     encode_item,
-    encode_predictions,
     encode_units,
 )
 from pipelines.inference.model_frames import ModelFrames
-from pipelines.predictions import Prediction, QueryTrack, prediction_of
 from pipelines.records import Expression, Record
 from pipelines.video.listing import Video
 from pipelines.video.probe import VideoInfo
@@ -117,14 +117,15 @@ def test_a_unit_without_frames(count: int) -> None:
     assert [one.frames.shape for one in decode_frames(header, payload)] == [(0, 4, 6, 3)] * count
 
 
-def test_predictions() -> None:
-    query = QueryTrack(("4",), ((0.0, 0.0, 1.0, 1.0),), (0.5,))
-    row = Prediction("videos", "", "v", "1", "a dog", 2, 2, ("00000",), (query, query), 0.5, "f", "/v.mp4", "file")
+def test_answers() -> None:
+    masks = Masks((2, 2), (Compressed.of(np.array([[[48]]], dtype=np.uint8)),))
+    answer = Answer(0, (0,), masks, ((0.5,),), (((0.0, 0.0, 1.0, 1.0),),), coarse=masks, note="ü", merged=masks.parts)
     lost = Failure("w", "predict", "x")
-    sent = PredictionsHeader("u", (lost,), (1, 0), {1: lost}, 1, 0, 0.25, 1.5, encode_context(None))
-    header, payload = decode(encode_predictions(sent, [row]), 0, PredictionsHeader)
+    sent = AnswersHeader("u", (lost,), (the_record(), the_record("w")), {1: lost}, "f", 0, 0.25, 1.5, encode_context(1))
+    header, payload = decode(encode_answers(sent, [[answer, answer], []]), 0, AnswersHeader)
     assert header == sent
-    assert [prediction_of(one) for one in decode_predictions(payload).to_pylist()] == [row]
+    assert sent.frames == 4
+    assert decode_answers(payload) == [[answer, answer], []]
 
 
 def test_messages_join_into_one_table_and_part_again() -> None:

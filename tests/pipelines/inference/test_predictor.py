@@ -10,6 +10,7 @@ import torch
 
 from pipelines.errors import BadItem
 from pipelines.images import object_map
+from pipelines.inference.answers import prediction_from
 from pipelines.inference.model_frames import model_frames
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import InferenceProtocol, inference_protocol
@@ -279,4 +280,30 @@ def test_frames_decoded_elsewhere_give_the_same(model: SgMg, tokenizer: Tokenize
     protocol = inference_protocol("own", SIDE)
     record = a_record("dog", dataset="own")
     predictor = Predictor(model, tokenizer, protocol, device="cpu")
-    assert predictor.predict_frames(model_frames(record, protocol)) == predictor.predict(record)
+    frames = model_frames(record, protocol)
+    answers = predictor.answer(frames)
+    assert [prediction_from(frames.record, answer, "") for answer in answers] == predictor.predict(record)
+
+
+def test_a_window_among_others_keeps_all_queries_coarsely_and_the_best_at_its_size(
+    model: SgMg, tokenizer: Tokenizer
+) -> None:
+    protocol = inference_protocol("own", SIDE)
+    record = replace(a_record("dog", dataset="own"), original_width=112, original_height=80)
+    predictor = Predictor(model, tokenizer, protocol, device="cpu")
+    frames = model_frames(record, protocol)
+    alone, among = (predictor.answer(replace(frames, one_of_many=many)) for many in (False, True))
+    size = (SIDE, SIDE * 56 // 40)
+    pixels = pixels_of(sum(b"dog"), 2)
+    out, probabilities = by_hand(model, tokenizer, pixels, list(SENTENCES), multiple=16, original=size)
+    for index, (one, other) in enumerate(zip(alone, among, strict=True)):
+        ((track,), (best,)) = one.kept, other.kept
+        drawn = [rles_to_masks(rle, (80, 112)) for rle in (track.rle, best.rle)]
+        assert (drawn[0] != drawn[1]).mean() < 1e-3
+        every = list(other.every)
+        assert list(one.every) == []
+        np.testing.assert_allclose([query.scores for query in every], out.scores[-1, index].sigmoid().T)
+        assert other.best == np.argmax([np.mean(query.scores) for query in every])
+        assert every[other.best].boxes == best.boxes
+        for query, wanted in zip(every, probabilities[index] > 0.5, strict=True):
+            assert (rles_to_masks(query.rle, size) != wanted.numpy()).mean() < 1e-3
