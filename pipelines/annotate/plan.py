@@ -104,7 +104,9 @@ class PlanStage:
         for request in requests:
             video = request.video
             try:
-                planned = self._plan_video(request)
+                with decoder(self.time_limit) as worker_decoder:
+                    timeline = worker_decoder.timeline(video, self.settings.shots)
+                planned = self.plan_video(request, timeline)
             except BadItem as error:
                 planned = _failed(video, Failure(video.path, error.stage, error.reason))
             except (ValueError, MemoryError) as error:  # what an odd header can lead to
@@ -125,28 +127,27 @@ class PlanStage:
         if shard.news != News() or shard.units:
             yield shard.message()
 
-    def _plan_video(self, request: AnnotationRequest) -> "_Planned":
+    def plan_video(self, request: AnnotationRequest, timeline: Timeline) -> "Planned":
+        """Returns what is left to do of a video whose frames are known."""
         video = request.video
-        with decoder(self.time_limit) as worker_decoder:
-            timeline = worker_decoder.timeline(video, self.settings.shots)
         fingerprint = timeline.info.fingerprint
         kept = set(request.answered.get(fingerprint, ()))
         left = [expression for expression in request.expressions if expression.id not in kept]
         seen = VideoSeen(video.id, video.path, video.stamp, fingerprint, len(request.expressions) - len(left))
         if not left:
-            return _Planned(seen)
+            return Planned(seen)
         (whole,) = self._units(video, timeline, None)
         seconds = _seconds(timeline)
         size = self._bytes(whole, whole.windows)
         groups = expression_groups(video.id, fingerprint, self.fingerprint, left)
         if len(groups) == 1 and len(whole.windows) <= WINDOWS_EACH and size <= SHARD_BYTES:
             context = UnitContext(groups, timeline.named_by_index, seconds, stretch=None)
-            return _Planned(seen, [(whole, context)], size)
+            return Planned(seen, [(whole, context)], size)
         return self._plan_long(seen, timeline, whole, left, seconds)
 
     def _plan_long(
         self, seen: VideoSeen, timeline: Timeline, whole: DecodeUnit, left: Sequence[Expression], seconds: float
-    ) -> "_Planned":
+    ) -> "Planned":
         video = whole.video
         largest = max(stop - first for first, stop, _ in whole.windows)
         each = max(1, min(WINDOWS_EACH, SHARD_BYTES // self._bytes(whole, [(0, largest, 0)])))
@@ -161,7 +162,7 @@ class PlanStage:
             if any(todo):
                 units.append((unit, UnitContext(groups, timeline.named_by_index, seconds, each, todo)))
         pieces = sum(count - len(known) for known in done)
-        return _Planned(seen, units, long=LongVideo(seen, seconds, groups, count, pieces))
+        return Planned(seen, units, long=LongVideo(seen, seconds, groups, count, pieces))
 
     def _units(self, video: Video, timeline: Timeline, windows_each: int | None) -> tuple[DecodeUnit, ...]:
         return segments(
@@ -202,7 +203,7 @@ class PlanStage:
 
 
 @dataclass(slots=True)
-class _Planned:
+class Planned:
     """Work left to do of one video: units to decode, and the bytes of their frames; or stretches of a long video."""
 
     seen: VideoSeen
@@ -224,7 +225,7 @@ class _Shard:
         """Returns whether a video of so many bytes has no place in it."""
         return bool(self.units) and (self.bytes + more > SHARD_BYTES or len(self.units) >= SHARD_VIDEOS)
 
-    def add(self, planned: _Planned) -> None:
+    def add(self, planned: Planned) -> None:
         """Adds a short video, or the news that nothing is left to do of it."""
         self.units += planned.units
         self.bytes += planned.bytes
@@ -241,8 +242,8 @@ class _Shard:
         return encode_units(self.units, ShardContext(hashlib.sha256(text.encode()).hexdigest()[:16], self.news))
 
 
-def _failed(video: Video, failure: Failure) -> _Planned:
-    return _Planned(VideoSeen(video.id, video.path, video.stamp, "", failure=failure))
+def _failed(video: Video, failure: Failure) -> Planned:
+    return Planned(VideoSeen(video.id, video.path, video.stamp, "", failure=failure))
 
 
 def _seconds(timeline: Timeline) -> float:

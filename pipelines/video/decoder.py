@@ -92,9 +92,9 @@ class VideoDecoder:
         """Decodes the windows of a segment that have a frame. Damaged frames are left out and noted.
 
         Args:
-            size: height and width to which each frame is resized right after decoding, as
-                `sgmg.resize.resize_frames` does, in the decoder process; by default frames have the size at which a
-                player shows them, which for two windows of 4K takes 2 GB.
+            size: height and width to which each frame is resized right after decoding, in the decoder process: those of
+                video files by FFmpeg (`pixels.SmallFrames`), images as `sgmg.resize.resize_frames` does. By default
+                frames have the size at which a player shows them, which for two windows of 4K takes 2 GB.
 
         Raises:
             BadItem: the file cannot be opened, no frame of the segment can be decoded, or it took too long.

@@ -28,7 +28,6 @@ from pipelines.video.frame_reader import Frame, file_frames, file_timeline
 from pipelines.video.image_folder import images_frames, images_timeline
 from pipelines.video.listing import Video
 from pipelines.video.probe import OnFrame, VideoInfo, probe_file
-from sgmg.resize import resize_frames
 
 _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from pipelines.video.decoder_process import serve; serve()"
@@ -220,16 +219,14 @@ def _responses(video: Video, request: Message, data: bytes, heartbeat: OnFrame) 
         return
     info, size = VideoInfo(**request["info"]), tuple(request["size"])
     if video.images:
-        found = images_frames(video, info, request["names"])
+        found = images_frames(video, info, request["names"], size)
     else:
-        found = file_frames(
-            video, info, np.frombuffer(data, np.int64), request["index_keys"], request["seek"], heartbeat
-        )
+        keys = np.frombuffer(data, np.int64)
+        found = file_frames(video, info, keys, request["index_keys"], request["seek"], heartbeat, size)
     damage = ""
     for frame in found:
         if isinstance(frame, Frame):
-            (small,) = resize_frames(frame.image[None], *size)  # here: the pipe is slower than the filter
-            yield {"key": frame.key, "damage": frame.damage}, small.data.cast("B")
+            yield {"key": frame.key, "damage": frame.damage}, frame.image.data.cast("B")
         else:
             damage = frame.reason
     yield {"end": damage}, _NO_PAYLOAD

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 
 from pipelines.errors import BadItem
 from pipelines.video.listing import Video
-from pipelines.video.pixels import rgb, turned
+from pipelines.video.pixels import SmallFrames
 from pipelines.video.probe import OnFrame, Timeline, VideoInfo, no_heartbeat, opened, probe_packets, seconds
 from pipelines.video.shots import CutDetector
 
@@ -69,16 +69,20 @@ def file_frames(
     index_keys: bool,
     seek: bool,
     heartbeat: OnFrame = no_heartbeat,
+    size: tuple[int, int] | None = None,
 ) -> Iterator[Frame | Damage]:
     """Yields the frames with these keys (ascending), whatever frame decoding has to begin at.
 
     Args:
+        size: height and width of the frames; by default those at which a player shows them.
         seek: begin at the key frame before the first key; otherwise at the start of the file.
 
     Raises:
         BadItem: the file cannot be opened.
     """
     damage = ""
+    shown = (info.shown_height, info.shown_width)
+    converted = SmallFrames(shown, size or shown, info.orientation)
     last = _UNTIMED
     place, at = -1, 0
     for frame in _frames_from(video, int(keys[0]) if seek and not index_keys else None):
@@ -93,18 +97,12 @@ def file_frames(
         last = key
         at += int(np.searchsorted(keys[at:], key))
         if at < len(keys) and keys[at] == key:
-            yield Frame(key, _to_rgb(frame, info), damage)
+            yield Frame(key, converted(frame), damage)
             damage = ""
         if key >= keys[-1]:
             break
     if damage:
         yield Damage(damage)
-
-
-def _to_rgb(frame: av.VideoFrame, info: VideoInfo) -> UInt8[np.ndarray, "h w 3"]:
-    width, height = info.shown_width, info.shown_height
-    image = rgb(frame, (height, width) if "t" in info.orientation else (width, height))
-    return np.ascontiguousarray(turned(image, info.orientation))
 
 
 def _frames_from(video: Video, first: int | None) -> Iterator[av.VideoFrame | Damage]:

@@ -22,6 +22,7 @@ from pipelines.video.frame_reader import UNTIMED_FPS, Damage, Frame
 from pipelines.video.listing import IMAGE_SUFFIXES, Video
 from pipelines.video.pixels import over_black, square_size
 from pipelines.video.probe import Timeline, VideoInfo
+from sgmg.resize import resize_frames
 
 
 def images_timeline(video: Video) -> Timeline:
@@ -48,8 +49,14 @@ def images_timeline(video: Video) -> Timeline:
     return Timeline(info, tuple(names), np.arange(len(names)) / UNTIMED_FPS)
 
 
-def images_frames(video: Video, info: VideoInfo, names: Sequence[str]) -> Iterator[Frame | Damage]:
-    """Yields the images with these names. EXIF rotation is ignored, as it is for masks of images."""
+def images_frames(
+    video: Video, info: VideoInfo, names: Sequence[str], size: tuple[int, int] | None = None
+) -> Iterator[Frame | Damage]:
+    """Yields the images with these names. EXIF rotation is ignored, as it is for masks of images.
+
+    Args:
+        size: height and width of the frames, as `sgmg.resize.resize_frames` makes them; by default those of the images.
+    """
     damage = ""
     for name in names:
         try:
@@ -61,7 +68,7 @@ def images_frames(video: Video, info: VideoInfo, names: Sequence[str]) -> Iterat
             height, width = image.shape[:2]
             damage = damage or f"{name} is {width} x {height}, the first image {info.width} x {info.height}"
             continue
-        yield Frame(name, image, damage)
+        yield Frame(name, resize_frames(image[None], *size)[0] if size else image, damage)
         damage = ""
     if damage:
         yield Damage(damage)

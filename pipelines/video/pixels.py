@@ -4,12 +4,17 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
+
+from sgmg.resize import resize_frames
 
 MAX_PIXELS = 2**26
 """Pixels of the largest frame that is decoded: 8K has 2**25; a broken header may demand all memory."""
 MAX_STRETCH = 8
 """Largest ratio of width to height of a pixel, or of height to width; beyond it the file is wrong."""
+_TRIANGLE = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+"""Flags of FFmpeg's scaler: exact rounding, and colours at every pixel, not at every second."""
 
 
 def turned(image: UInt8[np.ndarray, "h w c"], orientation: str) -> UInt8[np.ndarray, "h2 w2 c"]:
@@ -59,10 +64,45 @@ def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Converts a frame to RGB at width and height `size`, before rotation; transparent pixels are laid over black."""
     width, height = size
-    if not any(component.is_alpha for component in frame.format.components):
+    if not _has_alpha(frame):
         return frame.to_ndarray(format="rgb24", width=width, height=height)
     image = frame.to_ndarray(format="rgba", width=width, height=height)
     return over_black(image)
+
+
+class SmallFrames:
+    """Converts the frames of a video to RGB at the size that a model sees: upright, with square pixels.
+
+    FFmpeg scales brightness and colour before it computes RGB, with the triangle filter of Pillow's `BILINEAR`: a third
+    of the time. The results differ from those of scaled RGB by what colours blur, 1.4 of 255 on coloured noise.
+
+    Args:
+        shown: height and width at which a player shows the frames.
+        size: height and width of the results.
+        orientation: as from `orientation_of`.
+    """
+
+    def __init__(self, shown: tuple[int, int], size: tuple[int, int], orientation: str) -> None:
+        self._shown, self._size, self._orientation = shown, size, orientation
+        self._reformatter = VideoReformatter()  # it keeps the tables of the filter
+
+    def __call__(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+        """Converts one frame."""
+        if _has_alpha(frame) or self._size == self._shown:
+            image = turned(rgb(frame, self._before_turning(self._shown)), self._orientation)
+            return resize_frames(np.ascontiguousarray(image)[None], *self._size)[0]
+        width, height = self._before_turning(self._size)
+        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=_TRIANGLE, threads=1)
+        return np.ascontiguousarray(turned(small.to_ndarray(), self._orientation))
+
+    def _before_turning(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns width and height, before rotation, of a frame whose upright height and width is `size`."""
+        height, width = size
+        return (height, width) if "t" in self._orientation else (width, height)
+
+
+def _has_alpha(frame: av.VideoFrame) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
 
 
 def over_black(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:

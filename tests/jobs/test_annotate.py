@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from annotate_data import damage, moving, write_video
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
+from patience import PATIENCE
 from pipelines.annotate.events import LongVideo, News, ShardDone, VideoSeen
 from pipelines.annotate.layout import ExpressionGroup
 from pipelines.annotate.run import Joined
@@ -33,11 +34,12 @@ from pipelines.manifest import QUARANTINE
 from pipelines.prediction_reader import iter_predictions
 from pipelines.predictions import Prediction
 from pipelines.records import Expression, Record
-from pipelines.video.decoder import windows
+from pipelines.video.decoder import VideoDecoder
 from pipelines.video.listing import Video
+from pipelines.video.segments import segments
 from prepared_data import SENTENCES, tiny_checkpoint, tiny_model
 from sgmg.masks import rles_to_masks
-from sgmg.resize import resize_frames, resized_size
+from sgmg.resize import resized_size
 from sgmg.tokenizer import Tokenizer
 
 SIDE = 130
@@ -87,15 +89,17 @@ def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> l
         tiny_model(), Tokenizer.train(SENTENCES), Settings(min_score=min_score).protocol(SIDE), device="cpu"
     )
     found = []
-    for window in windows(video, length=8, overlap=2):
-        _, height, width, _ = window.frames.shape
-        record = Record(
-            "videos", "", video.id, width, height, window.names, (b"",) * len(window.names), (), tuple(sentences),
-            video.path, "", width, height, timestamps=tuple(window.timestamps.tolist()),
-        )  # fmt: skip
-        frames = resize_frames(window.frames, *resized_size(height, width, SIDE))
-        one = ModelFrames(record, tuple(range(len(frames))), frames, one_of_many=True)
-        found.append([window_row(record, answer, "", "") for answer in predictor.answer(one)])
+    with VideoDecoder(PATIENCE) as decoder:
+        (part,) = segments(video, decoder.timeline(video), length=8, overlap=2)
+        height, width = part.info.shown_height, part.info.shown_width
+        for window in decoder.windows(part, resized_size(height, width, SIDE)):
+            record = Record(
+                "videos", "", video.id, width, height, window.names, (b"",) * len(window.names), (), tuple(sentences),
+                video.path, "", width, height, timestamps=tuple(window.timestamps.tolist()),
+            )  # fmt: skip
+            many = len(part.windows) > 1
+            one = ModelFrames(record, tuple(range(len(window.frames))), window.frames, one_of_many=many)
+            found.append([window_row(record, answer, "", "") for answer in predictor.answer(one)])
     (rows,) = join_windows(found, JoinSettings(min_score, ""))
     return rows
 

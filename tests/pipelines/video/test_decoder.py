@@ -114,12 +114,17 @@ def test_a_segment_has_exactly_the_frames_of_sequential_decoding(
             _same(expected, found)
 
 
-def test_frames_can_be_resized_as_they_come(data_kit: Path, decoder: VideoDecoder) -> None:
-    video = _video(data_kit, TWO_STREAMS)
-    (part,) = segments(video, decoder.timeline(video), length=7, overlap=2)
-    size = resized_size(part.info.shown_height, part.info.shown_width, 48, 640)
+@pytest.mark.parametrize("name", _by_size(GOOD))
+@pytest.mark.parametrize("short_side", [48, 200])
+def test_frames_can_be_resized_as_they_come(data_kit: Path, decoder: VideoDecoder, name: str, short_side: int) -> None:
+    video = _video(data_kit, name)
+    part = segments(video, decoder.timeline(video), length=7, overlap=2, windows_each=2)[0]
+    size = resized_size(part.info.shown_height, part.info.shown_width, short_side, 640)
     for expected, found in zip(decoder.windows(part), list(decoder.windows(part, size)), strict=True):
-        _same(replace(expected, frames=resize_frames(expected.frames, *size)), found)
+        wanted = resize_frames(expected.frames, *size)
+        _same(replace(expected, frames=found.frames), found)
+        assert found.frames.shape == wanted.shape
+        assert np.abs(found.frames.astype(int) - wanted).mean() < 2.5
 
 
 def _same(expected: Window, found: Window) -> None:
