@@ -33,7 +33,7 @@ class Failure:
 
     Attributes:
         video: its name or path.
-        stage: list, read, decode, predict or overlay.
+        stage: list, read, decode, predict, overlay or format.
         reason: for people.
     """
 

@@ -16,8 +16,10 @@ class PredictorConfig:
     tokenizer: str | None = None
     """Folder or name of the tokenizer, if the checkpoint has none. Default: roberta-base, from the Hugging Face
     cache."""
-    actors: str = "1:2"
-    """Number of predictors, MIN:MAX. Each holds the whole model; more are started while there is work and room."""
+    actors: Annotated[str | None, tyro.conf.arg(metavar="MIN:MAX|None")] = None
+    """Number of predictors, MIN:MAX. Each holds the whole model; more are started while there is work and room.
+    Default: as many as the GPUs of the cluster hold, and more as an autoscaler adds some; on a cluster without GPUs
+    one for every two cores and 4 GB, at least 1:2."""
     gpus_per_actor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
     """GPUs per predictor. Default: 0.5 (two share one GPU and keep it busy), or 0 if the cluster has none."""
     cpus_per_actor: float = 0.5
@@ -45,7 +47,8 @@ class PredictorConfig:
         Raises:
             ValueError: a number is out of range.
         """
-        actor_range(self.actors)
+        if self.actors is not None:
+            actor_range(self.actors)
         self.check_counts("num_cpus", "threads")
         if not self.stall_limit > 0:
             raise ValueError(f"--stall-limit must be above 0 seconds (got {self.stall_limit}).")

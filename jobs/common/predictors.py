@@ -1,6 +1,7 @@
 """Predictors as the flags describe them: their specification, their resources, and their errors."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from sgmg.pretrained import ROBERTA
 from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
+
+_ACTOR_BYTES = 4e9
+"""Memory of a predictor on a CPU, with room for a large video."""
 
 
 def predictor_spec(
@@ -48,9 +52,27 @@ def predictor_spec(
 def resources_of(config: PredictorConfig) -> Resources:
     """Returns the resources of the predictors and their decode tasks. Ray must be running."""
     gpus = gpus_per_actor(config.gpus_per_actor)
-    return Resources(
-        actor_range(config.actors), gpus, config.cpus_per_actor, config.cpus_per_decode, config.stall_limit
-    )
+    actors = actor_range(config.actors) if config.actors else actors_that_fit(gpus, ray.cluster_resources())
+    return Resources(actors, gpus, config.cpus_per_actor, config.cpus_per_decode, config.stall_limit)
+
+
+def actors_that_fit(gpus: float, cluster: Mapping[str, float]) -> tuple[int, int | None]:
+    """Returns the fewest and most predictors that may use a whole cluster.
+
+    With GPUs there is no limit but theirs: Ray Data starts predictors while frames wait for them, and asks an
+    autoscaler for nodes.
+
+    >>> actors_that_fit(0.5, {"GPU": 8, "CPU": 64}), actors_that_fit(0, {"CPU": 64, "memory": 40e9})
+    ((1, None), (1, 10))
+
+    Args:
+        gpus: of each predictor.
+        cluster: its resources: "CPU", and bytes of "memory".
+    """
+    if gpus:
+        return 1, None
+    most = min(cluster.get("CPU", 0) // 2, cluster.get("memory", 0) // _ACTOR_BYTES)
+    return 1, max(2, int(most))
 
 
 def with_resources(spec: PredictorSpec, config: PredictorConfig, resources: Resources) -> PredictorSpec:

@@ -13,8 +13,8 @@ from ray.exceptions import RayError
 from jobs.annotate import AnnotateConfig
 from jobs.common.predictors import predictor_spec, resources_of, with_resources
 from jobs.common.progress import track
-from pipelines.annotate.formats import write_formats, write_page
-from pipelines.annotate.requests import Requests, collect_requests, delete_stale_failures
+from pipelines.annotate.formats import Written, impossible, write_formats, write_page
+from pipelines.annotate.requests import FORMATS, Requests, collect_requests, delete_stale_failures
 from pipelines.annotate.run import Stream, annotate_videos
 from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
@@ -23,7 +23,7 @@ from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder
 from pipelines.inference.lease import hold_lease
 from pipelines.inference.predictor_spec import PredictorSpec
-from pipelines.inference.quarantine import reasons, write_quarantine
+from pipelines.inference.quarantine import reasons, write_failures, write_quarantine
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.manifest import QUARANTINE
 from pipelines.session import durable_folder, start_ray
@@ -52,6 +52,7 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
         config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify
     )
     delete_stale_failures(out, requests.videos)
+    _check_formats(config, requests, out)
     progress = Progress(len(requests.left), requests.kept)
     with _tracked(config, out) as run:
         failures = _annotate_all(config, stream, requests, ledger, progress)
@@ -79,19 +80,50 @@ def _annotate_all(
         ledger.write(stream.out)
         lost = [one for video in requests.videos for entry in ledger.by_video.get(video, ()) for one in entry.failures]
         write_quarantine(stream.out, lost)
-        for file in write_formats(stream.out, ledger, config.formats, config.time_limit):
-            _log.info("written: %s", file)
+        unwritten = _logged(write_formats(stream.out, ledger, config.formats, config.time_limit))
         failures = write_quarantine(stream.out, lost)
         if "report" in config.formats:
-            for file in write_page(stream.out):
-                _log.info("written: %s", file)
+            unwritten += _logged(write_page(stream.out))
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
         raise JobError(
             f"{progress}\nResults so far are kept. The run stopped because: {root_cause(error)}\n"
             f"Run the same command again to continue."
         ) from error
+    if unwritten:
+        said = "\n".join(f"  {one.what}: {one.error}" for one in unwritten)
+        raise JobError(
+            f"{progress.summary()}\nEverything is answered, but not everything is written:\n{said}\n"
+            f"Run the same command again: it writes what is missing."
+        )
     return failures
+
+
+def _logged(written: Iterator[Written]) -> list[Written]:
+    """Logs what is written, and returns what could not be."""
+    unwritten: list[Written] = []
+    for one in written:
+        if one.error:
+            unwritten.append(one)
+        else:
+            _log.info("written: %s", one.what)
+    return unwritten
+
+
+def _check_formats(config: AnnotateConfig, requests: Requests, out: Folder) -> None:
+    """Checks, before anything is asked of a model, that the formats can be written.
+
+    Raises:
+        JobError: they cannot, and --allow-failures is not given.
+    """
+    problems = impossible(config.formats, requests.sentences)
+    if problems and not config.allow_failures:
+        said = "\n".join(f"  {path} {reason}" for path, reason in list(problems.items())[:10])
+        raise JobError(
+            f"{len(problems)} videos cannot be written as davis:\n{said}\n"
+            f"Leave out davis, give fewer sentences, or give --allow-failures: these videos are left out of it then."
+        )
+    write_failures(out, FORMATS, [Failure(path, "format", f"it {reason}") for path, reason in problems.items()])
 
 
 @contextmanager

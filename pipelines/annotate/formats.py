@@ -3,20 +3,22 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from pipelines.annotate.layout import WRITTEN
 from pipelines.annotate.settings import FormatName
-from pipelines.errors import BadItem, Failure
+from pipelines.errors import BadItem, Failure, root_cause
 from pipelines.exports.mask_zip import write_mask_zip
 from pipelines.exports.overlay_video import write_overlay
 from pipelines.exports.report.gather import gather
 from pipelines.exports.report.stills import draw_stills, stills_to_draw
 from pipelines.exports.report.write import write_pages
-from pipelines.exports.video_maps import write_video_maps
+from pipelines.exports.video_maps import MOST, write_video_maps
 from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
 from pipelines.inference.quarantine import write_failures
@@ -43,8 +45,31 @@ _STILLS = 16
 """Stills of a task: for each, a video is opened and a frame decoded."""
 
 
-def write_formats(out: Folder, ledger: Ledger, formats: Sequence[FormatName], time_limit: float) -> Iterator[str]:
-    """Writes the formats that are missing or out of date, on Ray. Yields each format, and each overlay, once written.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A format, an overlay or a batch of stills that was written, or why it was not."""
+
+    what: str
+    error: str = ""
+
+
+def impossible(formats: Sequence[FormatName], sentences: Mapping[str, int]) -> dict[str, str]:
+    """Returns, by the path of the video, why a format cannot be written of it.
+
+    Args:
+        formats: that are asked for.
+        sentences: how many each video has, by its path.
+    """
+    if "davis" not in formats:
+        return {}
+    reason = "has {} sentences, but a map of davis has {} numbers"
+    return {path: reason.format(count, MOST) for path, count in sentences.items() if count > MOST}
+
+
+def write_formats(out: Folder, ledger: Ledger, formats: Sequence[FormatName], time_limit: float) -> Iterator[Written]:
+    """Writes the formats that are missing or out of date, on Ray. Yields each format, and each overlay.
+
+    The failure of one costs no other.
 
     Args:
         out: folder of the run.
@@ -53,7 +78,7 @@ def write_formats(out: Folder, ledger: Ledger, formats: Sequence[FormatName], ti
         time_limit: seconds without a heartbeat of the decoder, after which an overlay fails.
 
     Raises:
-        ray.exceptions.RayError: a result is damaged, or the disk is full.
+        ray.exceptions.RayError: the cluster is lost.
     """
     results = ledger.rows
     if not results:
@@ -64,28 +89,32 @@ def write_formats(out: Folder, ledger: Ledger, formats: Sequence[FormatName], ti
     rows = ray.put(results)
     waiting = [task.remote(out, name, rows, whole) for name in files]
     for name, written in zip(files, waiting, strict=True):
-        ray.get(written)
-        yield name
+        yield Written(name, _error(written))
     if "overlay" in formats:
         yield from _overlays(out, ledger, time_limit)
 
 
-def write_page(out: Folder) -> Iterator[str]:
-    """Writes the HTML report from the results, overlays and quarantine on disk.
-
-    Yields one line for each batch of stills, then "report".
+def write_page(out: Folder) -> Iterator[Written]:
+    """Writes the HTML report from the results, overlays and quarantine on disk. Yields batches of stills, then it.
 
     Raises:
-        ray.exceptions.RayError: a result or the quarantine is damaged, or the disk is full.
+        ray.exceptions.RayError: the cluster is lost.
     """
+    try:
+        yield from _page(out)
+    except RayTaskError as error:
+        yield Written("report", root_cause(error))
+
+
+def _page(out: Folder) -> Iterator[Written]:
     content = _on_ray(gather).remote(out)
     stills = ray.get(_on_ray(stills_to_draw).remote(out, content))
     task = _on_ray(draw_stills)
     batches = [stills[start : start + _STILLS] for start in range(0, len(stills), _STILLS)]
     for number, _ in enumerate(_spread(task.remote(out, batch) for batch in batches), start=1):
-        yield f"stills, {number} of {len(batches)} batches"
+        yield Written(f"stills, {number} of {len(batches)} batches")
     ray.get(_on_ray(write_pages).remote(out, content))
-    yield "report"
+    yield Written("report")
 
 
 def _write_file(out: Folder, name: FormatName, results: Mapping[str, Sequence[Rows]], digest: str) -> None:
@@ -104,13 +133,24 @@ def _write_file(out: Folder, name: FormatName, results: Mapping[str, Sequence[Ro
     out.write(f"{WRITTEN}/{name}.json", json.dumps(digest).encode())
 
 
-def _overlays(out: Folder, ledger: Ledger, time_limit: float) -> Iterator[str]:
-    """Writes an overlay for each video on all cores. Yields one line for each."""
+def _error(task: ray.ObjectRef) -> str:
+    """Waits for a task, and returns why it failed; empty if it did not."""
+    try:
+        ray.get(task)
+    except RayTaskError as error:
+        return root_cause(error)
+    return ""
+
+
+def _overlays(out: Folder, ledger: Ledger, time_limit: float) -> Iterator[Written]:
+    """Writes an overlay for each video on all cores."""
     out.remove_unfinished(FILES["overlay"])
     task = _on_ray(write_one_overlay)
-    yield from _spread(
-        task.remote(out, video, rows, _digest(ledger, rows), time_limit) for video, rows in ledger.rows.items()
-    )
+    tasks = (task.remote(out, video, rows, _digest(ledger, rows), time_limit) for video, rows in ledger.rows.items())
+    try:
+        yield from map(Written, _spread(tasks))
+    except RayTaskError as error:
+        yield Written("overlay", root_cause(error))
 
 
 def _on_ray(function: Callable[..., Any]) -> Any:

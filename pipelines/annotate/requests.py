@@ -13,8 +13,8 @@ from pipelines.ledger import Ledger
 from pipelines.records import Expression
 from pipelines.video.listing import list_videos
 
-LISTED = "list"
-"""Name of the file in failed/ for what could not be listed; no video id equals it."""
+LISTED, FORMATS = "list", "formats"
+"""Names of the files in failed/ for what could not be listed, and not be written; no video id equals them."""
 SENTENCES = "sentences.txt"
 """File in the folder of the run that keeps the expressions of the command line."""
 
@@ -25,11 +25,13 @@ class Requests:
 
     Attributes:
         left: videos that have to be looked at, and their expressions.
+        sentences: how many expressions each video has or had, by its path.
         videos: ids of all videos that have expressions.
         kept: expressions of videos that have not changed, which are answered already.
     """
 
     left: tuple[AnnotationRequest, ...]
+    sentences: dict[str, int]
     videos: frozenset[str]
     kept: int
 
@@ -71,12 +73,15 @@ def collect_requests(
     problems = [*listing.problems, *table.problems]
     left: list[AnnotationRequest] = []
     videos: set[str] = set()
+    sentences: dict[str, int] = {}
     kept = 0
     for video in listing.videos:
         asked = table.by_video[video.path]
         if not asked:
             continue
         videos.add(video.id)
+        before = {id for entry in ledger.by_video.get(video.id, ()) for id, _ in entry.sentences}
+        sentences[video.path] = len(before.union(one.id for one in asked))
         # Another version of the file may have other texts: everything is made again, so there is no conflict.
         answered = ledger.answered(video.id, stamp=video.stamp) if video.stamp else {}
         conflicts = [one for one in asked if answered.get(one.id, one.text) != one.text]
@@ -88,7 +93,7 @@ def collect_requests(
     if not videos:
         raise LayoutError(f"None of the {len(listing.videos)} videos has an expression. {_why(table.problems)}")
     write_failures(out, LISTED, [Failure(one.video, one.stage, one.reason) for one in problems])
-    return Requests(tuple(left), frozenset(videos), kept)
+    return Requests(tuple(left), sentences, frozenset(videos), kept)
 
 
 def _answered(ledger: Ledger, video: str) -> dict[str, tuple[str, ...]]:
@@ -107,7 +112,7 @@ def _conflict(expression: Expression, before: str) -> str:
 def delete_stale_failures(out: Folder, videos: Collection[str]) -> None:
     """Deletes failure notes of videos that are no longer requested, and temporary files of killed runs."""
     out.remove_unfinished(WRITTEN)
-    known = {LISTED, *(f"{video}-overlay" for video in videos)}
+    known = {LISTED, FORMATS, *(f"{video}-overlay" for video in videos)}
     for name in out.names(FAILED, ".json"):
         if name.removesuffix(".json") not in known:
             out.remove(f"{FAILED}/{name}")

@@ -25,6 +25,7 @@ def write_video_maps(results: Mapping[str, Sequence[Rows]], out: Folder, name: s
     """Writes `Annotations/<video>/<frame>.png` into a zip and returns the number of PNGs.
 
     Expressions are numbered from 1 in the order of their ids; where masks overlap, the higher score in that frame wins.
+    A video with more than `MOST` expressions is left out.
 
     Args:
         results: where the rows of each video are.
@@ -32,7 +33,7 @@ def write_video_maps(results: Mapping[str, Sequence[Rows]], out: Folder, name: s
         name: name of the zip.
 
     Raises:
-        ValueError: a video has more than 255 expressions, or a mask is damaged.
+        ValueError: a mask is damaged.
     """
     count = 0
     with zip_output(out, name) as add:
@@ -45,12 +46,12 @@ def write_video_maps(results: Mapping[str, Sequence[Rows]], out: Folder, name: s
 def _frames(results: Mapping[str, Sequence[Rows]], out: Folder) -> Iterator[Named]:
     for video, places in sorted(results.items()):
         for rows in read_segments(out, places):
+            if len(rows) > MOST:
+                break
             yield from _of_segment(video, sorted(rows, key=lambda row: number_first(row.expression)))
 
 
 def _of_segment(video: str, rows: Sequence[Prediction]) -> Iterator[Named]:
-    if len(rows) > MOST:
-        raise ValueError(f"{rows[0].source} has {len(rows)} sentences, but a map has {MOST} numbers. Leave out davis.")
     size = (rows[0].height, rows[0].width)
     for place, frame in enumerate(rows[0].frame_names):
         shown = [

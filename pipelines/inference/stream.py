@@ -52,13 +52,13 @@ class Resources:
     """The resources of the cluster that the stages use, and how long they may stand still.
 
     Attributes:
-        actors: fewest and most predictors.
+        actors: fewest and most predictors; None sets no limit but that of the cluster, which may grow.
         gpus_per_actor, cpus_per_actor: of each predictor; half a GPU lets two share one, so that it never waits.
         cpus_per_decode: of each task that plans or decodes.
         stall_limit: seconds without any event, after which the run is given up.
     """
 
-    actors: tuple[int, int]
+    actors: tuple[int, int | None]
     gpus_per_actor: float
     cpus_per_actor: float
     cpus_per_decode: float
@@ -108,7 +108,7 @@ def run_stages(
         stages.decode,
         num_cpus=resources.cpus_per_decode,
         max_calls=_DECODE_CALLS,
-        compute=TaskPoolStrategy(_AHEAD * most),
+        compute=TaskPoolStrategy(_AHEAD * most if most else None),
     )
     data = _on_actors(data, stages.predict, resources)
     data = _on_cpu(data, stages.write, num_cpus=_WRITE_CPUS)

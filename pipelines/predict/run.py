@@ -38,5 +38,5 @@ def predict_units(
         predict=spec,
         write=WriteStage(out),
     )
-    actors = (min(least, len(units)), min(most, len(units)))
+    actors = (min(least, len(units)), min(most or len(units), len(units)))
     yield from run_stages(units, stages, replace(resources, actors=actors), [UnitDone])

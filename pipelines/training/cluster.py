@@ -77,6 +77,21 @@ def _missing(needed: Resources, workers: Workers) -> str:
     return f"nodes for {unplaced} of {workers.count} workers of {resources_text(workers.each)}" if unplaced else ""
 
 
+def idle_gpus_warning(gpus_per_worker: float, cluster: Resources) -> str:
+    """Returns what to say of GPUs that a training leaves idle; empty if there are none.
+
+    >>> idle_gpus_warning(0, {"CPU": 8}), idle_gpus_warning(1, {"GPU": 4})
+    ('', '')
+    """
+    gpus = cluster.get("GPU", 0)
+    if gpus_per_worker or not gpus:
+        return ""
+    return (
+        f"THIS TRAINS ON CPUS ALTHOUGH THE CLUSTER HAS {gpus:g} GPUS, which is tens of times slower. Stop it and give "
+        f"--gpus-per-worker 1 --workers {gpus:g}, unless it is meant."
+    )
+
+
 def check_storage(folder: Folder) -> None:
     """Creates the folder, writes a file there and has all other nodes read it.
 

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import ray
 
 from pipelines.clips.stream import TrainData
 from pipelines.config_io import CONFIG, from_plain
@@ -12,11 +15,13 @@ from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
 from pipelines.training.checkpoints import latest_checkpoint
-from pipelines.training.cluster import Workers, check_storage, wait_for_resources
+from pipelines.training.cluster import Workers, check_storage, idle_gpus_warning, wait_for_resources
 from pipelines.training.config import TrainConfig
 from pipelines.training.initial_model import start_model
 from pipelines.training.run_state import DATA, tokenizer_of
 from sgmg.checkpoints import load
+
+log = logging.getLogger(__name__)
 
 RUNTIME_FIELDS = frozenset(
     {"storage", "name", "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "start_timeout",
@@ -137,4 +142,6 @@ def check_cluster(config: TrainConfig, run: Folder) -> None:
     """
     workers = Workers(config.worker_range[0], config.worker_resources)
     wait_for_resources(config.min_resources, workers, f"--workers {config.workers}", config.start_timeout)
+    if warning := idle_gpus_warning(config.gpus_per_worker, ray.cluster_resources()):
+        log.warning("%s", warning)
     check_storage(run)

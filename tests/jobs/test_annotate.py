@@ -156,6 +156,14 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     assert len(found_in(tmp_path / "out")) == 9
     with pytest.raises(JobError, match=r"min_score was 0\.02 and is now 0\.5"):
         main(replace(config, min_score=0.5))
+    crowd = replace(config, text=tuple(f"{SENTENCES[0]} {number}" for number in range(253)))
+    with pytest.raises(JobError, match=r"3 videos cannot be written as davis:(\n.*has 256 sentences.*){3}"):
+        main(crowd)
+    assert len(found_in(tmp_path / "out")) == 9
+    (tmp_path / "out" / "coco.json").unlink()
+    (tmp_path / "out" / "coco.json").mkdir()
+    with pytest.raises(JobError, match=r"not everything is written:\n  coco: .*coco\.json"):
+        main(replace(config, text=SENTENCES))
 
 
 @pytest.mark.slow

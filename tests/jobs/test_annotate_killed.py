@@ -70,7 +70,7 @@ def flags(config: AnnotateConfig) -> list[str]:
     return [
         *("--videos", *config.videos, "--text", *config.text, "--checkpoint", config.checkpoint, "--out", config.out),
         *("--formats", *config.formats, "--short-side", "130", "--window", str(WINDOW), "--overlap", str(OVERLAP)),
-        *("--min-score", "0.02", "--actors", config.actors, "--no-track"),
+        *("--min-score", "0.02", "--actors", str(config.actors), "--no-track"),
     ]
 
 

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.annotate import formats as annotate_formats
-from pipelines.annotate.formats import write_page
+from pipelines.annotate.formats import Written, impossible, write_formats, write_page
 from pipelines.exports.report import write_report
 from pipelines.files import Folder
+from pipelines.ledger import Entry, Ledger
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from sgmg.masks import masks_to_rles
 
@@ -47,6 +48,31 @@ def test_stills_that_many_tasks_draw_are_those_of_one(
         pq.write_table(predictions_table(rows), out.path("predictions/a.parquet"))
     videos["v3"].unlink()  # it has no still, and the others have theirs
     write_report(alone)
-    assert list(write_page(spread)) == [*(f"stills, {number} of 3 batches" for number in (1, 2, 3)), "report"]
+    written = [Written(f"stills, {number} of 3 batches") for number in (1, 2, 3)]
+    assert list(write_page(spread)) == [*written, Written("report")]
     assert files_of(spread) == files_of(alone)
     assert sum(name.startswith("thumbs/") for name in files_of(spread)) == 4
+
+
+def test_a_video_with_more_sentences_than_a_map_has_numbers_is_known_beforehand() -> None:
+    sentences = {"/a.mp4": 256, "/b.mp4": 255}
+    assert impossible(["png", "davis"], sentences) == {
+        "/a.mp4": "has 256 sentences, but a map of davis has 255 numbers"
+    }
+    assert impossible(["png"], sentences) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_a_format_that_cannot_be_written_costs_no_other(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    with out.output("predictions/a.parquet") as stream:
+        pq.write_table(predictions_table([row("v", "/gone.mp4")]), stream)
+    ledger = Ledger("")
+    entry = Entry("v", "/gone.mp4", "", "", (("0", "it"),), groups=1, frames=2)
+    ledger.add("a.parquet", out.size("predictions/a.parquet"), [entry])
+    (tmp_path / "coco.json").mkdir()
+    coco, png = write_formats(out, ledger, ["parquet", "coco", "png"], 100)
+    assert (coco.what, "coco.json" in coco.error) == ("coco", True)
+    assert png == Written("png")
+    assert out.has("png.zip")

@@ -81,7 +81,9 @@ def test_a_video_that_has_not_changed_is_not_looked_at_again(out: Folder, videos
     table.write_text("video,expression,id\na/clip,the dog,1\nb/clip,the dog,1\nother,the dog,1\n")
     listed = list_videos(str(videos)).videos
     ledger = answered(*listed)
-    assert collect(out, [videos], table, ledger=ledger) == Requests((), frozenset(one.id for one in listed), kept=3)
+    assert collect(out, [videos], table, ledger=ledger) == Requests(
+        (), {one.path: 1 for one in listed}, frozenset(one.id for one in listed), kept=3
+    )
 
     os.utime(videos / "b/clip.mp4", ns=(0, 0))
     requests = collect(out, [videos], table, ledger=ledger)
