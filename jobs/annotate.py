@@ -37,6 +37,8 @@ class _InputFlags:
     formats: tuple[FormatName, ...] = ("parquet",)
     """Formats besides Parquet. youtube-vis: JSON of tracks. coco: JSON of frames. png: masks per sentence (layout
     of YouTube-VOS). davis: masks of all sentences together. overlay: videos with masks. report: an HTML page."""
+    parts: bool = False
+    """Write youtube-vis and coco as folders of files of at most 256 MB, each whole in itself, instead of one file."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
     """Frames per second to segment, chosen by time. Default: every frame."""
     min_score: float = 0.3

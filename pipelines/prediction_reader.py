@@ -1,9 +1,11 @@
 """Reading a folder of predictions: first the index, then one expression at a time, its segments joined."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -14,6 +16,10 @@ from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Predict
 from sgmg.masks import Size, rle_union
 
 _LIGHT = [name for name in PREDICTION_SCHEMA.names if name not in ("queries", "merged", "timestamps", "source")]
+
+
+_AHEAD_BYTES = 64 * 2**20
+"""Bytes of row groups that are read ahead, about."""
 
 
 class Row(NamedTuple):
@@ -46,7 +52,7 @@ class PredictionEntry:
 class Predictions:
     """Predictions of a run, sorted by video, then expression (numbers by value), over all files.
 
-    Iterating reads one row group of one Parquet file at a time.
+    Iterating holds one row group, and reads some ahead.
     """
 
     folder: Folder
@@ -64,18 +70,21 @@ class Predictions:
         Raises:
             ValueError: a file is damaged, or segments do not fit together; the message names the file.
         """
-        at, group = ("", -1), pa.table({})
-        for entry in entries:
-            if not entry.rows:
-                yield self._absent(entry)
-                continue
-            parts: list[Prediction] = []
-            for file, number, place in entry.rows:
-                with _named(self.folder, file):
-                    if at != (file, number):
-                        at, group = (file, number), _row_group(self.folder, file, number, PREDICTION_SCHEMA.names)
-                    parts.append(prediction_of(group.slice(place, 1).to_pylist()[0]))
-            yield _joined(parts)
+        entries = list(entries)
+        wanted = ((row.file, row.group) for entry in entries for row in entry.rows)
+        with closing(_row_groups(self.folder, (key for key, _ in groupby(wanted)))) as groups:
+            at, group = ("", -1), pa.table({})
+            for entry in entries:
+                if not entry.rows:
+                    yield self._absent(entry)
+                    continue
+                parts: list[Prediction] = []
+                for file, number, place in entry.rows:
+                    with _named(self.folder, file):
+                        if at != (file, number):
+                            at, group = (file, number), next(groups)
+                        parts.append(prediction_of(group.slice(place, 1).to_pylist()[0]))
+                yield _joined(parts)
 
     def _absent(self, entry: PredictionEntry) -> Prediction:
         """Makes a prediction with an empty mask in every frame."""
@@ -163,8 +172,13 @@ def row_groups_of(folder: Folder) -> dict[str, Counting]:
     if not folder.has(LEDGER):
         names = folder.names(PREDICTIONS, ".parquet")
         return {name: None for name in names if not name.startswith(".")}  # UNFINISHED too
+    return counting_of(read_ledger(folder).rows.values())
+
+
+def counting_of(rows_of_videos: Iterable[Sequence[Rows]]) -> dict[str, Counting]:
+    """Returns the files of the rows of some videos, and which of their row groups count."""
     counting: dict[str, dict[int, Collection[str]]] = {}
-    for rows in read_ledger(folder).rows.values():
+    for rows in rows_of_videos:
         for one in rows:
             groups = range(one.first, one.first + one.groups)
             counting.setdefault(one.file, {}).update(dict.fromkeys(groups, one.without))
@@ -205,9 +219,28 @@ def _light_rows(folder: Folder, file: str, counting: Counting) -> Iterator[tuple
                 yield Row(file, group, place), values
 
 
-def _row_group(folder: Folder, file: str, group: int, columns: list[str]) -> pa.Table:
+def _row_groups(folder: Folder, wanted: Iterable[tuple[str, int]]) -> Generator[pa.Table]:
+    """Yields row groups in order. Reads ahead as many as `_AHEAD_BYTES` hold, which hides the way to a store."""
+    waiting: deque[Future[pa.Table]] = deque()
+    most = 1
+    with ThreadPoolExecutor(READERS) as readers:
+        try:
+            for file, group in wanted:
+                waiting.append(readers.submit(_row_group, folder, file, group))
+                while len(waiting) > most:
+                    table = waiting.popleft().result()
+                    most = max(1, min(READERS, _AHEAD_BYTES // max(1, table.nbytes)))
+                    yield table
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+def _row_group(folder: Folder, file: str, group: int) -> pa.Table:
     with folder.parquet(file) as parquet:
-        return parquet.read_row_group(group, columns=columns, use_threads=False)
+        return parquet.read_row_group(group, columns=PREDICTION_SCHEMA.names, use_threads=False)
 
 
 def _entry(rows: list[tuple[int, Row, dict[str, Any]]]) -> PredictionEntry:

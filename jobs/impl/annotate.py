@@ -20,7 +20,7 @@ from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
 from pipelines.config_io import require_same_settings, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
-from pipelines.files import Folder
+from pipelines.files import Folder, storage_retries
 from pipelines.inference.lease import hold_lease
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import reasons, write_failures, write_quarantine
@@ -78,12 +78,13 @@ def _annotate_all(
         for event in track(events, len(requests.left), "video", progress.__str__, lambda: progress.videos):
             progress.count(event)
         ledger.write(stream.out)
+        progress.retries += storage_retries()
         lost = [one for video in requests.videos for entry in ledger.by_video.get(video, ()) for one in entry.failures]
         write_quarantine(stream.out, lost)
-        unwritten = _logged(write_formats(stream.out, ledger, config.formats, config.time_limit))
+        unwritten = _logged(write_formats(stream.out, ledger, config.formats, config.time_limit, config.parts))
         failures = write_quarantine(stream.out, lost)
         if "report" in config.formats:
-            unwritten += _logged(write_page(stream.out))
+            unwritten += _logged(write_page(stream.out, ledger))
     except RayError as error:
         _log.debug("traceback of the error below", exc_info=True)
         raise JobError(

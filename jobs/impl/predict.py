@@ -13,7 +13,7 @@ from jobs.common.progress import track
 from jobs.predict import PredictConfig
 from pipelines.config_io import require_same_settings, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
-from pipelines.files import Folder
+from pipelines.files import Folder, storage_retries
 from pipelines.inference.lease import hold_lease
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.protocols import inference_protocol
@@ -78,6 +78,8 @@ def _made_by(manifest: Manifest, spec: PredictorSpec) -> dict[str, Any]:
 def _report(progress: Progress, failures: list[Failure], out: Folder) -> None:
     if progress.units:
         print(progress)
+    if retries := progress.retries + storage_retries():
+        print(f"{retries} requests were repeated because the storage was busy")
     print(f"{progress.expressions} expressions of {progress.videos} videos predicted: {out.path()}")
     if failures:
         print(f"in quarantine: {len(failures)} (all of them in {out.path(QUARANTINE)})")

@@ -240,7 +240,7 @@ class _Frames:
     def message(self, name: str, parts: list[PartContext], news: News) -> pa.Table:
         """Returns the message for the predictor. The pixels of a single window are not copied."""
         pixels = self.pixels[0] if len(self.pixels) == 1 else b"".join(one.data for one in self.pixels)
-        return encode_pixels(name, self.infos, pixels, context=PartsContext(name, tuple(parts), news))
+        return encode_pixels(name, self.infos, pixels, context=PartsContext(name, tuple(parts), news.with_retries()))
 
 
 def _part(

@@ -1,9 +1,10 @@
 """The news of annotation: what the last stage tells the driver, once for each shard, in any order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.annotate.layout import ExpressionGroup
 from pipelines.errors import Failure
+from pipelines.files import storage_retries
 from pipelines.ledger import Entry
 
 
@@ -64,17 +65,23 @@ class StretchDone:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """News of planning, on their way to the driver.
+    """News of the stages, on their way to the driver.
 
     Attributes:
         seen: videos that were looked at.
         long: those of them that are annotated in stretches.
         failed: stretches that could not be decoded.
+        retries: requests that were repeated because a store was too busy.
     """
 
     seen: tuple[VideoSeen, ...] = ()
     long: tuple[LongVideo, ...] = ()
     failed: tuple[StretchDone, ...] = ()
+    retries: int = 0
+
+    def with_retries(self) -> "News":
+        """Returns the news with the requests that this process repeated since the last call."""
+        return replace(self, retries=self.retries + storage_retries())
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,20 @@ from pipelines.annotate.settings import FormatName
 from pipelines.errors import BadItem, Failure, root_cause
 from pipelines.exports.mask_zip import write_mask_zip
 from pipelines.exports.overlay_video import write_overlay
-from pipelines.exports.report.gather import gather
+from pipelines.exports.report.gather import by_name, gather
 from pipelines.exports.report.stills import draw_stills, stills_to_draw
 from pipelines.exports.report.write import write_pages
 from pipelines.exports.video_maps import MOST, write_video_maps
-from pipelines.exports.youtube_vis import write_coco_frames, write_youtube_vis
+from pipelines.exports.youtube_vis import (
+    write_coco_frames,
+    write_coco_parts,
+    write_youtube_vis,
+    write_youtube_vis_parts,
+)
 from pipelines.files import Folder
 from pipelines.inference.quarantine import write_failures
 from pipelines.ledger import Ledger, Rows
-from pipelines.prediction_reader import Predictions, read_predictions, read_segments
+from pipelines.prediction_reader import Predictions, counting_of, read_predictions, read_segments
 from pipelines.video.frames_by_name import video_of_prediction
 
 FILES: dict[FormatName, str] = {
@@ -38,9 +43,13 @@ FILES: dict[FormatName, str] = {
 
 _FILES_OF_ALL: tuple[FormatName, ...] = ("youtube-vis", "coco", "png", "davis")
 
+_IN_PARTS: tuple[FormatName, ...] = ("youtube-vis", "coco")
+
 _CPUS = 1.0
 _AT_ONCE = 2
 """Overlays, or batches of stills, in flight for each logical core."""
+_GATHERED = 256
+"""Videos of a task that reads what the report says of them."""
 _STILLS = 16
 """Stills of a task: for each, a video is opened and a frame decoded."""
 
@@ -66,7 +75,9 @@ def impossible(formats: Sequence[FormatName], sentences: Mapping[str, int]) -> d
     return {path: reason.format(count, MOST) for path, count in sentences.items() if count > MOST}
 
 
-def write_formats(out: Folder, ledger: Ledger, formats: Sequence[FormatName], time_limit: float) -> Iterator[Written]:
+def write_formats(
+    out: Folder, ledger: Ledger, formats: Sequence[FormatName], time_limit: float, in_parts: bool = False
+) -> Iterator[Written]:
     """Writes the formats that are missing or out of date, on Ray. Yields each format, and each overlay.
 
     The failure of one costs no other.
@@ -76,6 +87,7 @@ def write_formats(out: Folder, ledger: Ledger, formats: Sequence[FormatName], ti
         ledger: of the results.
         formats: which; the report is skipped, `write_page` writes it at the end.
         time_limit: seconds without a heartbeat of the decoder, after which an overlay fails.
+        in_parts: whether files of JSON are written in parts.
 
     Raises:
         ray.exceptions.RayError: the cluster is lost.
@@ -87,27 +99,30 @@ def write_formats(out: Folder, ledger: Ledger, formats: Sequence[FormatName], ti
     files = [name for name in formats if name in _FILES_OF_ALL]
     task = _on_ray(_write_file)
     rows = ray.put(results)
-    waiting = [task.remote(out, name, rows, whole) for name in files]
+    waiting = [task.remote(out, name, rows, whole, in_parts) for name in files]
     for name, written in zip(files, waiting, strict=True):
         yield Written(name, _error(written))
     if "overlay" in formats:
         yield from _overlays(out, ledger, time_limit)
 
 
-def write_page(out: Folder) -> Iterator[Written]:
+def write_page(out: Folder, ledger: Ledger) -> Iterator[Written]:
     """Writes the HTML report from the results, overlays and quarantine on disk. Yields batches of stills, then it.
 
     Raises:
         ray.exceptions.RayError: the cluster is lost.
     """
     try:
-        yield from _page(out)
+        yield from _page(out, ledger)
     except RayTaskError as error:
         yield Written("report", root_cause(error))
 
 
-def _page(out: Folder) -> Iterator[Written]:
-    content = _on_ray(gather).remote(out)
+def _page(out: Folder, ledger: Ledger) -> Iterator[Written]:
+    rows = sorted(ledger.rows.values(), key=lambda one: one[0].file)  # videos of one file together
+    gathered = _on_ray(gather)
+    parts = (rows[start : start + _GATHERED] for start in range(0, len(rows), _GATHERED))
+    content = ray.put(by_name(chain.from_iterable(_spread(gathered.remote(out, counting_of(part)) for part in parts))))
     stills = ray.get(_on_ray(stills_to_draw).remote(out, content))
     task = _on_ray(draw_stills)
     batches = [stills[start : start + _STILLS] for start in range(0, len(stills), _STILLS)]
@@ -117,14 +132,19 @@ def _page(out: Folder) -> Iterator[Written]:
     yield Written("report")
 
 
-def _write_file(out: Folder, name: FormatName, results: Mapping[str, Sequence[Rows]], digest: str) -> None:
-    """Writes one format as a single file, unless the predictions have not changed since it was written."""
+def _write_file(
+    out: Folder, name: FormatName, results: Mapping[str, Sequence[Rows]], digest: str, in_parts: bool
+) -> None:
+    """Writes one format, unless the predictions have not changed since it was written."""
     writers: dict[FormatName, Callable[[Predictions, Folder, str], int]] = {
-        "youtube-vis": write_youtube_vis,
-        "coco": write_coco_frames,
+        "youtube-vis": write_youtube_vis_parts if in_parts else write_youtube_vis,
+        "coco": write_coco_parts if in_parts else write_coco_frames,
         "png": write_mask_zip,
     }
-    if _is_written(out, name, FILES[name], digest):
+    path = FILES[name]
+    if in_parts and name in _IN_PARTS:
+        path = f"{path.removesuffix('.json')}/00000.json"
+    if _is_written(out, name, path, digest):
         return
     if name == "davis":
         write_video_maps(results, out, FILES[name])

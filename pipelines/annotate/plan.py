@@ -239,7 +239,8 @@ class _Shard:
         ]
         seen = [[one.video, one.fingerprint] for one in self.news.seen] if not made_of else []
         text = json.dumps([self.fingerprint, made_of, seen])
-        return encode_units(self.units, ShardContext(hashlib.sha256(text.encode()).hexdigest()[:16], self.news))
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return encode_units(self.units, ShardContext(name, self.news.with_retries()))
 
 
 def _failed(video: Video, failure: Failure) -> Planned:

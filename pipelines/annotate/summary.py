@@ -22,6 +22,7 @@ class Progress:
     def __init__(self, videos: int, kept: int = 0) -> None:
         self.videos = self.new = self.failed = self.partial = 0
         self.frames = self.windows = self.sentences = self.absent = self.crashes = 0
+        self.retries = 0
         self.kept = kept
         self.hours = 0.0
         self._all = videos
@@ -48,6 +49,7 @@ class Progress:
         self._waited += event.waited
         self._busy += event.busy
         self.crashes += event.crashes
+        self.retries += event.news.retries
         for long in event.news.long:
             self._groups[long.seen.video] = len(long.groups)
             self.kept += long.seen.kept
@@ -92,6 +94,8 @@ class Progress:
             f"{self.rate:.3g} hours of video per hour",
             str(self),
         ]
+        if self.retries:
+            lines.append(f"{self.retries} requests were repeated because the storage was busy")
         return "\n".join(lines)
 
     @property
@@ -121,6 +125,8 @@ class Progress:
             "failures": len(failures),
             **{f"failures_{stage}": count for stage, count in stages.items()},
         }
+        if self.retries:
+            values["requests_repeated"] = self.retries
         if self.new:
             values |= {"hours_of_video": self.hours, "hours_of_video_per_hour": self.rate}
         now = int(time.time() * 1000)

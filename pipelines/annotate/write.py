@@ -121,6 +121,7 @@ def _split(header: AnswersHeader, answers: Sequence[Sequence[Answer]], context: 
 def _with_counts(done: ShardDone, header: AnswersHeader) -> ShardDone:
     return replace(
         done,
+        news=done.news.with_retries(),
         windows=len(header.records) - len(header.failed),
         frames=header.frames,
         crashes=header.crashes,

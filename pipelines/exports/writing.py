@@ -95,11 +95,21 @@ def json_output(out: Folder, name: str) -> Iterator[Callable[[str], None]]:
 
 def write_list(write: Callable[[str], None], items: Iterable[Mapping[str, Any]]) -> int:
     """Writes a JSON list with one item per line, which can be read as a stream; returns the number of items."""
+    return write_lines(write, map(to_line, items))
+
+
+def to_line(item: Mapping[str, Any]) -> str:
+    """Returns an item as `write_list` writes it."""
+    return json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+
+
+def write_lines(write: Callable[[str], None], lines: Iterable[str]) -> int:
+    """Writes a list of items that are JSON already; returns their number."""
     count = 0
     write("[")
-    for count, item in enumerate(items, start=1):
+    for count, line in enumerate(lines, start=1):
         write(",\n" if count > 1 else "\n")
-        write(json.dumps(item, ensure_ascii=False, separators=(",", ":")))
+        write(line)
     write("\n]")
     return count
 

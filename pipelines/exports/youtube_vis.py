@@ -1,17 +1,21 @@
 """YouTube-VIS JSON (a mask track per expression of a video) and COCO JSON (a mask per frame)."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from pipelines.exports.coco import segmentation
-from pipelines.exports.writing import json_output, read_lines, single, write_list
+from pipelines.exports.writing import json_output, read_lines, single, to_line, write_lines, write_list
 from pipelines.files import Folder
 from pipelines.prediction_reader import PredictionEntry, Predictions
 from sgmg.masks import rle_area, rle_to_xywh
 
 Names = dict[str, tuple[str, ...]]
 """Frame names of every video, in order."""
+PART_BYTES = 256 * 10**6
+"""Most bytes of a part."""
 
 
 def write_youtube_vis(predictions: Predictions, out: Folder, name: str) -> int:
@@ -49,6 +53,97 @@ def write_coco_frames(predictions: Predictions, out: Folder, name: str) -> int:
         count = write_list(write, _masks(predictions, frames))
         write("}\n")
     return count
+
+
+def write_youtube_vis_parts(predictions: Predictions, out: Folder, name: str, most: int = PART_BYTES) -> int:
+    """Writes `write_youtube_vis` in parts: `name` without its suffix is a folder of files 00000.json and so on.
+
+    Each is whole in itself: it has the annotations of some videos, these videos, and the texts that they speak of; ids
+    are those of the single file. A part is larger than `most` bytes only if one video is.
+
+    Returns:
+        The number of tracks.
+
+    Raises:
+        ValueError: a mask is damaged.
+    """
+    frames = _frames(predictions)
+    videos = ((one["video"], [one]) for one in _videos(predictions, frames))
+    return _write_parts(predictions, out, name, "videos", videos, _tracks(predictions, frames), most)
+
+
+def write_coco_parts(predictions: Predictions, out: Folder, name: str, most: int = PART_BYTES) -> int:
+    """Writes `write_coco_frames` in parts, as `write_youtube_vis_parts` does. Returns the number of annotations."""
+    frames = _frames(predictions)
+    images = groupby(_images(predictions, frames), key=lambda one: one["file_name"].rpartition("/")[0])
+    return _write_parts(predictions, out, name, "images", images, _masks(predictions, frames), most)
+
+
+def _write_parts(
+    predictions: Predictions,
+    out: Folder,
+    name: str,
+    key: str,
+    things: Iterable[tuple[str, Iterable[dict[str, Any]]]],
+    annotations: Iterator[dict[str, Any]],
+    most: int,
+) -> int:
+    """Writes the parts, video by video; holds one of them in memory."""
+    folder, categories = out.folder(name.removesuffix(".json")), _categories(predictions)
+    of_videos = groupby(annotations, key=lambda one: one["video"])
+    following = next(of_videos, None)
+    count, written = 0, 0
+    part = _Part()
+    for video, of_video in things:
+        added = _Part(things=[to_line(one) for one in of_video])
+        if following and following[0] == video:
+            for one in following[1]:
+                added.texts[one["category_id"]] = None
+                added.annotations.append(to_line(one))
+            following = next(of_videos, None)
+        if part.things and part.size + added.size > most:
+            part.write(predictions, folder, f"{written:05d}.json", key, categories)
+            written, part = written + 1, _Part()
+        part.add(added)
+        count += len(added.annotations)
+    part.write(predictions, folder, f"{written:05d}.json", key, categories)
+    for stale in folder.names(suffix=".json"):
+        if stale > f"{written:05d}.json":
+            folder.remove(stale)
+    return count
+
+
+@dataclass(slots=True)
+class _Part:
+    """Lines of a growing part, and the categories that they speak of."""
+
+    things: list[str] = field(default_factory=list)
+    annotations: list[str] = field(default_factory=list)
+    texts: dict[int, None] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes, more or less: lines are nearly all ASCII."""
+        return sum(map(len, self.things)) + sum(map(len, self.annotations))
+
+    def add(self, other: "_Part") -> None:
+        """Adds the lines of a video."""
+        self.things += other.things
+        self.annotations += other.annotations
+        self.texts |= other.texts
+
+    def write(
+        self, predictions: Predictions, folder: Folder, name: str, key: str, categories: Mapping[str, int]
+    ) -> None:
+        """Writes the file."""
+        with json_output(folder, name) as write:
+            write(f'{{\n"info":{_info(predictions)},\n"{key}":')
+            write_lines(write, self.things)
+            write(',\n"categories":')
+            write_list(write, ({"id": id, "name": text} for text, id in categories.items() if id in self.texts))
+            write(',\n"annotations":')
+            write_lines(write, self.annotations)
+            write("}\n")
 
 
 def check_tracks(predictions: Predictions, out: Folder, name: str) -> str:
@@ -102,12 +197,16 @@ def _frames(predictions: Predictions) -> Names:
 
 
 def _begin(write: Callable[[str], None], predictions: Predictions, key: str, things: Iterator[dict[str, Any]]) -> None:
-    info = {name: getattr(predictions, name) for name in ("dataset", "split", "fingerprint")}
-    write(f'{{\n"info":{json.dumps(info, ensure_ascii=False)},\n"{key}":')
+    write(f'{{\n"info":{_info(predictions)},\n"{key}":')
     write_list(write, things)
     write(',\n"categories":')
     write_list(write, ({"id": id, "name": text} for text, id in _categories(predictions).items()))
     write(',\n"annotations":')
+
+
+def _info(predictions: Predictions) -> str:
+    info = {name: getattr(predictions, name) for name in ("dataset", "split", "fingerprint")}
+    return json.dumps(info, ensure_ascii=False)
 
 
 def _categories(predictions: Predictions) -> dict[str, int]:

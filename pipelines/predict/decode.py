@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import BadItem, Failure
-from pipelines.files import Folder
+from pipelines.files import Folder, storage_retries
 from pipelines.inference.messages import decode_items, encode_frames
 from pipelines.inference.model_frames import model_frames
 from pipelines.inference.protocols import InferenceProtocol
@@ -35,7 +35,8 @@ class DecodeStage:
                 rows = read_rows(self.data, unit.file, unit.row_group)
             except (OSError, ValueError, pa.ArrowException) as error:
                 reason = f"{self.data.path(unit.file)}, row group {unit.row_group}: {error}. Prepare the data again."
-                yield encode_frames(unit.name, [], [Failure(video, "read", reason) for video in unit.videos])
+                failures = [Failure(video, "read", reason) for video in unit.videos]
+                yield encode_frames(unit.name, [], failures, storage_retries())
             else:
                 yield self._decode(unit, rows)
 
@@ -51,4 +52,4 @@ class DecodeStage:
                 failures.append(Failure(video, error.stage, error.reason))
             except ValueError as error:
                 failures.append(Failure(video, "read", str(error)))
-        return encode_frames(unit.name, frames, failures)
+        return encode_frames(unit.name, frames, failures, storage_retries())

@@ -10,6 +10,7 @@ class Progress:
 
     def __init__(self, units: int) -> None:
         self.units = self.videos = self.frames = self.expressions = self.failed = self.crashes = 0
+        self.retries = 0
         self._all_units = units
         self._waited = self._busy = 0.0
         self._started = time.monotonic()
@@ -24,6 +25,7 @@ class Progress:
         self._waited += done.waited
         self._busy += done.busy
         self.crashes += done.crashes
+        self.retries += done.retries
 
     def __str__(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)

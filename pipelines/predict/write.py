@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.files import Folder
+from pipelines.files import Folder, storage_retries
 from pipelines.inference.answers import Answer, prediction_from
 from pipelines.inference.messages import AnswersHeader, decode, decode_answers, encode
 from pipelines.inference.quarantine import write_failures
@@ -23,6 +24,7 @@ class UnitDone:
         videos, frames, expressions: how many were predicted.
         crashes: predictors that crashed on the unit before.
         waited, busy: seconds that its predictor waited for it, and worked on it.
+        retries: requests that were repeated because a store was too busy.
     """
 
     unit: str
@@ -33,6 +35,7 @@ class UnitDone:
     crashes: int
     waited: float
     busy: float
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class WriteStage:
             frames=header.frames,
             expressions=sum(map(len, answers)),
             crashes=header.crashes,
+            retries=msgspec.json.decode(header.context, type=int) + storage_retries(),
             waited=header.waited,
             busy=header.busy,
         )

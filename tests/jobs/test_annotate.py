@@ -312,7 +312,7 @@ def seen(video: str, kept: int = 0) -> VideoSeen:
 def test_progress_counts_videos_sentences_and_hours() -> None:
     progress = Progress(videos=4, kept=2)
     lost = Failure("/gone.mp4", "decode", "gone")
-    news = News(seen=(seen("v"), seen("w", kept=3), replace(seen("gone"), failure=lost)))
+    news = News(seen=(seen("v"), seen("w", kept=3), replace(seen("gone"), failure=lost)), retries=2)
     entries = (an_entry("v", "1", "2", "3", absent=1, seconds=3600.0), an_entry("gone", groups=0, failures=(lost,)))
     progress.count(ShardDone(news, "x.parquet", 1, entries, windows=1, frames=36, crashes=1, waited=1.0, busy=3.0))
     assert str(progress).startswith("3/4 videos, 1 windows, ")
@@ -327,6 +327,7 @@ def test_progress_counts_videos_sentences_and_hours() -> None:
     assert "2 videos annotated, 2 had nothing left to do or failed; 1 are partial" in said
     assert "5 expressions answered, 1 of them absent; 5 were answered before" in said
     assert "72 frames, 2 hours of video in" in said
+    assert "2 requests were repeated because the storage was busy" in said
 
 
 def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds() -> None:

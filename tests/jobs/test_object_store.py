@@ -73,7 +73,9 @@ def test_predictions_of_prepared_data_go_from_bucket_to_bucket(
     data, out = Folder(s3_server.uri("prepared")), Folder(s3_server.uri("predicted"))
     for path in prepared.iterdir():
         data.write(path.name, path.read_bytes())
+    s3_server.busy(3)
     said = run("predict", "--data", data.uri, "--checkpoint", str(checkpoint), "--out", out.uri, "--short-side", "130")
     assert "9 expressions of 3 videos predicted" in said
+    assert "3 requests were repeated because the storage was busy" in said
     assert len(list(iter_predictions(out))) == 9
     assert json.loads(out.read("config.json"))["data"] == data.uri

@@ -1,6 +1,6 @@
 """Summaries of videos and expressions for the report, read from the predictions one row group at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, cast
@@ -67,15 +67,19 @@ class VideoSummary:
         return PurePosixPath(without_options(self.source)).name or self.video
 
 
-def gather(out: Folder) -> tuple[VideoSummary, ...]:
+def gather(out: Folder, files: Mapping[str, Counting] | None = None) -> tuple[VideoSummary, ...]:
     """Reads the summary of every video of a folder of predictions, sorted by name; empty without predictions.
+
+    Args:
+        out: folder of the run.
+        files: which row groups of which files, all those of some videos; None takes all.
 
     Raises:
         ValueError: a file is damaged or of another version; the message names it.
     """
     inner = out.folder(PREDICTIONS)
     videos: dict[str, _Video] = {}
-    for file, counting in row_groups_of(out).items():
+    for file, counting in (row_groups_of(out) if files is None else files).items():
         try:
             for row in _rows(inner, file, counting):
                 videos.setdefault(row["video"], _Video()).add(row)
@@ -84,8 +88,12 @@ def gather(out: Folder) -> tuple[VideoSummary, ...]:
                 f"{inner.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job that wrote it "
                 f"again (jobs/predict.py or jobs/annotate.py): it makes what is missing."
             ) from error
-    summaries = [video.summary(name) for name, video in videos.items()]
-    return tuple(sorted(summaries, key=lambda one: (one.name.casefold(), one.source, one.video)))
+    return by_name(video.summary(name) for name, video in videos.items())
+
+
+def by_name(videos: Iterable[VideoSummary]) -> tuple[VideoSummary, ...]:
+    """Returns videos in the order of the report."""
+    return tuple(sorted(videos, key=lambda one: (one.name.casefold(), one.source, one.video)))
 
 
 def _rows(folder: Folder, file: str, counting: Counting) -> Iterator[dict[str, Any]]:

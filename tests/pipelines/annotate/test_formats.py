@@ -49,7 +49,10 @@ def test_stills_that_many_tasks_draw_are_those_of_one(
     videos["v3"].unlink()  # it has no still, and the others have theirs
     write_report(alone)
     written = [Written(f"stills, {number} of 3 batches") for number in (1, 2, 3)]
-    assert list(write_page(spread)) == [*written, Written("report")]
+    ledger = Ledger("")
+    entries = [Entry(one.video, one.source, "", "", (("0", "it"),), groups=1, first_group=0) for one in rows]
+    ledger.add("a.parquet", spread.size("predictions/a.parquet"), entries)
+    assert list(write_page(spread, ledger)) == [*written, Written("report")]
     assert files_of(spread) == files_of(alone)
     assert sum(name.startswith("thumbs/") for name in files_of(spread)) == 4
 

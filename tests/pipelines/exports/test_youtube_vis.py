@@ -9,7 +9,13 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
+from pipelines.exports.youtube_vis import (
+    check_tracks,
+    write_coco_frames,
+    write_coco_parts,
+    write_youtube_vis,
+    write_youtube_vis_parts,
+)
 from pipelines.files import Folder
 from pipelines.prediction_reader import Predictions, read_predictions
 
@@ -127,3 +133,28 @@ def test_the_check_finds_annotations_of_what_is_not_there(predictions: Predictio
     out.write("a.json", out.read("a.json").replace(b'"video_id":2', b'"video_id":3'))
     with pytest.raises(ValueError, match="annotation 3 refers to a video, image or category that is missing"):
         check_tracks(predictions, out, "a.json")
+
+
+@pytest.mark.parametrize("key", ["videos", "images"])
+def test_parts_are_whole_in_themselves_and_the_single_file_together(
+    predictions: Predictions, tmp_path: Path, key: str
+) -> None:
+    out = Folder(str(tmp_path))
+    whole, parts = {
+        "videos": (write_youtube_vis, write_youtube_vis_parts), "images": (write_coco_frames, write_coco_parts),
+    }[key]  # fmt: skip
+    count = whole(predictions, out, "one.json")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "00007.json").write_text("of a larger run")
+    assert parts(predictions, out, "two.json", most=1) == count
+    single = json.loads((tmp_path / "one.json").read_text())
+    found = [json.loads(path.read_text()) for path in sorted((tmp_path / "two").iterdir())]
+    assert len(found) == 2, "a video each"
+    for name in (key, "annotations"):
+        assert [line for part in found for line in part[name]] == single[name]
+    assert [[text["id"] for text in part["categories"]] for part in found] == [[1, 2], [1]]
+    assert all(part["info"] == single["info"] for part in found)
+    for number in range(2):
+        assert "every mask" in check_tracks(predictions, out, f"two/{number:05d}.json")
+    parts(predictions, out, "three.json")
+    assert json.loads((tmp_path / "three" / "00000.json").read_text()) == single

@@ -35,11 +35,11 @@ def an_answer(score: float = 0.5) -> Answer:
 def written(out: Path, videos: list[str], failures: list[Failure]) -> tuple[bool, bool]:
     """Whether the unit's file, and the note that something failed, are there afterwards."""
     records = (a_record("dog"), a_record("cat"))
-    header = AnswersHeader("u", tuple(failures), records, {}, "f", 1, 0.25, 1.5, encode_context(None))
+    header = AnswersHeader("u", tuple(failures), records, {}, "f", 1, 0.25, 1.5, encode_context(3))
     answers = [[an_answer()] if record.video in videos else [] for record in records]
     (message,) = WriteStage(Folder(str(out)))(encode_answers(header, answers))
     done, payload = decode(message, 0, UnitDone)
-    assert done == UnitDone("u", len(failures), 2, 2, len(videos), 1, 0.25, 1.5)
+    assert done == UnitDone("u", len(failures), 2, 2, len(videos), 1, 0.25, 1.5, retries=3)
     assert len(payload) == 0
     return (out / PREDICTIONS / "u.parquet").is_file(), (out / FAILED / "u.json").is_file()
 
