@@ -54,6 +54,7 @@ bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python tests/benchmarks/train_step.py
 	$(BIN)/python tests/benchmarks/predict.py
 	$(BIN)/python tests/benchmarks/annotate.py
+	$(BIN)/python tests/benchmarks/bulk.py
 	$(BIN)/python tests/benchmarks/exports.py
 	$(BIN)/python tests/benchmarks/scoring.py
 

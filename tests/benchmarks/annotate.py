@@ -11,9 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import ray
 from ray.cluster_utils import Cluster
 
@@ -26,48 +24,10 @@ from pipelines.annotate.requests import collect_requests
 from pipelines.annotate.run import Joined, Stream, annotate_videos
 from pipelines.annotate.settings import Settings
 from pipelines.files import Folder
-from pipelines.inference.model_frames import ModelFrames
-from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
 from pipelines.ledger import Ledger
-from pipelines.predictions import Prediction, QueryTrack
-from sgmg.masks import mask_to_rle
-
-
-@dataclass(frozen=True)
-class StubSpec(PredictorSpec):
-    """Makes a stub instead of a model."""
-
-    seconds: float = 0.0  # a frame
-
-    def predictor(self) -> Any:
-        """The stub."""
-        return Stub(self.seconds)
-
-
-class Stub:
-    """Answers with one mask for everything, after the time a model would take."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def predict_frames(self, frames: ModelFrames) -> list[Prediction]:
-        """A row a sentence, with five queries."""
-        record = frames.record
-        t = len(record.frame_names)
-        time.sleep(self._seconds * t)
-        mask = np.zeros((record.height, record.width), np.bool_)
-        mask[2:10, 3:20] = True
-        query = QueryTrack((mask_to_rle(mask),) * t, ((3.0, 2.0, 19.0, 9.0),) * t, (0.9,) * t)
-        return [
-            Prediction(
-                record.dataset, record.split, record.video, expression.id, expression.text, record.width, record.height,
-                record.frame_names, (query,) * 5, 0.9, "", record.source, record.source_fingerprint,
-                fps=record.fps, timestamps=record.timestamps,
-            )
-            for expression in record.expressions
-        ]  # fmt: skip
+from stub_predictor import StubSpec
 
 
 @dataclass(frozen=True)
@@ -101,7 +61,7 @@ def measure(videos: Sequence[str], nodes: int, actors: int, cores: int, seconds:
 
 
 def _measured(videos: Sequence[str], out: Folder, actors: int, seconds: float, size: int, share: float) -> Measured:
-    protocol = InferenceProtocol(short_side=size, keep="all")
+    protocol = InferenceProtocol(short_side=size)
     spec = StubSpec(Path, "", "", protocol, "float32", False, 1, False, seconds=seconds)
     settings = Settings()
     resources = Resources((actors, actors), gpus_per_actor=share, cpus_per_actor=0, cpus_per_decode=0.5)

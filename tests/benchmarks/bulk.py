@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,10 +35,8 @@ from pipelines.annotate.tracks import JoinSettings
 from pipelines.annotate.window_rows import WINDOW_SCHEMA, window_row, windows_table
 from pipelines.annotate.write import WriteStage
 from pipelines.files import Folder
-from pipelines.inference.answers import Answer, Compressed, Masks
 from pipelines.inference.messages import FramesInfo, decode_items, encode, encode_pixels, encode_units
 from pipelines.inference.model_frames import ModelFrames
-from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.stream import Resources, Stages
 from pipelines.ledger import Entry, Ledger, read_ledger
 from pipelines.records import Expression, Record
@@ -47,63 +44,18 @@ from pipelines.video.listing import Video, list_videos
 from pipelines.video.probe import Timeline, VideoInfo
 from pipelines.video.segments import segments
 from pipelines.video.worker_decoder import decoder
-from sgmg.masks import masks_to_bits
 from sgmg.resize import resized_size
+from stub_predictor import Stub, StubSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 HD, SD = (1080, 1920), (480, 854)
 SETTINGS = Settings()
 PROTOCOL = SETTINGS.protocol(360)
-QUERIES = 5
 
 Values = Iterator[tuple[str, float]]
 
 
-@dataclass(frozen=True)
-class StubSpec(PredictorSpec):
-    """Makes a stub instead of a model."""
-
-    def predictor(self) -> Any:
-        """The stub."""
-        return Stub()
-
-
 STUB = StubSpec(Path, "", "", PROTOCOL, "float32", False, 1, False)
-
-
-class Stub:
-    """Answers every expression with the same masks: a disk that moves."""
-
-    fingerprint = "f"
-
-    def __init__(self) -> None:
-        self._bits: dict[tuple[int, int, int, int], np.ndarray] = {}
-
-    def answer(self, frames: ModelFrames) -> list[Answer]:
-        """Copies the frames, as they would go to a GPU, and compresses masks, as they would come from it."""
-        record, t = frames.record, len(frames.numbers)
-        frames.frames.copy()
-        size, original = frames.frames.shape[1:3], (record.original_height, record.original_width)
-        return [
-            Answer(
-                number=number,
-                frames=frames.numbers,
-                masks=Masks(original, (Compressed.of(self._masks(1, t, *original)),)),
-                scores=((0.9,) * t,) * QUERIES,
-                boxes=(((1.0, 1.0, 2.0, 2.0),) * t,) * QUERIES,
-                coarse=Masks(size, (Compressed.of(self._masks(QUERIES, t, *size)),)),
-            )
-            for number in range(len(record.expressions))
-        ]
-
-    def _masks(self, k: int, t: int, height: int, width: int) -> np.ndarray:
-        if (k, t, height, width) not in self._bits:
-            y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
-            disks = [
-                ((y - 0.4) ** 2 + (x - 0.3 - 0.01 * place) ** 2) < 0.03 + np.sin(40 * x) / 200 for place in range(t)
-            ]
-            self._bits[k, t, height, width] = masks_to_bits(np.stack([np.stack(disks)] * k))
-        return self._bits[k, t, height, width]
 
 
 def driver_ms_per_video() -> Values:
