@@ -1,13 +1,22 @@
 """The process that a job runs in: its Ray, its working directory, its terminal."""
 
+import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import ray
 
 from pipelines.errors import JobError
 from pipelines.files import Folder, is_uri
+
+
+_log = logging.getLogger(__name__)
+
+_STARTS = 3
+"""Attempts to start a local Ray."""
 
 
 def start_ray(num_cpus: int | None = None) -> None:
@@ -15,6 +24,10 @@ def start_ray(num_cpus: int | None = None) -> None:
 
     Args:
         num_cpus: logical cores of a local Ray; by default at least 4, so that data pipeline and training workers fit.
+
+    Raises:
+        JobError: a local Ray does not start, as the machine is too busy.
+        ConnectionError: there is no cluster at the address.
     """
     if ray.is_initialized():
         return
@@ -25,7 +38,28 @@ def start_ray(num_cpus: int | None = None) -> None:
         passed = {"env_vars": credentials} if credentials and not in_submitted_job() else None
         ray.init(address=address, log_to_driver=True, runtime_env=passed)
     else:
-        ray.init(address="local", num_cpus=num_cpus or max(4, os.cpu_count() or 1), dashboard_host="127.0.0.1")
+        _start_local(num_cpus or max(4, os.cpu_count() or 1))
+
+
+def _start_local(num_cpus: int) -> None:
+    """Starts a local Ray. Ray gives its processes 30 seconds, which is short on a busy machine: tries it again."""
+    for attempt in range(1, _STARTS + 1):
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            ray.init(address="local", num_cpus=num_cpus, dashboard_host="127.0.0.1")
+        except Exception as error:  # Ray has no type for it
+            if "timed out during startup" not in str(error):
+                raise
+            for process in set(psutil.Process().children(recursive=True)) - before:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            _log.warning("Ray did not start within 30 seconds (attempt %d of %d): this machine is busy", attempt, _STARTS)
+        else:
+            return
+    raise JobError(
+        f"Ray did not start here in {_STARTS} attempts of 30 seconds. See what else runs on this machine, and run the "
+        f"same command again."
+    )
 
 
 def in_submitted_job() -> bool:

@@ -164,9 +164,10 @@ def _shown(
     missing = 0
     for part in segments:
         places = [{name: at for at, name in enumerate(one.frame_names)} for one in part]
+        times = {name: time for one in part for name, time in zip(one.frame_names, one.timestamps or (), strict=False)}
         names = list(dict.fromkeys(name for one in part for name in one.frame_names))
         missing += len(names)
-        for frame in frames.read(names):
+        for frame in frames.read(names, list(times.values()) if times.keys() == set(names) else ()):
             missing -= 1
             found = [(one, at[frame.name]) for one, at in zip(part, places, strict=True) if frame.name in at]
             yield _drawn(frame, video, found, order, layout)

@@ -1,11 +1,13 @@
 """Second decoding of the frames of predictions, by their names."""
 
 from collections.abc import Generator, Iterator, Sequence
+from fractions import Fraction
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 from pyarrow import fs
 
 from pipelines.errors import BadItem
@@ -13,6 +15,7 @@ from pipelines.files import resolve_filesystem
 from pipelines.video.decoder import VideoDecoder, Window
 from pipelines.video.defaults import LENGTH
 from pipelines.video.listing import Video
+from pipelines.video.probe import Timeline
 from pipelines.video.segments import DecodeUnit
 
 _BUFFER = 2**26  # bytes of frames per window
@@ -37,15 +40,24 @@ class FramesByName:
 
     def __init__(self, decoder: VideoDecoder, video: Video) -> None:
         self._decoder, self._video = decoder, video
-        self._timeline = decoder.timeline(video)
+        self._info = decoder.probe(video)
+        self._running: Generator[tuple[int, TimedFrame]] | None = None
+
+    @cached_property
+    def _timeline(self) -> Timeline:
+        """All frames of the video; reads the file to its end."""
+        timeline = self._decoder.timeline(self._video)
+        if timeline.index_keys:  # such a video can only be read from its start: once, not again for every call
+            self._running = self._decoded(range(len(timeline.keys)), timeline)
+        return timeline
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """The places of images by their names; empty if frames are named by their place."""
         keys = self._timeline.keys
-        self._places = (
-            {PurePosixPath(key).stem: at for at, key in enumerate(keys)}
-            if isinstance(keys, tuple) and not self._timeline.named_by_index
-            else {}
-        )
-        # A video that can only be read from its start is read once, not again for every call.
-        self._running = self._decoded(range(len(keys))) if self._timeline.index_keys else None
+        if not isinstance(keys, tuple) or self._timeline.named_by_index:
+            return {}
+        return {PurePosixPath(key).stem: at for at, key in enumerate(keys)}
 
     def __enter__(self) -> "FramesByName":
         return self
@@ -54,15 +66,42 @@ class FramesByName:
         if self._running is not None:
             self._running.close()
 
-    def read(self, names: Sequence[str]) -> Iterator[TimedFrame]:
+    def read(self, names: Sequence[str], times: Sequence[float] = ()) -> Iterator[TimedFrame]:
         """Yields those of the frames that can be decoded. Names must be ascending, as in predictions.
+
+        Args:
+            names: of the frames.
+            times: of the frames, in seconds, as in predictions: a frame is then sought, and the file not listed first.
 
         Raises:
             BadItem: the video lacks one of the frames, none of them can be decoded, or it took too long.
         """
+        found = self._by_time(names, times)
+        try:
+            first = next(found, None)
+        except BadItem:  # not one frame has such a time stamp
+            first = None
+        if first is None:
+            yield from self._by_place(names)
+        else:
+            yield first
+            yield from found
+
+    def _by_time(self, names: Sequence[str], times: Sequence[float]) -> Iterator[TimedFrame]:
+        """Yields frames whose time stamps are those of the times; none if the file has other ones."""
+        if not times or not self._info.unit:
+            return
+        unit = Fraction(self._info.unit)
+        stamps = np.rint(np.asarray(times) * unit.denominator / unit.numerator).astype(np.int64)
+        part = self._part(stamps, np.asarray(times), np.arange(len(names)), seek=True)
+        for window in self._decoder.windows(part):
+            for place, frame in _frames(window):
+                yield frame._replace(name=names[place])
+
+    def _by_place(self, names: Sequence[str]) -> Iterator[TimedFrame]:
         selected = {self._place(name): name for name in names}
         last = max(selected, default=-1)
-        for place, frame in self._running or self._decoded(sorted(selected)):
+        for place, frame in self._running or self._decoded(sorted(selected), self._timeline):
             if place in selected:
                 yield frame._replace(name=selected[place])
             if self._running is not None and place >= last:
@@ -74,26 +113,36 @@ class FramesByName:
             raise BadItem(self._video.path, "overlay", f"it has no frame {name}: it changed since it was predicted")
         return place
 
-    def _decoded(self, places: Sequence[int]) -> Generator[tuple[int, TimedFrame], None, None]:
-        for window in self._decoder.windows(self._segment(places)):
+    def _decoded(self, places: Sequence[int], timeline: Timeline) -> Generator[tuple[int, TimedFrame]]:
+        at, keys = list(places), timeline.keys
+        chosen = tuple(keys[place] for place in at) if isinstance(keys, tuple) else keys[at]
+        part = self._part(chosen, timeline.times[at], np.asarray(at), seek=at[0] > 0, index_keys=timeline.index_keys)
+        for window in self._decoder.windows(part):
             yield from _frames(window)
 
-    def _segment(self, places: Sequence[int]) -> DecodeUnit:
+    def _part(
+        self,
+        keys: Int[np.ndarray, " n"] | tuple[str, ...],
+        times: Float[np.ndarray, " n"],
+        indices: Int[np.ndarray, " n"],
+        *,
+        seek: bool,
+        index_keys: bool = False,
+    ) -> DecodeUnit:
         """Returns these frames as a unit of decoding, in windows that fit the buffer."""
-        info, keys = self._timeline.info, self._timeline.keys
-        n = len(places)
+        info, n = self._info, len(times)
         each = min(LENGTH, max(1, _BUFFER // (3 * info.shown_height * info.shown_width)))
         return DecodeUnit(
             video=self._video,
             info=info,
             number=0,
             first_window=0,
-            keys=tuple(keys[at] for at in places) if isinstance(keys, tuple) else keys[list(places)],
-            times=self._timeline.times[list(places)],
-            indices=np.asarray(places),
+            keys=keys,
+            times=times,
+            indices=indices,
             windows=tuple((first, min(first + each, n), 0) for first in range(0, n, each)),
-            index_keys=self._timeline.index_keys,
-            seek=places[0] > 0,
+            index_keys=index_keys,
+            seek=seek,
         )
 
 

@@ -54,6 +54,7 @@ class VideoInfo:
         duration: seconds; None if the file does not give it.
         frames: number of frames according to the header; None if it does not give it.
         fingerprint: of the size and both ends of the file, or of the names and sizes of the images.
+        unit: seconds of a time stamp, as "1/15360"; empty where frames cannot be told by their time.
     """
 
     width: int
@@ -71,6 +72,7 @@ class VideoInfo:
     video_streams: int
     audio_streams: int
     fingerprint: str
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,7 +229,7 @@ class _Packets:
     """The time stamps of the packets of a stream so far."""
 
     def __init__(self, container: InputContainer, stream: av.VideoStream) -> None:
-        self.useless = not set(TRUSTED) & set(container.format.name.split(",")) or stream.time_base is None
+        self.useless = not _unit(container, stream)
         self.error: FFmpegError | None = None
         self._stream = stream
         self._stamps = array("q")
@@ -282,7 +284,14 @@ def _info(
         video_streams=len(container.streams.video),
         audio_streams=len(container.streams.audio),
         fingerprint=fingerprint,
+        unit=_unit(container, stream),
     )
+
+
+def _unit(container: InputContainer, stream: av.VideoStream) -> str:
+    """Returns the seconds of a time stamp; empty where packets may lack them."""
+    trusted = set(TRUSTED) & set(container.format.name.split(","))
+    return str(stream.time_base) if trusted and stream.time_base is not None else ""
 
 
 def seconds(stamps: Int[np.ndarray, " n"], unit: Fraction) -> Float[np.ndarray, " n"]:

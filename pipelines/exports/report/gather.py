@@ -25,10 +25,11 @@ _READ += ["note", "start_frame", "fps", "timestamps", "schema_version"]
 
 
 class Best(NamedTuple):
-    """Frame with the highest score of an expression, and the mask in it."""
+    """Frame with the highest score of an expression, its time in seconds, and the mask in it."""
 
     score: float
     frame: str
+    time: float
     rle: str
 
 
@@ -59,6 +60,7 @@ class VideoSummary:
     seconds: float
     fps: float | None
     first_frame: str  # its name
+    first_time: float  # seconds
     expressions: tuple[ExpressionSummary, ...]
 
     @property
@@ -166,7 +168,8 @@ class _Video:
         one.bins.append(_binned(times, scores, masked))
         at = int(np.where(masked, scores, -1).argmax())
         if masked[at] and (one.best is None or scores[at] > one.best.score):
-            one.best = Best(float(scores[at]), row["frame_names"][at].as_py(), row["masks"][at].as_py())
+            name, rle = row["frame_names"][at].as_py(), row["masks"][at].as_py()
+            one.best = Best(float(scores[at]), name, float(times[at]), rle)
 
     def summary(self, video: str) -> VideoSummary:
         expressions = sorted(self.expressions.items(), key=lambda one: number_first(one[0]))
@@ -178,6 +181,7 @@ class _Video:
             seconds=self.end - self.start,
             fps=self.row["fps"],
             first_frame=self.first_frame,
+            first_time=float(self.start),
             expressions=tuple(self._expression_summary(name, one) for name, one in expressions),
         )
 

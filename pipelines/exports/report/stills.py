@@ -32,6 +32,7 @@ class Still:
     source: str
     size: Size
     frame: str  # its name
+    time: float  # seconds
     best: tuple[int, Best] | None  # index of the expression, and its mask
 
 
@@ -89,12 +90,13 @@ def _still(one: VideoSummary) -> Still:
     best = max(known, key=lambda each: each[1].score, default=None)
     drawn = repr((best, one.source, one.size, one.first_frame))
     name = f"{one.video}-{hashlib.sha256(drawn.encode()).hexdigest()[:8]}.jpg"
-    return Still(name, one.source, one.size, best[1].frame if best else one.first_frame, best)
+    frame, time = (best[1].frame, best[1].time) if best else (one.first_frame, one.first_time)
+    return Still(name, one.source, one.size, frame, time, best)
 
 
 def _decoded(decoder: VideoDecoder, one: Still) -> bytes:
     with FramesByName(decoder, video_of_prediction(one.source)) as frames:
-        found = list(frames.read([one.frame]))
+        found = list(frames.read([one.frame], [one.time]))
     if not found or found[0].image.shape[:2] != one.size:
         raise BadItem(one.source, "overlay", f"frame {one.frame} cannot be decoded any more")
     if one.best is None:

@@ -29,6 +29,27 @@ def test_frames_are_read_by_name_call_after_call(name: str, codec: str, make_vid
             np.testing.assert_allclose([again.time for again in found], np.array(wanted) / 25, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
+def test_a_frame_is_sought_by_its_time(name: str, codec: str, make_video: Writer) -> None:
+    video = Video(str(make_video(name, steps(40), codec=codec)))
+    with VideoDecoder() as decoder:
+        times = decoder.timeline(video).times
+        for wanted in ([39], [0, 7], [14, 15, 27]):
+            with FramesByName(decoder, video) as frames:
+                names = [f"{place:05d}" for place in wanted]
+                found = list(frames.read(names, times[wanted].tolist()))
+                assert ("_timeline" in vars(frames)) == (name == "a.avi"), "the file is not listed"
+            assert [again.name for again in found] == names
+            np.testing.assert_allclose([again.image.mean() for again in found], [4 * at for at in wanted], atol=3)
+
+
+def test_frames_of_other_times_are_found_by_their_names(make_video: Writer) -> None:
+    video = Video(str(make_video("a.mp4", steps(40))))
+    with VideoDecoder() as decoder, FramesByName(decoder, video) as frames:
+        (found,) = frames.read(["00012"], [12 / 25 + 0.013])
+    assert (found.name, round(found.image.mean() / 4)) == ("00012", 12)
+
+
 def test_images_are_read_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     for place, image in enumerate(steps(12)):
