@@ -133,7 +133,7 @@ class DecodeStage:
             (group,) = context.groups
             try:
                 with decoder(self.time_limit) as worker_decoder:
-                    for window in worker_decoder.windows(unit, self._size(unit)):
+                    for window in worker_decoder.windows(unit, self._size(unit), self._shots):
                         frames.add(self._info(unit, window, group, context), window.frames)
                         windows.append(_context(window))
             except BadItem as error:
@@ -194,6 +194,11 @@ class DecodeStage:
             part = _part(unit, context, group, [_context(window) for window in windows], number, [])
             yield frames.message(f"{name}-{group.name}-{number}", [part], news)
             news = News()
+
+    @property
+    def _shots(self) -> tuple[int, int] | None:
+        """Length and overlap of the windows of a short video, if its cuts have to be found."""
+        return (self.settings.window, self.settings.overlap) if self.settings.shots else None
 
     def _size(self, unit: DecodeUnit) -> tuple[int, int]:
         """Returns height and width of the frames that the model sees."""

@@ -5,8 +5,9 @@ Short videos share a shard; a long one is cut into stretches, which become one r
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 
@@ -105,8 +106,8 @@ class PlanStage:
             video = request.video
             try:
                 with decoder(self.time_limit) as worker_decoder:
-                    timeline = worker_decoder.timeline(video, self.settings.shots)
-                planned = self.plan_video(request, timeline)
+                    timeline = worker_decoder.timeline(video)
+                    planned = self.plan_video(request, timeline, partial(worker_decoder.timeline, video, shots=True))
             except BadItem as error:
                 planned = _failed(video, Failure(video.path, error.stage, error.reason))
             except (ValueError, MemoryError) as error:  # what an odd header can lead to
@@ -127,8 +128,17 @@ class PlanStage:
         if shard.news != News() or shard.units:
             yield shard.message()
 
-    def plan_video(self, request: AnnotationRequest, timeline: Timeline) -> "Planned":
-        """Returns what is left to do of a video whose frames are known."""
+    def plan_video(
+        self, request: AnnotationRequest, timeline: Timeline, with_cuts: Callable[[], Timeline]
+    ) -> "Planned":
+        """Returns what is left to do of a video.
+
+        Args:
+            request: the video and its expressions.
+            timeline: its frames.
+            with_cuts: returns them with the cuts between shots; decodes the whole video. It is called for a long video
+                only: the cuts of a short one are found when it is decoded for its windows.
+        """
         video = request.video
         fingerprint = timeline.info.fingerprint
         kept = set(request.answered.get(fingerprint, ()))
@@ -143,6 +153,9 @@ class PlanStage:
         if len(groups) == 1 and len(whole.windows) <= WINDOWS_EACH and size <= SHARD_BYTES:
             context = UnitContext(groups, timeline.named_by_index, seconds, stretch=None)
             return Planned(seen, [(whole, context)], size)
+        if self.settings.shots:
+            timeline = with_cuts()
+            (whole,) = self._units(video, timeline, None)
         return self._plan_long(seen, timeline, whole, left, seconds)
 
     def _plan_long(

@@ -26,6 +26,8 @@ from pipelines.ledger import Entry, Ledger
 
 _JOIN_CPUS = 0.5
 """Logical cores of a task that joins: it waits for the storage half of the time."""
+_JOIN_BYTES = 4 * 2**20
+"""Memory of a join for each of its sentences: a row of 1 000 masks, and what becomes of it in Parquet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,10 @@ class _Joins:
     def start(self, task: JoinTask) -> None:
         """Starts a join."""
         out, settings = self._stream.out, self._stream.join_settings
-        self._running[self._task.remote(task.group, task.entry, out, settings, task.failures)] = task
+        largest = max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        memory = min(_JOIN_BYTES * len(task.group.expressions), largest / 2)  # more would never be granted
+        started = self._task.options(memory=int(memory)).remote(task.group, task.entry, out, settings, task.failures)
+        self._running[started] = task
 
     def ended(self, wait: bool) -> Iterator[Joined]:
         """Yields the joins that ended since the last call.

@@ -12,7 +12,7 @@ from pipelines.video.decoder_process import DecoderProcess
 from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
-from pipelines.video.segments import DecodeUnit, segments
+from pipelines.video.segments import DecodeUnit, segments, with_cuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +88,23 @@ class VideoDecoder:
         info, cuts = VideoInfo(**response["info"]), tuple(response["cuts"])
         return Timeline(info, keys, times, response["index_keys"], cuts, response["note"])
 
-    def windows(self, segment: DecodeUnit, size: tuple[int, int] | None = None) -> Iterator[Window]:
+    def windows(
+        self, segment: DecodeUnit, size: tuple[int, int] | None = None, shots: tuple[int, int] | None = None
+    ) -> Iterator[Window]:
         """Decodes the windows of a segment that have a frame. Damaged frames are left out and noted.
 
         Args:
             size: height and width to which each frame is resized right after decoding, in the decoder process: those of
                 video files by FFmpeg (`pixels.SmallFrames`), images as `sgmg.resize.resize_frames` does. By default
                 frames have the size at which a player shows them, which for two windows of 4K takes 2 GB.
+            shots: length and overlap of windows, if the segment is a whole short video whose cuts are not known: they
+                are found while it is decoded, and its windows made so that none crosses one. The decoder process holds
+                all its frames until then.
 
         Raises:
             BadItem: the file cannot be opened, no frame of the segment can be decoded, or it took too long.
         """
-        return _windows(self._process, segment, size)
+        return _windows(self._process, segment, size, shots)
 
 
 def windows(
@@ -128,16 +133,21 @@ def windows(
 class _Reading:
     """State of reading one segment: the next response of the decoder process, and the frames that are missing."""
 
-    def __init__(self, process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int]) -> None:
+    def __init__(self, process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int], shots: bool) -> None:
         self.process, self.segment = process, segment
         names = segment.keys if isinstance(segment.keys, tuple) else ()
         data = b"" if isinstance(segment.keys, tuple) else segment.keys.astype(np.int64).tobytes()
         how = {"names": names, "index_keys": segment.index_keys, "seek": segment.seek, "size": size}
+        how["shots"] = shots and not names
         self.responses = process.request(segment.video, {"method": "frames", "info": asdict(segment.info), **how}, data)
         self.reason = ""
         self.missing: set[int] = set()
         self.reported: set[int] = set()
+        self.cuts: list[int] = []
         self.advance()
+        if "cuts" in self.response:
+            self.cuts = self.response["cuts"]
+            self.advance()
 
     def advance(self) -> None:
         """Moves to the next response. Frames come in order, so a frame that was passed over does not come later."""
@@ -167,10 +177,14 @@ class _Reading:
         return "; ".join(filter(None, (damage, self.segment.note if last else "")))
 
 
-def _windows(process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int] | None) -> Iterator[Window]:
+def _windows(
+    process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int] | None, shots: tuple[int, int] | None
+) -> Iterator[Window]:
     """Decodes the windows of a segment, as `VideoDecoder.windows`. Frames of overlaps are copied, not decoded twice."""
     height, width = size or (segment.info.shown_height, segment.info.shown_width)
-    reading = _Reading(process, segment, (height, width))
+    reading = _Reading(process, segment, (height, width), shots is not None)
+    if shots:
+        segment = with_cuts(segment, reading.cuts, *shots)
     before: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
     following = [first for first, _, _ in segment.windows[1:]] + [len(segment.keys)]
     shown = False

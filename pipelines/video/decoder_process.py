@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import BadItem
-from pipelines.video.frame_reader import Frame, file_frames, file_timeline
+from pipelines.video.frame_reader import Frame, Shots, file_frames, file_timeline
 from pipelines.video.image_folder import images_frames, images_timeline
 from pipelines.video.listing import Video
 from pipelines.video.probe import OnFrame, VideoInfo, probe_file
@@ -222,7 +222,11 @@ def _responses(video: Video, request: Message, data: bytes, heartbeat: OnFrame) 
         found = images_frames(video, info, request["names"], size)
     else:
         keys = np.frombuffer(data, np.int64)
-        found = file_frames(video, info, keys, request["index_keys"], request["seek"], heartbeat, size)
+        shots = Shots() if request["shots"] else None
+        found = file_frames(video, info, keys, request["index_keys"], request["seek"], heartbeat, size, shots)
+        if shots:  # of a short video: its frames wait here until its cuts are known
+            found = list(found)
+            yield {"cuts": shots.cuts}, _NO_PAYLOAD
     damage = ""
     for frame in found:
         if isinstance(frame, Frame):

@@ -42,6 +42,24 @@ class Damage:
     reason: str
 
 
+class Shots:
+    """The cuts of a video whose frames are read anyway."""
+
+    def __init__(self) -> None:
+        self._detector = CutDetector()
+        self._keys: list[int] = []
+
+    def see(self, frame: av.VideoFrame, key: int | None) -> None:
+        """Takes the next frame of the video."""
+        self._detector.see(frame)
+        self._keys.append(_UNTIMED if key is None else key)
+
+    @property
+    def cuts(self) -> list[int]:
+        """Keys of the frames that begin a new shot."""
+        return [self._keys[place] for place in self._detector.cuts]
+
+
 def file_timeline(video: Video, shots: bool, heartbeat: OnFrame = no_heartbeat) -> Timeline:
     """Lists every frame of a file, from its packets if they are reliable; else, or to detect cuts, by decoding it.
 
@@ -70,10 +88,12 @@ def file_frames(
     seek: bool,
     heartbeat: OnFrame = no_heartbeat,
     size: tuple[int, int] | None = None,
+    shots: "Shots | None" = None,
 ) -> Iterator[Frame | Damage]:
     """Yields the frames with these keys (ascending), whatever frame decoding has to begin at.
 
     Args:
+        shots: takes the cuts; the file is then decoded from its start to its end.
         size: height and width of the frames; by default those at which a player shows them.
         seek: begin at the key frame before the first key; otherwise at the start of the file.
 
@@ -91,6 +111,8 @@ def file_frames(
             damage = damage or frame.reason
             continue
         place += 1
+        if shots:
+            shots.see(frame, place if index_keys else frame.pts)
         key = place if index_keys else frame.pts
         if key is None or key <= last:
             continue
@@ -99,7 +121,7 @@ def file_frames(
         if at < len(keys) and keys[at] == key:
             yield Frame(key, converted(frame), damage)
             damage = ""
-        if key >= keys[-1]:
+        if key >= keys[-1] and not shots:
             break
     if damage:
         yield Damage(damage)

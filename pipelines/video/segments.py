@@ -1,7 +1,7 @@
 """Division of a video: the frames to use, their windows, and the windows that make a unit of work."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -85,6 +85,19 @@ def segments(
     )
 
 
+def with_cuts(unit: DecodeUnit, cuts: Sequence[int], length: int, overlap: int) -> DecodeUnit:
+    """Returns a unit that is a whole video with windows that cross no cut.
+
+    Args:
+        unit: of frames that have keys in ascending order.
+        cuts: keys of frames that begin a new shot, selected or not.
+        length, overlap: as in `segments`.
+    """
+    if isinstance(unit.keys, tuple):
+        return unit
+    return replace(unit, windows=tuple(_spans(unit.keys, cuts, length, overlap)))
+
+
 def _sampled(timeline: Timeline, fps: float | None, start: float | None, stop: float | None) -> Int[np.ndarray, " n"]:
     """Returns the indices of the selected frames."""
     times = timeline.times
@@ -104,7 +117,13 @@ def _sampled(timeline: Timeline, fps: float | None, start: float | None, stop: f
 def _spans(
     places: Int[np.ndarray, " n"], cuts: Sequence[int], length: int, overlap: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Yields the first index, the index after the last, and the shot of every window of selected frames."""
+    """Yields the first index, the index after the last, and the shot of every window of selected frames.
+
+    Args:
+        places: indices of the frames in the video, or their keys.
+        cuts: in the same terms.
+        length, overlap: as in `segments`.
+    """
     shots = np.searchsorted(np.asarray(cuts, dtype=np.int64), places, side="right")
     edges = [0, *(np.flatnonzero(np.diff(shots)) + 1).tolist(), len(places)]
     for begin, end in pairwise(edges):

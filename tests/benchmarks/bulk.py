@@ -319,12 +319,12 @@ def parcel_mb_10h() -> Values:
         out = Folder(folder)
         plan = PlanStage(out, SETTINGS, PROTOCOL, "f", 600, "run")
         request = AnnotationRequest(video, expressions)
-        planned = plan.plan_video(request, timeline)
+        planned = plan.plan_video(request, timeline, lambda: timeline)
         assert planned.long
         (group,) = planned.long.groups
         for number in range(planned.long.stretches // 2):
             out.write(group.stretch(number), b"done")
-        planned = plan.plan_video(request, timeline)
+        planned = plan.plan_video(request, timeline, lambda: timeline)
         sizes = [encode_units([one], ShardContext("0" * 16, News())).nbytes for one in planned.units]
     yield "parcel_mb_10h", sum(sizes) / 1e6
     yield "parcels_10h", len(sizes)

@@ -60,3 +60,20 @@ def test_sampled_frames_are_parted_at_the_cut(make_video: Callable[..., Path]) -
         list(range(30, 55, 5)),
         list(range(55, 90, 5)),
     ]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+@pytest.mark.parametrize("fps", [None, 10])
+def test_cuts_that_are_found_on_the_way_give_the_same_windows(
+    make_video: Callable[..., Path], name: str, fps: float | None
+) -> None:
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    video = Video(str(make_video(name, _scenes(), codec=codec)))
+    with VideoDecoder() as decoder:
+        (known,) = segments(video, decoder.timeline(video, shots=True), fps=fps, length=16, overlap=4)
+        (unknown,) = segments(video, decoder.timeline(video), fps=fps, length=16, overlap=4)
+        assert known.windows != unknown.windows
+        for expected, found in zip(decoder.windows(known), list(decoder.windows(unknown, None, (16, 4))), strict=True):
+            assert (found.number, found.shot, found.note) == (expected.number, expected.shot, expected.note)
+            assert np.array_equal(found.indices, expected.indices)
+            assert np.array_equal(found.frames, expected.frames)
