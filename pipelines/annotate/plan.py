@@ -171,9 +171,15 @@ class PlanStage:
         for unit in [whole] if whole.index_keys else self._units(video, timeline, each):
             first = unit.first_window // each
             numbers = range(first, first + -(-len(unit.windows) // each))
-            todo = tuple(tuple(number for number in numbers if number not in known) for known in done)
-            if any(todo):
-                units.append((unit, UnitContext(groups, timeline.named_by_index, seconds, each, todo)))
+            todo = [tuple(number for number in numbers if number not in known) for known in done]
+            left_of = [(group, some) for group, some in zip(groups, todo, strict=True) if some]
+            # A task that decodes for one group sends one message, and never waits, with its cores, for a predictor to
+            # take the first of many: what a lost node held could then find no room to be made again.
+            for part in [left_of] if whole.index_keys else [[one] for one in left_of]:
+                if part:
+                    of_part, numbers_of = zip(*part, strict=True)
+                    context = UnitContext(of_part, timeline.named_by_index, seconds, each, numbers_of)
+                    units.append((unit, context))
         pieces = sum(count - len(known) for known in done)
         return Planned(seen, units, long=LongVideo(seen, seconds, groups, count, pieces))
 
