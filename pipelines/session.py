@@ -1,20 +1,33 @@
 """The process that a job runs in: its Ray, its working directory, its terminal."""
 
+import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import ray
 
 from pipelines.errors import JobError
 from pipelines.files import Folder, is_uri
 
+_log = logging.getLogger(__name__)
 
-def start_ray(num_cpus: int | None = None) -> None:
+_STARTS = 3
+"""Attempts to start a local Ray."""
+
+
+def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
     """Connects to the cluster of RAY_ADDRESS or of the job submission; else starts a local Ray.
 
     Args:
         num_cpus: logical cores of a local Ray; by default at least 4, so that data pipeline and training workers fit.
+        dashboard: whether a local Ray has its dashboard: eleven processes, which Ray Train wants.
+
+    Raises:
+        JobError: a local Ray does not start, as the machine is too busy.
+        ConnectionError: there is no cluster at the address.
     """
     if ray.is_initialized():
         return
@@ -22,7 +35,29 @@ def start_ray(num_cpus: int | None = None) -> None:
     if address:
         ray.init(address=address, log_to_driver=True)
     else:
-        ray.init(address="local", num_cpus=num_cpus or max(4, os.cpu_count() or 1), dashboard_host="127.0.0.1")
+        _start_local(num_cpus or max(4, os.cpu_count() or 1), dashboard)
+
+
+def _start_local(num_cpus: int, dashboard: bool) -> None:
+    """Starts a local Ray. Ray gives its processes 30 seconds, which is short on a busy machine: tries again then."""
+    for attempt in range(1, _STARTS + 1):
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1")
+        except Exception as error:  # Ray has no type for it
+            if "timed out during startup" not in str(error):
+                raise
+            for process in set(psutil.Process().children(recursive=True)) - before:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            text = "Ray did not start within 30 seconds, attempt %d of %d: this machine is busy"
+            _log.warning(text, attempt, _STARTS)
+        else:
+            return
+    raise JobError(
+        f"Ray did not start here in {_STARTS} attempts of 30 seconds. See what else runs on this machine, and run the "
+        f"same command again."
+    )
 
 
 def in_submitted_job() -> bool:
