@@ -12,18 +12,18 @@ import ray
 from pipelines.errors import JobError
 from pipelines.files import Folder, is_uri
 
-
 _log = logging.getLogger(__name__)
 
 _STARTS = 3
 """Attempts to start a local Ray."""
 
 
-def start_ray(num_cpus: int | None = None) -> None:
+def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
     """Connects to the cluster of RAY_ADDRESS or of the job submission; else starts a local Ray.
 
     Args:
         num_cpus: logical cores of a local Ray; by default at least 4, so that data pipeline and training workers fit.
+        dashboard: whether a local Ray has its dashboard: eleven processes, which Ray Train wants.
 
     Raises:
         JobError: a local Ray does not start, as the machine is too busy.
@@ -38,22 +38,23 @@ def start_ray(num_cpus: int | None = None) -> None:
         passed = {"env_vars": credentials} if credentials and not in_submitted_job() else None
         ray.init(address=address, log_to_driver=True, runtime_env=passed)
     else:
-        _start_local(num_cpus or max(4, os.cpu_count() or 1))
+        _start_local(num_cpus or max(4, os.cpu_count() or 1), dashboard)
 
 
-def _start_local(num_cpus: int) -> None:
-    """Starts a local Ray. Ray gives its processes 30 seconds, which is short on a busy machine: tries it again."""
+def _start_local(num_cpus: int, dashboard: bool) -> None:
+    """Starts a local Ray. Ray gives its processes 30 seconds, which is short on a busy machine: tries again then."""
     for attempt in range(1, _STARTS + 1):
         before = set(psutil.Process().children(recursive=True))
         try:
-            ray.init(address="local", num_cpus=num_cpus, dashboard_host="127.0.0.1")
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1")
         except Exception as error:  # Ray has no type for it
             if "timed out during startup" not in str(error):
                 raise
             for process in set(psutil.Process().children(recursive=True)) - before:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-            _log.warning("Ray did not start within 30 seconds (attempt %d of %d): this machine is busy", attempt, _STARTS)
+            text = "Ray did not start within 30 seconds, attempt %d of %d: this machine is busy"
+            _log.warning(text, attempt, _STARTS)
         else:
             return
     raise JobError(

@@ -54,7 +54,7 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> None:
         log.info("%s is finished: %d steps. Give another --name for a new run.", run.path(), steps)
         return
     start = prepare_start(config, run)
-    start_ray()
+    start_ray(dashboard=True)
     quiet()
     check_cluster(config, run)
     prune(run, config.keep)
