@@ -28,7 +28,7 @@ start_ray(2)
 import ray
 print("cores", int(ray.cluster_resources()["CPU"]))
 raylets = [one.status() for one in psutil.Process().children(recursive=True) if one.name() == "raylet"]
-print("raylets", raylets)
+print("raylets", len(raylets) - raylets.count(psutil.STATUS_ZOMBIE))
 """
 
 
@@ -39,4 +39,4 @@ def test_a_ray_that_does_not_start_in_time_is_started_again() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "did not start within 30 seconds, attempt 1 of 3" in ran.stderr
     assert "cores 2" in ran.stdout
-    assert ran.stdout.count("'stopped'") == 0
+    assert "raylets 1\n" in ran.stdout, "nothing of the first attempt is left"
