@@ -18,7 +18,7 @@ from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
 from patience import PATIENCE
 from pipelines.annotate.events import LongVideo, News, ShardDone, VideoSeen
-from pipelines.annotate.layout import ExpressionGroup
+from pipelines.annotate.layout import WRITTEN, ExpressionGroup
 from pipelines.annotate.run import Joined
 from pipelines.annotate.settings import Settings
 from pipelines.annotate.summary import Progress
@@ -162,6 +162,7 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     assert len(found_in(tmp_path / "out")) == 9
     (tmp_path / "out" / "coco.json").unlink()
     (tmp_path / "out" / "coco.json").mkdir()
+    (tmp_path / "out" / WRITTEN / "coco.json").unlink()
     with pytest.raises(JobError, match=r"not everything is written:\n  coco: .*coco\.json"):
         main(replace(config, text=SENTENCES))
 
