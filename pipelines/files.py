@@ -7,7 +7,8 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -39,8 +40,14 @@ _OPTION_VALUES = {"true": True, "false": False, "1": True, "0": False}
 _IN_MEMORY, _PIECE = 64 * 2**20, 8 * 2**20
 """Bytes of a file that are kept in memory until it is uploaded, and of a piece of the upload."""
 
-T = TypeVar("T")
+S, T = TypeVar("S"), TypeVar("T")
 _guard, _retries = threading.Lock(), [0]
+
+
+def at_once(read: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Yields what `read` returns for each item, in order; `READERS` calls run at the same time, in threads."""
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from readers.map(read, items)
 
 
 def safe_name(name: str) -> str:
@@ -166,12 +173,14 @@ class Folder:
         found = (one for one in self._list(name) if one.type == fs.FileType.File and one.base_name.endswith(suffix))
         return {one.base_name: one.size for one in sorted(found, key=lambda one: one.base_name)}
 
-    def _list(self, name: str) -> list[fs.FileInfo]:
+    def _list(self, name: str, *, unfinished: bool = False) -> list[fs.FileInfo]:
+        """Lists what is directly in a folder: what is whole, or what is still being written."""
         selector = fs.FileSelector(self.path(name), allow_not_found=True)
         try:
-            return _patiently(lambda: self.filesystem.get_file_info(selector))
+            found = _patiently(lambda: self.filesystem.get_file_info(selector))
         except (NotADirectoryError, pa.ArrowInvalid):
             return []
+        return [one for one in found if one.base_name.startswith(UNFINISHED) is unfinished]
 
     def open(self, name: str) -> pa.NativeFile:
         """Opens a file for random access, as Parquet needs it.
@@ -259,13 +268,18 @@ class Folder:
         with self.output(name) as stream:
             stream.write(data)
 
-    def remove_unfinished(self, name: str = "") -> None:
-        """Removes the files of killed writers from a folder; no other writer may be active there."""
+    def remove_unfinished(self, name: str = "", of: str = "") -> None:
+        """Removes the files of killed writers from a folder; no other writer may be active there.
+
+        Args:
+            name: of the folder.
+            of: end of the file's name; others are left: they may still be written.
+        """
         if self.is_object_store:  # writers leave none
             return
-        for left in self.names(name):
-            if left.startswith(UNFINISHED):
-                self.filesystem.delete_file(f"{self.path(name)}/{left}")
+        for left in self._list(name, unfinished=True):
+            if left.base_name.endswith(of):
+                self.filesystem.delete_file(left.path)
 
     def remove(self, name: str) -> None:
         """Deletes one file.

@@ -8,7 +8,6 @@ Losing the copy loses nothing.
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import Failure, JobError
-from pipelines.files import READERS, UNFINISHED, Folder
+from pipelines.files import Folder, at_once
 
 PREDICTIONS, LEDGER = "predictions", "ledger.json"
 """Folder of the result files and the file of the ledger, inside the folder of a run."""
@@ -185,7 +184,7 @@ def read_ledger(out: Folder, settings: str | None = None) -> Ledger:
     Raises:
         JobError: the ledger is of a newer version of this code.
     """
-    found = {name: size for name, size in out.files(PREDICTIONS, ".parquet").items() if not name.startswith(UNFINISHED)}
+    found = out.files(PREDICTIONS, ".parquet")
     known = _read_snapshot(out, settings)
     ledger = Ledger(known.settings)
     for one in known.entries:
@@ -193,10 +192,9 @@ def read_ledger(out: Folder, settings: str | None = None) -> Ledger:
             ledger.by_video.setdefault(one.video, []).append(one)
     ledger.files = {name: size for name, size in known.files.items() if found.get(name) == size}
     new = [name for name in sorted(found) if name not in ledger.files]
-    with ThreadPoolExecutor(READERS) as readers:
-        for name, entries in zip(new, readers.map(lambda name: _footer_if_whole(out, name), new), strict=True):
-            if entries is not None:
-                ledger.add(name, found[name], entries)
+    for name, entries in zip(new, at_once(lambda name: _footer_if_whole(out, name), new), strict=True):
+        if entries is not None:
+            ledger.add(name, found[name], entries)
     return ledger
 
 

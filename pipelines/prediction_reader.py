@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipelines.files import READERS, Folder, safe_name
+from pipelines.files import READERS, Folder, at_once, safe_name
 from pipelines.ledger import LEDGER, PREDICTIONS, Rows, read_ledger
 from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Prediction, QueryTrack, prediction_of
 from sgmg.masks import Size, rle_union
@@ -171,7 +171,7 @@ def row_groups_of(folder: Folder) -> dict[str, Counting]:
     """Returns the result files of a run, and which of their row groups count."""
     if not folder.has(LEDGER):
         names = folder.names(PREDICTIONS, ".parquet")
-        return {name: None for name in names if not name.startswith(".")}  # UNFINISHED too
+        return {name: None for name in names if not name.startswith(".")}  # macOS writes ._name
     return counting_of(read_ledger(folder).rows.values())
 
 
@@ -194,9 +194,8 @@ def _light_rows_of(
         with _named(inner, file):
             return list(_light_rows(inner, file, counting[file]))
 
-    with ThreadPoolExecutor(READERS) as readers:
-        for file, rows in zip(counting, readers.map(read, counting), strict=True):
-            yield file, iter(rows)
+    for file, rows in zip(counting, at_once(read, counting), strict=True):
+        yield file, iter(rows)
 
 
 def _light_rows(folder: Folder, file: str, counting: Counting) -> Iterator[tuple[Row, dict[str, Any]]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pipelines.files import UNFINISHED, Folder
+from pipelines.files import Folder
 from pipelines.records import Expression
 
 WINDOWS, WRITTEN, PLANS = "windows", "written", "plans"
@@ -124,7 +124,7 @@ def stretches_of(out: Folder, group: ExpressionGroup) -> set[int]:
 
 def stretch_files(out: Folder, group: ExpressionGroup) -> list[str]:
     """Returns the names of the files of the stretches of a group, in order, each stretch once."""
-    names = [name for name in out.names(group.folder, ".parquet") if not name.startswith(UNFINISHED)]
+    names = out.names(group.folder, ".parquet")
     return [name for name in names if name.replace(PARTIAL, "") == name or name.replace(PARTIAL, "") not in names]
 
 

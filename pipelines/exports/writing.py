@@ -30,7 +30,7 @@ def zip_output(out: Folder, name: str) -> Iterator[Add]:
     Raises:
         OSError: the disk is full, or permission is denied.
     """
-    _remove_unfinished(out, name)
+    out.remove_unfinished(of=f"-{name}")
     with out.output(name) as stream, zipfile.ZipFile(cast(IO[bytes], stream), "w") as archive:
 
         def add(entry: str, data: bytes) -> None:
@@ -84,7 +84,7 @@ def json_output(out: Folder, name: str) -> Iterator[Callable[[str], None]]:
     Raises:
         OSError: the disk is full, or permission is denied.
     """
-    _remove_unfinished(out, name)
+    out.remove_unfinished(of=f"-{name}")
     with out.output(name) as stream:
 
         def write(text: str) -> None:
@@ -161,10 +161,3 @@ def single(value: float) -> float:
     0.9
     """
     return float(str(np.float32(value)))
-
-
-def _remove_unfinished(out: Folder, name: str) -> None:
-    """Deletes files that a killed writer of this output left; those of other outputs may still be in use."""
-    for left in out.names(suffix=f"-{name}"):
-        if left.startswith(UNFINISHED):
-            out.remove(left)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.files import UNFINISHED, Folder
+from pipelines.files import Folder
 from pipelines.inference.quarantine import FAILED
 from pipelines.ledger import PREDICTIONS
 from pipelines.manifest import Manifest, RowInfo
@@ -39,6 +39,6 @@ def _unit(file: str, row_group: int, rows: Sequence[RowInfo]) -> Unit:
 
 def left_to_do(units: Sequence[Unit], out: Folder) -> list[Unit]:
     """Returns the units that are not done. A unit with a failure is tried again."""
-    written = {name.removesuffix(".parquet") for name in out.names(PREDICTIONS) if not name.startswith(UNFINISHED)}
+    written = {name.removesuffix(".parquet") for name in out.names(PREDICTIONS)}
     done = written - {name.removesuffix(".json") for name in out.names(FAILED, ".json")}
     return [unit for unit in units if unit.name not in done]

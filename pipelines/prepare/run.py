@@ -9,7 +9,7 @@ import ray
 from ray.data import TaskPoolStrategy
 
 from pipelines.errors import LayoutError
-from pipelines.files import UNFINISHED, Folder
+from pipelines.files import Folder, at_once
 from pipelines.manifest import MANIFEST, MANIFEST_VERSION, QUARANTINE, Manifest, Shard
 from pipelines.prepare.shard import Footer, ShardPlan, ShardWriter, items_to_json, read_footer
 from pipelines.records import SCHEMA_VERSION
@@ -47,13 +47,17 @@ def shards_to_do(plans: Sequence[ShardPlan], out: Folder, retry_quarantined: boo
         ValueError: the folder holds shards of other raw data or settings, or a damaged shard.
     """
     out.remove_unfinished()
-    there = [name for name in out.names(suffix=".parquet") if not name.startswith(UNFINISHED)]
-    if strange := sorted(set(there) - {plan.file for plan in plans}):
+    there = set(out.files(suffix=".parquet"))
+    if strange := sorted(there - {plan.file for plan in plans}):
         raise ValueError(
             f"{out.path(strange[0])} is none of the {len(plans)} shards that would be written there: it was made from "
             f"other raw data. Choose another --out, or remove that folder."
         )
-    todo = [plan for plan in plans if plan.file not in there or _to_repeat(plan, out, retry_quarantined)]
+
+    def is_missing(plan: ShardPlan) -> bool:
+        return plan.file not in there or _to_repeat(plan, out, retry_quarantined)
+
+    todo = [plan for plan, missing in zip(plans, at_once(is_missing, plans), strict=True) if missing]
     if todo and out.has(MANIFEST):
         out.remove(MANIFEST)
     return todo
@@ -86,9 +90,10 @@ def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapp
     Raises:
         FileNotFoundError: a shard is missing.
     """
-    footers = [read_footer(out, plan.file) for plan in plans]
+    footers = list(at_once(lambda plan: read_footer(out, plan.file), plans))
+    sizes = out.files(suffix=".parquet")
     shards = tuple(
-        Shard(plan.file, out.size(plan.file), footer.row_groups) for plan, footer in zip(plans, footers, strict=True)
+        Shard(plan.file, sizes[plan.file], footer.row_groups) for plan, footer in zip(plans, footers, strict=True)
     )
     out.remove_unfinished()  # of workers that died
     quarantined = [json.dumps(one) for footer in footers for one in footer.quarantined]

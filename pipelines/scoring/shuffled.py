@@ -31,7 +31,8 @@ def write_shuffled(prepared: Folder, out: Folder, truth: str) -> None:
                 writer.write_table(table, row_group_size=len(table))
             if writer is not None:
                 writer.close()
-    shards = tuple(replace(shard, bytes=out.size(shard.file)) for shard in manifest.shards)
+    sizes = out.files(suffix=".parquet")
+    shards = tuple(replace(shard, bytes=sizes[shard.file]) for shard in manifest.shards)
     out.write(MANIFEST, replace(manifest, shards=shards).to_json().encode())
 
 
