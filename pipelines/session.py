@@ -3,15 +3,19 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 import ray
+from ray.exceptions import RayTaskError
 
 from pipelines.errors import JobError
 from pipelines.files import Folder, is_uri
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _STARTS = 3
@@ -39,6 +43,21 @@ def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
         ray.init(address=address, log_to_driver=True, runtime_env=passed)
     else:
         _start_local(num_cpus or max(4, os.cpu_count() or 1), dashboard)
+
+
+def on_cluster(function: Callable[..., T], *args: Any) -> T:
+    """Runs a function as a task of the cluster that this process belongs to or RAY_ADDRESS names; without one, here.
+
+    Raises:
+        Exception: what the function raises, without the trace of the worker.
+    """
+    if not (ray.is_initialized() or os.environ.get("RAY_ADDRESS")):
+        return function(*args)
+    start_ray()
+    try:
+        return ray.get(ray.remote(num_cpus=1)(function).remote(*args))
+    except RayTaskError as error:
+        raise error.cause from None
 
 
 def _start_local(num_cpus: int, dashboard: bool) -> None:

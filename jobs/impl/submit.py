@@ -15,7 +15,7 @@ from pipelines.exports.writing import parent_and_name
 from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
 from pipelines.files import Folder
 from pipelines.prediction_reader import Predictions, read_predictions
-from pipelines.session import durable_folder
+from pipelines.session import durable_folder, on_cluster
 
 
 class Format(NamedTuple):
@@ -56,7 +56,7 @@ def submit(config: SubmitConfig) -> Exit:
             does not end like the format's files, or cannot be written.
     """
     chosen = FORMATS[config.format]
-    predictions = read_predictions(Folder(config.predictions))
+    predictions = read_predictions(durable_folder(config.predictions, "--predictions"))
     if chosen.datasets is not None and predictions.dataset not in chosen.datasets:
         fitting = [name for name, form in FORMATS.items() if not form.datasets or predictions.dataset in form.datasets]
         raise JobError(
@@ -73,9 +73,8 @@ def submit(config: SubmitConfig) -> Exit:
     predictions, complete = _compared(config, predictions)
     parent, name = parent_and_name(config.out)
     out = durable_folder(parent, "--out")
-    started = time.perf_counter()
     try:
-        count = chosen.write(predictions, out, name)
+        count, seconds, checked = on_cluster(_write_and_check, chosen, predictions, out, name)
     except FileNotFoundError:  # a file of the predictions
         raise
     except OSError as error:
@@ -83,10 +82,20 @@ def submit(config: SubmitConfig) -> Exit:
             f"--out {config.out} cannot be written ({error}). Nothing was left there. Free disk space, or choose "
             f"another file."
         ) from error
-    seconds = time.perf_counter() - started
     print(f"wrote {config.out}: {count} {chosen.things} in {seconds:.1f} s, {count / seconds:.0f}/s")
-    print(f"read back: {chosen.check(predictions, out, name)}")
+    print(f"read back: {checked}")
     return Exit.CLEAN if complete else Exit.QUARANTINE
+
+
+def _write_and_check(chosen: Format, predictions: Predictions, out: Folder, name: str) -> tuple[int, float, str]:
+    """Writes the file and reads it back.
+
+    Returns:
+        How many things are in it, the seconds that writing took, and what was checked.
+    """
+    started = time.perf_counter()
+    count = chosen.write(predictions, out, name)
+    return count, time.perf_counter() - started, chosen.check(predictions, out, name)
 
 
 def _compared(config: SubmitConfig, predictions: Predictions) -> tuple[Predictions, bool]:

@@ -16,9 +16,11 @@ from jobs.impl.submit import FORMATS
 from jobs.submit import FormatName, SubmitConfig, main
 from patience import PATIENCE
 from pipelines.errors import Exit, JobError
+from pipelines.exports.mask_zip import YTVOS_ROOT, write_mask_zip
 from pipelines.exports.pngs import encode_object_map
 from pipelines.exports.submission import read_object_maps, read_submission
 from pipelines.files import Folder
+from pipelines.prediction_reader import read_predictions
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from pipelines.records import Expression, Record
 from pipelines.sources.base import Source
@@ -240,6 +242,15 @@ def submit(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(script), *words], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_a_worker_of_the_cluster_writes_the_same(data_kit: Path, tmp_path: Path, predict: Predict) -> None:
+    run, out = predict(ytvos(data_kit)), tmp_path / "a.zip"
+    assert main(SubmitConfig(run, "ref-youtube-vos", str(out))) == Exit.CLEAN
+    write_mask_zip(read_predictions(Folder(run)), Folder(str(tmp_path)), "b.zip", root=YTVOS_ROOT)
+    assert out.read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
 @pytest.mark.slow
