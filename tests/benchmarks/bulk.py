@@ -6,6 +6,7 @@ into bits in memory, as they come from a GPU.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -351,7 +352,9 @@ def main() -> None:
         if options.names and measurement.__name__ not in options.names:
             continue
         if not options.here:
-            subprocess.run([sys.executable, __file__, "--here", measurement.__name__], check=True)
+            paths = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])  # Ray's workers find them there
+            words = [sys.executable, __file__, "--here", measurement.__name__]
+            subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, check=True)
             continue
         for name, value in measurement():
             sys.stdout.write(f"{name} {value:.4g}\n")

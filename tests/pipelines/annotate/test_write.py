@@ -85,7 +85,7 @@ def message(*parts: PartContext, news: News | None = None) -> pa.Table:
                 "file", 60, 40, timestamps=(window.start, window.stop),
             )  # fmt: skip
             pixels.append(rng.integers(0, 256, (2, 130, 195, 3), dtype=np.uint8))
-            infos.append(FramesInfo(record, (0, 1), (2, 130, 195, 3)))
+            infos.append(FramesInfo(record, (0, 1), (2, 130, 195, 3), one.stretch is not None))
     context = PartsContext("shard", parts, news or News(SEEN[: len(parts)]))
     return encode_pixels("shard", infos, b"".join(one.data for one in pixels), context=context)
 
@@ -164,9 +164,13 @@ def test_a_stretch_is_written_window_by_window(predict: PredictStage, out: Folde
     assert event.stretches == (StretchDone(ONE.id, stretch.group.name, 7),)
     with out.parquet(stretch.group.stretch(7)) as parquet:
         windows = [parquet.read_row_group(number).to_pylist() for number in range(parquet.num_row_groups)]
-    assert [[(row["text"], row["frame_names"][0], len(row["queries"])) for row in rows] for rows in windows] == [
-        [("the ball", "00000", 5), ("the dog", "00000", 5)],
-        [("the ball", "00002", 5), ("the dog", "00002", 5)],
+    keys = ("queries", "every", "size")
+    found = [
+        [(row["text"], row["frame_names"][0], *(len(row[key]) for key in keys)) for row in rows] for rows in windows
+    ]
+    assert found == [
+        [("the ball", "00000", 1, 5, 2), ("the dog", "00000", 1, 5, 2)],
+        [("the ball", "00002", 1, 5, 2), ("the dog", "00002", 1, 5, 2)],
     ]
 
 
