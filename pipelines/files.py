@@ -154,8 +154,8 @@ class Folder:
         """
 
         def read() -> bytes:
-            with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
-                return stream.read()
+            with self.filesystem.open_input_file(self.path(name)) as file:  # a stream would ask for every 256 kB
+                return file.read()
 
         with self._missing_named(name):
             return _patiently(read)
@@ -370,8 +370,8 @@ def read_bytes(path: str) -> bytes:
     filesystem, inside = resolve_filesystem(path)
 
     def read() -> bytes:
-        with filesystem.open_input_stream(inside, compression=None) as stream:
-            return stream.read()
+        with filesystem.open_input_file(inside) as file:
+            return file.read()
 
     return _patiently(read)
 

@@ -1,12 +1,14 @@
 """The ledger of an annotation: which sentences of which videos are answered, and where their rows are.
 
-Every result file carries the entries of its videos in its footer. `ledger.json` is a copy of all entries that count, so
-that a run over a finished corpus reads one file; results that the copy does not name yet are read for their footers.
+Every result file carries the entries of its videos in its footer. `ledger.json.gz` is a copy of all entries that count,
+so that a run over a finished corpus reads one file; results that the copy does not name yet are read for their footers.
 Losing the copy loses nothing.
 """
 
+import gzip
 import logging
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 from pipelines.errors import Failure, JobError
 from pipelines.files import Folder, at_once
 
-PREDICTIONS, LEDGER = "predictions", "ledger.json"
+PREDICTIONS, LEDGER = "predictions", "ledger.json.gz"
 """Folder of the result files and the file of the ledger, inside the folder of a run."""
 LEDGER_VERSION = 1
 _FOOTER = b"sgmg.entries"
@@ -83,7 +85,7 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """The content of ledger.json: size in bytes of each result file that was read, and the entries that count."""
+    """The content of ledger.json.gz: size in bytes of each result file that was read, and the entries that count."""
 
     version: int
     settings: str
@@ -157,12 +159,13 @@ class Ledger:
         self.by_video[video] = left
 
     def write(self, out: Folder) -> None:
-        """Writes ledger.json, and deletes result files of which nothing counts any more."""
+        """Writes ledger.json.gz, and deletes result files of which nothing counts any more."""
         snapshot = _Snapshot(LEDGER_VERSION, self.settings, self.files, tuple(self.entries))
         used = {one.file for one in snapshot.entries}
         unused = [name for name in self.files if name not in used]
         files = {name: size for name, size in sorted(self.files.items()) if name in used}
-        out.write(LEDGER, msgspec.json.encode(replace(snapshot, files=files)))
+        data = msgspec.json.encode(replace(snapshot, files=files))
+        out.write(LEDGER, gzip.compress(data, compresslevel=1, mtime=0))  # a tenth: 100 000 videos are one PUT
         for name in unused:
             out.remove(f"{PREDICTIONS}/{name}")
         self.files = files
@@ -206,10 +209,11 @@ def add_footer(writer: pq.ParquetWriter, entries: Iterable[Entry]) -> None:
 def _read_snapshot(out: Folder, settings: str | None) -> _Snapshot:
     nothing = _Snapshot(LEDGER_VERSION, settings or "", {}, ())
     try:
-        data = out.read(LEDGER)
+        packed = out.read(LEDGER)
     except FileNotFoundError:
         return nothing
     try:
+        data = gzip.decompress(packed)
         version = msgspec.json.decode(data, type=dict[str, msgspec.Raw])["version"]
         if int(bytes(version)) > LEDGER_VERSION:
             raise JobError(
@@ -217,7 +221,7 @@ def _read_snapshot(out: Folder, settings: str | None) -> _Snapshot:
                 f"newer code, or delete the file: it is made again from the results."
             )
         snapshot = msgspec.json.decode(data, type=_Snapshot)
-    except (msgspec.DecodeError, KeyError, ValueError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error, msgspec.DecodeError, KeyError, ValueError) as error:
         _log.warning("%s is damaged (%s): it is made again from the results.", out.path(LEDGER), error)
         return nothing
     if snapshot.version != LEDGER_VERSION or settings not in (None, snapshot.settings):

@@ -121,12 +121,10 @@ def s3_server() -> Iterator["S3Server"]:
     """An S3 server of this machine with one bucket; the environment has its credentials."""
     from s3_server import CREDENTIALS, S3Server  # here: most tests need no store
 
-    server = S3Server.start()
-    with pytest.MonkeyPatch.context() as patch:
+    with S3Server.start() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
         yield server
-    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from pipelines.errors import BadItem, LayoutError
@@ -89,10 +90,15 @@ class _ExpressionTable:
         self.videos, self.tokens, self.max_tokens = videos, tokens, max_tokens
         self.by_video: dict[str, list[Expression]] = defaultdict(list)
         self.problems: list[BadItem] = []
-        self._by_name: dict[str, list[Video]] = defaultdict(list)
-        for video in videos:
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Video]]:
+        """The videos by all names that a row may use; a list of expressions for every video needs none."""
+        found: dict[str, list[Video]] = defaultdict(list)
+        for video in self.videos:
             for name in {video.id, *map(_nfc, _path_suffixes(video))}:
-                self._by_name[name].append(video)
+                found[name].append(video)
+        return found
 
     def add(self, row: _Row) -> None:
         """Adds the expression of a row, or a problem."""

@@ -22,7 +22,7 @@ GROUP_FILE = "group.json"
 """File in the folder of a group's windows: the group, as a `GroupFile`."""
 PARTIAL = "-partial"
 """Mark in the name of a stretch that lacks windows: it is predicted again."""
-SENTENCES_EACH = 128
+SENTENCES_EACH = 64
 """Most sentences of a group: what a join holds in memory grows with them."""
 
 

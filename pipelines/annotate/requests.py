@@ -79,17 +79,18 @@ def collect_requests(
         asked = table.by_video[video.path]
         if not asked:
             continue
-        videos.add(video.id)
-        before = {id for entry in ledger.by_video.get(video.id, ()) for id, _ in entry.sentences}
+        name = video.id
+        videos.add(name)
+        before = {id for entry in ledger.by_video.get(name, ()) for id, _ in entry.sentences}
         sentences[video.path] = len(before.union(one.id for one in asked))
         # Another version of the file may have other texts: everything is made again, so there is no conflict.
-        answered = ledger.answered(video.id, stamp=video.stamp) if video.stamp else {}
+        answered = ledger.answered(name, stamp=video.stamp) if video.stamp else {}
         conflicts = [one for one in asked if answered.get(one.id, one.text) != one.text]
         problems += [BadItem(video.path, "list", _conflict(one, answered[one.id])) for one in conflicts]
         if all(one.id in answered for one in asked) and not verify:
             kept += len(asked) - len(conflicts)
         else:
-            left.append(AnnotationRequest(video, asked, _answered(ledger, video.id)))
+            left.append(AnnotationRequest(video, asked, _answered(ledger, name)))
     if not videos:
         raise LayoutError(f"None of the {len(listing.videos)} videos has an expression. {_why(table.problems)}")
     write_failures(out, LISTED, [Failure(one.video, one.stage, one.reason) for one in problems])

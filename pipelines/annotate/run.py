@@ -26,7 +26,7 @@ from pipelines.ledger import Entry, Ledger
 
 _JOIN_CPUS = 0.5
 """Logical cores of a task that joins: it waits for the storage half of the time."""
-_JOIN_BYTES = 4 * 2**20
+_JOIN_BYTES = 8 * 2**20
 """Memory of a join for each of its sentences: a row of 1 000 masks, and what becomes of it in Parquet."""
 
 

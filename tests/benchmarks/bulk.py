@@ -45,10 +45,12 @@ from pipelines.video.listing import Video, list_videos
 from pipelines.video.probe import Timeline, VideoInfo
 from pipelines.video.segments import segments
 from pipelines.video.worker_decoder import decoder
+from s3_server import CREDENTIALS, S3Server
 from sgmg.resize import resized_size
 from stub_predictor import Stub, StubSpec
 
 ROOT = Path(__file__).resolve().parents[2]
+SHARED = [str(ROOT / "tests" / name) for name in ("support", "parity")]
 HD, SD = (1080, 1920), (480, 854)
 SETTINGS = Settings()
 PROTOCOL = SETTINGS.protocol(360)
@@ -120,10 +122,9 @@ _empty_plan, _empty_decode, _empty_write = _Empty(_shards), _Empty(_passed), _Em
 def requests_short_video() -> Values:
     """Requests to an object store for one short video, from listing to result; those of the run itself are left out."""
     from prepared_data import tiny_checkpoint
-    from s3_server import S3Server
 
-    server, counts = S3Server.start(), []
-    with tempfile.TemporaryDirectory() as folder:
+    counts = []
+    with S3Server.start() as server, tempfile.TemporaryDirectory() as folder:
         checkpoint = tiny_checkpoint(Path(folder) / "checkpoint")
         for videos in (2, 10):
             corpus = Folder(server.uri(f"corpus-{videos}"))
@@ -132,7 +133,6 @@ def requests_short_video() -> Values:
             server.requests()
             _annotate(corpus.uri, checkpoint, server.uri(f"out-{videos}"))
             counts.append(len(server.requests()))
-    server.close()
     yield "requests_short_video", (counts[1] - counts[0]) / 8
     yield "requests_of_a_run", counts[0] - (counts[1] - counts[0]) / 4
 
@@ -140,16 +140,17 @@ def requests_short_video() -> Values:
 def _annotate(videos: str, checkpoint: Path, out: str) -> None:
     flags = ["--videos", videos, "--text", "the ball", "--checkpoint", str(checkpoint), "--out", out]
     flags += ["--short-side", "130", "--min-score", "0", "--actors", "1:1", "--no-track", "--num-cpus", "4"]
-    subprocess.run([sys.executable, str(ROOT / "jobs" / "annotate.py"), *flags], check=True, capture_output=True)
+    ran = subprocess.run([sys.executable, str(ROOT / "jobs" / "annotate.py"), *flags], capture_output=True, check=False)
+    if ran.returncode:
+        sys.exit(ran.stderr.decode()[-2000:])
 
 
 def resume_100k_s() -> Values:
     """Seconds of a run over 100 000 finished videos in a store that takes 50 ms for each request."""
     from prepared_data import tiny_checkpoint
-    from s3_server import S3Server
 
-    server, videos = S3Server.start(), 100_000
-    with tempfile.TemporaryDirectory() as folder:
+    videos = 100_000
+    with S3Server.start() as server, tempfile.TemporaryDirectory() as folder:
         checkpoint = tiny_checkpoint(Path(folder) / "checkpoint")
         corpus, out = Folder(server.uri("corpus")), Folder(server.uri("out"))
         corpus.write("a.mp4", write_video(Path(folder) / "video.mp4", moving(0, 6)).read_bytes())
@@ -168,7 +169,6 @@ def resume_100k_s() -> Values:
         began = time.perf_counter()
         _annotate(corpus.uri, checkpoint, out.uri)
         spent, requests = time.perf_counter() - began, server.requests()
-    server.close()
     yield "resume_100k_s", spent
     yield "resume_100k_requests", len(requests)
 
@@ -352,9 +352,9 @@ def main() -> None:
         if options.names and measurement.__name__ not in options.names:
             continue
         if not options.here:
-            paths = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])  # Ray's workers find them there
+            paths = os.pathsep.join([*SHARED, os.environ.get("PYTHONPATH", "")])  # Ray's workers find them there
             words = [sys.executable, __file__, "--here", measurement.__name__]
-            subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, check=True)
+            subprocess.run(words, env=os.environ | CREDENTIALS | {"PYTHONPATH": paths}, check=True)
             continue
         for name, value in measurement():
             sys.stdout.write(f"{name} {value:.4g}\n")

@@ -1,5 +1,6 @@
 """The ledger: what is answered is known from one file, and from the results themselves where that does not know."""
 
+import gzip
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -82,16 +83,25 @@ def test_a_ledger_that_cannot_be_used_is_made_again(
     out: Folder, caplog: pytest.LogCaptureFixture, data: bytes, said: str
 ) -> None:
     write_result(out, "x.parquet", an_entry("a", DOG))
-    out.write(LEDGER, data)
+    out.write(LEDGER, gzip.compress(data))
     with caplog.at_level(logging.WARNING):
         assert read_ledger(out, "settings").answered("a") == dict([DOG])
     assert said in caplog.text
     assert "made again from the results" in caplog.text
 
 
+@pytest.mark.parametrize("half", [b"", b"{}", gzip.compress(b'{"version": 1}')[:-9], gzip.compress(b"x" * 99)[:15]])
+def test_half_a_ledger_is_made_again(out: Folder, caplog: pytest.LogCaptureFixture, half: bytes) -> None:
+    write_result(out, "x.parquet", an_entry("a", DOG))
+    out.write(LEDGER, half)
+    with caplog.at_level(logging.WARNING):
+        assert read_ledger(out, "settings").answered("a") == dict([DOG])
+    assert "is damaged" in caplog.text
+
+
 def test_a_ledger_of_newer_code_is_refused(out: Folder) -> None:
-    out.write(LEDGER, b'{"version": 2, "more": true}')
-    with pytest.raises(JobError, match=r"ledger\.json has version 2, this code reads 1"):
+    out.write(LEDGER, gzip.compress(b'{"version": 2, "more": true}'))
+    with pytest.raises(JobError, match=r"ledger\.json\.gz has version 2, this code reads 1"):
         read_ledger(out, "settings")
 
 

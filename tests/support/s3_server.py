@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from patience import PATIENCE
 
@@ -21,11 +21,13 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 _CONTROL = "/-/"
+_PAGE = 1000
+_FILE = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>1000000</Size>"
 
 
 @dataclass
 class S3Server:
-    """A running server with one empty bucket. `close` ends it."""
+    """A running server with one empty bucket, until the end of the block."""
 
     process: subprocess.Popen[bytes]
     address: str
@@ -59,10 +61,16 @@ class S3Server:
         self._ask(f"slow?{seconds}")
 
     def fill(self, folder: str, files: int) -> None:
-        """Makes so many small objects in a folder, 000000.mp4 and so on; faster than as many requests."""
+        """Lists so many files in a folder from now on, 000000.mp4 and so on, which cannot be read.
+
+        It does so at once, as a store does; moto would sort all names for each page.
+        """
         self._ask(f"fill?{folder}/{files}")
 
-    def close(self) -> None:
+    def __enter__(self) -> "S3Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Ends the process."""
         self.process.kill()
         self.process.wait()
@@ -82,6 +90,7 @@ class _Watched:
     seen: list[str] = field(default_factory=list)
     busy: int = 0
     seconds: float = 0.0
+    filled: dict[str, int] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -98,7 +107,20 @@ class _Watched:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
+        asked = dict(parse_qsl(query))
+        if asked.get("prefix") in self.filled:
+            start_response("200 OK", [("Content-Type", "application/xml")])
+            return [self._page(asked["prefix"], int(asked.get("continuation-token", 0)))]
         return self.application(environ, start_response)
+
+    def _page(self, folder: str, first: int) -> bytes:
+        """A page of the list of a filled folder."""
+        names = [f"{folder}{number:06d}.mp4" for number in range(first, min(first + _PAGE, self.filled[folder]))]
+        files = "".join(f"<Contents><Key>{name}</Key>{_FILE}</Contents>" for name in names)
+        after = first + len(names)
+        more = f"<NextContinuationToken>{after}</NextContinuationToken>" if after < self.filled[folder] else ""
+        head = f"<KeyCount>{len(names)}</KeyCount><IsTruncated>{str(bool(more)).lower()}</IsTruncated>"
+        return f"<ListBucketResult>{head}{more}{files}</ListBucketResult>".encode()
 
     def _control(self, what: str, value: str) -> Any:
         with self.guard:
@@ -108,19 +130,11 @@ class _Watched:
                 self.seconds = float(value)
             elif what == "fill":
                 folder, files = value.split("/")
-                _fill(folder, int(files))
+                self.filled[f"{folder}/"] = int(files)
             elif what == "requests":
                 seen, self.seen = self.seen, []
                 return seen
         return None
-
-
-def _fill(folder: str, files: int) -> None:
-    from moto.s3.models import s3_backends
-
-    backend = s3_backends["123456789012"]["aws"]
-    for number in range(files):
-        backend.put_object(BUCKET, f"{folder}/{number:06d}.mp4", b"a video")
 
 
 def main() -> None:
