@@ -6,6 +6,7 @@ Messages are JSON and raw pixels, so nothing is unpickled.
 """
 
 import ctypes
+import fcntl
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from pipelines.video.decoder_process import serve; serve()"
 _ROOT = str(Path(__file__).parents[2])
 _NO_PAYLOAD = memoryview(b"")
+_PIPE = 2**20  # bytes that wait in the pipe, at most
 _SETTLE = 5  # seconds to wait for a killed process to end
 HEARTBEATS_PER_LIMIT = 10  # at most
 
@@ -125,6 +127,7 @@ class DecoderProcess:
         if self._process is None:  # Not multiprocessing: it would import the main module, Ray's worker, again.
             words = [sys.executable, "-c", _START, _ROOT]
             self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            _widen(self._process.stdout)
         return self._process
 
     def _read(self, video: Video, into: memoryview) -> None:
@@ -250,6 +253,12 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
     except subprocess.TimeoutExpired:
         return "it closed its pipe"
     return signal.Signals(-code).name if code < 0 else f"exit code {code}, see the log"
+
+
+def _widen(pipe: Any) -> None:
+    """Makes room for a frame in a pipe, on Linux: in pieces of 64 kB each would cost ten changes of process."""
+    with suppress(AttributeError, OSError):  # another system; more than this user may have
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _trim() -> None:
