@@ -40,7 +40,8 @@ _OPTION_VALUES = {"true": True, "false": False, "1": True, "0": False}
 _IN_MEMORY, _PIECE = 64 * 2**20, 8 * 2**20
 """Bytes of a file that are kept in memory until it is uploaded, and of a piece of the upload."""
 
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 _guard, _retries = threading.Lock(), [0]
 
 
