@@ -1,4 +1,4 @@
-"""What a predictor answers: masks as compressed bits, which the writing stage turns into rows of predictions.
+"""Answers of a predictor: masks as compressed bits, which the writing stage turns into rows of predictions.
 
 Run-length encoding and PNGs are left to that stage, so that the predictor's thread only runs the model. No torch here.
 """

@@ -182,7 +182,7 @@ class Predictor:
 
 
 class _Part(NamedTuple):
-    """What one pass shows of an expression, and the merged maps if it is the first of its annotator."""
+    """Answer of one pass to an expression, and the merged maps if it is the first of its annotator."""
 
     answer: ClipAnswer
     merged: tuple[Compressed, ...]

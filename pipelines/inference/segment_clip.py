@@ -60,7 +60,7 @@ class EncodedClip:
 
 @dataclass(frozen=True, slots=True)
 class ClipAnswer:
-    """What a clip of t frames shows of one expression.
+    """Tracks of one expression in a clip of t frames.
 
     Attributes:
         masks: of the kept queries at the original size.
@@ -145,7 +145,7 @@ def segment_clip(
 
 
 class _Drawn:
-    """What is drawn of e expressions so far: bits of masks, original and coarse, and merged maps."""
+    """Masks of e expressions that are drawn so far: bits, original and coarse, and merged maps."""
 
     def __init__(self, expressions: int) -> None:
         self.masks: list[list[Compressed]] = [[] for _ in range(expressions)]
