@@ -90,10 +90,18 @@ def test_a_ledger_that_cannot_be_used_is_made_again(
     assert "made again from the results" in caplog.text
 
 
-@pytest.mark.parametrize("half", [b"", b"{}", gzip.compress(b'{"version": 1}')[:-9], gzip.compress(b"x" * 99)[:15]])
-def test_half_a_ledger_is_made_again(out: Folder, caplog: pytest.LogCaptureFixture, half: bytes) -> None:
+@pytest.mark.parametrize("whole", [b"", b"{}", b'{"version": 1, "settings": "settings", "files": {}, "entries": []}'])
+def test_half_a_ledger_is_made_again(out: Folder, caplog: pytest.LogCaptureFixture, whole: bytes) -> None:
     write_result(out, "x.parquet", an_entry("a", DOG))
-    out.write(LEDGER, half)
+    out.write(LEDGER, gzip.compress(whole)[:-9])
+    with caplog.at_level(logging.WARNING):
+        assert read_ledger(out, "settings").answered("a") == dict([DOG])
+    assert "is damaged" in caplog.text
+
+
+def test_a_ledger_that_is_not_compressed_is_made_again(out: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    write_result(out, "x.parquet", an_entry("a", DOG))
+    out.write(LEDGER, b"{}")
     with caplog.at_level(logging.WARNING):
         assert read_ledger(out, "settings").answered("a") == dict([DOG])
     assert "is damaged" in caplog.text
