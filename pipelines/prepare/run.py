@@ -54,10 +54,10 @@ def shards_to_do(plans: Sequence[ShardPlan], out: Folder, retry_quarantined: boo
             f"other raw data. Choose another --out, or remove that folder."
         )
 
-    def is_missing(plan: ShardPlan) -> bool:
+    def is_left(plan: ShardPlan) -> bool:
         return plan.file not in there or _to_repeat(plan, out, retry_quarantined)
 
-    todo = [plan for plan, missing in zip(plans, at_once(is_missing, plans), strict=True) if missing]
+    todo = [plan for plan, left in zip(plans, at_once(is_left, plans), strict=True) if left]
     if todo and out.has(MANIFEST):
         out.remove(MANIFEST)
     return todo
