@@ -90,10 +90,11 @@ def require_same_settings(out: Folder, settings: Mapping[str, Any], key: str | N
     Raises:
         JobError: a setting differs, or config.json is not one of this job; the message lists the differences.
     """
-    if not out.has(CONFIG):
+    written = out.read_if_there(CONFIG)
+    if written is None:
         return
     try:
-        config = json.loads(out.read(CONFIG))
+        config = json.loads(written)
         stored = config[key] if key else {name: config.get(name) for name in settings}
         names = dict.fromkeys([*stored, *settings])
         differences = [

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -161,6 +161,13 @@ class Folder:
         with self._missing_named(name):
             return _patiently(read)
 
+    def read_if_there(self, name: str) -> bytes | None:
+        """Reads all bytes of a file; None if there is none."""
+        try:
+            return self.read(name)
+        except FileNotFoundError:
+            return None
+
     def has(self, name: str) -> bool:
         """Returns whether a file or folder of that name exists."""
         return _patiently(lambda: self.filesystem.get_file_info(self.path(name))).type != fs.FileType.NotFound
@@ -282,13 +289,14 @@ class Folder:
             if left.base_name.endswith(of):
                 self.filesystem.delete_file(left.path)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, *, missing_ok: bool = False) -> None:
         """Deletes one file.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: there is no such file, and that is not `missing_ok`.
         """
-        _patiently(lambda: self.filesystem.delete_file(self.path(name)))
+        with suppress(FileNotFoundError) if missing_ok else nullcontext():
+            _patiently(lambda: self.filesystem.delete_file(self.path(name)))
 
     def remove_folder(self, name: str) -> None:
         """Deletes a folder and everything in it, if it exists; several processes may do so at once."""
@@ -299,6 +307,19 @@ class Folder:
         """Copies all files of the folder into a local folder, which is created if it is missing."""
         out.mkdir(parents=True, exist_ok=True)
         fs.copy_files(self.path(), str(out), source_filesystem=self.filesystem)
+
+    def upload(self, source: Path) -> None:
+        """Copies all files of a local folder into this one, but for those that it has already in the same size."""
+        selector = fs.FileSelector(self.path(), allow_not_found=True, recursive=True)
+        there = {info.path: info.size for info in _patiently(lambda: self.filesystem.get_file_info(selector))}
+
+        def copy(file: Path) -> None:
+            name = file.relative_to(source).as_posix()
+            if there.get(self.path(name)) != file.stat().st_size:
+                self.write(name, file.read_bytes())
+
+        for _ in at_once(copy, sorted(path for path in source.rglob("*") if path.is_file())):
+            pass
 
     @contextmanager
     def _missing_named(self, name: str) -> Iterator[None]:

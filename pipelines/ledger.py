@@ -208,9 +208,8 @@ def add_footer(writer: pq.ParquetWriter, entries: Iterable[Entry]) -> None:
 
 def _read_snapshot(out: Folder, settings: str | None) -> _Snapshot:
     nothing = _Snapshot(LEDGER_VERSION, settings or "", {}, ())
-    try:
-        packed = out.read(LEDGER)
-    except FileNotFoundError:
+    packed = out.read_if_there(LEDGER)
+    if packed is None:
         return nothing
     try:
         data = gzip.decompress(packed)

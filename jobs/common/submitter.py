@@ -13,6 +13,7 @@ import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from pipelines.errors import Exit, JobError
+from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
 
 JOBS = Path(__file__).resolve().parents[1]
@@ -35,19 +36,19 @@ class Submitter:
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
 
-    def run(self, job: str, words: str, *, allow_incomplete: bool = False, **paths: Path) -> None:
+    def run(self, job: str, words: str, *, allow_incomplete: bool = False, **paths: str) -> None:
         """Runs one job and waits for it.
 
         Args:
             job: name of the command, the file in jobs/ without .py.
             words: flags, as in a shell.
             allow_incomplete: whether the job may exit with code 3: finished, but some items could not be used.
-            paths: flags that name paths, which may contain spaces.
+            paths: flags that name paths or URIs, which may contain spaces.
 
         Raises:
             JobError: the job failed; its log is printed.
         """
-        named = [word for flag, path in paths.items() for word in (f"--{flag.replace('_', '-')}", str(path))]
+        named = [word for flag, path in paths.items() for word in (f"--{flag.replace('_', '-')}", path)]
         command = [sys.executable, str(JOBS / f"{job}.py"), *shlex.split(words), *named]
         with step(f"{job} {words.split(' --')[0] if job == 'prepare' else ''}".strip()):
             number = self._submitted(shlex.join(command))
@@ -58,7 +59,7 @@ class Submitter:
         if code == Exit.QUARANTINE:
             print("   incomplete: some items were left out", flush=True)
         if "out" in paths:
-            _print_left_out(paths["out"])
+            _print_left_out(Folder(paths["out"]))
 
     def _submitted(self, command: str) -> str | None:
         """Submits a job. Returns its id, or None if Ray's job server does not start.
@@ -107,11 +108,10 @@ class Submitter:
         return process.returncode, "".join(lines)
 
 
-def _print_left_out(out: Path) -> None:
+def _print_left_out(out: Folder) -> None:
     """Prints how many items a job could not use, and the file that lists them."""
-    quarantine = out / QUARANTINE
-    if quarantine.is_file() and (lines := quarantine.read_text(encoding="utf-8").splitlines()):
-        print(f"   left out: {len(lines)}, listed in {quarantine}", flush=True)
+    if lines := (out.read_if_there(QUARANTINE) or b"").splitlines():
+        print(f"   left out: {len(lines)}, listed in {out.uri_of(QUARANTINE)}", flush=True)
 
 
 def _show(line: str) -> None:

@@ -1,9 +1,12 @@
 """Runs every step on a small dataset: the body of jobs/demo.py."""
 
+import io
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from PIL import Image
 
@@ -18,8 +21,9 @@ from pipelines.scoring.shuffled import write_shuffled
 from pipelines.scoring.summary import SCORES
 from pipelines.scoring.truth_parts import read_truths
 from pipelines.session import durable_folder
-from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
+from pipelines.sources.synthetic import SyntheticConfig, upload_synthetic, write_synthetic
 from pipelines.sources.synthetic_scene import EASY, PLAIN
+from pipelines.tracking.mlflow_run import DATABASE, tracking_uri
 
 Figures = Mapping[str, float]
 """Scores by name: J, F, J&F, …"""
@@ -39,8 +43,8 @@ class Results:
     whole_frame: Figures
     mean_box: Figures
     shuffled: Figures | None
-    submission: Path
-    pictures: Path
+    submission: str
+    pictures: Folder
 
 
 def demo(config: DemoConfig) -> Exit:
@@ -59,106 +63,128 @@ def demo(config: DemoConfig) -> Exit:
     for name, scores in rows.values():
         print(f"{name:30}", "   ".join(f"{measure} {100 * scores[measure]:5.1f}" for measure in ("J", "F", "J&F")))
     named = {key: scores["J&F"] for key, (_, scores) in rows.items()}
-    (out_folder(config) / "results.json").write_text(json.dumps(named) + "\n", encoding="utf-8")
+    out = out_folder(config)
+    out.write("results.json", (json.dumps(named) + "\n").encode())
     print("\nRESULT", *(f"{name}={value:.4f}" for name, value in named.items()))
-    picture = out_folder(config) / "demo.png"
-    _best_cases(results.pictures).save(picture)
-    print(f"picture      {picture}")
-    print(f"submission   {results.submission}\npictures     {results.pictures}")
-    print(f"runs         make ui STORAGE={durable_folder(config.storage, '--storage').path()}")
+    with out.output("demo.png") as stream:
+        _best_cases(results.pictures).save(cast(IO[bytes], stream), "PNG")
+    print(f"picture      {out.uri_of('demo.png')}")
+    print(f"submission   {results.submission}\npictures     {results.pictures.uri}")
+    print(f"runs         {_where_to_look(config)}")
     if named["J&F"] <= max(named["whole_frame"], named["mean_box"]):
         raise JobError("The model is no better than a baseline. Raise --pretrain-steps and --finetune-steps.")
     return Exit.CLEAN
 
 
-def out_folder(config: DemoConfig) -> Path:
+def _where_to_look(config: DemoConfig) -> str:
+    """Returns how to see the runs in MLflow."""
+    storage = durable_folder(config.storage, "--storage")
+    uri = tracking_uri(storage.uri)
+    return f"make ui STORAGE={storage.path()}" if uri.endswith(f"{storage.uri}/{DATABASE}") else f"MLflow at {uri}"
+
+
+def out_folder(config: DemoConfig) -> Folder:
     """Returns the folder of everything except runs and MLflow's database."""
-    return Path(durable_folder(config.storage, "--storage").path()) / "demo"
+    return durable_folder(config.storage, "--storage").folder("demo")
 
 
 def _run_steps(config: DemoConfig) -> Results:
     """Runs the steps in order; each job skips what it has finished before."""
-    out = out_folder(config)
-    root = out.parent
-    write_config(Folder(str(out)), config)
+    out, root = out_folder(config), durable_folder(config.storage, "--storage")
+    tracking_uri(root.uri)  # where that cannot be, it is said before minutes of work
+    write_config(out, config)
     with Submitter() as jobs:
         if config.data:
-            return _on_real_data(config, Path(config.data).expanduser().resolve(), root, out, jobs)
+            return _on_real_data(config, durable_folder(config.data, "--data").uri, root, out, jobs)
         return _on_synthetic_data(config, root, out, jobs)
 
 
-def _on_synthetic_data(config: DemoConfig, root: Path, out: Path, jobs: Submitter) -> Results:
+def _on_synthetic_data(config: DemoConfig, root: Folder, out: Folder, jobs: Submitter) -> Results:
     drawn = SyntheticConfig(
         seed=config.seed, train_images=config.images, train_videos=config.videos, valid_videos=config.valid_videos,
         width=SIDE, height=SIDE, variety=EASY, image_variety=PLAIN,
     )  # fmt: skip
     with step("draw the dataset"):
-        raw = write_synthetic(out / "raw", drawn)
-    images, train, valid = (out / "prepared" / name for name in ("images", "train", "valid"))
-    jobs.run("prepare", "--dataset refcoco --split train --show 8", raw=raw.refcoco, out=images)
-    jobs.run("prepare", "--dataset ref-youtube-vos --split train --show 8", raw=raw.ytvos, out=train)
-    jobs.run("prepare", "--dataset ref-youtube-vos --split valid", raw=raw.ytvos, out=valid)
+        refcoco, ytvos, truth = _draw(out.folder("raw"), drawn)
+    images, train, valid = (out.uri_of(f"prepared/{name}") for name in ("images", "train", "valid"))
+    jobs.run("prepare", "--dataset refcoco --split train --show 8", raw=refcoco, out=images)
+    jobs.run("prepare", "--dataset ref-youtube-vos --split train --show 8", raw=ytvos, out=train)
+    jobs.run("prepare", "--dataset ref-youtube-vos --split valid", raw=ytvos, out=valid)
     # Half a core each, as Ray counts, so that two workers and the data pipeline fit on two cores.
     common = f"--recipe tiny --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
     learn = f"{common} --seed {config.seed} --epochs 100"
     pretrain = f"{learn} --max-steps {config.pretrain_steps}"
-    jobs.run("pretrain_refcoco", pretrain, storage=root, data=images, tokenizer_data=train)
-    start = root / "pretrain" / "demo"
-    jobs.run("finetune_ytvos", f"{learn} --max-steps {config.finetune_steps}", storage=root, data=train, init=start)
-    truth = raw.valid_truth
-    checkpoint = root / "finetune" / "demo"
-    score = _predict_and_score(jobs, valid, checkpoint, truth, root, out / "valid")
-    submission = out / "ref-youtube-vos.zip"
-    jobs.run("submit", "--format ref-youtube-vos", predictions=out / "valid", meta=raw.ytvos, out=submission)
+    jobs.run("pretrain_refcoco", pretrain, storage=root.uri, data=images, tokenizer_data=train)
+    start = root.uri_of("pretrain/demo")
+    jobs.run("finetune_ytvos", f"{learn} --max-steps {config.finetune_steps}", storage=root.uri, data=train, init=start)
+    checkpoint = root.uri_of("finetune/demo")
+    score = _predict_and_score(jobs, valid, checkpoint, truth, root, out.folder("valid"))
+    submission = out.uri_of("ref-youtube-vos.zip")
+    predictions = out.uri_of("valid")
+    jobs.run("submit", "--format ref-youtube-vos", predictions=predictions, meta=ytvos, out=submission)
     shuffled = None
     if config.shuffled:
-        write_shuffled(Folder(str(valid)), Folder(str(out / "prepared" / "shuffled")), str(truth))
-        shuffled = _predict_and_score(jobs, out / "prepared" / "shuffled", checkpoint, truth, root, out / "shuffled")
+        other = out.folder("prepared/shuffled")
+        write_shuffled(Folder(valid), other, truth)
+        shuffled = _predict_and_score(jobs, other.uri, checkpoint, truth, root, out.folder("shuffled"))
     whole, box = _baselines(truth, train)
-    return Results(score, whole, box, shuffled, submission, out / "valid" / "scores" / "pictures")
+    return Results(score, whole, box, shuffled, submission, out.folder("valid/scores/pictures"))
 
 
-def _on_real_data(config: DemoConfig, raw: Path, root: Path, out: Path, jobs: Submitter) -> Results:
+def _draw(raw: Folder, drawn: SyntheticConfig) -> tuple[str, str, str]:
+    """Draws the dataset. Returns its folders of RefCOCO, of Ref-YouTube-VOS, and of the truth of valid."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folder = Path(raw.path()) if raw.is_local else Path(elsewhere).resolve() / "raw"
+        paths = write_synthetic(folder, drawn)
+        if not raw.is_local:
+            upload_synthetic(folder, raw)
+        refcoco, ytvos, truth = (
+            raw.uri_of(path.relative_to(folder).as_posix()) for path in (paths.refcoco, paths.ytvos, paths.valid_truth)
+        )
+        return refcoco, ytvos, truth
+
+
+def _on_real_data(config: DemoConfig, raw: str, root: Folder, out: Folder, jobs: Submitter) -> Results:
     """Runs the steps on real data, and scores the training data, as the ground truth of valid is withheld.
 
     The figures thus only show that training works. Damaged items are left out, also of the submission, and are scored
     as empty masks.
     """
-    train, valid = (out / "prepared" / name for name in ("train", "valid"))
+    train, valid = (out.uri_of(f"prepared/{name}") for name in ("train", "valid"))
     for split, folder in (("train", train), ("valid", valid)):
         jobs.run("prepare", f"--dataset ref-youtube-vos --split {split} --allow-failures", raw=raw, out=folder)
     common = f"--recipe tiny --workers {config.workers} --cpus-per-worker 0.5 --threads 1 --name demo"
     learn = f"{common} --seed {config.seed} --epochs 100"
-    jobs.run("pretrain_refcoco", f"{learn} --max-steps {config.pretrain_steps}", storage=root, data=train)
-    start = root / "pretrain" / "demo"
-    jobs.run("finetune_ytvos", f"{learn} --max-steps {config.finetune_steps}", storage=root, data=train, init=start)
-    checkpoint = root / "finetune" / "demo"
+    jobs.run("pretrain_refcoco", f"{learn} --max-steps {config.pretrain_steps}", storage=root.uri, data=train)
+    start = root.uri_of("pretrain/demo")
+    jobs.run("finetune_ytvos", f"{learn} --max-steps {config.finetune_steps}", storage=root.uri, data=train, init=start)
+    checkpoint = root.uri_of("finetune/demo")
     flags = f"--short-side {SIDE} --allow-failures"
-    jobs.run("predict", flags, data=valid, checkpoint=checkpoint, storage=root, out=out / "valid")
-    submission = out / "ref-youtube-vos.zip"
+    jobs.run("predict", flags, data=valid, checkpoint=checkpoint, storage=root.uri, out=out.uri_of("valid"))
+    submission = out.uri_of("ref-youtube-vos.zip")
     words = "--format ref-youtube-vos --allow-missing"
-    jobs.run("submit", words, allow_incomplete=True, predictions=out / "valid", meta=raw, out=submission)
-    score = _predict_and_score(jobs, train, checkpoint, train, root, out / "train", allow_incomplete=True)
+    jobs.run("submit", words, allow_incomplete=True, predictions=out.uri_of("valid"), meta=raw, out=submission)
+    score = _predict_and_score(jobs, train, checkpoint, train, root, out.folder("train"), allow_incomplete=True)
     whole, box = _baselines(train, train)
-    return Results(score, whole, box, None, submission, out / "train" / "scores" / "pictures")
+    return Results(score, whole, box, None, submission, out.folder("train/scores/pictures"))
 
 
 def _predict_and_score(
-    jobs: Submitter, data: Path, checkpoint: Path, truth: Path, root: Path, out: Path, allow_incomplete: bool = False
+    jobs: Submitter, data: str, checkpoint: str, truth: str, root: Folder, out: Folder, allow_incomplete: bool = False
 ) -> Figures:
     """Predicts prepared data with a checkpoint, and returns the scores."""
     predict_flags, score_flags = (" --allow-failures", " --missing-as-empty") if allow_incomplete else ("", "")
-    jobs.run("predict", f"--short-side {SIDE}{predict_flags}", data=data, checkpoint=checkpoint, storage=root, out=out)
-    scores = out / "scores"
-    jobs.run(
-        "evaluate", f"--pictures 3{score_flags}", predictions=out, truth=truth, out=scores, frames=data, storage=root
-    )
-    return json.loads((scores / SCORES).read_text(encoding="utf-8"))["figures"]
+    words = f"--short-side {SIDE}{predict_flags}"
+    jobs.run("predict", words, data=data, checkpoint=checkpoint, storage=root.uri, out=out.uri)
+    words, scores = f"--pictures 3{score_flags}", out.folder("scores")
+    jobs.run("evaluate", words, predictions=out.uri, truth=truth, out=scores.uri, frames=data, storage=root.uri)
+    return json.loads(scores.read(SCORES))["figures"]
 
 
-def _best_cases(pictures: Path) -> Image.Image:
+def _best_cases(pictures: Folder) -> Image.Image:
     """Returns the pictures of the three best expressions in one column."""
-    cases = [Image.open(file) for file in sorted(pictures.glob("best-*.png"))[:3]]
+    best = [name for name in pictures.names(suffix=".png") if name.startswith("best-")]
+    cases = [Image.open(io.BytesIO(pictures.read(name))) for name in best[:3]]
     sheet = Image.new("RGB", (max(one.width for one in cases), sum(one.height for one in cases)))
     top = 0
     for one in cases:
@@ -167,10 +193,10 @@ def _best_cases(pictures: Path) -> Image.Image:
     return sheet
 
 
-def _baselines(truth: Path, train: Path) -> tuple[Figures, Figures]:
+def _baselines(truth: str, train: str) -> tuple[Figures, Figures]:
     """Returns the scores of two baselines: the whole frame, and the mean box of the training data."""
-    truths = list(read_truths(str(truth)))
-    box = mean_box(read_truths(str(train)))
+    truths = list(read_truths(truth))
+    box = mean_box(read_truths(train))
     whole = [row for one in truths for row in score_video(one, whole_frame(one))]
     boxes = [row for one in truths for row in score_video(one, box_everywhere(one, box, "mean box"))]
     return figures(whole), figures(boxes)

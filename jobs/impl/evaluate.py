@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from jobs.evaluate import EvaluateConfig
 from pipelines.config_io import CONFIG, write_config
 from pipelines.errors import Exit, JobError
-from pipelines.files import Folder
+from pipelines.files import Folder, without_options
 from pipelines.ledger import PREDICTIONS
 from pipelines.manifest import read_manifest
 from pipelines.scoring.cases import draw_cases, worst_and_best
@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     except OSError as error:
         raise JobError(f"--out {out.path()} cannot be created ({error}). Choose another folder.") from error
     _check_mlflow_run(config)
-    if config.submission and config.submission.endswith(".json"):
+    if config.submission and without_options(config.submission).endswith(".json"):
         return _written(config, out, "coco", _score_json(config, config.submission))
     # All inputs are checked before Ray is started and anything is scored.
     parts = _parts(config.truth, "--truth")
@@ -100,8 +100,9 @@ def _written(
 
 def _remove_earlier_scores(out: Folder) -> None:
     """Removes the scores of an earlier run, scores.json first, and unfinished files of a killed one."""
-    if out.has(SCORES):
-        pictures = json.loads(out.read(SCORES))["pictures"]
+    scores = out.read_if_there(SCORES)
+    if scores is not None:
+        pictures = json.loads(scores)["pictures"]
         out.remove(SCORES)
         for name in pictures:
             out.remove(f"pictures/{name}")
@@ -110,7 +111,7 @@ def _remove_earlier_scores(out: Folder) -> None:
 
 
 def _parts(paths: Sequence[str], flag: str) -> list[TruthPart]:
-    if single := next((path for path in paths if path.endswith(".json")), None):
+    if single := next((path for path in paths if without_options(path).endswith(".json")), None):
         raise JobError(
             f"{flag} {single} is a single file, which is the ground truth of --submission FILE.json (COCO results). "
             f"Give the prepared data, or the folder of masks."
@@ -144,7 +145,7 @@ def _prediction_source(config: EvaluateConfig, dataset: str) -> PredictionSource
 
 
 def _score_json(config: EvaluateConfig, submission: str) -> RunScores:
-    if len(config.truth) != 1 or not config.truth[0].endswith(".json"):
+    if len(config.truth) != 1 or not without_options(config.truth[0]).endswith(".json"):
         raise JobError(
             f"{submission} holds COCO results: give --truth the one annotation file (.json) that they belong to."
         )
@@ -170,7 +171,7 @@ def _check_out(out: Folder) -> None:
         JobError: the folder holds predictions.
     """
     try:
-        config = json.loads(out.read(CONFIG)) if out.has(CONFIG) else {}
+        config = json.loads(out.read_if_there(CONFIG) or b"{}")
     except ValueError:  # not JSON: no job can read it, so it may be replaced
         config = {}
     if out.has(PREDICTIONS) or (isinstance(config, dict) and "made_by" in config):

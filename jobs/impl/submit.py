@@ -13,7 +13,7 @@ from pipelines.exports.mask_zip import MEVIS_ROOT, YTVOS_ROOT, check_mask_zip, w
 from pipelines.exports.meta import compare, read_expected, with_empty_texts
 from pipelines.exports.writing import parent_and_name
 from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
-from pipelines.files import Folder
+from pipelines.files import Folder, without_options
 from pipelines.prediction_reader import Predictions, read_predictions
 from pipelines.session import durable_folder, on_cluster
 
@@ -63,7 +63,7 @@ def submit(config: SubmitConfig) -> Exit:
             f"{config.predictions} holds predictions of {predictions.dataset}, but --format {config.format} is for "
             f"{', '.join(chosen.datasets)}. Choose one of: {', '.join(fitting)}."
         )
-    if not config.out.endswith(chosen.suffix):
+    if not without_options(config.out).endswith(chosen.suffix):
         raise JobError(f"--format {config.format} is a {chosen.suffix} file, but --out is {config.out}. Rename it.")
     videos = {entry.video for entry in predictions.entries}
     print(

@@ -224,8 +224,8 @@ def write_one_overlay(out: Folder, video: str, rows: Sequence[Rows], digest: str
 
 
 def _is_written(out: Folder, note: str, path: str, digest: str) -> bool:
-    name = f"{WRITTEN}/{note}.json"
-    return out.has(path) and out.has(name) and json.loads(out.read(name)) == digest
+    noted = out.read_if_there(f"{WRITTEN}/{note}.json")
+    return noted is not None and json.loads(noted) == digest and out.has(path)
 
 
 def _digest(ledger: Ledger, rows: Sequence[Rows]) -> str:

@@ -86,10 +86,10 @@ def write_group(out: Folder, group: ExpressionGroup) -> None:
 
 def read_group(out: Folder, folder: str) -> ExpressionGroup | None:
     """Returns the group that a folder of windows was made for; None if a run was killed before it wrote that."""
-    try:
-        stored = msgspec.json.decode(out.read(f"{folder}/{GROUP_FILE}"), type=GroupFile)
-    except FileNotFoundError:
+    written = out.read_if_there(f"{folder}/{GROUP_FILE}")
+    if written is None:
         return None
+    stored = msgspec.json.decode(written, type=GroupFile)
     return ExpressionGroup(stored.video, stored.name, tuple(Expression(*pair) for pair in stored.sentences))
 
 

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipelines.exports.coco import IMAGE_SETS, image_ids
 from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder
+from pipelines.files import Folder, uri_options, without_options
 from pipelines.prediction_reader import Predictions, number_first
 from pipelines.sources.davis_texts import raw_videos
 from pipelines.sources.meta_expressions import checked
@@ -80,6 +80,7 @@ def read_expected(meta: str, dataset: str, split: str) -> Expected:
         ValueError: the dataset has no such file, or the file is damaged.
     """
     parent, base = parent_and_name(meta)
+    plain = without_options(meta)
     if dataset in _TRUTH:
         root, names = Folder(meta), [name.format(split=split) for name in _TRUTH[dataset]]
         name = next((name for name in names if root.has(name)), None)
@@ -88,9 +89,9 @@ def read_expected(meta: str, dataset: str, split: str) -> Expected:
     if dataset not in _META:
         raise ValueError(f"{dataset!r} has no meta file to compare with. Leave --meta out.")
     name = _META[dataset].format(split=split)
-    if f"/{meta}".endswith(f"/{name}"):
-        root = Folder(meta.removesuffix(name) or ".")
-    elif meta.endswith(".json"):
+    if f"/{plain}".endswith(f"/{name}"):
+        root = Folder((plain.removesuffix(name).rstrip("/") or ".") + uri_options(meta))
+    elif plain.endswith(".json"):
         return _expected_videos(Folder(parent), base, None, split)
     else:
         root = Folder(meta)

@@ -14,7 +14,7 @@ from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 
-from pipelines.files import UNFINISHED, Folder, safe_name
+from pipelines.files import UNFINISHED, Folder, safe_name, uri_options, without_options
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -149,9 +149,11 @@ def parent_and_name(path: str) -> tuple[str, str]:
 
     >>> parent_and_name("a.zip"), parent_and_name("/a.zip"), parent_and_name("s3://bucket/b/a.zip")
     (('.', 'a.zip'), ('/', 'a.zip'), ('s3://bucket/b', 'a.zip'))
+    >>> parent_and_name("s3://bucket/a.zip?region=eu-west-1")
+    ('s3://bucket?region=eu-west-1', 'a.zip')
     """
-    parent, slash, name = path.rstrip("/").rpartition("/")
-    return parent or slash or ".", name
+    parent, slash, name = without_options(path).rstrip("/").rpartition("/")
+    return (parent or slash or ".") + uri_options(path), name
 
 
 def single(value: float) -> float:

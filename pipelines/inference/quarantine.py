@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from pipelines.errors import Failure
-from pipelines.files import Folder
+from pipelines.files import Folder, at_once
 from pipelines.ledger import PREDICTIONS
 from pipelines.manifest import QUARANTINE
 
@@ -27,8 +27,8 @@ def write_failures(out: Folder, name: str, failures: Sequence[Failure]) -> None:
     if failures:
         plain = [{"video": one.video, "stage": one.stage, "reason": one.reason} for one in failures]
         out.write(path, json.dumps(plain, ensure_ascii=False).encode())
-    elif out.has(path):
-        out.remove(path)
+    else:
+        out.remove(path, missing_ok=True)
 
 
 def write_quarantine(out: Folder, more: Iterable[Failure] = ()) -> list[Failure]:
@@ -40,11 +40,8 @@ def write_quarantine(out: Folder, more: Iterable[Failure] = ()) -> list[Failure]
     """
     for folder in (PREDICTIONS, FAILED):
         out.remove_unfinished(folder)
-    failures = [
-        Failure(**values)
-        for name in out.names(FAILED, ".json")
-        for values in json.loads(out.read(f"{FAILED}/{name}").decode())
-    ]
+    notes = at_once(lambda name: out.read(f"{FAILED}/{name}"), out.names(FAILED, ".json"))
+    failures = [Failure(**values) for note in notes for values in json.loads(note)]
     failures = sorted({*failures, *more}, key=lambda one: (one.video, one.stage, one.reason))
     lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
     out.write(QUARANTINE, "".join(lines).encode())

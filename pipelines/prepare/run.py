@@ -58,8 +58,8 @@ def shards_to_do(plans: Sequence[ShardPlan], out: Folder, retry_quarantined: boo
         return plan.file not in there or _to_repeat(plan, out, retry_quarantined)
 
     todo = [plan for plan, left in zip(plans, at_once(is_left, plans), strict=True) if left]
-    if todo and out.has(MANIFEST):
-        out.remove(MANIFEST)
+    if todo:
+        out.remove(MANIFEST, missing_ok=True)
     return todo
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.files import Folder
 from pipelines.sources.synthetic_layouts import SyntheticClip, write_refcoco, write_ytvos
 from pipelines.sources.synthetic_scene import RICH, TRIES, Variety, draw_scene, paint
 from pipelines.sources.synthetic_sentences import describe, describe_plainly
@@ -99,6 +100,20 @@ def write_synthetic(folder: Path, config: SyntheticConfig) -> SyntheticPaths:
         staging.rename(folder)  # Replaces an empty folder.
     truth = folder / "truth"
     return SyntheticPaths(folder / "refcoco_root", folder / "ytvos_root", truth / "valid", truth / "test")
+
+
+def upload_synthetic(folder: Path, out: Folder) -> None:
+    """Copies a dataset that `write_synthetic` wrote to a store, as far as it is not there.
+
+    Raises:
+        ValueError: the store has the output of another configuration there.
+    """
+    made_by, held = (folder / _MADE_BY).read_bytes(), out.read_if_there(_MADE_BY)
+    if held is None:  # first, so that a second dataset cannot mix with a part of this one
+        out.write(_MADE_BY, made_by)
+    elif held != made_by:
+        raise ValueError(f"{out.path()} is another dataset. Choose another folder, or remove it.")
+    out.upload(folder)
 
 
 def _is_there(folder: Path, made_by: dict[str, Any]) -> bool:

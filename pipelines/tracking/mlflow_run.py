@@ -219,9 +219,10 @@ def retry_for(seconds: float, call: Callable[[], object]) -> str:
 
 def _key(folder: Folder) -> str:
     """Returns the key that finds the run again; written before the run is made, so that no kill can separate them."""
-    if folder.has(RUN_FILE):
+    noted = folder.read_if_there(RUN_FILE)
+    if noted is not None:
         try:
-            return json.loads(folder.read(RUN_FILE))["key"]
+            return json.loads(noted)["key"]
         except (ValueError, KeyError, TypeError) as error:
             raise JobError(f"{folder.path(RUN_FILE)} is damaged ({error}). Remove it to start a new run.") from error
     key = uuid.uuid4().hex

@@ -114,10 +114,11 @@ def fetch_checkpoint(run: Folder, name: str, staging: Path) -> Path:
 
 def repair_ray_state(run: Folder) -> None:
     """Removes Ray Train's list of checkpoints if a kill left it half written; the checkpoints themselves are whole."""
-    if not run.has(RAY_STATE):
+    state = run.read_if_there(RAY_STATE)
+    if state is None:
         return
     try:
-        listed = json.loads(run.read(RAY_STATE))
+        listed = json.loads(state)
         names = [entry["checkpoint_dir_name"] for entry in listed.get("checkpoint_results", [])]
     except (ValueError, KeyError, TypeError, AttributeError):
         names = [""]

@@ -40,10 +40,11 @@ def check_same_settings(run: Folder, config: TrainConfig) -> None:
     Raises:
         JobError: a setting that decides what is computed has changed.
     """
-    if not run.has(CONFIG) or not latest_checkpoint(run):
+    stored = run.read_if_there(CONFIG)
+    if stored is None or not latest_checkpoint(run):
         return
     try:
-        before = from_plain(TrainConfig, json.loads(run.read(CONFIG)))
+        before = from_plain(TrainConfig, json.loads(stored))
     except (ValueError, TypeError) as error:
         raise JobError(
             f"{run.path(CONFIG)} cannot be read ({error}), so nobody knows with what the run was started. Give another "
@@ -69,7 +70,8 @@ def check_same_data(run: Folder, data: TrainData) -> None:
     Raises:
         JobError: a folder was prepared again, and its rows have changed.
     """
-    recorded = json.loads(run.read(DATA)) if run.has(DATA) and latest_checkpoint(run) else {}
+    stored = run.read_if_there(DATA)
+    recorded = json.loads(stored) if stored is not None and latest_checkpoint(run) else {}
     for folder, rows in _rows_of(data).items():
         if recorded.get(folder, rows) != rows:
             raise JobError(

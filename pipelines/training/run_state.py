@@ -29,7 +29,8 @@ def is_trained(run: Folder, steps: int) -> bool:
 
 def is_finished(run: Folder, steps: int) -> bool:
     """Returns whether the run is trained and its results are stored: nothing is left to do."""
-    return is_trained(run, steps) and run.has(FINISHED) and json.loads(run.read(FINISHED))["steps"] >= steps
+    noted = run.read_if_there(FINISHED) if is_trained(run, steps) else None
+    return noted is not None and json.loads(noted)["steps"] >= steps
 
 
 def mark_finished(run: Folder, steps: int) -> None:
@@ -45,8 +46,8 @@ def tokenizer_of(config: TrainConfig, run: Folder, init: Path | None) -> tuple[T
     """
     newest = latest_checkpoint(run)
     carried: Any = run.folder(newest) if newest else Folder(str(init)) if init else None
-    if carried is not None and carried.has(TOKENIZER):
-        return Tokenizer.from_json(carried.read(TOKENIZER).decode()), True
+    if carried is not None and (text := carried.read_if_there(TOKENIZER)) is not None:
+        return Tokenizer.from_json(text.decode()), True
     if config.model == "tiny":
         return own_tokenizer((*config.data, *config.tokenizer_data), model_config(config).text.vocabulary), True
     return Tokenizer.from_pretrained(config.tokenizer), False

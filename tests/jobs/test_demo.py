@@ -21,7 +21,9 @@ from ray.job_submission import JobSubmissionClient
 
 from jobs.common import submitter as _submitter
 from pipelines.errors import JobError
+from pipelines.files import Folder, join_uri
 from ray_heads import started_ray
+from s3_server import S3Server
 from training_runs import run_job
 
 pytestmark = pytest.mark.xdist_group("demo")  # beside the training tests, which take as long
@@ -32,11 +34,16 @@ DRAWN = ("--images", "8", "--videos", "3", "--valid-videos", "2")
 
 @dataclass(frozen=True)
 class Shown:
-    """A demo that ended: its exit code, what it printed, and its folder of results."""
+    """A demo that ended: its exit code, what it printed, its folder of results, and where that is, if elsewhere."""
 
     code: int
     text: str
     out: Path
+    bucket: str = ""
+
+    def named(self, name: str) -> str:
+        """A file of the results, as it is printed."""
+        return join_uri(self.bucket or str(self.out), name)
 
     @property
     def result(self) -> dict[str, float]:
@@ -45,19 +52,14 @@ class Shown:
         return {name: float(value) for name, value in (word.split("=") for word in line.split())}
 
 
-def shown(storage: Path, *flags: str, **variables: str) -> Shown:
-    log = storage.with_name(f"log {len(list(storage.parent.glob('log *')))}")
-    code, text = run_job("demo", ["--storage", str(storage), *flags], log, **variables)
-    return Shown(code, text, storage / "demo")
-
-
 def finished_demo(storage: Path) -> tuple[Shown, tuple[str, ...]]:
     """A demo on made-up data, and its flags: the one that SGMG_DEMO names, else a small one, run into `storage`."""
     if ready := os.environ.get("SGMG_DEMO"):
         # Whoever sets the variable has seen it end well.
         return Shown(0, (Path(ready) / "demo.log").read_text(), Path(ready) / "demo"), ()
     flags = (*LITTLE, *DRAWN)
-    return shown(storage, *flags), flags
+    code, text = run_job("demo", ["--storage", str(storage), *flags], storage.with_name("log of the first"))
+    return Shown(code, text, storage / "demo"), flags
 
 
 def assert_is_whole(demo: Shown, scored: str, raw: Path, lacking: str = "") -> None:
@@ -81,9 +83,10 @@ def assert_is_whole(demo: Shown, scored: str, raw: Path, lacking: str = "") -> N
         assert np.array_equal(np.asarray(picture)[: first.height, : first.width], np.asarray(first.convert("RGB")))
     submission = demo.out / "ref-youtube-vos.zip"
     assert sorted(zipfile.ZipFile(submission).namelist()) == sorted(entries_of(raw, lacking))
-    for path in (submission, pictures, demo.out / "demo.png"):
-        assert re.search(rf"^\w+ +{re.escape(str(path))}$", demo.text, flags=re.MULTILINE)
-    assert f"make ui STORAGE={demo.out.parent}" in demo.text
+    for name in ("ref-youtube-vos.zip", f"{scored}/scores/pictures", "demo.png"):
+        assert re.search(rf"^\w+ +{re.escape(demo.named(name))}$", demo.text, flags=re.MULTILINE)
+    looked_at = "MLflow at sqlite:///" if demo.bucket else f"make ui STORAGE={demo.out.parent}"
+    assert f"\nruns         {looked_at}" in demo.text
 
 
 def entries_of(raw: Path, lacking: str) -> set[str]:
@@ -161,16 +164,21 @@ def test_a_made_up_dataset_goes_all_the_way_and_the_second_time_what_is_done_is_
 
 
 @pytest.mark.slow
-def test_a_real_dataset_with_a_broken_frame_goes_all_the_way_in_a_ray_of_its_own(
-    data_kit: Path, tmp_path: Path
+def test_a_real_dataset_with_a_broken_frame_goes_all_the_way_into_a_bucket_in_a_ray_of_its_own(
+    data_kit: Path, tmp_path: Path, s3_server: S3Server
 ) -> None:
     raw = the_short_ones(data_kit / "refytvos", tmp_path / "raw")
     lacking = spoilt(raw)
     with started_ray() as other:  # the one that Ray would choose for submitted jobs
-        demo = shown(tmp_path / "runs", *LITTLE, "--data", str(raw), RAY_TMPDIR=other.variables["RAY_TMPDIR"])
+        own = {"RAY_TMPDIR": other.variables["RAY_TMPDIR"], "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+        flags = ["--storage", s3_server.uri("my runs"), *LITTLE, "--data", str(raw)]
+        code, text = run_job("demo", flags, tmp_path / "log", **own)
         assert JobSubmissionClient(other.address).list_jobs() == []
+    bucket = Folder(s3_server.uri("my runs/demo"))
+    bucket.download(tmp_path / "demo")
+    demo = Shown(code, text, tmp_path / "demo", bucket.uri)
     assert_is_whole(demo, "train", raw, lacking)
-    assert f"left out: 1, listed in {demo.out}/prepared/valid/quarantine.jsonl" in demo.text
+    assert f"left out: 1, listed in {demo.named('prepared/valid/quarantine.jsonl')}" in demo.text
     assert "incomplete: some items were left out" in demo.text
 
 
@@ -185,11 +193,11 @@ def test_what_a_job_left_out_is_said_and_ends_the_demo_only_where_nothing_may_be
     beside = _submitter.Submitter()
     beside.submits, beside.address = False, "nowhere"
     for code, allow_incomplete in ((0, False), (3, True)):
-        beside.run("some", str(code), allow_incomplete=allow_incomplete, out=out)
+        beside.run("some", str(code), allow_incomplete=allow_incomplete, out=str(out))
         said = capsys.readouterr().out
         assert f"left out: 2, listed in {out}/quarantine.jsonl" in said
         assert ("incomplete" in said) == (code == 3)
     for code, allow_incomplete in ((3, False), (1, True)):
         with pytest.raises(JobError, match="some failed"):
-            beside.run("some", str(code), allow_incomplete=allow_incomplete, out=out)
+            beside.run("some", str(code), allow_incomplete=allow_incomplete, out=str(out))
         assert "what it says" in capsys.readouterr().err

@@ -146,9 +146,8 @@ def _quarantine(out: Folder) -> Iterator[dict[str, str]]:
     Raises:
         ValueError: a line is not a JSON object.
     """
-    if not out.has(QUARANTINE):
-        return
-    for number, line in enumerate(out.read(QUARANTINE).decode(errors="replace").splitlines(), start=1):
+    lines = (out.read_if_there(QUARANTINE) or b"").decode(errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
             yield {str(name): str(value) for name, value in entry.items()}
@@ -158,9 +157,8 @@ def _quarantine(out: Folder) -> Iterator[dict[str, str]]:
 
 def _about(out: Folder) -> list[tuple[str, str]]:
     """Returns the settings in the run's config.json, as text."""
-    if not out.has(_CONFIG):
-        return []
-    config = json.loads(out.read(_CONFIG))
+    written = out.read_if_there(_CONFIG)
+    config = json.loads(written) if written is not None else {}
     return [(name, text if len(text) <= _LONG else text[:_LONG] + "…") for name, text in _flat(config)]
 
 

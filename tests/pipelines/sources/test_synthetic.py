@@ -24,9 +24,10 @@ from pipelines.files import Folder
 from pipelines.records import Record
 from pipelines.sources.base import Source
 from pipelines.sources.refcoco import RefCoco
-from pipelines.sources.synthetic import SyntheticConfig, SyntheticPaths, write_synthetic
+from pipelines.sources.synthetic import SyntheticConfig, SyntheticPaths, upload_synthetic, write_synthetic
 from pipelines.sources.synthetic_scene import COLOURS, PLAIN, SHAPES
 from pipelines.sources.ytvos import RefYouTubeVOS
+from s3_server import S3Server
 from sgmg.masks import rle_to_xywh, rles_to_masks
 
 FEW = SyntheticConfig(train_images=16, val_images=4, train_videos=24, valid_videos=3, test_videos=2)
@@ -450,3 +451,24 @@ def test_upright_frames_hold_scenes_too(tmp_path: Path) -> None:
     paths = write_synthetic(tmp_path / "data", replace(FEWEST, width=64, height=128, fewest_frames=6, most_frames=6))
     for record in records_of(RefYouTubeVOS(Folder(str(paths.ytvos)), "train")):
         assert (record.width, record.height, len(record.frames)) == (64, 128, 6)
+
+
+def test_it_is_copied_to_a_bucket_once_and_another_one_is_refused(tmp_path: Path, s3_server: S3Server) -> None:
+    write_synthetic(tmp_path / "a", FEWEST)
+    bucket = Folder(s3_server.uri("drawn"))
+    upload_synthetic(tmp_path / "a", bucket)
+    bucket.download(tmp_path / "copy")
+    files, copies = (
+        {path.relative_to(root): path for path in root.rglob("*.*")} for root in (tmp_path / "a", tmp_path / "copy")
+    )
+    assert {name: path.read_bytes() for name, path in files.items()} == {
+        name: path.read_bytes() for name, path in copies.items()
+    }
+    bucket.remove("refcoco_root/refcoco/instances.json")
+    s3_server.requests()
+    upload_synthetic(tmp_path / "a", bucket)
+    written = [one.removeprefix("PUT /bucket/") for one in s3_server.requests() if one.startswith("PUT")]
+    assert written == ["drawn/refcoco_root/refcoco/instances.json"]
+    write_synthetic(tmp_path / "b", replace(FEWEST, seed=1))
+    with pytest.raises(ValueError, match="drawn is another dataset"):
+        upload_synthetic(tmp_path / "b", bucket)
