@@ -406,14 +406,23 @@ def storage_retries() -> int:
 
 
 def _patiently(request: Callable[[], T]) -> T:
-    """Returns the result of a request to a store; repeats it, later and later, while the store is too busy."""
-    for wait in _WAITS:
+    """Returns the result of a request to a store; repeats it, later and later, while the store is too busy.
+
+    Raises:
+        OSError: the request failed for another reason, or again and again.
+    """
+    for wait in (*_WAITS, None):
         try:
             return request()
         except OSError as error:
             if not _BUSY.search(str(error)):
                 raise
+            if wait is None:
+                raise OSError(
+                    f"The storage was too busy {len(_WAITS) + 1} times in a row: {error} Start the same command again "
+                    f"later: it goes on where it was."
+                ) from error
             with _guard:
                 _retries[0] += 1
             time.sleep(wait * random.uniform(0.5, 1.5))
-    return request()
+    raise AssertionError("the last try returns or raises")

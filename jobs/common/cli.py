@@ -16,7 +16,7 @@ import tyro
 from jobs.common.flag_groups import Groups, parse_grouped
 from jobs.common.flag_suggestions import check_flags
 from pipelines.config_io import ConfigT, read_config
-from pipelines.errors import Exit, JobError, LayoutError
+from pipelines.errors import Exit, JobError, LayoutError, root_cause
 
 
 def run(
@@ -42,10 +42,11 @@ def run(
     try:
         config = parse(config_type, arguments, description=description, recipes=recipes, groups=groups)
         sys.exit(main(config) or Exit.CLEAN)
-    except (JobError, LayoutError, FileNotFoundError, PermissionError, ValueError) as error:
+    except (JobError, LayoutError, OSError, ValueError) as error:
         if os.environ.get("SGMG_TRACEBACK"):
             logging.getLogger(__name__).exception("traceback of the error below")
-        print(f"error: {error}", file=sys.stderr)
+        # Ray raises what a task raised as an error of the same kind, whose text begins with tracebacks.
+        print(f"error: {root_cause(error)}", file=sys.stderr)
         sys.exit(Exit.FAILED)
 
 

@@ -166,7 +166,12 @@ def _nfc(name: str) -> str:
 
 
 def _rows(path: str) -> Iterator[_Row | BadItem]:
-    data = read_bytes(path)
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"--expressions {path} does not exist. Give a file of sentences; a sentence itself goes to --text."
+        ) from error
     name = PurePosixPath(without_options(path)).name
     suffix = PurePosixPath(name).suffix.lower()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -95,3 +95,12 @@ def test_a_busy_store_is_asked_again(s3_server: S3Server, in_bucket: Folder) -> 
     in_bucket.write("a.json", b"2")
     assert in_bucket.read("a.json") == b"2"
     assert (storage_retries(), storage_retries()) == (1, 0)
+
+
+def test_a_store_that_stays_busy_is_an_error_that_says_so(
+    s3_server: S3Server, in_bucket: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.files._WAITS", (0.0, 0.0))
+    s3_server.busy(3)
+    with pytest.raises(OSError, match=r"too busy 3 times in a row: .*Start the same command again"):
+        in_bucket.read("a.json")

@@ -15,6 +15,7 @@ from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.session import durable_folder
 from pipelines.training.config import FINETUNE, PRETRAIN, TrainConfig
+from s3_server import S3Server
 
 
 @dataclass(frozen=True)
@@ -77,4 +78,13 @@ def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == Exit.FAILED
     assert ended.stderr.splitlines()[-1].startswith("error: /no/such/folder holds no manifest.json")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_bucket_that_does_not_exist_is_one_sentence(s3_server: S3Server) -> None:
+    flags = ["--predictions", s3_server.uri("x").replace("bucket", "other"), "--format", "mevis", "--out", "/tmp/a.zip"]
+    command = [sys.executable, str(ROOT / "jobs/submit.py"), *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == Exit.FAILED
+    assert "other" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr

@@ -145,5 +145,5 @@ def test_a_file_that_is_no_table_is_an_error(tmp_path: Path, name: str, text: by
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="a sentence itself goes to --text"):
         read_expressions(str(tmp_path / "gone.csv"), VIDEOS)
