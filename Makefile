@@ -44,8 +44,11 @@ check: $(STAMP) ## lint, formatting, types, and which package may import which
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
+# A folder in STORAGE, also where that is a URI with options: s3://bucket/runs?region=… gives s3://bucket/runs/learn?region=…
+LEARN = $(if $(findstring ?,$(STORAGE)),$(subst ?,/learn?,$(STORAGE)),$(STORAGE)/learn)
+
 learn: $(STAMP) ## the demo with more to learn from, and a second score with shuffled sentences
-	$(BIN)/python jobs/demo.py --storage $(STORAGE)/learn --images 1000 --videos 200 --valid-videos 24 \
+	$(BIN)/python jobs/demo.py --storage "$(LEARN)" --images 1000 --videos 200 --valid-videos 24 \
 		--pretrain-steps 450 --finetune-steps 330 --shuffled
 
 bench: $(STAMP) ## measure speed and memory

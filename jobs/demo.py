@@ -16,9 +16,9 @@ class DemoConfig:
     """Settings of how much to draw and to train. The defaults take a few minutes on two cores."""
 
     storage: str = "runs"
-    """Folder for everything: data, runs, MLflow's database, results."""
+    """Folder or URI for everything: data, runs, results, and MLflow's database. A URI wants MLFLOW_TRACKING_URI set."""
     data: str = ""
-    """A Ref-YouTube-VOS folder as its owners distribute it, instead of synthetic data."""
+    """A Ref-YouTube-VOS folder (or its URI) as its owners distribute it, instead of synthetic data."""
     images: int = 500
     """Synthetic images to pre-train on."""
     videos: int = 80

@@ -420,7 +420,7 @@ def _patiently(request: Callable[[], T]) -> T:
             if wait is None:
                 raise OSError(
                     f"The storage was too busy {len(_WAITS) + 1} times in a row: {error} Start the same command again "
-                    f"later: it goes on where it was."
+                    f"later; the run goes on where it was."
                 ) from error
             with _guard:
                 _retries[0] += 1
