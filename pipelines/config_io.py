@@ -79,6 +79,14 @@ def _from_json(hint: Any, value: Any) -> Any:
     return value
 
 
+def stored_setting(out: Folder, key: str, name: str) -> Any:
+    """Returns a setting that the results in a folder were made with; None if there are no results that name it."""
+    try:
+        return json.loads(out.read_if_there(CONFIG) or b"{}")[key][name]
+    except (ValueError, KeyError, TypeError):  # `require_same_settings` says what is wrong with it
+        return None
+
+
 def require_same_settings(out: Folder, settings: Mapping[str, Any], key: str | None = None) -> None:
     """Checks that the results in a folder, if there are any, were made with these settings.
 

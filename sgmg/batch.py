@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 MovableT = TypeVar("MovableT", bound="Movable")
@@ -43,7 +43,7 @@ class Movable:
 class ClipBatch(Movable):
     """b clips of t frames, padded to one size, and e expressions about them: the whole input of the model."""
 
-    frames: Float[Tensor, "b t 3 h w"]
+    frames: Float[Tensor, "b t 3 h w"] | UInt8[Tensor, "b t 3 h w"]  # normalized, or RGB bytes
     padding: Bool[Tensor, "b h w"]
     sizes: Int[Tensor, "b 2"]  # height, width before padding
     token_ids: Int[Tensor, "e n"]

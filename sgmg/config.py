@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """Number type of the matrix products in a forward pass."""
+PrecisionChoice = Literal["auto", "float32", "bfloat16", "float16"]
+"""What can be asked for; "auto" is the fastest that the device computes well: see `sgmg.precision`."""
 
 STAGES = 4
 """Number of stages of every backbone: features at 1/4, 1/8, 1/16 and 1/32 of the frame."""

@@ -1,17 +1,30 @@
 """Multi-scale deformable attention (Zhu et al. 2021) in plain PyTorch, without a compiled extension."""
 
-import itertools
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sgmg.precision import without_float16
+
+_log = logging.getLogger(__name__)
+
 Shapes = Sequence[tuple[int, int]]
 """(height, width) of each level, in cells."""
+
+Sampler = Callable[[Float[Tensor, "n m k l p 2"], Float[Tensor, "n m k l p"]], Float[Tensor, "n m k*d"]]
+"""From locations and weights to weighted sums of bilinear samples."""
+
+CPU_PART = 512
+"""Cells that ask at once on a CPU: what is computed for them stays in its cache."""
 
 
 def sample_bilinear(
@@ -22,16 +35,55 @@ def sample_bilinear(
 ) -> Float[Tensor, "n m k*d"]:
     """Returns the weighted sum of bilinear samples over levels and points, for every head; zeros outside a level.
 
-    Samples are stored only if a gradient is needed, which makes the backward pass fast.
-
     Args:
         values: s cells of all levels, row-major and joined; k heads of d channels.
         shapes: (height, width) of each level.
         locations: xy in units of the level, 0 at the outer edge of the first cell and 1 at that of the last.
         weights: weight of each sample.
     """
-    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (values, locations, weights))
-    return (_sample_levels if learns else _sample_bags)(values, shapes, locations, weights)
+    return bilinear_sampler(values, shapes)(locations, weights)
+
+
+def bilinear_sampler(values: Float[Tensor, "n s k d"], shapes: Shapes) -> Sampler:
+    """Returns `sample_bilinear` for these values, to be called for some of the queries at a time.
+
+    On a GPU with Triton, samples are added up in one kernel. Elsewhere they are stored only where a gradient may be
+    needed, which makes the backward pass fast.
+    """
+    if values.is_cuda and (kernel := triton_sampling()):
+        return partial(kernel, values, shapes)
+    return plain_sampler(values, shapes)
+
+
+def plain_sampler(values: Float[Tensor, "n s k d"], shapes: Shapes) -> Sampler:
+    """Does what `bilinear_sampler` does with operations of PyTorch."""
+    if torch.is_grad_enabled():
+        return partial(_sample_levels, values, shapes)
+    return partial(_sample_bags, _bordered(values, shapes), tuple(shapes))
+
+
+def sample_plainly(
+    values: Float[Tensor, "n s k d"],
+    shapes: Shapes,
+    locations: Float[Tensor, "n m k l p 2"],
+    weights: Float[Tensor, "n m k l p"],
+) -> Float[Tensor, "n m k*d"]:
+    """Does what `sample_bilinear` does with operations of PyTorch."""
+    return plain_sampler(values, shapes)(locations, weights)
+
+
+@lru_cache(maxsize=1)
+def triton_sampling() -> Callable[..., Tensor] | None:
+    """Returns the fused kernel, tried on a small sample; None, said once in the log, where Triton does not do it."""
+    try:
+        from sgmg.deformable_triton import sample_triton  # here: only what runs on a GPU has Triton
+
+        small = torch.zeros(1, 1, 1, 1, 1, 2, device="cuda")
+        sample_triton(torch.zeros(1, 1, 1, 32, device="cuda"), [(1, 1)], small, small[..., 0])
+    except Exception as error:  # whatever a compiler, a driver or a missing package may raise
+        _log.warning("deformable attention runs without its Triton kernel, slower: %s: %s", type(error).__name__, error)
+        return None
+    return sample_triton
 
 
 def _sample_levels(
@@ -46,62 +98,108 @@ def _sample_levels(
     shares = rearrange(weights, "n m k l p -> l (n k) m p")
     total = torch.zeros((), device=values.device)
     for level, (h, _), grid, share in zip(levels, shapes, grids, shares, strict=True):
-        image = rearrange(level, "n (h w) k d -> (n k) d h w", h=h)
+        image = rearrange(level, "n (h w) k d -> (n k) d h w", h=h).to(grid.dtype)
         samples = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         total = total + torch.einsum("bdmp,bmp->bdm", samples, share)
     return rearrange(total, "(n k) d m -> n m (k d)", n=len(values))
 
 
 def _sample_bags(
-    values: Float[Tensor, "n s k d"],
-    shapes: Shapes,
+    bordered: Float[Tensor, "n cells k d"],
+    shapes: tuple[tuple[int, int], ...],
     locations: Float[Tensor, "n m k l p 2"],
     weights: Float[Tensor, "n m k l p"],
 ) -> Float[Tensor, "n m k*d"]:
     """Samples all levels at once: a bilinear sample is four weighted rows, so a head reads one weighted bag of rows."""
-    n, s, heads, _ = values.shape
-    points = weights.shape[-1]
-
-    def each_sample(of_level: list[int]) -> Int[Tensor, " klp"]:
-        levels = torch.tensor(of_level, device=values.device, dtype=torch.int32)
-        return levels.repeat_interleave(points).repeat(heads)
-
-    height, width = each_sample([h for h, _ in shapes]), each_sample([w for _, w in shapes])
-    start = each_sample([0, *itertools.accumulate(h * w for h, w in shapes[:-1])])
-    head = torch.arange(heads, device=values.device, dtype=torch.int32).repeat_interleave(len(shapes) * points)
-    frame = torch.arange(n, device=values.device, dtype=torch.int32)[:, None, None] * s
-
-    # A row of the joined values is ((frame * s + start + y * width + x) * heads + head): its y part and its x part.
-    y_parts = [
-        (y * (width * heads) + (frame + start) * heads, share * weights.flatten(2))
-        for y, share in _neighbours(locations[..., 1].flatten(2), height)
-    ]
-    x_parts = [(x * heads + head, share) for x, share in _neighbours(locations[..., 0].flatten(2), width)]
-    corners = [(y + x, share_y * share_x) for y, share_y in y_parts for x, share_x in x_parts]
-    rows, shares = (
-        torch.stack([part.unflatten(-1, (heads, -1)) for part in parts], dim=3).flatten(0, 2).flatten(1)
-        for parts in zip(*corners, strict=True)
+    n, _, heads, _ = bordered.shape
+    grid = _bordered_grid(shapes, heads, weights.shape[-1], bordered.device)
+    x, y = (rearrange(locations[..., axis], "n m k l p -> n m k (l p)") for axis in (0, 1))
+    (column, of_column), (row, of_row) = _before(x, grid.widths), _before(y, grid.heights)
+    frame = torch.arange(n, device=bordered.device, dtype=torch.int32).view(-1, 1, 1, 1) * (grid.cells * heads)
+    first = row * grid.pitch + (column * heads + (grid.start + frame))
+    of_row = of_row * rearrange(weights, "n m k l p -> n m k 1 (l p)")
+    shares = of_row[..., :, None, :] * of_column[..., None, :, :]
+    bags = F.embedding_bag(
+        rearrange(first[..., None, :] + grid.corners, "n m k corner lp -> (n m k) (corner lp)"),
+        bordered.flatten(0, 2),
+        per_sample_weights=rearrange(shares, "n m k y x lp -> (n m k) (y x lp)").to(bordered.dtype),
+        mode="sum",
     )
-    bags = F.embedding_bag(rows, values.flatten(0, 2), per_sample_weights=shares, mode="sum")
     return rearrange(bags, "(n m k) d -> n m (k d)", n=n, k=heads)
 
 
-def _neighbours(
-    location: Float[Tensor, "n m klp"], length: Int[Tensor, " klp"]
-) -> list[tuple[Int[Tensor, "n m klp"], Float[Tensor, "n m klp"]]]:
-    """Returns the two cells of an axis around a location, and the share of each; cells outside have share 0."""
-    position = location * length - 0.5
-    low = position.floor()
+def _before(
+    location: Float[Tensor, "n m k lp"], length: Int[Tensor, " lp"]
+) -> tuple[Int[Tensor, "n m k lp"], Float[Tensor, "n m k 2 lp"]]:
+    """Returns the cell before each location on an axis, and the shares of that cell and the next.
+
+    Behind the border all is zero: a location is moved to where it reads only that.
+    """
+    position = (location * length - 0.5).clamp(min=-1).minimum(length)
+    low = position.floor().nan_to_num_(nan=-1.0)  # a location that is no number reads something, with a share of NaN
     part = position - low
-    neighbours = []
-    for cell, share in ((low, 1 - part), (low + 1, part)):
-        inside = cell.clamp(min=0).minimum(length - 1)
-        neighbours.append((inside.int(), share * (inside == cell)))
-    return neighbours
+    return low.int(), torch.stack((1 - part, part), dim=-2)
+
+
+def _bordered(values: Float[Tensor, "n s k d"], shapes: Shapes) -> Float[Tensor, "n cells k d"]:
+    """Puts a border of zeros around each level."""
+    bordered = values.new_zeros(len(values), _bordered_cells(shapes), *values.shape[2:])
+    first = 0
+    for level, (h, w) in zip(values.split([h * w for h, w in shapes], dim=1), shapes, strict=True):
+        after = first + (h + 2) * (w + 2)
+        bordered[:, first:after].unflatten(1, (h + 2, w + 2))[:, 1:-1, 1:-1] = level.unflatten(1, (h, w))
+        first = after
+    return bordered
+
+
+def _bordered_cells(shapes: Shapes) -> int:
+    """Returns the number of cells of all levels with their borders, and of the cells read behind the last of them."""
+    return sum((h + 2) * (w + 2) for h, w in shapes) + max(w for _, w in shapes) + 3
+
+
+@dataclass(frozen=True, slots=True)
+class _BorderedGrid:
+    """The levels of a frame, each with a border of zeros, as rows of one matrix: a row for each cell and head.
+
+    One cell before and one behind each axis are enough: the cell after the border of a row is the border of the next.
+    """
+
+    cells: int
+    sizes: Int[Tensor, "l 1 2"]  # width, height of each level
+    widths: Int[Tensor, " lp"]  # of the level of each sample of a head
+    heights: Int[Tensor, " lp"]
+    start: Int[Tensor, "k lp"]  # row of cell (0, 0) of the level
+    pitch: Int[Tensor, " lp"]  # rows between two cells of a column
+    corners: Int[Tensor, "4 lp"]  # rows from a cell to itself, its right, its lower, and its lower right neighbour
+
+
+@lru_cache(maxsize=64)
+def _bordered_grid(shapes: tuple[tuple[int, int], ...], heads: int, points: int, device: torch.device) -> _BorderedGrid:
+    starts, first = [], 0
+    for h, w in shapes:
+        starts.append((first + w + 2 + 1) * heads)
+        first += (h + 2) * (w + 2)
+    each = partial(np.repeat, repeats=points)
+    widths, heights = each([w for _, w in shapes]), each([h for h, _ in shapes])
+    pitch = (widths + 2) * heads
+    with torch.inference_mode(False):  # whoever computes it first may not be who needs it next
+        whole = partial(torch.tensor, dtype=torch.int32, device=device)
+        return _BorderedGrid(
+            cells=_bordered_cells(shapes),
+            sizes=whole([[[w, h]] for h, w in shapes]),
+            widths=whole(widths),
+            heights=whole(heights),
+            start=whole(each(starts) + np.arange(heads)[:, None]),
+            pitch=whole(pitch),
+            corners=whole(np.stack((0 * pitch, 0 * pitch + heads, pitch, pitch + heads))),
+        )
 
 
 class DeformableAttention(nn.Module):
-    """Attention of each query to a few points around its reference, on every level; always in float32 (spec 6)."""
+    """Attention of each query to a few points around its reference, on every level (spec 6).
+
+    Where products are in bfloat16, locations and weights are in float32 all the same; float16 is used for nothing.
+    """
 
     def __init__(self, channels: int, heads: int, levels: int, points: int) -> None:
         super().__init__()
@@ -133,11 +231,10 @@ class DeformableAttention(nn.Module):
     ) -> tuple[Float[Tensor, "n m k l p 2"], Float[Tensor, "n m k l p"]]:
         """Returns the sample locations of each head on each level (xy in units of the level), and their weights."""
         axes = {"k": self.heads, "l": self.levels, "p": self.points}
-        offsets = rearrange(self.offsets(query), "n m (k l p xy) -> n m k l p xy", **axes, xy=2)
-        weights = self.weights(query).unflatten(-1, (self.heads, -1)).softmax(dim=-1)
+        offsets = rearrange(self.offsets(query).float(), "n m (k l p xy) -> n m k l p xy", **axes, xy=2)
+        weights = self.weights(query).float().unflatten(-1, (self.heads, -1)).softmax(dim=-1)
         if references.shape[-1] == 2:
-            sizes = torch.tensor([[w, h] for h, w in shapes], device=query.device, dtype=query.dtype)
-            scaled = offsets / rearrange(sizes, "l wh -> l 1 wh")
+            scaled = offsets / _bordered_grid(tuple(shapes), self.heads, self.points, query.device).sizes
         else:
             scaled = offsets / self.points * rearrange(references[..., 2:], "n m l wh -> n m 1 l 1 wh") * 0.5
         centres = rearrange(references[..., :2], "n m l xy -> n m 1 l 1 xy")
@@ -160,8 +257,38 @@ class DeformableAttention(nn.Module):
             shapes: (height, width) of each level.
             padding: True for cells whose value, including the bias, is set to zero.
         """
-        with torch.autocast(query.device.type, enabled=False):
-            locations, weights = self.sampling(query.float(), references.float(), shapes)
-            values = self.value(cells.float()).masked_fill(padding[..., None], 0)
-            values = rearrange(values, "n s (k d) -> n s k d", k=self.heads)
-            return self.output(sample_bilinear(values, shapes, locations, weights))
+        return self.read(self.values(cells, padding), query, references, shapes)
+
+    def values(self, cells: Float[Tensor, "n s c"], padding: Bool[Tensor, "n s"]) -> Float[Tensor, "n s k d"]:
+        """Returns what each head reads in each cell."""
+        with without_float16(cells.device):
+            values = self.value(cells.float())
+            return values.masked_fill(padding[..., None], 0).unflatten(-1, (self.heads, -1))
+
+    def read(
+        self,
+        values: Float[Tensor, "n s k d"],
+        query: Float[Tensor, "n m c"],
+        references: Float[Tensor, "n m l r"],
+        shapes: Shapes,
+    ) -> Float[Tensor, "n m c"]:
+        """Does what `forward` does, with values that are computed."""
+        with without_float16(query.device):
+            sample = bilinear_sampler(values, shapes)
+
+            def attend(query: Tensor, references: Tensor) -> Tensor:
+                return self.output(sample(*self.sampling(query.float(), references.float(), shapes)))
+
+            return in_parts(attend, query, references)
+
+
+def in_parts(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Applies what treats every cell of axis 1 for itself, to a few cells at a time where that saves memory traffic.
+
+    On a CPU without gradients: what is stored between the operations is then small enough for its cache. A GPU wants
+    much work at once, and autograd stores all of it anyway.
+    """
+    cells = inputs[0].shape[1]
+    if inputs[0].device.type != "cpu" or torch.is_grad_enabled() or cells <= CPU_PART:
+        return function(*inputs)
+    return torch.cat([function(*part) for part in zip(*(x.split(CPU_PART, dim=1) for x in inputs), strict=True)], dim=1)

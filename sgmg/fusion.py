@@ -1,18 +1,22 @@
 """Fusion of the word features of an expression into the pixel features of a clip."""
 
+import math
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sgmg.batch import TextFeatures
+from sgmg.precision import without_autocast
 
 
 class LanguageFusion(nn.Module):
     """Cross-attention from pixels to words; each pixel is multiplied by the result (spec 5).
 
-    One module serves all levels; it has no residual, norm or pixel positions. Pixels are projected once per clip, for
-    all of its expressions.
+    One module serves all levels; it has no residual, norm or pixel positions. Words are few and pixels many, so the
+    projections of the pixels are taken over to the words: what a word is compared with, and what it answers with.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -28,15 +32,26 @@ class LanguageFusion(nn.Module):
         self, pixels: Float[Tensor, "b t c h w"], text: TextFeatures, clip_of: Int[Tensor, " e"]
     ) -> Float[Tensor, "e t c h w"]:
         """Returns, for each expression, the pixels of its clip fused with its words."""
-        t, h, w = pixels.shape[1], pixels.shape[3], pixels.shape[4]
+        questions, biases, answers = self._of_words(text)
+        seen = pixels[clip_of].flatten(3)
+        logits = torch.matmul(questions[:, None], seen) + biases[:, None, :, None]
+        logits = logits.unflatten(2, (self.heads, -1)).masked_fill(text.padding[:, None, None, :, None], -math.inf)
+        shares = logits.softmax(dim=3, dtype=torch.promote_types(logits.dtype, torch.float32)).flatten(2, 3)
+        attended = torch.matmul(answers[:, None], shares) + self.out_proj.bias[:, None]
+        return (seen * attended).unflatten(3, pixels.shape[3:])
+
+    def _of_words(
+        self, text: TextFeatures
+    ) -> tuple[Float[Tensor, "e kn c"], Float[Tensor, "e kn"], Float[Tensor, "e c kn"]]:
+        """Returns, for each head and word, what a pixel is multiplied by, what is added to that, and the answer."""
         (w_query, w_key, w_value), (b_query, b_key, b_value) = self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3)
         split = "e n (k d) -> e k n d"
-        query = F.linear(rearrange(pixels, "b t c h w -> b (t h w) c"), w_query, b_query)
-        attended = F.scaled_dot_product_attention(
-            rearrange(query[clip_of], split, k=self.heads),
-            rearrange(F.linear(text.words + text.positions, w_key, b_key), split, k=self.heads),
-            rearrange(F.linear(text.words, w_value, b_value), split, k=self.heads),
-            attn_mask=rearrange(~text.padding, "e n -> e 1 1 n"),
-        )
-        attended = self.out_proj(rearrange(attended, "e k n d -> e n (k d)"))
-        return pixels[clip_of] * rearrange(attended, "e (t h w) c -> e t c h w", t=t, h=h, w=w)
+        with without_autocast(text.words.device):
+            words, positions = text.words.to(w_key.dtype), text.positions.to(w_key.dtype)
+            keys = rearrange(F.linear(words + positions, w_key, b_key), split, k=self.heads)
+            values = rearrange(F.linear(words, w_value, b_value), split, k=self.heads)
+            keys = keys * keys.shape[-1] ** -0.5
+            questions = keys @ w_query.unflatten(0, (self.heads, -1))
+            biases = keys @ b_query.view(self.heads, -1, 1)
+            answers = values @ rearrange(self.out_proj.weight, "c (k d) -> k d c", k=self.heads)
+        return questions.flatten(1, 2), biases.flatten(1), answers.flatten(1, 2).mT

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sgmg.batch import ClipTargets
 from sgmg.boxes import cxcywh_to_xyxy, generalized_iou
+from sgmg.model_input import is_at_hand
 
 LOSS_WEIGHTS = {"ce": 2.0, "bbox": 5.0, "giou": 2.0, "mask": 2.0, "dice": 5.0, "mask_low": 2.0, "dice_low": 5.0}
 """Weight of each loss of a layer in the total; `_low` are the losses of the patch mask, at half resolution."""
@@ -23,11 +24,13 @@ FOCAL_ALPHA = 0.25
 
 
 def check_targets(targets: ClipTargets) -> None:
-    """Checks, before the forward pass, that each expression has a valid frame. Synchronises with the targets' device.
+    """Checks, before the targets travel to a device, that each expression has a valid frame.
 
     Raises:
         ValueError: an expression of weight > 0 has no valid frame; the message names its index.
     """
+    if not is_at_hand(targets.valid):
+        return
     lost = (targets.weight > 0) & ~targets.valid.any(dim=1)
     if lost.any():
         expressions, frames = targets.valid.shape
@@ -39,17 +42,14 @@ def check_targets(targets: ClipTargets) -> None:
         )
 
 
-def check_finite(losses: Mapping[str, Float[Tensor, ""]], step: int) -> None:
-    """Checks, before the backward pass, that all losses are finite (spec 9). Synchronises with the device.
+def check_finite(values: Mapping[str, float], step: int) -> None:
+    """Checks that the losses of a step and the norm of its gradient are finite (spec 9).
 
     Raises:
-        FloatingPointError: a loss is not finite; the message names each such loss, its value, and the step.
+        FloatingPointError: one is not; the message names each such loss, its value, and the step.
     """
-    values = torch.stack([loss.detach() for loss in losses.values()])
-    if not values.isfinite().all():
-        lost = ", ".join(
-            f"{name}={value}" for name, value in zip(losses, values.tolist(), strict=True) if not math.isfinite(value)
-        )
+    lost = ", ".join(f"{name}={value}" for name, value in values.items() if not math.isfinite(value))
+    if lost:
         raise FloatingPointError(
             f"At step {step} the losses are not finite: {lost}. Look at the batch of that step; then try a lower "
             f"learning rate, or bfloat16 instead of float16."

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from sgmg.backbones.image import ImageSwin, ResNet
@@ -17,7 +17,8 @@ from sgmg.fusion import LanguageFusion
 from sgmg.model_input import check_clips, check_query, check_question
 from sgmg.patch_kernels import kernel_parameters, mask_features, patch_masks, relative_coordinates, unfold_patches
 from sgmg.positions import pixel_positions
-from sgmg.preprocess import pad_to_minimum, resize_padding
+from sgmg.precision import in_float32
+from sgmg.preprocess import normalize_clips, pad_to_minimum, resize_padding
 from sgmg.refine import MaskRefinement
 from sgmg.spectrum import SpectrumFilter, gaussian, resize_attenuation
 from sgmg.text import TextEncoder
@@ -60,7 +61,7 @@ class SgMg(nn.Module):
             dropout=config.dropout,
             refine_boxes=config.refine_boxes,
         )
-        self.query_positions = nn.Parameter(torch.randn(config.queries, width))
+        self.query_positions = nn.Parameter(nn.init.normal_(torch.empty(config.queries, width)))
         self.class_heads = nn.ModuleList(
             nn.Linear(width, 1) for _ in range(config.decoder_layers if config.refine_boxes else 1)
         )
@@ -83,7 +84,7 @@ class SgMg(nn.Module):
 
     def encode_video(
         self,
-        frames: Float[Tensor, "b t 3 h w"],
+        frames: Float[Tensor, "b t 3 h w"] | UInt8[Tensor, "b t 3 h w"],
         padding: Bool[Tensor, "b h w"],
         target_frame: Int[Tensor, " b"] | None = None,
     ) -> VideoFeatures:
@@ -93,15 +94,17 @@ class SgMg(nn.Module):
         running each clip alone. Frames under 129 pixels a side are padded up.
 
         Args:
-            frames: normalized (`sgmg.preprocess`), zeros where padded.
+            frames: RGB bytes, or floats that are normalized (`sgmg.preprocess`) and zero where padded.
             padding: True where padded.
             target_frame: index of the one frame of each clip to segment; a video backbone sees the others too.
 
         Raises:
-            ValueError: frames are not float clips of three channels, are empty or not finite; or padding or
-                target_frame does not fit them.
+            ValueError: frames are neither bytes nor floats, have not three channels, are empty or not finite; or
+                padding or target_frame does not fit them.
         """
         check_clips(frames, padding, target_frame, self.query_positions.dtype)
+        if frames.dtype == torch.uint8:
+            frames = normalize_clips(frames, padding).to(self.query_positions.dtype)
         frames, padding = pad_to_minimum(frames, padding, multiple=PATCH)
         features = self._features(frames, target_frame)
         details = self.refinement.details(*(rearrange(f, "b t c h w -> (b t) c h w") for f in features[:2]))
@@ -174,10 +177,12 @@ class SgMg(nn.Module):
         frame_sizes = repeat(sizes[clip_of], "e hw -> (e t) hw", t=t)
         masks = self._patch_masks(decoded, selected, frame_sizes)
         heads = [self.class_heads[layer if self.config.refine_boxes else 0] for layer in selected]
-        scores = torch.stack([head(decoded.states[layer]) for head, layer in zip(heads, selected, strict=True)])
+        scores = torch.stack(
+            [in_float32(head, decoded.states[layer]) for head, layer in zip(heads, selected, strict=True)]
+        )
         first = selected.start
         return ClipOutput(
-            scores=rearrange(scores.float(), "l (e t) q 1 -> l e t q", t=t),
+            scores=rearrange(scores, "l (e t) q 1 -> l e t q", t=t),
             boxes=rearrange(decoded.boxes[first:], "l (e t) q box -> l e t q box", t=t),
             reference_points=rearrange(decoded.reference_points[first:], "l (e t) q xy -> l e t q xy", t=t),
             patch_masks=rearrange(masks, "l (e t) q p h w -> l e t q p h w", t=t),
@@ -232,7 +237,7 @@ class SgMg(nn.Module):
             coordinates = None
             if self.config.relative_coordinates:
                 coordinates = relative_coordinates(decoded.references[layer, ..., :2], sizes, h, w)
-            masks.append(patch_masks(features, self.kernel_head(decoded.states[layer]), coordinates))
+            masks.append(patch_masks(features, in_float32(self.kernel_head, decoded.states[layer]), coordinates))
         return torch.stack(masks)
 
 

@@ -1,13 +1,33 @@
-"""Checks of the tensors that are given to the model."""
+"""Checks of the tensors that are given to the model.
+
+Shapes and dtypes are always checked, values only where they lie in the CPU's memory: to look at one on a GPU, the
+host would have to wait for it. So inputs are checked before they travel, as `Segmenter` and `TrainStep` do.
+"""
 
 import torch
 from torch import Tensor
 
-from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
+from sgmg.batch import ClipBatch, ClipOutput, TextFeatures, VideoFeatures
+from sgmg.precision import autocast_dtype
+
+
+def is_at_hand(values: Tensor) -> bool:
+    """Returns whether values can be looked at without waiting for a device."""
+    return values.device.type == "cpu"
+
+
+def check_batch(batch: ClipBatch) -> None:
+    """Checks a batch before it travels to the device of the model.
+
+    Raises:
+        ValueError: a value does not fit; the message names it and what it should be.
+    """
+    check_clips(batch.frames, batch.padding, batch.target_frame, batch.frames.dtype)
+    _check_clip_of(batch.clip_of, len(batch.frames), len(batch.token_ids))
 
 
 def check_clips(frames: Tensor, padding: Tensor, target_frame: Tensor | None, weights: torch.dtype) -> None:
-    """Checks that frames, padding and target_frame form a batch of normalized clips. Synchronises with the device.
+    """Checks that frames, padding and target_frame form a batch of clips.
 
     Raises:
         ValueError: a value does not fit; the message names it and what it should be.
@@ -18,20 +38,21 @@ def check_clips(frames: Tensor, padding: Tensor, target_frame: Tensor | None, we
         )
     if 0 in frames.shape:
         raise ValueError(f"Frames have shape {tuple(frames.shape)}: they are empty. Give at least one frame.")
-    if not frames.is_floating_point():
+    is_bytes = frames.dtype == torch.uint8
+    if not is_bytes and not frames.is_floating_point():
         raise ValueError(
-            f"Frames are {frames.dtype}; the model takes normalized floats. Use sgmg.preprocess.normalize, "
-            f"or Segmenter for raw frames."
+            f"Frames are {frames.dtype}; the model takes RGB bytes (uint8), or floats that sgmg.preprocess.normalize "
+            f"returns."
         )
-    mixed = torch.is_autocast_enabled(frames.device.type) and frames.dtype != torch.float64
-    if frames.dtype != weights and not mixed:
+    mixed = autocast_dtype(frames.device) is not None and frames.dtype != torch.float64
+    if frames.dtype != weights and not mixed and not is_bytes:
         raise ValueError(f"Frames are {frames.dtype}, the weights {weights}. Convert them: frames.to({weights}).")
     b, t, _, h, w = frames.shape
     if padding.dtype != torch.bool or padding.shape != (b, h, w):
         raise ValueError(
             f"Padding is {padding.dtype} of shape {tuple(padding.shape)}; these frames need bool of {(b, h, w)}."
         )
-    if not frames.isfinite().all():
+    if is_at_hand(frames) and not is_bytes and not frames.isfinite().all():
         clip, frame = (int(i) for i in (~frames.isfinite()).nonzero()[0, :2])
         raise ValueError(
             f"Frame {frame} of clip {clip} holds {frames[clip, frame][~frames[clip, frame].isfinite()][0].item()}; "
@@ -44,7 +65,7 @@ def check_clips(frames: Tensor, padding: Tensor, target_frame: Tensor | None, we
 
 
 def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip_of: Tensor) -> None:
-    """Checks that the expressions fit the encoded clips. Synchronises with the device.
+    """Checks that the expressions fit the encoded clips.
 
     Raises:
         ValueError: a value does not fit; the message names it and what it should be.
@@ -52,6 +73,10 @@ def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip
     b, e = len(video.levels[0]), len(text.sentence_feature)
     if sizes.shape != (b, 2):
         raise ValueError(f"sizes has shape {tuple(sizes.shape)}; {b} clips need {(b, 2)}: height, width of each.")
+    _check_clip_of(clip_of, b, e)
+
+
+def _check_clip_of(clip_of: Tensor, b: int, e: int) -> None:
     if clip_of.shape != (e,) or e == 0:
         raise ValueError(f"clip_of has shape {tuple(clip_of.shape)} for {e} expressions. Name one clip for each.")
     if not _are_indices(clip_of, b):
@@ -61,7 +86,7 @@ def check_question(video: VideoFeatures, text: TextFeatures, sizes: Tensor, clip
 
 
 def check_query(out: ClipOutput, query: Tensor, layer: int) -> None:
-    """Checks that `out` has the chosen queries and layer. Synchronises with the device.
+    """Checks that `out` has the chosen queries and layer.
 
     Raises:
         ValueError: a value does not fit; the message names it and what it should be.
@@ -77,4 +102,4 @@ def check_query(out: ClipOutput, query: Tensor, layer: int) -> None:
 
 def _are_indices(values: Tensor, count: int) -> bool:
     whole = not values.is_floating_point() and not values.is_complex() and values.dtype != torch.bool
-    return whole and bool(((values >= 0) & (values < count)).all())
+    return whole and (not is_at_hand(values) or bool(((values >= 0) & (values < count)).all()))

@@ -1,6 +1,7 @@
 """Normalization and padding of decoded frames, for training and inference."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -25,8 +26,21 @@ def normalize(frames: UInt8[np.ndarray, "t h w 3"], device: torch.device | str =
     copied = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=on_gpu)
     copied.numpy()[...] = frames
     pixels = rearrange(copied.to(device, non_blocking=on_gpu), "t h w c -> t c h w").float() / 255
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
+    mean, std = _statistics(torch.device(device))
     return (pixels - mean) / std
+
+
+def normalize_clips(frames: UInt8[Tensor, "b t 3 h w"], padding: Bool[Tensor, "b h w"]) -> Float[Tensor, "b t 3 h w"]:
+    """Does what `normalize` does on the device of the frames; zeros where padded."""
+    mean, std = _statistics(frames.device)
+    return ((frames.float() / 255 - mean) / std).masked_fill(padding[:, None, None], 0)
+
+
+@lru_cache(maxsize=8)
+def _statistics(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    with torch.inference_mode(False):
+        mean, std = (torch.from_numpy(np.array(values, dtype=np.float32)).to(device) for values in (MEAN, STD))
+        return mean[:, None, None], std[:, None, None]
 
 
 def pad_clips(

@@ -12,10 +12,11 @@ from torch import Tensor
 from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 from sgmg.checkpoints import load
+from sgmg.config import Precision, PrecisionChoice
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
 from sgmg.hub import SETTINGS, HubMixin
 from sgmg.model import SgMg
-from sgmg.precision import Precision, autocast
+from sgmg.precision import autocast, find_precision
 from sgmg.preprocess import normalize, pad_clips
 from sgmg.resize import resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer
@@ -43,7 +44,8 @@ class Segmenter(HubMixin):
         model: model; it is put into eval mode and moved to `device`.
         tokenizer: tokenizer that the model was trained with.
         device: "cuda", "cpu", …; None takes the GPU if there is one.
-        precision: number type of matrix products; the spectrum and deformable attention stay in float32.
+        precision: number type of matrix products; positions, scores and transforms stay in float32. "auto": the fastest
+            that the device computes well, which the log says.
         short_side: pixels of the shorter side that frames are resized to; the published models expect 360.
         window: maximum number of frames encoded at once. A longer video is split into windows of this length, each with
             its own best query, as in the published Ref-DAVIS17 inference.
@@ -58,7 +60,7 @@ class Segmenter(HubMixin):
         tokenizer: Tokenizer,
         *,
         device: torch.device | str | None = None,
-        precision: Precision = "float32",
+        precision: PrecisionChoice = "auto",
         short_side: int = 360,
         window: int = 36,
         rows: int | None = None,
@@ -69,8 +71,10 @@ class Segmenter(HubMixin):
         for name, value in (("short_side", short_side), ("window", window), ("rows", rows)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision={precision!r} is unknown. Choose one of {', '.join(get_args(Precision))}.")
+        if precision not in get_args(PrecisionChoice):
+            raise ValueError(
+                f"precision={precision!r} is unknown. Choose one of {', '.join(get_args(PrecisionChoice))}."
+            )
         if tokenizer.vocabulary > model.config.text.vocabulary:
             raise ValueError(
                 f"The tokenizer has {tokenizer.vocabulary} tokens, the model {model.config.text.vocabulary}. "
@@ -78,7 +82,7 @@ class Segmenter(HubMixin):
             )
         self.model = model.eval().to(self.device)
         self.tokenizer = tokenizer
-        self.precision: Precision = precision
+        self.precision: Precision = find_precision(precision, self.device, model.config).log()
         self.short_side, self.window, self.rows = short_side, window, rows
         self.notes = dict(notes or {})
 
@@ -89,7 +93,7 @@ class Segmenter(HubMixin):
         *,
         tokenizer: Tokenizer | str | PathLike[str] | None = None,
         device: torch.device | str | None = None,
-        precision: Precision = "float32",
+        precision: PrecisionChoice = "auto",
         short_side: int | None = None,
         window: int | None = None,
         rows: int | None = None,
@@ -140,7 +144,7 @@ class Segmenter(HubMixin):
         pixels = _checked(frames)
         token_ids, padding = self.tokenizer(expressions)
         with autocast(self.device, self.precision):
-            text = self.model.encode_text(token_ids.to(self.device), padding.to(self.device))
+            text = self.model.encode_text(token_ids, padding)
             windows = [
                 self._segment(pixels[start : start + self.window], text) for start in range(0, len(pixels), self.window)
             ]

@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
+
+from sgmg.precision import in_bfloat16, without_autocast
 
 BANDWIDTH = 7.0
 """Standard deviation of the Gaussian, in frequencies."""
@@ -32,8 +33,12 @@ def resize_attenuation(attenuation: Float[Tensor, "_ _"], size: tuple[int, int])
 class SpectrumFilter(nn.Module):
     """Attenuates frequencies, mixes the channels of the spectrum, and adds the result to the input (paper 3.2, spec 4).
 
-    A gate per frame, computed from the frame, scales the attenuation. Always in float32: an unnormalized spectrum
-    exceeds half precision. (If TF32 is enabled in cuDNN, the convolutions use it.)
+    A gate per frame, computed from the frame, scales the attenuation. The transforms are in float32, as an unnormalised
+    spectrum exceeds half precision; the mixing also in bfloat16, whose exponent has the range of float32.
+
+    Only half of the spectrum is computed. A frame is real, so frequency -k holds the conjugate of what k holds; and the
+    result is the real part of the inverse transform, which is that of the mean of the mixed spectrum at k and the
+    conjugate of the one at -k.
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,11 +53,67 @@ class SpectrumFilter(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"], attenuation: Float[Tensor, "h w"]) -> Float[Tensor, "n c h w"]:
         """Filters frames x of at least 3x3 cells."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            gate = rearrange(self.gate(self.edges(x).mean(dim=(2, 3))), "n 1 -> n 1 1 1")
-            spectrum = torch.fft.fft2(x) * (1 - gate * attenuation)
-            mixed = self.mix(torch.cat((spectrum.real, spectrum.imag), dim=1))
-            real, imaginary = mixed.chunk(2, dim=1)
-            # The mixed spectrum is no longer that of a real image, so a full inverse is needed, not irfft2.
-            return x + torch.fft.ifft2(torch.complex(real, imaginary)).real
+        reduced = in_bfloat16(x.device)
+        with without_autocast(x.device):
+            x = x.float().contiguous()
+            dtype = torch.bfloat16 if reduced else x.dtype
+            gate = self.gate(self._mean_edges(x))[..., None, None]
+            half = x.shape[3] // 2 + 1
+            factors = [
+                (1 - gate * part[:, :half]).flatten(2).to(dtype) for part in (attenuation, _opposite(attenuation))
+            ]
+            mixed = self._mix(torch.fft.rfft2(x).flatten(2), *factors)
+            return x + torch.fft.irfft2(mixed.unflatten(2, (-1, half)), x.shape[2:])
+
+    def _mean_edges(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
+        """Returns the mean over all cells of `self.edges(x)`: a convolution of the means of its nine shifted inputs."""
+        rows, columns = (_shifted_means(side, x) for side in x.shape[2:])
+        return self.edges(rows @ (x @ columns.mT)).flatten(1)
+
+    def _mix(
+        self, spectrum: Complex[Tensor, "n c f"], factor: Float[Tensor, "n 1 f"], opposite: Float[Tensor, "n 1 f"]
+    ) -> Complex[Tensor, "n c f"]:
+        """Returns the Hermitian part of the mixed spectrum, at the frequencies of half a plane.
+
+        Args:
+            spectrum: spectrum before the attenuation.
+            factor, opposite: attenuation at the frequencies and at their opposites, in the dtype of the products.
+        """
+        first, second = self.mix[0], self.mix[2]
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.Conv2d)
+        assert first.bias is not None
+        assert second.bias is not None
+        dtype, n = factor.dtype, len(spectrum)
+        of_real, of_imaginary = first.weight.flatten(1).to(dtype).chunk(2, dim=1)
+        to_real, to_imaginary = (second.weight.flatten(1) / 2).to(dtype).chunk(2, dim=0)
+        bias = first.bias.to(dtype)[:, None]
+        real = torch.bmm(of_real.expand(n, -1, -1), spectrum.real.to(dtype))
+        imaginary = torch.bmm(of_imaginary.expand(n, -1, -1), spectrum.imag.to(dtype))
+        # An attenuation is a number per frequency, so it may follow the product over channels.
+        here = torch.addcmul(bias, real + imaginary, factor).relu()
+        there = torch.addcmul(bias, real - imaginary, opposite).relu()
+        # The bias of the imaginary half cancels between a frequency and its opposite.
+        return torch.complex(
+            torch.bmm(to_real.expand(n, -1, -1), here + there).float() + second.bias.chunk(2)[0][:, None],
+            torch.bmm(to_imaginary.expand(n, -1, -1), here - there).float(),
+        )
+
+
+def _opposite(plane: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Returns the values at the opposite frequencies: (-i, -j) in the place of (i, j).
+
+    >>> _opposite(torch.arange(6.0).view(2, 3)).tolist()
+    [[0.0, 2.0, 1.0], [3.0, 5.0, 4.0]]
+    """
+    return plane.flip(0, 1).roll((1, 1), (0, 1))
+
+
+def _shifted_means(length: int, like: Tensor) -> Float[Tensor, "3 {length}"]:
+    """Returns the weights of three means of an axis: without its last two cells, its ends, and its first two.
+
+    >>> _shifted_means(4, torch.empty(0)).tolist()
+    [[0.5, 0.5, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.5, 0.5]]
+    """
+    cells, first = torch.arange(length, device=like.device), torch.arange(3, device=like.device)[:, None]
+    return ((cells >= first) & (cells < first + length - 2)).to(like.dtype) / (length - 2)

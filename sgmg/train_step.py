@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from sgmg.batch import ClipBatch, ClipTargets
-from sgmg.losses import check_finite, count_valid_frames
+from sgmg.losses import check_finite, check_targets, count_valid_frames
+from sgmg.model_input import check_batch
 from sgmg.optim import MAX_GRADIENT_NORM
 from sgmg.precision import Precision, autocast
 
@@ -73,6 +74,9 @@ class TrainStep:
                 it.
             ValueError: an expression of weight 1 has no frame with its object.
         """
+        for one in micro_batches:  # here, where they are at hand
+            check_batch(one.batch)
+            check_targets(one.targets)
         clock = _Clock(self.device, self.measure)
         valid = self._valid_frames(micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
@@ -81,28 +85,33 @@ class TrainStep:
             with self._gradients_shared(last=number == len(micro_batches) - 1):
                 torch.manual_seed(one.seed)
                 with autocast(self.device, self.precision):
-                    losses: dict[str, Tensor] = self.objective(
-                        one.batch.to(self.device, non_blocking=True),
-                        one.targets.to(self.device, non_blocking=True),
-                        valid,
-                    )
+                    losses: dict[str, Tensor] = self.objective(*self._sent(one), valid)
                 clock.lap("forward")
                 self.scaler.scale(losses["total"]).backward()
                 clock.lap("backward")
             sums = {name: loss.detach() + sums.get(name, 0.0) for name, loss in losses.items()}
         losses_of_step = _mean_over_ranks(sums)
-        check_finite(losses_of_step, step)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        if self.precision != "float16":  # in float16 the scaler checks it, and skips the step
-            check_finite({"gradient norm": norm}, step)
+        # The only look at the device in a step: whoever waits for it keeps it from being given more work.
+        *values, gradient_norm = torch.stack([*losses_of_step.values(), norm]).tolist()
+        losses_found = dict(zip(losses_of_step, values, strict=True))
+        # In float16 an infinite gradient is no error: the scaler skips the step.
+        overflows = {} if self.precision == "float16" else {"gradient norm": gradient_norm}
+        check_finite(losses_found | overflows, step)
+        skipped = self._optimise()
+        clock.lap("optimiser")
+        return StepReport(losses_found, gradient_norm, skipped, clock.seconds)
+
+    def _optimise(self) -> bool:
+        """Changes the weights. Returns whether the scaler of float16 skipped the step."""
+        if self.precision != "float16":
+            self.optimizer.step()
+            return False
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        skipped = self.precision == "float16" and self.scaler.get_scale() < before
-        clock.lap("optimiser")
-        values = torch.stack([*losses_of_step.values(), norm]).tolist()
-        return StepReport(dict(zip(losses_of_step, values, strict=False)), values[-1], skipped, clock.seconds)
+        return self.scaler.get_scale() < before
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of optimiser and scaler, as tensors and plain values."""
@@ -113,9 +122,16 @@ class TrainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
+    def _sent(self, one: MicroBatch) -> tuple[ClipBatch, ClipTargets]:
+        """Sends a batch to the device, but for the token ids: known sentences are looked up by them."""
+        batch = one.batch.to(self.device, non_blocking=True)
+        batch = replace(batch, token_ids=one.batch.token_ids, token_padding=one.batch.token_padding)
+        return batch, one.targets.to(self.device, non_blocking=True)
+
     def _valid_frames(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
         """Returns V of spec 9 for the whole step, divided by the number of ranks."""
-        count = torch.stack([count_valid_frames(one.targets) for one in micro_batches]).sum().to(self.device)
+        count = torch.stack([count_valid_frames(one.targets) for one in micro_batches]).sum()
+        count = count.to(self.device, non_blocking=True)
         return _mean_over_ranks({"count": count})["count"]
 
     def _gradients_shared(self, *, last: bool) -> AbstractContextManager:

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sgmg.boxes import inverse_sigmoid
-from sgmg.deformable_attention import DeformableAttention, Shapes
+from sgmg.deformable_attention import DeformableAttention, Shapes, in_parts
+from sgmg.precision import in_float32, without_autocast
 
 
 class MLP(nn.Module):
@@ -39,6 +42,9 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "n m c"]) -> Float[Tensor, "n m c"]:
+        return in_parts(self._forward, x)
+
+    def _forward(self, x: Float[Tensor, "n m c"]) -> Float[Tensor, "n m c"]:
         return self.norm(x + self.dropout(self.narrow(self.dropout(self.widen(x).relu_()))))
 
 
@@ -65,7 +71,11 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention among the queries of a frame, deformable attention to its cells, and a feed-forward layer."""
+    """Self-attention among the queries of a frame, deformable attention to its cells, and a feed-forward layer.
+
+    Queries are few, and which of them is chosen hangs on small differences: they stay in float32, whatever is chosen
+    for the products of the cells.
+    """
 
     def __init__(self, channels: int, heads: int, levels: int, points: int, ffn: int, dropout: float) -> None:
         super().__init__()
@@ -85,11 +95,13 @@ class DecoderLayer(nn.Module):
         shapes: Shapes,
         padding: Bool[Tensor, "n s"],
     ) -> Float[Tensor, "n q c"]:
-        query = state + positions
-        attended, _ = self.self_attention(query, query, state, need_weights=False)
-        state = self.self_norm(state + self.dropout(attended))
-        read = self.cross_attention(state + positions, references, cells, shapes, padding)
-        return self.ffn(self.cross_norm(state + self.dropout(read)))
+        values = self.cross_attention.values(cells, padding)
+        with without_autocast(cells.device):
+            query = state + positions
+            attended, _ = self.self_attention(query, query, state, need_weights=False)
+            state = self.self_norm(state + self.dropout(attended))
+            read = self.cross_attention.read(values.float(), state + positions, references, shapes)
+            return self.ffn(self.cross_norm(state + self.dropout(read)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +131,22 @@ def valid_ratios(paddings: Sequence[Bool[Tensor, "n _ _"]]) -> Float[Tensor, "n 
 
 def cell_references(shapes: Shapes, ratios: Float[Tensor, "n l 2"]) -> Float[Tensor, "n s l 2"]:
     """Returns the centre of every cell, as xy in units of each padded level (spec 6)."""
-    centres = []
-    for level, (h, w) in enumerate(shapes):
-        y, x = torch.meshgrid(
-            torch.arange(h, device=ratios.device, dtype=torch.float32) + 0.5,
-            torch.arange(w, device=ratios.device, dtype=torch.float32) + 0.5,
-            indexing="ij",
-        )
-        size = torch.tensor([w, h], device=ratios.device, dtype=torch.float32)
-        centres.append(torch.stack((x, y), dim=-1).flatten(0, 1) / (size * ratios[:, level, None]))
-    return torch.cat(centres, dim=1)[:, :, None] * ratios[:, None]
+    centres, level = _cell_centres(tuple(shapes), ratios.device)
+    return (centres.to(ratios.dtype) / ratios[:, level])[:, :, None] * ratios[:, None]
+
+
+@lru_cache(maxsize=64)
+def _cell_centres(
+    shapes: tuple[tuple[int, int], ...], device: torch.device
+) -> tuple[Float[Tensor, "s 2"], Int[Tensor, " s"]]:
+    """Returns the centre of every cell, as xy in units of its padded level, and the number of that level."""
+    with torch.inference_mode(False):
+        rows = np.concatenate([np.indices(shape).reshape(2, -1).T for shape in shapes])
+        cells = [h * w for h, w in shapes]
+        sizes = np.repeat(np.array(shapes), cells, axis=0)
+        centres = ((rows + 0.5) / sizes)[:, ::-1].copy()
+        level = np.repeat(np.arange(len(shapes)), cells)
+        return torch.from_numpy(centres).to(device), torch.from_numpy(level).to(device)
 
 
 class DeformableTransformer(nn.Module):
@@ -218,15 +236,15 @@ class DeformableTransformer(nn.Module):
         query_positions: Float[Tensor, "q c"],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q = len(query_positions)
-        state = repeat(sentence_feature, "n c -> n q c", q=q)
+        state = repeat(sentence_feature.float(), "n c -> n q c", q=q)
         positions = query_positions.expand(len(cells), -1, -1)
-        initial = self.reference(positions).float().sigmoid()
+        initial = in_float32(self.reference, positions).sigmoid()
         reference, states, boxes, moved = initial, [], [], []
         for index, layer in enumerate(self.decoder):
             scale = ratios.repeat(1, 1, reference.shape[-1] // 2)
             state = layer(state, positions, reference[:, :, None] * scale[:, None], cells, shapes, padding)
             head = self.box_heads[index if self.refine_boxes else 0]
-            box = _shifted(head(state).float(), reference).sigmoid()
+            box = _shifted(in_float32(head, state), reference).sigmoid()
             if self.refine_boxes:
                 # Detached: the loss of a layer's box does not reach the layers before it.
                 reference = box.detach()

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import jaxtyping
 import pytest
 import torch
 
+import processor
 import rounding
 from pack import ROOT, full_pack
 
@@ -30,26 +30,7 @@ def pytest_configure() -> None:
 
 
 def pytest_report_header() -> str:
-    """What decides how numbers are rounded: the processor, and the kernels that torch, oneDNN and MKL take for it."""
-    flags = ("avx2", "avx512_f", "avx512_bf16", "amx_tile", "amx_bf16")
-    capabilities = torch.cpu.get_capabilities()
-    names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
-    capped = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
-    parts = [
-        f"processor: {_processor()}",
-        f"torch kernels: {torch.backends.cpu.get_cpu_capability()}",
-        f"it has: {' '.join(flag for flag in flags if capabilities.get(flag)) or 'none of ' + ' '.join(flags)}",
-        f"{torch.get_num_threads()} threads of torch in this process",
-    ]
-    return ", ".join(parts + capped)
-
-
-def _processor() -> str:
-    """The name of the processor's model."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return f"{processor.describe()}, {torch.get_num_threads()} threads of torch in this process"
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,7 @@ def test_whatever_is_imported_is_a_declared_dependency(package: str) -> None:
     declared = {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in PROJECT["dependencies"]}
     distributions = importlib.metadata.packages_distributions()
     ours = {"sgmg", "pipelines", "jobs"} | sys.stdlib_module_names
+    ours |= {"triton"}  # comes with the builds of torch for GPUs, which are what it is imported for
     undeclared = {
         f"{name} in {path.relative_to(ROOT)}"
         for name, path in imported_packages(ROOT / package)

@@ -28,7 +28,7 @@ TRAINING: Groups = {
     ),
     "Hardware": (
         "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "precision",
-        "activation_checkpointing", "compile",
+        "activation_checkpointing",
     ),
     "Run": ("name", "storage", "model_name", "checkpoint_every", "keep", "log_every"),
     "Advanced": ("start_timeout", "max_failures", "shuffle_window", "prefetch", "log_samples"),

@@ -18,7 +18,6 @@ _OTHER_NAMES = {
     "checkpoint": ("ckpt", "weights", "model", "model-path", "checkpoint-path", "resume", "init"),
     "checkpoint-every": ("save-every", "save-interval", "save-steps"),
     "clips-per-pass": ("micro-batch", "micro-batch-size", "batch-size-per-gpu", "batch-per-gpu"),
-    "compile": ("torch-compile",),
     "cpus-per-worker": ("cpus", "num-cpus"),
     "data": ("dataset", "input", "data-dir", "train-data", "prepared"),
     "epochs": ("num-epochs", "max-epochs"),

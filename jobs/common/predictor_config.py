@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sgmg.config import Precision
+from sgmg.config import PrecisionChoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,9 @@ class PredictorConfig:
     """Logical cores per task that reads and decodes frames."""
     threads: int = 1
     """Threads of torch in each predictor on a CPU. Another number rounds differently, so it counts as a setting."""
-    precision: Precision | None = None
-    """Number type of the matrix products. Default: bfloat16 on a GPU, float32 on a CPU."""
-    compile: bool = False
-    """Compile the transformer first: adds minutes to the start of every predictor; for long runs on a GPU."""
+    precision: PrecisionChoice = "auto"
+    """Number type of the matrix products. auto: bfloat16 on a GPU, and on a CPU that is at least twice as fast in it;
+    float16 on a GPU without it; else float32. A run that goes on keeps what it began with."""
     num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
     """Logical cores of a local Ray. Default: the number of cores, at least 4."""
     stall_limit: float = 3600.0

@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import ray
+from ray.exceptions import GetTimeoutError
 
 from jobs.common.predictor_config import PredictorConfig, actor_range
+from pipelines.errors import JobError
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
 from sgmg.checkpoints import TOKENIZER, load
+from sgmg.config import Precision, PrecisionChoice
+from sgmg.precision import PrecisionFound, find_precision
 from sgmg.pretrained import ROBERTA
 from sgmg.tokenizer import Tokenizer
 
@@ -36,14 +40,14 @@ def predictor_spec(
     """
     path = local_checkpoint(checkpoint, storage)
     # Reports a damaged checkpoint in one sentence; predictors would report it as a traceback of Ray.
-    load(path)
+    model = load(path).model.config
     return PredictorSpec(
         checkpoint=on_any_node(checkpoint, storage, path),
         checkpoint_sha256=checkpoint_sha256(path),
         tokenizer=_tokenizer(config.tokenizer, path).to_json(),
         protocol=protocol,
-        precision=config.precision or "float32",
-        compile=config.compile,
+        precision="float32" if config.precision == "auto" else config.precision,
+        model=model,
         threads=config.threads,
         gpu=False,
     )
@@ -75,10 +79,44 @@ def actors_that_fit(gpus: float, cluster: Mapping[str, float]) -> tuple[int, int
     return 1, max(2, int(most))
 
 
-def with_resources(spec: PredictorSpec, config: PredictorConfig, resources: Resources) -> PredictorSpec:
-    """Returns the specification for predictors with these resources: on a GPU or not, and in which precision."""
+def with_resources(
+    spec: PredictorSpec, config: PredictorConfig, resources: Resources, begun_in: Precision | None = None
+) -> PredictorSpec:
+    """Returns the specification for predictors with these resources: on a GPU or not, and in which precision.
+
+    Args:
+        spec: of predictors on CPUs.
+        config: the flags.
+        resources: of the predictors.
+        begun_in: the precision of the results that are there; "auto" keeps it. None: there are none.
+    """
     gpu = resources.gpus_per_actor > 0
-    return replace(spec, gpu=gpu, precision=config.precision or ("bfloat16" if gpu else "float32"))
+    if config.precision == "auto" and begun_in:
+        precision = begun_in
+    else:
+        precision = _found_precision(config.precision, spec, resources).log()
+    return replace(spec, gpu=gpu, precision=precision)
+
+
+def _found_precision(chosen: PrecisionChoice, spec: PredictorSpec, resources: Resources) -> PrecisionFound:
+    """Asks a machine that predictors run on; where there is only this one, this one.
+
+    Raises:
+        JobError: the cluster has no room for a predictor.
+    """
+    gpus = resources.gpus_per_actor
+    arguments = (chosen, "cuda" if gpus else "cpu", spec.model)
+    if chosen in ("float32", "float16") or (not gpus and len(ray.nodes()) == 1):
+        return find_precision(*arguments)
+    there = ray.remote(num_gpus=gpus, num_cpus=resources.cpus_per_actor)(find_precision)
+    try:
+        return ray.get(there.remote(*arguments), timeout=resources.stall_limit)
+    except GetTimeoutError:
+        raise JobError(
+            f"For {resources.stall_limit:g} s the cluster had no place for a predictor of {gpus:g} GPUs and "
+            f"{resources.cpus_per_actor:g} cores. Start nodes that have them, or ask for less: --gpus-per-actor, "
+            f"--cpus-per-actor."
+        ) from None
 
 
 def _tokenizer(name: str | None, checkpoint: Path) -> Tokenizer:

@@ -18,7 +18,7 @@ from pipelines.annotate.requests import FORMATS, Requests, collect_requests, del
 from pipelines.annotate.run import Stream, annotate_videos
 from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
-from pipelines.config_io import require_same_settings, write_config
+from pipelines.config_io import require_same_settings, stored_setting, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder, storage_retries
 from pipelines.inference.lease import hold_lease
@@ -144,7 +144,7 @@ def _tracked(config: AnnotateConfig, out: Folder) -> Iterator[RunHandle | None]:
 
 def _stream(config: AnnotateConfig, spec: PredictorSpec, out: Folder) -> Stream:
     resources = resources_of(config)
-    spec = with_resources(spec, config, resources)
+    spec = with_resources(spec, config, resources, stored_setting(out, "made_by", "precision"))
     return Stream(out, spec, config.settings, resources, fingerprint="", time_limit=config.time_limit)
 
 

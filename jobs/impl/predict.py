@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 from jobs.common.predictors import predictor_spec, resources_of, with_resources
 from jobs.common.progress import track
 from jobs.predict import PredictConfig
-from pipelines.config_io import require_same_settings, write_config
+from pipelines.config_io import require_same_settings, stored_setting, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder, storage_retries
 from pipelines.inference.lease import hold_lease
@@ -40,7 +40,7 @@ def predict(config: PredictConfig) -> Exit:
 
 def _predict(config: PredictConfig, manifest: Manifest, spec: PredictorSpec, data: Folder, out: Folder) -> Exit:
     resources = resources_of(config)
-    spec = with_resources(spec, config, resources)
+    spec = with_resources(spec, config, resources, stored_setting(out, "made_by", "precision"))
     made_by = _made_by(manifest, spec)
     require_same_settings(out, made_by, "made_by")
     write_config(out, replace(config, made_by=made_by))

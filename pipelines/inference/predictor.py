@@ -105,7 +105,7 @@ class Predictor:
         parts: list[list[_Part]] = [[] for _ in record.expressions]
         try:
             with autocast(device, self.precision):
-                text = self._text(record, device)
+                text = self._text(record)
                 for one in passes:
                     clip = self._encode(frames, one, device)
                     for numbers, answers, merged in self._segment(frames, clip, one, text, rows):
@@ -116,12 +116,12 @@ class Predictor:
         notes = "; ".join(filter(None, (note, rows.note)))
         return [self._answer(record, number, passed, notes) for number, passed in enumerate(parts) if passed]
 
-    def _text(self, record: Record, device: torch.device) -> TextFeatures:
+    def _text(self, record: Record) -> TextFeatures:
         try:
             words, padding = self.tokenizer([expression.text for expression in record.expressions])
         except ValueError as error:
             raise BadItem(record.video, "predict", str(error)) from error
-        return self.model.encode_text(words.to(device), padding.to(device))
+        return self.model.encode_text(words, padding)
 
     def _encode(self, frames: ModelFrames, one: Pass, device: torch.device) -> EncodedClip:
         pixels, padding, sizes = pad_clips([normalize(frames.shown(one), device)], self.protocol.multiple)

@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import InferenceProtocol
 from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER, load
-from sgmg.config import Precision
+from sgmg.config import Precision, SgMgConfig
 from sgmg.tokenizer import Tokenizer
 
 
@@ -24,7 +24,7 @@ class PredictorSpec:
         tokenizer: as JSON.
         protocol: of the benchmark.
         precision: of the matrix products.
-        compile: whether the transformer is compiled.
+        model: its configuration; the checkpoint says the same.
         threads: of torch in each predictor on a CPU; another number rounds differently.
         gpu: whether it runs on a GPU.
     """
@@ -34,7 +34,7 @@ class PredictorSpec:
     tokenizer: str
     protocol: InferenceProtocol
     precision: Precision
-    compile: bool
+    model: SgMgConfig
     threads: int
     gpu: bool
 
@@ -45,7 +45,6 @@ class PredictorSpec:
             "tokenizer_sha256": hashlib.sha256(self.tokenizer.encode()).hexdigest(),
             **asdict(self.protocol),
             "precision": self.precision,
-            "compile": self.compile,
             "threads": self.threads,
         }
 
@@ -71,13 +70,8 @@ class PredictorSpec:
                 f"{path} on this machine has sha256 {digest}, but the machine that started the run has "
                 f"{self.checkpoint_sha256}. Put the same checkpoint on every node."
             )
-        model = load(path).model
-        if self.compile:
-            # In place, so that the names of weights stay; dynamic, because every video may have another size. The
-            # backbone is left out: compiling its windows of changing size took more than nine minutes.
-            model.transformer.compile(dynamic=True)
         return Predictor(
-            model,
+            load(path).model,
             Tokenizer.from_json(self.tokenizer),
             self.protocol,
             device="cuda" if self.gpu else "cpu",

@@ -5,13 +5,11 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from pipelines.clips.contact_sheet import Tile, contact_sheet
 from pipelines.files import Folder
 from pipelines.training.loader import StepBatch
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
-from sgmg.preprocess import MEAN, STD
 from sgmg.train_step import MicroBatch
 
 MOST = 8
@@ -39,12 +37,10 @@ def save_step(run: Folder, clips: StepBatch, reason: str, rank: int) -> str:
 
 def _tiles(micro_batch: MicroBatch, sentences: Sequence[str]) -> list[Tile]:
     batch, targets = micro_batch.batch, micro_batch.targets
-    deviation, mean = torch.tensor(STD)[:, None, None], torch.tensor(MEAN)[:, None, None]
     tiles = []
     for expression, number in enumerate(batch.clip_of.tolist()):
         height, width = batch.sizes[number].tolist()
-        frames = batch.frames[number, :, :, :height, :width] * deviation + mean
-        pixels = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        pixels = batch.frames[number, :, :, :height, :width].permute(0, 2, 3, 1).contiguous().numpy()
         if batch.target_frame is not None:
             place = int(batch.target_frame[number])
             pixels = pixels[place : place + 1]

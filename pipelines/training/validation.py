@@ -21,6 +21,7 @@ from pipelines.scoring.score import Row, figures, metric_name, score_video, trut
 from pipelines.training.checkpoints import step_name
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import holdout
+from sgmg.config import Precision
 from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
 
@@ -61,14 +62,13 @@ class Validation:
     dataset: str
     rows: tuple[RowRef, ...]
     short_side: int  # pixels; 0: as published
-    precision: str
 
     def score(
-        self, model: SgMg, tokenizer: Tokenizer, device: torch.device, rank: int, world: int
+        self, model: SgMg, tokenizer: Tokenizer, device: torch.device, precision: Precision, rank: int, world: int
     ) -> ValidationResult | None:
         """Scores the videos of this rank with the current model. Returns the figures on rank 0, None on the others."""
         protocol = inference_protocol(self.dataset, self.short_side or None)
-        predictor = Predictor(model, tokenizer, protocol, device=device, precision=self.precision)  # pyright: ignore[reportArgumentType]
+        predictor = Predictor(model, tokenizer, protocol, device=device, precision=precision)
         rows: list[Row] = []
         lost = 0
         for ref in partition_by_cost(self.rows, world)[rank]:
@@ -143,7 +143,7 @@ def validation_of(config: TrainConfig) -> Validation | None:
         )
     if not rows:
         raise JobError(f"{', '.join(folder.uri for folder in folders)}: no video has a truth to score by.")
-    return Validation(datasets[0], tuple(rows), config.valid_short_side, config.precision)
+    return Validation(datasets[0], tuple(rows), config.valid_short_side)
 
 
 def partition_by_cost(rows: Sequence[RowRef], world: int) -> list[list[RowRef]]:

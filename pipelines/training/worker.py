@@ -31,9 +31,11 @@ from pipelines.training.step_files import picture_of, save_step
 from pipelines.training.validation import ValidationResult, read_scores, write_score
 from pipelines.training.worker_task import WorkerTask
 from sgmg.checkpoints import load
+from sgmg.config import Precision, SgMgConfig
 from sgmg.model import SgMg
 from sgmg.objective import Objective
 from sgmg.optim import LearningRates, optimizer_for
+from sgmg.precision import find_precision
 from sgmg.tokenizer import Tokenizer
 from sgmg.train_step import StepReport, TrainStep
 
@@ -93,13 +95,14 @@ class _Worker:
                 model, state = checkpoint.model.train(), checkpoint.training()
                 self.done = state["step"]
                 log.info("rank %d of %d goes on after step %d (%s)", self.rank, self.world, self.done, newest)
+        self.precision: Precision = self._broadcast(self._found_precision(model.config, state))
         self.model = self._setup_model(model)
         self.optimizer = optimizer_for(self.model, self._rates())
         self.step = TrainStep(
             self._wrap_ddp(Objective(self.model)),
             self.optimizer,
             device=self.device,
-            precision=self.config.precision,
+            precision=self.precision,
             max_grad_norm=self.config.max_grad_norm,
         )
         if state is not None:
@@ -165,7 +168,7 @@ class _Worker:
         self._write_samples()
         snapshot = None
         if self.rank == 0:
-            training = {"step": self.done, **self.step.state_dict()}
+            training = {"step": self.done, "precision": self.precision, **self.step.state_dict()}
             snapshot = Snapshot.of(self.model, training, self._saved_tokenizer(), self._metadata())
         ray.train.report(
             {"step": self.done},
@@ -179,7 +182,9 @@ class _Worker:
     def _validate(self) -> None:
         assert self.task.validation is not None
         started = time.perf_counter()
-        result = self.task.validation.score(self.model, self.tokenizer, self.device, self.rank, self.world)
+        result = self.task.validation.score(
+            self.model, self.tokenizer, self.device, self.precision, self.rank, self.world
+        )
         self.model.train()
         if self.metrics is not None and result is not None:
             self._store_scores(self.metrics, result)
@@ -227,7 +232,7 @@ class _Worker:
         values |= {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         values |= {"gradient_norm": report.gradient_norm, "clips_per_second": speed, "data_wait": waiting}
         values |= {"dropped": dropped, "epoch": self.done / self.per_epoch, "workers": self.world}
-        values |= {"skipped": float(report.skipped)} if self.config.precision == "float16" else {}
+        values |= {"skipped": float(report.skipped)} if self.precision == "float16" else {}
         if self.device.type == "cuda":
             values["gpu_memory_GB"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         self.metrics.log(self.done, values)
@@ -264,11 +269,16 @@ class _Worker:
         for group in self.optimizer.param_groups:
             group["lr"] = getattr(rates, group["name"])
 
+    def _found_precision(self, model: SgMgConfig, state: Mapping[str, Any] | None) -> Precision:
+        """Returns the precision the run began with, else that which suits the device; said by rank 0, who decides."""
+        if state is not None and "precision" in state:
+            return state["precision"]
+        found = find_precision(self.config.precision, self.device, model)
+        return found.log() if self.rank == 0 else found.precision
+
     def _setup_model(self, model: SgMg) -> SgMg:
         if self.config.freeze_text:
             model.text.freeze(keep=8192)
-        if self.config.compile:
-            model.backbone.compile(dynamic=True)
         return model.to(self.device).train()
 
     def _wrap_ddp(self, objective: Objective) -> torch.nn.Module:
@@ -291,4 +301,4 @@ class _Worker:
     def _metadata(self) -> Mapping[str, Any]:
         datasets = [f"{part.manifest.dataset}/{part.manifest.split}" for part in self.task.data.parts]
         return {"run": self.config.run_name, "recipe": self.config.recipe, "step": self.done, "data": datasets,
-                "mlflow_run": self.task.tracking.run_id}  # fmt: skip
+                "mlflow_run": self.task.tracking.run_id, "precision": self.precision}  # fmt: skip

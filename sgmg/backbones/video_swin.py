@@ -51,20 +51,8 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.mlp_norm(x)))
 
     def _attend(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
-        """Pads, rolls, attends, rolls back and crops.
-
-        Parity: padding precedes the roll, and padded tokens are attended to.
-        """
-        t, h, w = size = x.shape[1], x.shape[2], x.shape[3]
-        plan = WindowPlan.of(size, self.full, shifted=self.shifted, shrink=self.shrink)
-        pad_t, pad_h, pad_w = plan.padding(size)
-        x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h, 0, pad_t))
-        if any(plan.shift):
-            rolled = x.roll([-shift for shift in plan.shift], dims=(1, 2, 3))
-            x = self.attention(rolled, plan).roll(plan.shift, dims=(1, 2, 3))
-        else:
-            x = self.attention(x, plan)
-        return x[:, :t, :h, :w]
+        size = (x.shape[1], x.shape[2], x.shape[3])
+        return self.attention(x, WindowPlan.of(size, self.full, shifted=self.shifted, shrink=self.shrink))
 
 
 class PatchMerging(nn.Module):

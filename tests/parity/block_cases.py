@@ -13,7 +13,7 @@ from sgmg.backbones.image import ImageSwin, ResNet
 from sgmg.backbones.video_swin import VideoSwin
 from sgmg.batch import TextFeatures
 from sgmg.config import ResNetConfig, SgMgConfig
-from sgmg.deformable_attention import DeformableAttention
+from sgmg.deformable_attention import DeformableAttention, Shapes
 from sgmg.fusion import LanguageFusion
 from sgmg.model import SgMg
 from sgmg.patch_kernels import patch_masks, relative_coordinates, unfold_patches
@@ -162,8 +162,13 @@ def dec_layer(case: Case) -> Outputs:
     given = tensors(case)
     shapes = [(h, w) for h, w in case.params["shapes"]]
     layer = fill(DecoderLayer(*LAYER_SIZES), case, f"transformer.decoder.{case.params['layer']}")
-    asked = []
-    layer.cross_attention.register_forward_pre_hook(lambda _, args: asked.append(args[:2]))
+    asked, read = [], layer.cross_attention.read
+
+    def recorded(values: Tensor, query: Tensor, references: Tensor, shapes: Shapes) -> Tensor:
+        asked.append((query, references))
+        return read(values, query, references, shapes)
+
+    layer.cross_attention.read = recorded
     padding = given.get("padding_mask", torch.zeros(given["src"].shape[:2], dtype=torch.bool))
     out = layer(given["tgt"], given["query_pos"], given["reference_points"], given["src"], shapes, padding)
     query, references = asked[0]

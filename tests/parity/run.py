@@ -1,6 +1,7 @@
 """Runs every case of a pack of golden cases: `python tests/parity/run.py FOLDER [CASE ...]`.
 
-A line a case with its worst error over tolerance, and last `N passed, N failed`; exit code 1 if one failed.
+A line a case with its worst error over tolerance, and last `N passed, N failed`; exit code 1 if one failed. The
+processor and its kernels, which decide how numbers are rounded, go to stderr.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import metric_cases
 import model_cases
 import pack
 import post_cases
+import processor
 import text_cases
 
 KINDS: Mapping[str, Callable] = {
@@ -45,6 +47,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    print(f"{processor.describe()}, {arguments.threads} threads", file=sys.stderr)
     passed = failed = 0
     for case_id, read in pack.cases(arguments.folder, arguments.cases).items():
         started = time.monotonic()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import processor
 import run
 from pack import GOLDEN, ROOT, cases, full_pack
 
@@ -49,6 +50,7 @@ def test_the_runner_counts_and_fails_when_a_number_is_wrong(tmp_path: Path) -> N
     command = [sys.executable, str(ROOT / "tests/parity/run.py"), str(tmp_path)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
 
+    assert finished.stderr.startswith(processor.describe())
     *lines, last = finished.stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["ok", "pos2d_b"], ["FAIL", "mso_odd"]]
     assert last == "1 passed, 1 failed"

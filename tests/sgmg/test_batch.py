@@ -25,7 +25,9 @@ def a_batch(**changes: Tensor | None) -> ClipBatch:
     ("field", "value"),
     [
         pytest.param("frames", torch.rand(2, 2, 1, 4, 6), id="frames of one channel"),
-        pytest.param("frames", torch.zeros(2, 2, 3, 4, 6, dtype=torch.uint8), id="frames that are not floats"),
+        pytest.param(
+            "frames", torch.zeros(2, 2, 3, 4, 6, dtype=torch.int32), id="frames that are neither floats nor bytes"
+        ),
         pytest.param("padding", torch.zeros(2, 4, 5, dtype=torch.bool), id="a padding of another width"),
         pytest.param("padding", torch.zeros(2, 4, 6), id="a padding that is not boolean"),
         pytest.param("sizes", torch.tensor([[4, 6]]), id="the size of one clip of two"),

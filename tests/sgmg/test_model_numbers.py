@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from sgmg.batch import ClipOutput
 from sgmg.config import SgMgConfig
-from sgmg.deformable_attention import sample_bilinear
+from sgmg.deformable_attention import Sampler, Shapes, bilinear_sampler
 from sgmg.model import SgMg
 from sgmg.spectrum import SpectrumFilter
 from sgmg.transformer import MLP
@@ -68,35 +67,36 @@ def test_without_dropout_training_and_evaluation_give_the_same(one_clip: OneClip
 def recorded_dtypes(monkeypatch: pytest.MonkeyPatch) -> set[torch.dtype]:
     """Fills with the types that Fourier transforms and deformable samples are computed in."""
     dtypes = set()
+    transform = torch.fft.rfft2
 
-    def recording(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def run(values: Tensor, *rest: object) -> Tensor:
-            out = compute(values, *rest)
-            dtypes.update((values.dtype, out.dtype))
-            return out
+    def transformed(x: Tensor) -> Tensor:
+        spectrum = transform(x)
+        dtypes.update((x.dtype, spectrum.dtype))
+        return spectrum
 
-        return run
+    def sampler(values: Tensor, shapes: Shapes) -> Sampler:
+        dtypes.add(values.dtype)
+        return bilinear_sampler(values, shapes)
 
-    monkeypatch.setattr(torch.fft, "fft2", recording(torch.fft.fft2))
-    monkeypatch.setattr("sgmg.deformable_attention.sample_bilinear", recording(sample_bilinear))
+    monkeypatch.setattr(torch.fft, "rfft2", transformed)
+    monkeypatch.setattr("sgmg.deformable_attention.bilinear_sampler", sampler)
     return dtypes
 
 
-def test_autocast_keeps_spectra_and_samples_in_float32_and_comes_close(
-    one_clip: OneClip, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_autocast_keeps_spectra_in_float32_and_comes_close(one_clip: OneClip, monkeypatch: pytest.MonkeyPatch) -> None:
     model = shaken(TINY)
     full, full_mask = answers(model, one_clip)
     filtered = []
     for module in model.modules():
         if isinstance(module, SpectrumFilter):
             module.register_forward_hook(lambda _module, _inputs, output: filtered.append(output.dtype))
-    dtypes = recorded_dtypes(monkeypatch)
+    dtypes, projected = recorded_dtypes(monkeypatch), []
+    model.projections[0].register_forward_hook(lambda _module, _inputs, output: projected.append(output.dtype))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed, mixed_mask = answers(model, one_clip)
-    assert dtypes == {torch.float32, torch.complex64}
+    assert dtypes == {torch.float32, torch.complex64, torch.bfloat16}  # the last: values to sample
     assert filtered == 8 * [torch.float32]
-    assert mixed_mask.dtype == torch.bfloat16  # so it was on
+    assert projected == [torch.bfloat16]  # so it was on
     assert mixed.scores.dtype == mixed.boxes.dtype == torch.float32
     torch.testing.assert_close(mixed.scores, full.scores, atol=0.1, rtol=0)
     torch.testing.assert_close(mixed.boxes, full.boxes, atol=0.02, rtol=0)

@@ -138,7 +138,7 @@ def test_half_precision_is_used_and_finds_nearly_the_same(
 ) -> None:
     full = a_segmenter(model, tokenizer)(video(), SENTENCES)
     dtypes = []
-    hook = model.kernel_head.register_forward_hook(lambda _, __, got: dtypes.append(got.dtype))
+    hook = model.projections[0].register_forward_hook(lambda _, __, got: dtypes.append(got.dtype))
     half = a_segmenter(model, tokenizer, precision=precision)(video(), SENTENCES)
     hook.remove()
     assert set(dtypes) == {getattr(torch, precision)}

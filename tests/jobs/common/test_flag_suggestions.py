@@ -52,6 +52,17 @@ def test_only_flags_of_the_job_are_suggested_and_none_for_nonsense(capsys: pytes
 
 
 def test_what_is_right_passes() -> None:
-    words = ["--data", "a", "--checkpoint=b", "--out", "c", "--gpus_per_actor", "1", "--no-compile", "--threads", "2"]
+    words = [
+        "--data",
+        "a",
+        "--checkpoint=b",
+        "--out",
+        "c",
+        "--gpus_per_actor",
+        "1",
+        "--no-allow-failures",
+        "--threads",
+        "2",
+    ]
     config = parse(PredictConfig, words)
-    assert (config.checkpoint, config.gpus_per_actor, config.compile, config.threads) == ("b", 1, False, 2)
+    assert (config.checkpoint, config.gpus_per_actor, config.allow_failures, config.threads) == ("b", 1, False, 2)

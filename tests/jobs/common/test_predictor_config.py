@@ -25,12 +25,10 @@ def test_a_recipe_holds_the_checkpoint_and_its_tokenizer(tmp_path: Path) -> None
     assert recipe.checkpoint() == path
     assert recipe.precision == "float32"
     assert Tokenizer.from_json(recipe.tokenizer) == Tokenizer.train(SENTENCES)
-    on_gpus = with_resources(recipe, PredictorConfig(), Resources((1, 2), 0.5, 0.5, 0.5))
-    assert (on_gpus.gpu, on_gpus.precision) == (True, "bfloat16")
-    assert (
-        with_resources(recipe, PredictorConfig(precision="float16"), Resources((1, 2), 0, 0.5, 0.5)).precision
-        == "float16"
-    )
+    on_gpus = with_resources(recipe, PredictorConfig(precision="float16"), Resources((1, 2), 0.5, 0.5, 0.5))
+    assert (on_gpus.gpu, on_gpus.precision) == (True, "float16")
+    goes_on = with_resources(recipe, PredictorConfig(), Resources((1, 2), 0.5, 0.5, 0.5), begun_in="bfloat16")
+    assert (goes_on.gpu, goes_on.precision) == (True, "bfloat16")
 
 
 def test_a_damaged_checkpoint_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from pipelines.prediction_reader import iter_predictions
 from pipelines.records import Expression, Record
 from pipelines.video.listing import Video
 from prepared_data import SENTENCES, tiny_checkpoint
+from sgmg.config import SgMgConfig
 from sgmg.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
@@ -51,7 +52,7 @@ def predict(crash_counter: Any, tmp_path: Path) -> PredictStage:
         tokenizer=Tokenizer.train(SENTENCES).to_json(),
         protocol=Settings().protocol(130),
         precision="float32",
-        compile=False,
+        model=SgMgConfig.preset("tiny"),
         threads=torch.get_num_threads(),
         gpu=False,
     )

@@ -21,6 +21,7 @@ from pipelines.inference.model_frames import model_frames
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.protocols import inference_protocol
 from prepared_data import SENTENCES, a_record, tiny_checkpoint
+from sgmg.config import SgMgConfig
 from sgmg.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
@@ -47,7 +48,7 @@ def predict(crash_counter: Any, tmp_path: Path) -> PredictStage:
         tokenizer=Tokenizer.train(SENTENCES).to_json(),
         protocol=PROTOCOL,
         precision="float32",
-        compile=False,
+        model=SgMgConfig.preset("tiny"),
         threads=torch.get_num_threads(),
         gpu=False,
     )

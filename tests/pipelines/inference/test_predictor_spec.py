@@ -11,6 +11,7 @@ from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.protocols import inference_protocol
 from prepared_data import SENTENCES, a_record, tiny_checkpoint
 from sgmg.checkpoints import TRAINING
+from sgmg.config import SgMgConfig
 from sgmg.tokenizer import Tokenizer
 
 
@@ -26,7 +27,7 @@ def recipe_of(path: Path, find: Callable[[], Path] | None = None) -> PredictorSp
         tokenizer=Tokenizer.train(SENTENCES).to_json(),
         protocol=inference_protocol("own", short_side=130),
         precision="float32",
-        compile=False,
+        model=SgMgConfig.preset("tiny"),
         threads=1,
         gpu=False,
     )
@@ -45,10 +46,9 @@ def test_another_setting_is_another_fingerprint(checkpoint: Path) -> None:
         replace(recipe, tokenizer=Tokenizer.train(["another sentence"]).to_json()),
         replace(recipe, protocol=inference_protocol("own", short_side=131)),
         replace(recipe, precision="bfloat16"),
-        replace(recipe, compile=True),
         replace(recipe, threads=2),
     ]
-    assert len({one.fingerprint() for one in (recipe, *others)}) == 7
+    assert len({one.fingerprint() for one in (recipe, *others)}) == 6
 
 
 def test_where_it_runs_does_not_matter(checkpoint: Path) -> None:
@@ -70,11 +70,3 @@ def test_another_checkpoint_on_a_node_is_an_error(checkpoint: Path, tmp_path: Pa
         recipe_of(checkpoint, partial(Path, other)).predictor()
     with pytest.raises(FileNotFoundError, match="not on this machine"):
         recipe_of(checkpoint, partial(Path, tmp_path / "nowhere")).predictor()
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's compiler uses it itself
-def test_the_transformer_is_compiled_where_that_is_asked_for(checkpoint: Path) -> None:
-    # Compiling itself takes minutes on a CPU; here only that it will be done at the first call.
-    for wanted in (False, True):
-        model = replace(recipe_of(checkpoint), compile=wanted).predictor().model
-        assert (model.transformer._compiled_call_impl is not None) == wanted

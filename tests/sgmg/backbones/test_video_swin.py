@@ -37,7 +37,8 @@ def spelled_out(block: Block, x: Tensor, plan: WindowPlan, padded: Size) -> Tens
                 home = tuple((a - s) % n for a, s, n in zip((i, j, k), plan.shift, padded, strict=True))
                 homes[i, j, k] = home
                 rolled[:, home[0], home[1], home[2]] = normed[:, i, j, k]
-    attended = block.attention(rolled, plan)
+    back = rolled.roll(plan.shift, dims=(1, 2, 3))  # for the attention rolls what it is given
+    attended = block.attention(back, plan).roll([-shift for shift in plan.shift], dims=(1, 2, 3))
     x = x + torch.stack([attended[:, *home] for home in homes.values()], dim=1).view_as(x)
     normed = F.layer_norm(x, (DIM,), block.mlp_norm.weight, block.mlp_norm.bias, 1e-5)
     widen, narrow = block.mlp[0], block.mlp[2]

@@ -25,6 +25,7 @@ def region(position: int, length: int, window: int, shift: int) -> int:
 
 def window_by_window(attention: WindowAttention, x: Tensor, plan: WindowPlan, full: Size, stranger: float) -> Tensor:
     """Spec 3 as it is written: an explicit mask of N x N for each window, made of the regions of its tokens."""
+    x = x.roll([-shift for shift in plan.shift], dims=(1, 2, 3))
     out = torch.empty_like(x)
     offsets = list(product(*(range(side) for side in plan.window)))
     enumerated = list(product(*(range(side) for side in full)))[: len(offsets)]
@@ -43,7 +44,7 @@ def window_by_window(attention: WindowAttention, x: Tensor, plan: WindowPlan, fu
             logits = q @ k.mT / math.sqrt(DIM / HEADS) + attention.position_bias[rows, head] + mask
             heads.append(logits.softmax(dim=-1) @ v)
         out[:, t, h, w] = attention.output(torch.cat(heads, dim=-1))
-    return out
+    return out.roll(plan.shift, dims=(1, 2, 3))
 
 
 def an_attention(full: Size = FULL, scale: float = 0.5) -> WindowAttention:
