@@ -52,6 +52,7 @@ learn: $(STAMP) ## the demo with more to learn from, and a second score with shu
 		--pretrain-steps 450 --finetune-steps 330 --shuffled
 
 bench: $(STAMP) ## measure speed and memory
+	$(BIN)/python tests/benchmarks/speed.py
 	$(BIN)/python tests/benchmarks/run.py
 	$(BIN)/python tests/benchmarks/clips.py
 	$(BIN)/python tests/benchmarks/train_step.py

@@ -27,6 +27,7 @@ from pipelines.files import Folder
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
 from pipelines.ledger import Ledger
+from sgmg.config import SgMgConfig
 from stub_predictor import StubSpec
 
 
@@ -62,7 +63,7 @@ def measure(videos: Sequence[str], nodes: int, actors: int, cores: int, seconds:
 
 def _measured(videos: Sequence[str], out: Folder, actors: int, seconds: float, size: int, share: float) -> Measured:
     protocol = InferenceProtocol(short_side=size)
-    spec = StubSpec(Path, "", "", protocol, "float32", False, 1, False, seconds=seconds)
+    spec = StubSpec(Path, "", "", protocol, "float32", SgMgConfig.preset("tiny"), 1, False, seconds=seconds)
     settings = Settings()
     resources = Resources((actors, actors), gpus_per_actor=share, cpus_per_actor=0, cpus_per_decode=0.5)
     stream = Stream(out, spec, settings, resources, "stub", 600)

@@ -46,6 +46,7 @@ from pipelines.video.probe import Timeline, VideoInfo
 from pipelines.video.segments import segments
 from pipelines.video.worker_decoder import decoder
 from s3_server import CREDENTIALS, S3Server
+from sgmg.config import SgMgConfig
 from sgmg.resize import resized_size
 from stub_predictor import Stub, StubSpec
 
@@ -58,7 +59,7 @@ PROTOCOL = SETTINGS.protocol(360)
 Values = Iterator[tuple[str, float]]
 
 
-STUB = StubSpec(Path, "", "", PROTOCOL, "float32", False, 1, False)
+STUB = StubSpec(Path, "", "", PROTOCOL, "float32", SgMgConfig.preset("tiny"), 1, False)
 
 
 def driver_ms_per_video() -> Values:
