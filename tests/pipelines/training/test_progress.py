@@ -31,6 +31,14 @@ def other() -> Iterator[None]:
 
 
 @pytest.fixture
+def progress() -> ray.actor.ActorHandle:
+    """The actor, once it answers: the monitor asks again after 10 s, and a busy machine may take longer to start it."""
+    actor = create_progress_actor()
+    ray.get(actor.latest.remote(), timeout=PATIENCE)
+    return actor
+
+
+@pytest.fixture
 def waiting() -> Iterator[None]:
     """Workers as Ray Train asks for them."""
     workers = placement_group([{"CPU": 1}] * 2)
@@ -41,11 +49,11 @@ def waiting() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ray_local", "other", "waiting")
 def test_what_others_hold_is_said_and_waited_for_so_long(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, progress: ray.actor.ActorHandle
 ) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
-    monitor = ProgressMonitor(create_progress_actor(), {"CPU": 3}, timeout=0)
+    monitor = ProgressMonitor(progress, {"CPU": 3}, timeout=0)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
         monitor._idle_since = started - 0.6 * _progress.STARTING_SECONDS
@@ -61,10 +69,9 @@ def test_what_others_hold_is_said_and_waited_for_so_long(
 @pytest.mark.usefixtures("ray_local", "other")
 @pytest.mark.parametrize("begun", [True, False])
 def test_nothing_is_said_of_workers_that_have_begun_or_have_their_place(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, begun: bool
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, progress: ray.actor.ActorHandle, begun: bool
 ) -> None:
     monkeypatch.setattr(_progress, "STARTING_SECONDS", 0.0)
-    progress = create_progress_actor()
     if begun:
         ray.get(progress.mark_started.remote())
     monitor = ProgressMonitor(progress, {"CPU": 3}, timeout=0)
