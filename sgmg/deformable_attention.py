@@ -74,12 +74,14 @@ def sample_plainly(
 
 @lru_cache(maxsize=1)
 def triton_sampling() -> Callable[..., Tensor] | None:
-    """Returns the fused kernel, tried on a small sample; None, said once in the log, where Triton does not do it."""
+    """Returns the fused kernels, tried on a small sample; None, said once in the log, where Triton fails at them."""
     try:
         from sgmg.deformable_triton import sample_triton  # here: only what runs on a GPU has Triton
 
-        small = torch.zeros(1, 1, 1, 1, 1, 2, device="cuda")
-        sample_triton(torch.zeros(1, 1, 1, 32, device="cuda"), [(1, 1)], small, small[..., 0])
+        with torch.inference_mode(False), torch.enable_grad():
+            values = torch.zeros(1, 1, 1, 32, device="cuda", requires_grad=True)
+            locations = torch.zeros(1, 1, 1, 1, 1, 2, device="cuda", requires_grad=True)
+            sample_triton(values, [(1, 1)], locations, locations[..., 0]).sum().backward()
     except Exception as error:  # whatever a compiler, a driver or a missing package may raise
         _log.warning("deformable attention runs without its Triton kernel, slower: %s: %s", type(error).__name__, error)
         return None
