@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import ray
@@ -31,7 +32,7 @@ def other() -> Iterator[None]:
 
 
 @pytest.fixture
-def progress() -> ray.actor.ActorHandle:
+def progress() -> Any:
     """The actor, once it answers: the monitor asks again after 10 s, and a busy machine may take longer to start it."""
     actor = create_progress_actor()
     ray.get(actor.latest.remote(), timeout=PATIENCE)
@@ -49,7 +50,7 @@ def waiting() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ray_local", "other", "waiting")
 def test_what_others_hold_is_said_and_waited_for_so_long(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, progress: ray.actor.ActorHandle
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, progress: Any
 ) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
@@ -69,7 +70,7 @@ def test_what_others_hold_is_said_and_waited_for_so_long(
 @pytest.mark.usefixtures("ray_local", "other")
 @pytest.mark.parametrize("begun", [True, False])
 def test_nothing_is_said_of_workers_that_have_begun_or_have_their_place(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, progress: ray.actor.ActorHandle, begun: bool
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, progress: Any, begun: bool
 ) -> None:
     monkeypatch.setattr(_progress, "STARTING_SECONDS", 0.0)
     if begun:
