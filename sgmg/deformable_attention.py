@@ -96,13 +96,13 @@ def _sample_levels(
 ) -> Float[Tensor, "n m k*d"]:
     """Samples level by level with `grid_sample`."""
     levels = values.split([h * w for h, w in shapes], dim=1)
-    grids = rearrange(2 * locations - 1, "n m k l p xy -> l (n k) m p xy")
-    shares = rearrange(weights, "n m k l p -> l (n k) m p")
+    grids = rearrange(2 * locations - 1, "n m k l p xy -> l (n k) p m xy")
+    shares = rearrange(weights, "n m k l p -> l (n k) 1 p m")
     total = torch.zeros((), device=values.device)
     for level, (h, _), grid, share in zip(levels, shapes, grids, shares, strict=True):
         image = rearrange(level, "n (h w) k d -> (n k) d h w", h=h).to(grid.dtype)
         samples = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        total = total + torch.einsum("bdmp,bmp->bdm", samples, share)
+        total = total + (samples * share).sum(dim=2)
     return rearrange(total, "(n k) d m -> n m (k d)", n=len(values))
 
 

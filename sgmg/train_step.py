@@ -119,7 +119,11 @@ class TrainStep:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        # How the weights are changed is this machine's to choose, not that of the machine that saved the state.
+        ours = [group.get("fused") for group in self.optimizer.param_groups]
+        saved = state["optimizer"]["param_groups"]
+        groups = [group | {"fused": fused} for group, fused in zip(saved, ours, strict=True)]
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
 
     def _sent(self, one: MicroBatch) -> tuple[ClipBatch, ClipTargets]:

@@ -32,6 +32,7 @@ from pipelines.training.validation import ValidationResult, read_scores, write_s
 from pipelines.training.worker_task import WorkerTask
 from sgmg.checkpoints import load
 from sgmg.config import Precision, SgMgConfig
+from sgmg.host_memory import keep_freed_memory
 from sgmg.model import SgMg
 from sgmg.objective import Objective
 from sgmg.optim import LearningRates, optimizer_for
@@ -83,6 +84,8 @@ class _Worker:
         self.task, self.config = task, task.config
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device = get_device()
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.tokenizer = Tokenizer.from_json(task.start.tokenizer)
         self.steps, self.per_epoch = task.steps, task.data.plan(0).steps
         self.done, state = 0, None
@@ -285,7 +288,9 @@ class _Worker:
         if self.world == 1:
             return objective
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(objective, device_ids=devices, forward_sync_buffers=False)
+        return DistributedDataParallel(
+            objective, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
+        )
 
     def _broadcast(self, value: T) -> T:
         """Returns the value of rank 0: all start from the same checkpoint, even if one still sees another."""

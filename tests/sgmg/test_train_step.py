@@ -290,6 +290,18 @@ def test_the_state_of_a_step_goes_on_as_if_it_had_never_stopped() -> None:
     torch.testing.assert_close(weights_of(other), weights_of(objective), atol=0, rtol=0)
 
 
+def test_a_state_saved_where_one_kernel_changes_all_weights_goes_on_here() -> None:
+    objective = an_objective()
+    step = TrainStep(objective, optimizer_for(objective.model), device=CPU)
+    step([clips(0)], step=0)
+    state = deepcopy(step.state_dict())
+    for group in state["optimizer"]["param_groups"]:
+        group["fused"] = True
+    step.load_state_dict(state)
+    assert {group["fused"] for group in step.optimizer.param_groups} == {None}
+    assert state["optimizer"]["param_groups"][0]["fused"]  # what is given stays as it is
+
+
 def training_cases() -> dict[str, Callable[[], Case]]:
     """Those of the full pack, or the one that every clone has."""
     found = full_pack()
