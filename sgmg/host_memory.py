@@ -1,4 +1,4 @@
-"""How this process gets memory from the system."""
+"""Memory that this process has from the system."""
 
 import ctypes
 import platform

@@ -32,6 +32,7 @@ from pipelines.sources.ytvos import RefYouTubeVOS
 from pipelines.training.data import geometry_of, own_tokenizer
 from pipelines.training.loader import StepBatch, StepLoader
 from sgmg.config import PRESETS, SgMgConfig
+from sgmg.host_memory import keep_freed_memory
 from sgmg.model import SgMg
 from sgmg.objective import Objective
 from sgmg.optim import optimizer_for
@@ -98,9 +99,11 @@ def whole_frames(data: TrainData) -> TrainData:
 
 
 def a_step(arguments: argparse.Namespace) -> TrainStep:
-    """The train step of a fresh model, its text encoder frozen, as the recipe has it."""
+    """The train step of a fresh model, its text encoder frozen, as the recipe has it, with a worker's memory."""
     config = replace(SgMgConfig.preset(arguments.preset), activation_checkpointing=arguments.activation_checkpointing)
     device = best_device(arguments.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     model = SgMg(config)
     model.text.freeze(keep=8192)
     model = model.to(device).train()
