@@ -79,6 +79,7 @@ def run(tmp_path: Path) -> Run:
             out=str(tmp_path / "out"),
             tokenizer=str(tmp_path),
             window=case.params.get("crop_len"),
+            precision="float32",  # as the published masks were made; "auto" may be bfloat16
         )
         assert main(config) == Exit.CLEAN
         return Folder(config.out)
