@@ -5,7 +5,7 @@ import os
 import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
 from sgmg.published import load_published
 from sgmg.tokenizer import Tokenizer
-from sgmg.weights import StateDictMismatch, load_into, meta_model, read_torch_file, shapes_of
+from sgmg.weights import StateDictMismatch, load_into, meta_model, read_torch_file, shapes_of, with_decoupling
 
 FORMAT = 1
 """Format version of config.json; a checkpoint with a higher one needs a newer sgmg."""
@@ -123,6 +123,8 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
 def load_pretrained(model: SgMg, path: str | PathLike[str]) -> Tokenizer | None:
     """Loads all weights of a checkpoint except the class heads, which are initialised anew (spec 11).
 
+    A multi-object model that starts from a single-object one keeps those heads: it begins as that model answers.
+
     Args:
         model: model on any device.
         path: as in `load`.
@@ -135,14 +137,23 @@ def load_pretrained(model: SgMg, path: str | PathLike[str]) -> Tokenizer | None:
         ValueError: as in `load`, or the checkpoint has another architecture than the model.
     """
     found = load(path)
+    begins_as = model.config.multi_object and not found.model.config.multi_object
+    if begins_as:
+        found = replace(found, model=with_decoupling(found.model, replace(found.model.config, multi_object=True)))
+    if found.model.config.multi_object and not model.config.multi_object:
+        raise ValueError(
+            f"{path} is a multi-object model, which answers several sentences together; this {model.config.name} is "
+            f"not. Train it with --multi-object (SgMgConfig(multi_object=True))."
+        )
     given = _but_class_heads(found.model)
     if misfit := StateDictMismatch.between(shapes_of(given), shapes_of(_but_class_heads(model))):
         raise ValueError(
             f"{path} is a {found.model.config.name}, which does not fit this {model.config.name}: {misfit}. "
             f"Make the model from the checkpoint's config."
         )
-    model.load_state_dict(model.state_dict() | given)
-    model.reset_class_heads()
+    model.load_state_dict(model.state_dict() | (found.model.state_dict() if begins_as else given))
+    if not begins_as:
+        model.reset_class_heads()
     return found.tokenizer
 
 
@@ -163,6 +174,14 @@ def _load_folder(folder: Path, config: SgMgConfig | None) -> Checkpoint:
         weights = load_file(folder / MODEL)
     except SafetensorError as error:
         raise ValueError(f"{folder / MODEL} is damaged or cut short ({error}). Use another checkpoint.") from error
+    if config.multi_object and not saved.multi_object:
+        single = _load_folder(folder, replace(config, multi_object=False))
+        return replace(single, model=with_decoupling(single.model, config))
+    if saved.multi_object and not config.multi_object:
+        raise ValueError(
+            f"{folder} is a multi-object model, but {config.name} was asked for without multi_object. Give "
+            f"SgMgConfig(multi_object=True), in training --multi-object, or no config at all."
+        )
     model = meta_model(config)
     if misfit := StateDictMismatch.between(shapes_of(weights), shapes_of(model.state_dict())):
         raise ValueError(f"{folder / MODEL} does not fit the config {config.name}: {misfit}. Use another checkpoint.")

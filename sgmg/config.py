@@ -96,6 +96,8 @@ class SgMgConfig:
 
     `refine_boxes` and `relative_coordinates` are options of the published code, on in every published checkpoint.
     `activation_checkpointing` recomputes backbone blocks in the backward pass.
+    With `multi_object`, the expressions of a clip share one pass of the encoder (the paper's multi-object SgMg, of
+    which no code or weights were released); `sentences_per_clip` is the most that it was trained with.
     """
 
     name: str
@@ -112,13 +114,15 @@ class SgMgConfig:
     refine_boxes: bool = True
     relative_coordinates: bool = True
     activation_checkpointing: bool = False
+    multi_object: bool = False
+    sentences_per_clip: int = 8
 
     def __post_init__(self) -> None:
         if self.width % 32 or self.width % self.heads:
             raise ValueError(
                 f"width={self.width} must be a multiple of 32 (group norm) and of heads={self.heads} (attention)."
             )
-        for field in ("queries", "points", "encoder_layers", "decoder_layers", "ffn"):
+        for field in ("queries", "points", "encoder_layers", "decoder_layers", "ffn", "sentences_per_clip"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least 1.")
         _check_rate("dropout", self.dropout)

@@ -1,4 +1,4 @@
-"""Fusion of the word features of an expression into the pixel features of a clip."""
+"""Fusion of the words of an expression into the pixels of a clip, and of several expressions that share its encoder."""
 
 import math
 
@@ -55,3 +55,35 @@ class LanguageFusion(nn.Module):
             biases = keys @ b_query.view(self.heads, -1, 1)
             answers = values @ rearrange(self.out_proj.weight, "c (k d) -> k d c", k=self.heads)
         return questions.flatten(1, 2), biases.flatten(1), answers.flatten(1, 2).mT
+
+
+class Decoupling(nn.Module):
+    """Change of the memory that the expressions of a clip share into the memory of each (spec many.md, 3).
+
+    What the clip fused with one expression holds at a cell scales and shifts the memory there. It starts at zero: the
+    memory is then handed on as it is, and one expression alone is answered as by a single-object model.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.scale_and_shift = nn.Linear(channels, 2 * channels)
+        nn.init.zeros_(self.scale_and_shift.weight)
+        nn.init.zeros_(self.scale_and_shift.bias)
+
+    def forward(
+        self, memory: Float[Tensor, "b t s c"], fused: Float[Tensor, "e t s c"], clip_of: Int[Tensor, " e"]
+    ) -> Float[Tensor, "e t s c"]:
+        """Returns the memory of each expression, of that of its clip and of the cells fused with it alone."""
+        scale, shift = self.scale_and_shift(self.norm(fused)).chunk(2, dim=-1)
+        return torch.addcmul(memory[clip_of] + shift, memory[clip_of], scale)
+
+
+def sum_of_clip(
+    fused: Float[Tensor, "e t c h w"], clip_of: Int[Tensor, " e"], clips: int
+) -> Float[Tensor, "b t c h w"]:
+    """Returns, for each clip, the sum of what it is when fused with each of its expressions (spec many.md, 1)."""
+    if clips == 1:
+        return fused.sum(dim=0, keepdim=True)
+    members = (clip_of == torch.arange(clips, device=clip_of.device)[:, None]).to(fused.dtype)
+    return (members @ fused.flatten(1)).unflatten(1, fused.shape[1:])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from sgmg.backbones.image import ImageSwin, ResNet
 from sgmg.backbones.video_swin import PATCH, VideoSwin
 from sgmg.batch import ClipBatch, ClipOutput, TextFeatures, VideoFeatures
 from sgmg.config import ResNetConfig, SgMgConfig
-from sgmg.fusion import LanguageFusion
+from sgmg.fusion import Decoupling, LanguageFusion, sum_of_clip
 from sgmg.model_input import check_clips, check_query, check_question
 from sgmg.patch_kernels import kernel_parameters, mask_features, patch_masks, relative_coordinates, unfold_patches
 from sgmg.positions import pixel_positions
@@ -22,7 +23,7 @@ from sgmg.preprocess import normalize_clips, pad_to_minimum, resize_padding
 from sgmg.refine import MaskRefinement
 from sgmg.spectrum import SpectrumFilter, gaussian, resize_attenuation
 from sgmg.text import TextEncoder
-from sgmg.transformer import MLP, Decoded, DeformableTransformer
+from sgmg.transformer import MLP, Decoded, DeformableTransformer, Memory
 
 LEVELS = 4
 """Levels of the transformer: 1/8, 1/16, 1/32, 1/64."""
@@ -74,6 +75,8 @@ class SgMg(nn.Module):
                 nn.init.xavier_uniform_(parameter)
             else:
                 nn.init.zeros_(parameter)
+        # The last: all else is drawn as for a single-object model of the same seed.
+        self.decoupling = Decoupling(width) if config.multi_object else None
 
     def reset_class_heads(self) -> None:
         """Initialises the class heads anew, with a score of 1 % for every query: the start of fine-tuning (spec 11)."""
@@ -146,6 +149,9 @@ class SgMg(nn.Module):
     ) -> ClipOutput:
         """Segments each expression in its clip: a score, a box and a coarse mask for every frame and query.
 
+        With `SgMgConfig.multi_object`, the expressions of a clip are fused with it together: an answer then depends on
+        who was asked with it, but for rounding not on their order.
+
         Args:
             video: b encoded clips.
             text: e encoded expressions.
@@ -160,17 +166,7 @@ class SgMg(nn.Module):
             raise ValueError(f"layers={layers!r} is unknown. Choose 'last' or 'all'.")
         check_question(video, text, sizes, clip_of)
         t = video.levels[0].shape[1]
-        levels = [
-            filter_(rearrange(self.fusion(level, text, clip_of), "e t c h w -> (e t) c h w"), attenuation)
-            for filter_, level, attenuation in zip(self.fused_filters, video.levels, video.attenuations, strict=True)
-        ]
-        decoded = self.transformer(
-            levels,
-            [repeat(position[clip_of], "e c h w -> (e t) c h w", t=t) for position in video.positions],
-            [repeat(mask[clip_of], "e h w -> (e t) h w", t=t) for mask in video.paddings],
-            repeat(text.sentence_feature, "e c -> (e t) c", t=t),
-            self.query_positions,
-        )
+        decoded = self._decoded(video, text, clip_of)
         selected = (
             range(len(decoded.states)) if layers == "all" else range(len(decoded.states) - 1, len(decoded.states))
         )
@@ -228,6 +224,44 @@ class SgMg(nn.Module):
         if not isinstance(self.backbone, VideoSwin):
             return self.backbone(frames[clip, target_frame][:, None])
         return [feature[clip, target_frame][:, None] for feature in self.backbone(frames)]
+
+    def _decoded(self, video: VideoFeatures, text: TextFeatures, clip_of: Int[Tensor, " e"]) -> Decoded:
+        """Encodes and decodes each expression in its clip; those of a clip share the encoder if it is multi-object."""
+        levels, own = [], []
+        for level, attenuation, filter_ in zip(video.levels, video.attenuations, self.fused_filters, strict=True):
+            fused = self.fusion(level, text, clip_of)
+            if self.decoupling is not None:
+                own.append(rearrange(fused, "e t c h w -> e t (h w) c"))
+                fused = sum_of_clip(fused, clip_of, len(level))
+            levels.append(filter_(fused.flatten(0, 1), attenuation))
+        positions, paddings, decouple = video.positions, video.paddings, None
+        if self.decoupling is None:
+            positions, paddings = ([of[clip_of] for of in each] for each in (positions, paddings))
+        else:
+            decouple = partial(self._memory_of_each, own, clip_of)
+        t = video.levels[0].shape[1]
+        return self.transformer(
+            levels,
+            [repeat(position, "g c h w -> (g t) c h w", t=t) for position in positions],
+            [repeat(mask, "g h w -> (g t) h w", t=t) for mask in paddings],
+            repeat(text.sentence_feature, "e c -> (e t) c", t=t),
+            self.query_positions,
+            decouple,
+        )
+
+    def _memory_of_each(
+        self, fused: Sequence[Float[Tensor, "e t _ c"]], clip_of: Int[Tensor, " e"], memory: Memory
+    ) -> Memory:
+        """Returns the memory of each expression, of that of the clips: rows are e or b times t frames."""
+        assert self.decoupling is not None
+        t = fused[0].shape[1]
+        cells, padding, ratios = (of.unflatten(0, (-1, t)) for of in (memory.cells, memory.padding, memory.ratios))
+        return Memory(
+            self.decoupling(cells, torch.cat(list(fused), dim=2), clip_of).flatten(0, 1),
+            padding[clip_of].flatten(0, 1),
+            ratios[clip_of].flatten(0, 1),
+            memory.shapes,
+        )
 
     def _patch_masks(self, decoded: Decoded, layers: range, sizes: Int[Tensor, "n 2"]) -> Float[Tensor, "l n q p h w"]:
         features = mask_features(decoded.memory[:-1])

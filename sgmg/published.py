@@ -18,7 +18,15 @@ from sgmg.backbones.video_swin import VideoSwin
 from sgmg.config import PRESETS, SgMgConfig, SwinConfig
 from sgmg.model import SgMg
 from sgmg.patch_kernels import kernel_parameters
-from sgmg.weights import Shapes, StateDictMismatch, load_into, meta_model, read_torch_file, shapes_of
+from sgmg.weights import (
+    Shapes,
+    StateDictMismatch,
+    load_into,
+    meta_model,
+    read_torch_file,
+    shapes_of,
+    with_decoupling,
+)
 
 RENAMES: tuple[tuple[str, str], ...] = (
     # (our name, published name); all matching patterns are applied in order.
@@ -112,6 +120,8 @@ def load_published(path: str | PathLike[str], config: SgMgConfig | None = None) 
     content = read_torch_file(path, "the release page of the paper's authors")
     state = _without_derived(_published_weights(content, path), path)
     config = config or _with_options(_named_preset(content) or _nearest(state), state)
+    if config.multi_object:  # none was published
+        return with_decoupling(load_published(path, replace(config, multi_object=False)), config)
     if not config.refine_boxes:
         state = _without_repeated_heads(state)
     if misfit := StateDictMismatch.between(shapes_of(state), _published_shapes(config)):

@@ -1,5 +1,6 @@
 """Segmentation of raw video frames by expressions, from preprocessing to masks of the original size."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple, get_args
@@ -12,7 +13,7 @@ from torch import Tensor
 from sgmg.batch import ClipOutput, TextFeatures, VideoFeatures
 from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 from sgmg.checkpoints import load
-from sgmg.config import Precision, PrecisionChoice
+from sgmg.config import Precision, PrecisionChoice, SgMgConfig
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
 from sgmg.hub import SETTINGS, HubMixin
 from sgmg.model import SgMg
@@ -20,6 +21,8 @@ from sgmg.precision import autocast, find_precision
 from sgmg.preprocess import normalize, pad_clips
 from sgmg.resize import resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
 
 VIDEO_MULTIPLE = 16
 """Sides of a video are padded to a multiple of this (spec 1)."""
@@ -51,6 +54,8 @@ class Segmenter(HubMixin):
             its own best query, as in the published Ref-DAVIS17 inference.
         rows: maximum number of (frame, expression) pairs segmented at once; limits memory and does not change
             results. None chooses by device.
+        sentences_together: most expressions that a multi-object model is asked in one pass, which changes its answers;
+            None takes what it was trained with. A single-object model answers each for itself.
         notes: JSON values about data, metrics and licence; saved with the model and shown in its model card.
     """
 
@@ -64,6 +69,7 @@ class Segmenter(HubMixin):
         short_side: int = 360,
         window: int = 36,
         rows: int | None = None,
+        sentences_together: int | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
         self.device = best_device(device)
@@ -84,6 +90,7 @@ class Segmenter(HubMixin):
         self.tokenizer = tokenizer
         self.precision: Precision = find_precision(precision, self.device, model.config).log()
         self.short_side, self.window, self.rows = short_side, window, rows
+        self.sentences_together = asked_together(model.config, sentences_together)
         self.notes = dict(notes or {})
 
     @classmethod
@@ -97,6 +104,7 @@ class Segmenter(HubMixin):
         short_side: int | None = None,
         window: int | None = None,
         rows: int | None = None,
+        sentences_together: int | None = None,
     ) -> "Segmenter":
         """Loads a segmenter from a checkpoint folder or a published `.pth` file.
 
@@ -104,7 +112,7 @@ class Segmenter(HubMixin):
             path: path of the checkpoint.
             tokenizer: a tokenizer, a folder, or a name in the Hugging Face cache; None takes the tokenizer of the
                 checkpoint, else roberta-base, which the published models use.
-            device, precision, rows: as in `Segmenter`.
+            device, precision, rows, sentences_together: as in `Segmenter`.
             short_side, window: as in `Segmenter`; None takes the values saved in the checkpoint, else the defaults.
 
         Raises:
@@ -124,6 +132,7 @@ class Segmenter(HubMixin):
             device=device,
             precision=precision,
             rows=rows,
+            sentences_together=sentences_together,
             notes=checkpoint.notes,
             **settings,
         )
@@ -136,7 +145,8 @@ class Segmenter(HubMixin):
 
         Args:
             frames: RGB bytes, all of one size.
-            expressions: any number; the video is encoded once for all of them.
+            expressions: any number; the video is encoded once for all of them. A multi-object model is asked
+                `sentences_together` of them at a time, in order.
 
         Raises:
             ValueError: frames are not RGB bytes or are empty; an expression is empty or too long.
@@ -156,7 +166,7 @@ class Segmenter(HubMixin):
         frames, padding, sizes = pad_clips([normalize(resize_frames(pixels, *size), self.device)], VIDEO_MULTIPLE)
         video = self.model.encode_video(frames, padding.to(self.device))
         # In groups, since the patch masks of all queries of a group are held in memory.
-        some = slices(len(text.sentence_feature), max(1, self.rows // len(pixels)))
+        some = groups_of(self.model, len(text.sentence_feature), self.sentences_together, self.rows // len(pixels))
         found = [self._find(video, text.expressions(group), sizes.to(self.device), size, original) for group in some]
         return Segmentation(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -186,10 +196,48 @@ class Segmenter(HubMixin):
 def segment_in_parts(
     model: SgMg, video: VideoFeatures, text: TextFeatures, sizes: Int[Tensor, "1 2"], rows: int
 ) -> ClipOutput:
-    """Runs `SgMg.segment` on one encoded clip, `rows` frames at a time: limits memory, with the same result."""
-    clip_of = torch.zeros(len(text.sentence_feature), dtype=torch.int64, device=text.sentence_feature.device)
-    parts = slices(video.levels[0].shape[1], rows)
+    """Runs `SgMg.segment` on one encoded clip, a few frames at a time: limits memory, with the same result.
+
+    A single-object model takes `rows` frames. The expressions of a multi-object model cannot be parted: it takes as
+    many frames as keep to `rows` pairs, at least one.
+    """
+    asked = len(text.sentence_feature)
+    clip_of = torch.zeros(asked, dtype=torch.int64, device=text.sentence_feature.device)
+    parts = slices(video.levels[0].shape[1], max(1, rows // asked) if model.config.multi_object else rows)
     return ClipOutput.joined([model.segment(video.frames(frames), text, sizes, clip_of) for frames in parts])
+
+
+def asked_together(config: SgMgConfig, wanted: int | None) -> int:
+    """Returns how many expressions a model is asked in one pass, and logs what is odd about the wanted number.
+
+    Raises:
+        ValueError: it is less than 1.
+    """
+    if wanted is not None and wanted < 1:
+        raise ValueError(f"sentences_together={wanted} must be at least 1.")
+    if not config.multi_object:
+        if wanted is not None and wanted > 1:
+            _log.warning("%d sentences together has no effect: the model is single-object, and answers each", wanted)
+        return 1
+    if wanted is not None and wanted > config.sentences_per_clip:
+        _log.warning(
+            "%d sentences together are more than the %d that the model was trained with",
+            wanted,
+            config.sentences_per_clip,
+        )
+    return wanted or config.sentences_per_clip
+
+
+def groups_of(model: SgMg, expressions: int, together: int, at_once: int) -> list[slice]:
+    """Returns the groups that expressions are segmented in.
+
+    Args:
+        model: single- or multi-object model.
+        expressions: number of them.
+        together: what `asked_together` returned; a multi-object model is asked so many.
+        at_once: as many of a single-object model fit the memory; its groups do not change the answers.
+    """
+    return slices(expressions, together if model.config.multi_object else max(1, at_once))
 
 
 def slices(length: int, step: int) -> list[slice]:

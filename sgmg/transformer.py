@@ -1,6 +1,6 @@
 """Deformable transformer: an encoder of pixel features per frame, and a decoder with a few queries (paper 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -105,6 +105,24 @@ class DecoderLayer(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Output of the encoder for n frames: the s cells of all levels, row-major and joined."""
+
+    cells: Float[Tensor, "n s c"]
+    padding: Bool[Tensor, "n s"]
+    ratios: Float[Tensor, "n l 2"]  # of `valid_ratios`
+    shapes: tuple[tuple[int, int], ...]  # (height, width) of each level
+
+    @property
+    def levels(self) -> tuple[Float[Tensor, "n c _ _"], ...]:
+        """Cells of each level as a picture."""
+        parts = self.cells.split([h * w for h, w in self.shapes], dim=1)
+        return tuple(
+            rearrange(part, "n (h w) c -> n c h w", h=h, w=w) for part, (h, w) in zip(parts, self.shapes, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """Outputs of the transformer for n frames; l decoder layers, from first to last."""
 
@@ -198,14 +216,29 @@ class DeformableTransformer(nn.Module):
 
     def forward(
         self,
+        levels: Sequence[Float[Tensor, "m c _ _"]],
+        positions: Sequence[Float[Tensor, "m c _ _"]],
+        paddings: Sequence[Bool[Tensor, "m _ _"]],
+        sentence_feature: Float[Tensor, "n c"],
+        query_positions: Float[Tensor, "q c"],
+        decouple: Callable[[Memory], Memory] | None = None,
+    ) -> Decoded:
+        """Encodes and decodes n frames, one row per frame and expression.
+
+        With `decouple`, the levels have a row for each frame of a clip, which expressions share; it returns the memory
+        of each expression.
+        """
+        memory = self.encode(levels, positions, paddings)
+        return self.decode(decouple(memory) if decouple else memory, sentence_feature, query_positions)
+
+    def encode(
+        self,
         levels: Sequence[Float[Tensor, "n c _ _"]],
         positions: Sequence[Float[Tensor, "n c _ _"]],
         paddings: Sequence[Bool[Tensor, "n _ _"]],
-        sentence_feature: Float[Tensor, "n c"],
-        query_positions: Float[Tensor, "q c"],
-    ) -> Decoded:
-        """Encodes and decodes n frames, one row per frame and expression."""
-        shapes = [(level.shape[2], level.shape[3]) for level in levels]
+    ) -> Memory:
+        """Encodes n frames."""
+        shapes = tuple((level.shape[2], level.shape[3]) for level in levels)
         ratios = valid_ratios(paddings)
         padding = torch.cat([mask.flatten(1) for mask in paddings], dim=1)
         cells = torch.cat([rearrange(level, "n c h w -> n (h w) c") for level in levels], dim=1)
@@ -219,30 +252,21 @@ class DeformableTransformer(nn.Module):
         references = cell_references(shapes, ratios)
         for layer in self.encoder:
             cells = layer(cells, embedded, references, shapes, padding)
-        states, boxes, initial, moved = self._decode(cells, shapes, padding, ratios, sentence_feature, query_positions)
-        memory = tuple(
-            rearrange(part, "n (h w) c -> n c h w", h=h, w=w)
-            for part, (h, w) in zip(cells.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
-        )
-        return Decoded(memory, states, boxes, initial, moved)
+        return Memory(cells, padding, ratios, shapes)
 
-    def _decode(
-        self,
-        cells: Float[Tensor, "n s c"],
-        shapes: Shapes,
-        padding: Bool[Tensor, "n s"],
-        ratios: Float[Tensor, "n l 2"],
-        sentence_feature: Float[Tensor, "n c"],
-        query_positions: Float[Tensor, "q c"],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def decode(
+        self, memory: Memory, sentence_feature: Float[Tensor, "n c"], query_positions: Float[Tensor, "q c"]
+    ) -> Decoded:
+        """Decodes n encoded frames, each for one expression."""
         q = len(query_positions)
         state = repeat(sentence_feature.float(), "n c -> n q c", q=q)
-        positions = query_positions.expand(len(cells), -1, -1)
+        positions = query_positions.expand(len(memory.cells), -1, -1)
         initial = in_float32(self.reference, positions).sigmoid()
         reference, states, boxes, moved = initial, [], [], []
         for index, layer in enumerate(self.decoder):
-            scale = ratios.repeat(1, 1, reference.shape[-1] // 2)
-            state = layer(state, positions, reference[:, :, None] * scale[:, None], cells, shapes, padding)
+            scale = memory.ratios.repeat(1, 1, reference.shape[-1] // 2)
+            references = reference[:, :, None] * scale[:, None]
+            state = layer(state, positions, references, memory.cells, memory.shapes, memory.padding)
             head = self.box_heads[index if self.refine_boxes else 0]
             box = _shifted(in_float32(head, state), reference).sigmoid()
             if self.refine_boxes:
@@ -251,7 +275,7 @@ class DeformableTransformer(nn.Module):
             states.append(state)
             boxes.append(box)
             moved.append(reference)
-        return torch.stack(states), torch.stack(boxes), initial, torch.stack(moved)
+        return Decoded(memory.levels, torch.stack(states), torch.stack(boxes), initial, torch.stack(moved))
 
 
 def _shifted(delta: Float[Tensor, "n q 4"], reference: Float[Tensor, "n q r"]) -> Float[Tensor, "n q 4"]:

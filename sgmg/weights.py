@@ -1,6 +1,7 @@
 """Building a model from given weights without initialising it first; mismatches are reported by name."""
 
 import argparse
+import logging
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sgmg.config import SgMgConfig
+from sgmg.fusion import Decoupling
 from sgmg.model import SgMg
 
+_log = logging.getLogger(__name__)
+
 Shapes = Mapping[str, tuple[int, ...]]
+
+DECOUPLING = "decoupling."
+"""Prefix of the weights that only a multi-object model has."""
 
 NAMED = 3
 """Number of entries of each kind that a message names; the rest is counted."""
@@ -96,6 +103,22 @@ def load_into(model: SgMg, weights: Mapping[str, Tensor]) -> SgMg:
     left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
     assert not left, f"buffers that no file holds must not be torch.empty, zeros or ones: {left}"
     return model.eval()
+
+
+def with_decoupling(model: SgMg, config: SgMgConfig) -> SgMg:
+    """Returns a multi-object model, in eval mode, that answers as the single-object one does, and says so in the log.
+
+    Args:
+        model: single-object model; its weights are copied.
+        config: multi-object config of the same architecture.
+    """
+    _log.info(
+        "the weights are of a single-object %s: the decoupling of the sentences of a clip is new", model.config.name
+    )
+    new = Decoupling(config.width).state_dict()
+    return load_into(
+        meta_model(config), model.state_dict() | {DECOUPLING + name: weight for name, weight in new.items()}
+    )
 
 
 def read_torch_file(path: Path, origin: str) -> Any:

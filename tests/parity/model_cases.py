@@ -81,27 +81,32 @@ def batch_of(case: Case) -> ClipBatch:
 
 def e2e(case: Case) -> Outputs:
     batch = batch_of(case)
-    config = config_of(case)
-    model = published_model(config, case.salt)
+    model = published_model(config_of(case), case.salt)
     with recorded(model) as calls, torch.no_grad():
-        video = model.encode_video(batch.frames, batch.padding, batch.target_frame)
-        text = model.encode_text(batch.token_ids, batch.token_padding)
-        out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
-        outputs = _intermediates(model, calls, batch) | _patch_outputs(out)
-        if "pred_masks" in case.meta["outputs"] and "reference_points" not in case.meta["outputs"]:
-            query = torch.arange(config.queries).expand(len(batch.token_ids), -1)
-            return outputs | {
-                "pred_logits": out.scores[-1][..., None],
-                "pred_boxes": out.boxes[-1],
-                "pred_masks": rearrange(model.refine(video, out, query), "e q t h w -> e t q h w"),
-            }
-        query = best_query(out.scores[-1])
+        answers = answers_of(model, case, batch)
+        return {**_intermediates(model, calls, batch), **answers}
+
+
+def answers_of(model: SgMg, case: Case, batch: ClipBatch) -> Outputs:
+    """What a model answers, in the end and as patch masks."""
+    video = model.encode_video(batch.frames, batch.padding, batch.target_frame)
+    text = model.encode_text(batch.token_ids, batch.token_padding)
+    out = model.segment(video, text, batch.sizes, batch.clip_of, layers="all")
+    outputs = _patch_outputs(out)
+    if "pred_masks" in case.meta["outputs"] and "reference_points" not in case.meta["outputs"]:
+        query = torch.arange(model.config.queries).expand(len(batch.token_ids), -1)
         return outputs | {
-            "pred_logits": take_query(out.scores[-1], query)[..., None, None],
-            "pred_boxes": take_query(out.boxes[-1], query)[:, :, None],
-            "reference_points": take_query(out.reference_points[-1], query)[:, :, None],
-            "pred_masks": model.refine(video, out, query)[:, :, None],
+            "pred_logits": out.scores[-1][..., None],
+            "pred_boxes": out.boxes[-1],
+            "pred_masks": rearrange(model.refine(video, out, query), "e q t h w -> e t q h w"),
         }
+    query = best_query(out.scores[-1])
+    return outputs | {
+        "pred_logits": take_query(out.scores[-1], query)[..., None, None],
+        "pred_boxes": take_query(out.boxes[-1], query)[:, :, None],
+        "reference_points": take_query(out.reference_points[-1], query)[:, :, None],
+        "pred_masks": model.refine(video, out, query)[:, :, None],
+    }
 
 
 def e2e_multi(case: Case) -> Outputs:
