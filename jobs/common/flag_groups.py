@@ -16,11 +16,12 @@ Groups = Mapping[str, Sequence[str]]
 
 TRAINING: Groups = {
     "Data": (
-        "data", "frames", "sentences", "short_sides", "crop", "flip", "reverse", "colour", "resize", "valid", "holdout",
-        "valid_every", "valid_short_side",
+        "data", "frames", "sentences_per_clip", "short_sides", "crop", "flip", "reverse", "colour", "resize", "valid",
+        "holdout", "valid_every", "valid_short_side",
     ),
     "Model": (
         "recipe", "model", "init", "backbone_weights", "text_weights", "tokenizer", "tokenizer_data", "freeze_text",
+        "multi_object",
     ),
     "Optimiser": (
         "global_batch", "clips_per_pass", "epochs", "max_steps", "lr", "backbone_lr", "text_lr", "lr_batch",

@@ -53,6 +53,8 @@ _OTHER_NAMES = {
     "rows-per-shard": ("shard-size",),
     "schedule": ("scheduler", "lr-scheduler", "lr-schedule"),
     "seed": ("random-seed",),
+    "sentences-per-clip": ("sentences", "num-sentences", "expressions-per-clip", "queries"),
+    "sentences-together": ("sentences", "sentences-per-clip", "group-size"),
     "short-side": ("size", "resolution", "image-size", "height"),
     "short-sides": ("short-side", "size", "sizes", "resolution", "image-size"),
     "storage": ("output", "output-dir", "out", "out-dir", "runs", "log-dir", "save-dir", "tracking-uri"),

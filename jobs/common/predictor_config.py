@@ -31,6 +31,9 @@ class PredictorConfig:
     precision: PrecisionChoice = "auto"
     """Number type of the matrix products. auto: bfloat16 on a GPU, and on a CPU that is at least twice as fast in it;
     float16 on a GPU without it; else float32. A run that goes on keeps what it began with."""
+    sentences_together: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
+    """Most sentences about a video that a multi-object model is asked in one pass; its answers depend on it. Default:
+    as many as it was trained with. A single-object model answers each sentence for itself."""
     num_cpus: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
     """Logical cores of a local Ray. Default: the number of cores, at least 4."""
     stall_limit: float = 3600.0
@@ -48,7 +51,7 @@ class PredictorConfig:
         """
         if self.actors is not None:
             actor_range(self.actors)
-        self.check_counts("num_cpus", "threads")
+        self.check_counts("num_cpus", "threads", "sentences_together")
         if not self.stall_limit > 0:
             raise ValueError(f"--stall-limit must be above 0 seconds (got {self.stall_limit}).")
         for name in ("gpus_per_actor", "cpus_per_actor", "cpus_per_decode"):

@@ -18,6 +18,7 @@ from sgmg.checkpoints import TOKENIZER, load
 from sgmg.config import Precision, PrecisionChoice
 from sgmg.precision import PrecisionFound, find_precision
 from sgmg.pretrained import ROBERTA
+from sgmg.segmenter import asked_together
 from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def predictor_spec(
         model=model,
         threads=config.threads,
         gpu=False,
+        sentences_together=asked_together(model, config.sentences_together),
     )
 
 

@@ -61,7 +61,7 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
             error = retry_for(20, lambda: run.client().log_batch(run.run_id, metrics=metrics))
             if error:
                 _log.warning("MLflow at %s did not accept the summary: %s", run.uri, error)
-    _report(progress, failures, out)
+    _report(progress, failures, out, stream.spec.sentences_together)
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
@@ -165,8 +165,10 @@ def _run_name(out: Folder) -> str:
     return f"{out.name}-{hashlib.sha256(out.uri.encode()).hexdigest()[:8]}"
 
 
-def _report(progress: Progress, failures: Sequence[Failure], out: Folder) -> None:
+def _report(progress: Progress, failures: Sequence[Failure], out: Folder, together: int) -> None:
     print(progress.summary())
+    if together > 1:
+        print(f"up to {together} sentences of a video were asked together")
     print(f"results: {out.path()}")
     if failures:
         print(f"in quarantine: {len(failures)} (all of them in {out.path(QUARANTINE)})")

@@ -34,15 +34,17 @@ SIDE = 160
 
 @dataclass(frozen=True)
 class Results:
-    """Figures of the model and of the baselines it should beat, and the paths of the results.
+    """Figures of the models and of the baselines they should beat, and the paths of the results.
 
-    `shuffled` is None without --shuffled.
+    `shuffled` is None without --shuffled, `multi` without --multi-steps, `multi_shuffled` without both.
     """
 
     model: Figures
     whole_frame: Figures
     mean_box: Figures
     shuffled: Figures | None
+    multi: Figures | None
+    multi_shuffled: Figures | None
     submission: str
     pictures: Folder
 
@@ -54,11 +56,15 @@ def demo(config: DemoConfig) -> Exit:
         JobError: a step failed; its log is printed.
     """
     results = _run_steps(config)
-    rows = {"J&F": ("SgMg tiny", results.model)}
-    if results.shuffled is not None:
-        rows["shuffled"] = ("the same, sentences shuffled", results.shuffled)
-    rows["mean_box"] = ("a box at the mean position", results.mean_box)
-    rows["whole_frame"] = ("the whole frame", results.whole_frame)
+    wanted = {
+        "J&F": ("SgMg tiny", results.model),
+        "shuffled": ("the same, sentences shuffled", results.shuffled),
+        "multi": ("multi-object, asked together", results.multi),
+        "multi_shuffled": ("the same, sentences shuffled", results.multi_shuffled),
+        "mean_box": ("a box at the mean position", results.mean_box),
+        "whole_frame": ("the whole frame", results.whole_frame),
+    }
+    rows = {key: (name, scores) for key, (name, scores) in wanted.items() if scores is not None}
     print()
     for name, scores in rows.values():
         print(f"{name:30}", "   ".join(f"{measure} {100 * scores[measure]:5.1f}" for measure in ("J", "F", "J&F")))
@@ -118,17 +124,31 @@ def _on_synthetic_data(config: DemoConfig, root: Folder, out: Folder, jobs: Subm
     start = root.uri_of("pretrain/demo")
     jobs.run("finetune_ytvos", f"{learn} --max-steps {config.finetune_steps}", storage=root.uri, data=train, init=start)
     checkpoint = root.uri_of("finetune/demo")
-    score = _predict_and_score(jobs, valid, checkpoint, truth, root, out.folder("valid"))
+    other = out.folder("prepared/shuffled")
+    if config.shuffled:
+        write_shuffled(Folder(valid), other, truth)
+
+    def scores_of(checkpoint: str, name: str) -> tuple[Figures, Figures | None]:
+        """Returns the scores of a checkpoint, and if wanted those with the sentences shuffled."""
+        score = _predict_and_score(jobs, valid, checkpoint, truth, root, out.folder(f"{name}valid"))
+        if not config.shuffled:
+            return score, None
+        return score, _predict_and_score(jobs, other.uri, checkpoint, truth, root, out.folder(f"{name}shuffled"))
+
+    score, shuffled = scores_of(checkpoint, "")
     submission = out.uri_of("ref-youtube-vos.zip")
     predictions = out.uri_of("valid")
     jobs.run("submit", "--format ref-youtube-vos", predictions=predictions, meta=ytvos, out=submission)
-    shuffled = None
-    if config.shuffled:
-        other = out.folder("prepared/shuffled")
-        write_shuffled(Folder(valid), other, truth)
-        shuffled = _predict_and_score(jobs, other.uri, checkpoint, truth, root, out.folder("shuffled"))
+    multi = multi_shuffled = None
+    if config.multi_steps:
+        words = f"{learn.replace('--name demo', '--name demo-multi')} --multi-object --sentences-per-clip 8"
+        # Faster than the fine-tuning: what takes the sentences apart has learned nothing yet.
+        words = f"{words} --lr 1e-3 --backbone-lr 1e-3 --max-steps {config.multi_steps}"
+        jobs.run("finetune_ytvos", words, storage=root.uri, data=train, init=checkpoint)
+        multi, multi_shuffled = scores_of(root.uri_of("finetune/demo-multi"), "multi/")
     whole, box = _baselines(truth, train)
-    return Results(score, whole, box, shuffled, submission, out.folder("valid/scores/pictures"))
+    pictures = out.folder("valid/scores/pictures")
+    return Results(score, whole, box, shuffled, multi, multi_shuffled, submission, pictures)
 
 
 def _draw(raw: Folder, drawn: SyntheticConfig) -> tuple[str, str, str]:
@@ -166,7 +186,7 @@ def _on_real_data(config: DemoConfig, raw: str, root: Folder, out: Folder, jobs:
     jobs.run("submit", words, allow_incomplete=True, predictions=out.uri_of("valid"), meta=raw, out=submission)
     score = _predict_and_score(jobs, train, checkpoint, train, root, out.folder("train"), allow_incomplete=True)
     whole, box = _baselines(train, train)
-    return Results(score, whole, box, None, submission, out.folder("train/scores/pictures"))
+    return Results(score, whole, box, None, None, None, submission, out.folder("train/scores/pictures"))
 
 
 def _predict_and_score(

@@ -59,7 +59,7 @@ def _predict(config: PredictConfig, manifest: Manifest, spec: PredictorSpec, dat
             f"Run the same command again to continue."
         ) from error
     failures = write_quarantine(out)
-    _report(progress, failures, out)
+    _report(progress, failures, out, spec.sentences_together)
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
@@ -75,12 +75,13 @@ def _made_by(manifest: Manifest, spec: PredictorSpec) -> dict[str, Any]:
     }
 
 
-def _report(progress: Progress, failures: list[Failure], out: Folder) -> None:
+def _report(progress: Progress, failures: list[Failure], out: Folder, together: int) -> None:
     if progress.units:
         print(progress)
     if retries := progress.retries + storage_retries():
         print(f"{retries} requests were repeated because the storage was busy")
-    print(f"{progress.expressions} expressions of {progress.videos} videos predicted: {out.path()}")
+    asked = f", up to {together} asked together" if together > 1 else ""
+    print(f"{progress.expressions} expressions of {progress.videos} videos predicted{asked}: {out.path()}")
     if failures:
         print(f"in quarantine: {len(failures)} (all of them in {out.path(QUARANTINE)})")
         for failure in failures[:10]:

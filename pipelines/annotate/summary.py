@@ -79,7 +79,7 @@ class Progress:
     def __str__(self) -> str:
         waiting = self._waited / max(self._waited + self._busy, 1e-9)
         return (
-            f"{self.videos}/{self._all} videos, {self.windows} windows, "
+            f"{self.videos}/{self._all} videos, {self.sentences} sentences, {self.windows} windows, "
             f"{self._frames_seen / self.elapsed:.1f} frames/s, waiting for data {waiting:.0%}, "
             f"{self.failed} videos with failures, {self.crashes} failed actors"
         )

@@ -37,12 +37,13 @@ class WriteStage:
             header, payload = decode(batch, row, AnswersHeader)
             assert header is not None
             context = msgspec.json.decode(header.context, type=PartsContext)
-            parts = list(_split(header, decode_answers(payload), context))
+            answers = decode_answers(payload)
+            parts = list(_split(header, answers, context))
             if any(part.context.stretch is not None for part in parts):
                 done = self._write_stretches(context, parts)
             else:
                 done = self._write_shard(context, parts)
-            yield encode(_with_counts(done, header))
+            yield encode(_with_counts(done, header, sum(map(bool, answers))))
 
     def _write_shard(self, context: PartsContext, parts: Sequence["_Part"]) -> ShardDone:
         lost = [
@@ -107,8 +108,8 @@ def _split(header: AnswersHeader, answers: Sequence[Sequence[Answer]], context: 
         windows: list[list[WindowRow]] = []
         failures = list(part.failures)
         for window in part.windows:
-            failure, record = header.failed.get(index), header.records[index]
-            if failure:
+            record = header.records[index]
+            for failure in header.failed.get(index, ()):
                 reason = f"{window.start:.2f} to {window.stop:.2f} s: {failure.reason}"
                 failures.append(Failure(part.video.path, failure.stage, reason))
             rows = [window_row(record, answer, header.fingerprint, window.damage) for answer in answers[index]]
@@ -118,11 +119,11 @@ def _split(header: AnswersHeader, answers: Sequence[Sequence[Answer]], context: 
         yield _Part(part, windows, failures)
 
 
-def _with_counts(done: ShardDone, header: AnswersHeader) -> ShardDone:
+def _with_counts(done: ShardDone, header: AnswersHeader, windows: int) -> ShardDone:
     return replace(
         done,
         news=done.news.with_retries(),
-        windows=len(header.records) - len(header.failed),
+        windows=windows,
         frames=header.frames,
         crashes=header.crashes,
         waited=header.waited,

@@ -1,8 +1,10 @@
 """Reader of single samples from a row group of prepared Parquet: sentence, track of its object, and single frames."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -83,8 +85,13 @@ def sibling_samples(
     untrainable: Collection[int],
     count: int,
     rng: np.random.Generator,
+    *,
+    spread: bool = False,
 ) -> list[ClipSample]:
-    """Returns up to `count` other sentences of the video, drawn at random, for the same frames."""
+    """Returns up to `count` other sentences of the video, drawn at random, for the same frames.
+
+    With `spread`, each object has one before any has a second.
+    """
     row = group.row(sample.row)
     others = [
         number
@@ -93,8 +100,23 @@ def sibling_samples(
         and number not in untrainable
         and (expression["frames"] is None or found.anchor in expression["frames"])
     ]
-    drawn = rng.permutation(len(others))[:count]
-    return [_clip_sample(row, others[place], found.anchor, found.frames) for place in drawn]
+    drawn = [others[place] for place in rng.permutation(len(others))]
+    if spread:
+        drawn = _each_object_first(row, sample.expression, drawn)
+    return [_clip_sample(row, number, found.anchor, found.frames) for number in drawn[:count]]
+
+
+def _each_object_first(row: Mapping[str, Any], own: int, numbers: Sequence[int]) -> list[int]:
+    """Sorts expressions by how many before them, or the sample's own, speak of the same objects."""
+
+    def objects(number: int) -> frozenset[str]:
+        return frozenset(row["expressions"][number]["object_ids"])
+
+    before, ranked = Counter([objects(own)]), []
+    for number in numbers:
+        ranked.append((before[objects(number)], number))
+        before[objects(number)] += 1
+    return [number for _, number in sorted(ranked, key=itemgetter(0))]
 
 
 def _clip_sample(row: Mapping[str, Any], number: int, anchor: int, frames: Sequence[int]) -> ClipSample:

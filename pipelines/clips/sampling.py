@@ -49,6 +49,14 @@ def training_frames(anchor: int, frames: int, length: int, rng: np.random.Genera
     return tuple(sorted((*first, *_others(first, frames, length - len(first), rng))))
 
 
+def draw_sentences(most: int, rng: np.random.Generator) -> int:
+    """Draws how many sentences a multi-object model is asked of a clip, from one to `most`.
+
+    In a quarter of the clips it is one, so that it does not forget to answer one alone (spec many.md, Training).
+    """
+    return 1 if rng.random() < 0.25 else int(rng.integers(1, most, endpoint=True))
+
+
 def _others(first: tuple[int, ...], frames: int, count: int, rng: np.random.Generator) -> list[int]:
     """Draws the remaining frames, from outside the span of the first three if there are enough."""
     # As in the published code: the largest of the three counts as outside, and exactly `count` members are not enough.

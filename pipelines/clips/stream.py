@@ -22,7 +22,7 @@ from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.clip import Clip, ClipParams, Target, apply_params, retarget, sample_params
 from pipelines.clips.epoch_plan import EpochPlan, SampleRef, lanes_of
 from pipelines.clips.sample_reader import FoundSample, RowGroup, sample_of, sibling_samples
-from pipelines.clips.sampling import clip_rng
+from pipelines.clips.sampling import clip_rng, draw_sentences
 from pipelines.files import Folder
 from pipelines.manifest import Manifest
 
@@ -56,7 +56,8 @@ class TrainData:
         global_batch: clips per optimiser step, each from its own lane.
         clips_per_pass: neighbouring lanes that share a forward pass.
         shuffle_window: steps within which a lane is shuffled.
-        sentences: per clip; sentences of the same video share its frames. The published recipes use one.
+        sentences_per_clip: sentences of the same video share its frames. The published recipes use one.
+        varied: whether a clip has between one and so many, of different objects before others of the same.
 
     Raises:
         ValueError: the parts have different clip lengths, which cannot share a batch.
@@ -67,7 +68,8 @@ class TrainData:
     global_batch: int
     clips_per_pass: int = 1
     shuffle_window: int = 128
-    sentences: int = 1
+    sentences_per_clip: int = 1
+    varied: bool = False
 
     def __post_init__(self) -> None:
         if len(lengths := {part.recipe.length for part in self.parts}) != 1:
@@ -173,7 +175,7 @@ def _drawn(group: RowGroup, sample: SampleRef, data: TrainData, epoch: int) -> d
         "drawn": drawn,
         "frames": [group.frame(sample.row, number) for number in numbers],
         "rles": [found.clip.rles[place] for place in drawn.distinct],
-        "siblings": _siblings(drawn, group, sample, found, part, data.sentences, rng),
+        "siblings": _siblings(drawn, group, sample, found, data, rng),
     }
 
 
@@ -182,15 +184,17 @@ def _siblings(
     group: RowGroup,
     sample: SampleRef,
     found: FoundSample,
-    part: TrainPart,
-    sentences: int,
+    data: TrainData,
     rng: np.random.Generator,
 ) -> list[tuple[ClipParams, list[str | None]]]:
     """Returns other sentences of the video for the same frames, with the tracks of their objects."""
+    part, sentences = data.parts[sample.part], data.sentences_per_clip
+    if data.varied:
+        sentences = draw_sentences(sentences, rng)
     if sentences == 1:
         return []
     untrainable = part.untrainable(sample)
-    others = sibling_samples(group, sample, found, untrainable, sentences - 1, rng)
+    others = sibling_samples(group, sample, found, untrainable, sentences - 1, rng, spread=data.varied)
     retargeted = [(retarget(drawn, part.recipe, other), other) for other in others]
     return [(one, [other.rles[place] for place in drawn.distinct]) for one, other in retargeted if one is not None]
 

@@ -14,6 +14,7 @@ from pipelines.inference.answers import Answer
 from pipelines.inference.messages import AnswersHeader, FramesHeader, decode, decode_frames, encode_answers
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.predictor_spec import PredictorSpec
+from pipelines.records import Record
 
 MAX_CRASHES = 4
 """Predictors that may crash on one unit before it is skipped; otherwise it would stop the run for ever."""
@@ -58,15 +59,17 @@ class PredictStage:
         started = time.monotonic()
         crashes: int = ray.get(self._crash_counter.start.remote(header.unit))
         answers: list[list[Answer]] = []
-        failed: dict[int, Failure] = {}
+        failed: dict[int, list[Failure]] = {}
         for index, one in enumerate(decode_frames(header, payload)):
             answers.append([])
             try:
                 if crashes >= MAX_CRASHES:
                     raise BadItem(one.record.video, "predict", _CRASHED)
                 answers[index] = predictor.answer(one)
+                if refused := _refused(predictor, one.record):
+                    failed[index] = refused
             except BadItem as error:
-                failed[index] = Failure(error.video, error.stage, error.reason)
+                failed[index] = [Failure(error.video, error.stage, error.reason)]
         ray.get(self._crash_counter.finish.remote(header.unit))
         waited, self._idle_since = started - self._idle_since, time.monotonic()
         busy = self._idle_since - started
@@ -76,7 +79,7 @@ class PredictStage:
     def _done(
         header: FramesHeader,
         fingerprint: str,
-        failed: dict[int, Failure],
+        failed: dict[int, list[Failure]],
         crashes: int,
         waited: float,
         busy: float,
@@ -92,3 +95,11 @@ class PredictStage:
             busy=busy,
             context=header.context,
         )
+
+
+def _refused(predictor: Predictor, record: Record) -> list[Failure]:
+    """Returns a failure for each expression that cannot be asked; it does not cost the others their answers."""
+    return [
+        Failure(record.video, "predict", f"expression {record.expressions[number].id}: {reason}")
+        for number, reason in predictor.refused(record).items()
+    ]

@@ -238,7 +238,7 @@ class AnswersHeader:
         unit, context: those of the `FramesHeader`.
         failures: videos that could not be decoded.
         records: of each `FramesInfo`, in their order.
-        failed: why there are no answers, by the index of the record.
+        failed: why there are no answers, or not to some expressions, by the index of the record.
         fingerprint: of checkpoint and settings.
         crashes: predictors that crashed on this unit before.
         waited, busy: seconds that the predictor waited for the unit, and worked on it.
@@ -247,7 +247,7 @@ class AnswersHeader:
     unit: str
     failures: tuple[Failure, ...]
     records: tuple[Record, ...]
-    failed: dict[int, Failure]
+    failed: dict[int, list[Failure]]
     fingerprint: str
     crashes: int
     waited: float

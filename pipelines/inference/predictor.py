@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from sgmg.batch import TextFeatures
 from sgmg.model import SgMg
 from sgmg.precision import Precision, autocast
 from sgmg.preprocess import normalize, pad_clips
-from sgmg.segmenter import CPU_ROWS, GPU_ROWS, best_device
+from sgmg.segmenter import CPU_ROWS, GPU_ROWS, asked_together, best_device, groups_of
 from sgmg.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -45,6 +45,8 @@ class Predictor:
         precision: of the matrix products.
         rows: most pairs of frame and expression segmented at once; halved for a video that does not fit the memory of
             the GPU. None takes the default of the device.
+        sentences_together: most expressions that a multi-object model is asked in one pass, in order of their ids; None
+            takes what it was trained with. The objects of one annotator of Ref-DAVIS17 are always asked together.
         fingerprint: of checkpoint and settings; every prediction has it.
     """
 
@@ -57,6 +59,7 @@ class Predictor:
         device: torch.device | str | None = None,
         precision: Precision = "float32",
         rows: int | None = None,
+        sentences_together: int | None = None,
         fingerprint: str = "",
     ) -> None:
         self.device = best_device(device)
@@ -64,22 +67,25 @@ class Predictor:
         self.tokenizer, self.protocol = tokenizer, protocol
         self.precision: Precision = precision
         self.rows = rows
+        self.sentences_together = asked_together(model.config, sentences_together)
         self.fingerprint = fingerprint
 
     def predict(self, record: Record) -> list[Prediction]:
         """Returns a prediction for every expression of a record, in order. A clip is encoded once for all expressions.
 
         Raises:
-            BadItem: a frame cannot be decoded, an expression cannot be tokenized, or the model's scores are not finite.
+            BadItem: a frame cannot be decoded, an expression cannot be asked, or the model's scores are not finite.
         """
+        for number, reason in self.refused(record).items():
+            raise BadItem(record.video, "predict", f"expression {record.expressions[number].id}: {reason}")
         frames = model_frames(record, self.protocol)
         return [prediction_from(frames.record, answer, self.fingerprint) for answer in self.answer(frames)]
 
     def answer(self, frames: ModelFrames) -> list[Answer]:
-        """Returns the answer to every expression, in order, from frames that are decoded already.
+        """Returns the answer to every expression that is not `refused`, in order, from frames that are decoded already.
 
         Raises:
-            BadItem: an expression cannot be tokenized, or the model's scores are not finite.
+            BadItem: the model's scores are not finite.
         """
         try:
             return self._answers(frames, self.device)
@@ -95,33 +101,38 @@ class Predictor:
         finally:
             self.model.to(self.device)
 
+    def refused(self, record: Record) -> dict[int, str]:
+        """Returns the expressions of a record that cannot be asked, by number, and why: empty, or too long."""
+        reasons = {}
+        for number, expression in enumerate(record.expressions):
+            try:
+                self.tokenizer([expression.text])
+            except ValueError as error:
+                reasons[number] = str(error)
+        return reasons
+
     @torch.no_grad()  # Not inference_mode: validation shares the model with training.
     def _answers(self, frames: ModelFrames, device: torch.device, note: str = "") -> list[Answer]:
         record = frames.record
-        passes = self.protocol.passes(record)
+        refused = self.refused(record)
+        asked = [number for number in range(len(record.expressions)) if number not in refused]
+        passes = list(_of_some(self.protocol.passes(record), set(asked)))
         if not passes:
             return []
         rows = _Rows(self.rows or (CPU_ROWS if device.type == "cpu" else GPU_ROWS), record.video)
         parts: list[list[_Part]] = [[] for _ in record.expressions]
         try:
             with autocast(device, self.precision):
-                text = self._text(record)
+                text = self.model.encode_text(*self.tokenizer([record.expressions[number].text for number in asked]))
                 for one in passes:
                     clip = self._encode(frames, one, device)
-                    for numbers, answers, merged in self._segment(frames, clip, one, text, rows):
+                    for numbers, answers, merged in self._segment(frames, clip, one, asked, text, rows):
                         for i, (number, answer) in enumerate(zip(numbers, answers, strict=True)):
                             parts[number].append(_Part(answer, () if i else merged))
         except NotFinite as error:
             raise BadItem(record.video, "predict", str(error)) from error
         notes = "; ".join(filter(None, (note, rows.note)))
         return [self._answer(record, number, passed, notes) for number, passed in enumerate(parts) if passed]
-
-    def _text(self, record: Record) -> TextFeatures:
-        try:
-            words, padding = self.tokenizer([expression.text for expression in record.expressions])
-        except ValueError as error:
-            raise BadItem(record.video, "predict", str(error)) from error
-        return self.model.encode_text(words, padding)
 
     def _encode(self, frames: ModelFrames, one: Pass, device: torch.device) -> EncodedClip:
         pixels, padding, sizes = pad_clips([normalize(frames.shown(one), device)], self.protocol.multiple)
@@ -130,19 +141,30 @@ class Predictor:
         return EncodedClip(video, sizes.to(device), (frames.record.original_height, frames.record.original_width))
 
     def _segment(
-        self, frames: ModelFrames, clip: EncodedClip, one: Pass, text: TextFeatures, rows: "_Rows"
+        self,
+        frames: ModelFrames,
+        clip: EncodedClip,
+        one: Pass,
+        asked: Sequence[int],
+        text: TextFeatures,
+        rows: "_Rows",
     ) -> Iterator[tuple[Sequence[int], list[ClipAnswer], tuple[Compressed, ...]]]:
-        """Yields expressions of a pass, as many as fit the memory, their answers, and their merged maps.
+        """Yields expressions of a pass, as many as fit the memory or are asked together, their answers and merged maps.
 
-        The objects of one annotator, which compete for the pixels, are segmented together.
+        `text` is of the expressions `asked`. The objects of one annotator, which compete for the pixels, are segmented
+        together.
         """
         record, merge = frames.record, self.protocol.merge
-        for group in _by_annotator(record, one.expressions) if merge else [one.expressions]:
+        ordered = self._in_order(record, one.expressions)
+        for group in _by_annotator(record, ordered) if merge else [ordered]:
             start = 0
             while start < len(group):
-                numbers = group[start:] if merge else group[start : start + max(1, rows.most // clip.length)]
+                left = group[start:]
+                first = groups_of(self.model, len(left), self.sentences_together, rows.most // clip.length)[0]
+                numbers = left if merge else left[first]
                 objects = [_object_number(record, number) for number in numbers] if merge else None
-                words = _some(text, torch.tensor(numbers, device=text.sentence_feature.device))
+                places = [asked.index(number) for number in numbers]
+                words = _some(text, torch.tensor(places, device=text.sentence_feature.device))
                 predicted = None
                 try:
                     predicted = segment_clip(
@@ -151,6 +173,7 @@ class Predictor:
                         words,
                         self.protocol.keep,
                         rows.most,
+                        together=len(numbers),
                         objects=objects,
                         coarse=frames.one_of_many,
                     )
@@ -162,6 +185,12 @@ class Predictor:
                     continue
                 yield numbers, *predicted
                 start += len(numbers)
+
+    def _in_order(self, record: Record, numbers: Sequence[int]) -> Sequence[int]:
+        """Returns expressions in order of their ids, numbers as numbers, if it matters who is asked with whom."""
+        if not self.model.config.multi_object:
+            return numbers
+        return sorted(numbers, key=lambda number: (len(record.expressions[number].id), record.expressions[number].id))
 
     def _answer(self, record: Record, number: int, parts: Sequence["_Part"], note: str) -> Answer:
         """Returns the answer to one expression, from what each pass shows of it."""
@@ -215,6 +244,13 @@ def _some(text: TextFeatures, numbers: Int[Tensor, " n"]) -> TextFeatures:
     return TextFeatures(
         text.words[numbers], text.positions[numbers], text.padding[numbers], text.sentence_feature[numbers]
     )
+
+
+def _of_some(passes: Sequence[Pass], numbers: Set[int]) -> Iterator[Pass]:
+    """Yields the passes that some expressions need, without the others."""
+    for one in passes:
+        if some := tuple(number for number in one.expressions if number in numbers):
+            yield replace(one, expressions=some)
 
 
 def _by_annotator(record: Record, numbers: Sequence[int]) -> list[list[int]]:

@@ -27,6 +27,7 @@ class PredictorSpec:
         model: its configuration; the checkpoint says the same.
         threads: of torch in each predictor on a CPU; another number rounds differently.
         gpu: whether it runs on a GPU.
+        sentences_together: most expressions that a multi-object model is asked in one pass; 1 for a single-object one.
     """
 
     checkpoint: Callable[[], Path]
@@ -37,6 +38,7 @@ class PredictorSpec:
     model: SgMgConfig
     threads: int
     gpu: bool
+    sentences_together: int = 1
 
     def provenance(self) -> dict[str, Any]:
         """Returns everything that decides the predictions, as plain values, for config.json."""
@@ -46,6 +48,7 @@ class PredictorSpec:
             **asdict(self.protocol),
             "precision": self.precision,
             "threads": self.threads,
+            **({"sentences_together": self.sentences_together} if self.model.multi_object else {}),
         }
 
     def fingerprint(self) -> str:
@@ -76,6 +79,7 @@ class PredictorSpec:
             self.protocol,
             device="cuda" if self.gpu else "cpu",
             precision=self.precision,
+            sentences_together=self.sentences_together,
             fingerprint=self.fingerprint(),
         )
 

@@ -25,7 +25,7 @@ from sgmg.decoding import (
 )
 from sgmg.masks import Size, masks_to_bits
 from sgmg.model import SgMg
-from sgmg.segmenter import segment_in_parts, slices
+from sgmg.segmenter import groups_of, segment_in_parts, slices
 
 
 class NotFinite(ValueError):
@@ -98,6 +98,7 @@ def segment_clip(
     keep: Keep,
     rows: int,
     *,
+    together: int = 1,
     objects: Sequence[int] | None = None,
     coarse: bool = False,
 ) -> tuple[list[ClipAnswer], tuple[Compressed, ...]]:
@@ -109,6 +110,7 @@ def segment_clip(
         text: features of the expressions.
         keep: which queries are kept.
         rows: most pairs of frame and expression segmented at once; bounds the memory, does not change results.
+        together: most expressions that a multi-object model is asked in one pass.
         objects: the object number of each expression, if objects compete for the pixels; else None, and no maps.
         coarse: whether masks of all queries are returned too, at the size that the model sees.
 
@@ -117,7 +119,7 @@ def segment_clip(
         torch.OutOfMemoryError: the memory of the GPU is full; fewer rows may fit.
     """
     parts, kept = [], []
-    for some in slices(len(text.sentence_feature), max(1, rows // clip.length)):
+    for some in groups_of(model, len(text.sentence_feature), together, rows // clip.length):
         out = segment_in_parts(model, clip.video, text.expressions(some), clip.sizes, rows)
         if not out.scores.isfinite().all():
             raise NotFinite("the model's scores are not finite. Try --precision float32, or another checkpoint.")

@@ -34,6 +34,7 @@ class Progress:
         waiting = self._waited / max(self._waited + self._busy, 1e-9)
         return (
             f"{self.units}/{self._all_units} units, {self.videos / seconds:.2f} videos/s, "
+            f"{self.expressions / seconds:.2f} sentences/s, "
             f"{self.frames / seconds:.1f} frames/s, {eta}, waiting for data {waiting:.0%}, "
             f"{self.failed} in quarantine, {self.crashes} failed actors"
         )

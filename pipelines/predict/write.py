@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import msgspec
 import pyarrow as pa
@@ -20,7 +21,7 @@ class UnitDone:
     """Event: the file of a unit is written.
 
     Attributes:
-        failed: videos or images that could not be used.
+        failed: videos, images or expressions that could not be used.
         videos, frames, expressions: how many were predicted.
         crashes: predictors that crashed on the unit before.
         waited, busy: seconds that its predictor waited for it, and worked on it.
@@ -55,7 +56,7 @@ class WriteStage:
             yield batch.slice(row, 1) if header is None else encode(self._write(header, decode_answers(payload)))
 
     def _write(self, header: AnswersHeader, answers: list[list[Answer]]) -> UnitDone:
-        failures = [*header.failures, *header.failed.values()]
+        failures = [*header.failures, *chain.from_iterable(header.failed.values())]
         if failures:
             write_failures(self.out, header.unit, failures)
         if any(answers) or not failures:

@@ -5,9 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipelines.clips.resize_filter import ResizeFilter
-from sgmg.config import PRESETS, PrecisionChoice
+from sgmg.config import PRESETS, PrecisionChoice, SgMgConfig
 
 Schedule = Literal["multistep", "one-cycle"]
+
+SENTENCES_TOGETHER = SgMgConfig.preset("tiny").sentences_per_clip
+"""Most sentences that a multi-object model is asked of a clip."""
+FROM_SINGLE_OBJECT = "multi"
+"""Recipe that starts from a single-object checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,9 @@ class TrainConfig:
 
     frames: int = 5
     """Frames per clip."""
-    sentences: int = 1
-    """Sentences per clip: further sentences of a video share its frames, which are encoded once. Published: 1."""
+    sentences_per_clip: int = 0
+    """Sentences per clip: further ones about a video share its frames, which are encoded once. A multi-object model is
+    asked between one and so many. 0: one, as published, or 8 with --multi-object."""
     short_sides: tuple[int, ...] = ()
     """Pixels of the shorter side, drawn from these for each clip; empty: as published."""
     crop: bool = True
@@ -95,6 +101,8 @@ class TrainConfig:
     precision: PrecisionChoice = "auto"
     """Number type of the forward pass. auto: bfloat16 on a GPU, and on a CPU that is at least twice as fast in it;
     float16 on a GPU without it; else float32. A run that goes on keeps what it began with."""
+    multi_object: bool = False
+    """Train a model that answers the sentences of a clip in one pass; --init may be a single-object checkpoint."""
     activation_checkpointing: bool = False
     """Recompute the backbone in the backward pass: less memory, more time."""
     seed: int = 0
@@ -133,9 +141,13 @@ class TrainConfig:
         if self.model not in PRESETS:
             raise ValueError(f"--model {self.model!r} is no preset. Choose one of: {', '.join(PRESETS)}.")
         for name in ("frames", "global_batch", "clips_per_pass", "epochs", "lr_batch", "shuffle_window", "prefetch",
-                     "checkpoint_every", "keep", "log_every", "valid_every", "sentences"):  # fmt: skip
+                     "checkpoint_every", "keep", "log_every", "valid_every"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least 1.")
+        if self.sentences_per_clip < 0:
+            raise ValueError(
+                f"--sentences-per-clip {self.sentences_per_clip} must be at least 1, or 0 for the default."
+            )
         if self.global_batch % self.clips_per_pass:
             raise ValueError(
                 f"--global-batch {self.global_batch} cannot be cut into passes of --clips-per-pass "
@@ -174,6 +186,11 @@ class TrainConfig:
         return needed | {"CPU": needed["CPU"] + self.cpus_per_decode}
 
     @property
+    def most_sentences(self) -> int:
+        """Most sentences that a clip is asked."""
+        return self.sentences_per_clip or (SENTENCES_TOGETHER if self.multi_object else 1)
+
+    @property
     def run_name(self) -> str:
         """Name of the run: --name, or the recipe and the model."""
         return self.name or f"{self.recipe}-{self.model}"
@@ -196,7 +213,7 @@ _SMALL = {
     "freeze_text": False,
     "max_grad_norm": 1.0,
     # Asked of the same frames, sentences differ in their words alone: it learns to listen long before it would else.
-    "sentences": 4,
+    "sentences_per_clip": 4,
     # Its sentences are about colours, places and directions: they must stay true.
     "crop": False,
     "reverse": False,
@@ -206,7 +223,18 @@ _SMALL = {
     "checkpoint_every": 200,
 }
 
-PRETRAIN: dict[str, TrainConfig] = {
+
+def _and_multi_object(recipes: Mapping[str, TrainConfig], scratch: str) -> dict[str, TrainConfig]:
+    """Adds the recipes of a multi-object model, which are the first of these, and the one that starts from nothing."""
+    whole = {"multi_object": True, "sentences_per_clip": SENTENCES_TOGETHER}
+    return {
+        **recipes,
+        FROM_SINGLE_OBJECT: replace(next(iter(recipes.values())), recipe=FROM_SINGLE_OBJECT, **whole),
+        "multi-scratch": replace(recipes[scratch], recipe="multi-scratch", **whole),
+    }
+
+
+PRETRAIN: dict[str, TrainConfig] = _and_multi_object({
     "pretrain": replace(
         _FINETUNE, recipe="pretrain", frames=1, global_batch=16, lr_batch=16, clips_per_pass=2, epochs=11,
         lr_milestones=(8, 10), freeze_text=False,
@@ -214,10 +242,10 @@ PRETRAIN: dict[str, TrainConfig] = {
     "tiny": replace(
         _FINETUNE, recipe="tiny", frames=1, global_batch=4, lr_batch=4, clips_per_pass=2, epochs=6, **_SMALL
     ),
-}  # fmt: skip
+}, scratch="pretrain")  # fmt: skip
 """Recipes of jobs/pretrain_refcoco.py; the first is the default. Published runs used 2 GPUs: --global-batch 4."""
 
-FINETUNE: dict[str, TrainConfig] = {
+FINETUNE: dict[str, TrainConfig] = _and_multi_object({
     "finetune": _FINETUNE,
     "scratch": replace(_FINETUNE, recipe="scratch", lr_batch=4, global_batch=4, epochs=10, lr_milestones=(6, 8)),
     "joint": replace(_FINETUNE, recipe="joint", epochs=12, lr_milestones=(8, 10)),
@@ -226,12 +254,12 @@ FINETUNE: dict[str, TrainConfig] = {
         _FINETUNE, recipe="tiny", frames=3, global_batch=4, lr_batch=4, clips_per_pass=2, epochs=4,
         **_SMALL | {"lr": 3e-4, "backbone_lr": 3e-4, "text_lr": 3e-4},
     ),
-}  # fmt: skip
+}, scratch="scratch")  # fmt: skip
 """Recipes of jobs/finetune_ytvos.py. Published runs used 2 GPUs: --global-batch 2."""
 
-A2D: dict[str, TrainConfig] = {
+A2D: dict[str, TrainConfig] = _and_multi_object({
     "a2d": replace(_FINETUNE, recipe="a2d", global_batch=16, lr_batch=16, clips_per_pass=2,
                    activation_checkpointing=True),
     "tiny": replace(_FINETUNE, recipe="tiny", global_batch=4, lr_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
-}  # fmt: skip
+}, scratch="a2d")  # fmt: skip
 """Recipes of jobs/finetune_a2d.py. Published runs used 2 GPUs: --global-batch 4."""

@@ -33,8 +33,9 @@ def train_data(config: TrainConfig, kind: ClipKind) -> TrainData:
         for folder, manifest in _opened(config.data)
     )
     data = TrainData(
-        parts, config.seed, config.global_batch, config.clips_per_pass, config.shuffle_window, config.sentences
-    )
+        parts, config.seed, config.global_batch, config.clips_per_pass, config.shuffle_window, config.most_sentences,
+        varied=config.multi_object,
+    )  # fmt: skip
     data.plan(0)  # raises if there is nothing to learn from
     return data
 

@@ -15,7 +15,10 @@ from sgmg.pretrained import roberta_state
 
 def model_config(config: TrainConfig) -> SgMgConfig:
     """Returns the preset, with the settings of the run."""
-    return replace(SgMgConfig.preset(config.model), activation_checkpointing=config.activation_checkpointing)
+    preset = replace(SgMgConfig.preset(config.model), activation_checkpointing=config.activation_checkpointing)
+    if not config.multi_object:
+        return preset
+    return replace(preset, multi_object=True, sentences_per_clip=config.most_sentences)
 
 
 def start_model(config: TrainConfig, init: Path | None) -> SgMg:

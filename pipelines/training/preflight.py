@@ -16,7 +16,7 @@ from pipelines.files import Folder
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
 from pipelines.training.checkpoints import latest_checkpoint
 from pipelines.training.cluster import Workers, check_storage, idle_gpus_warning, wait_for_resources
-from pipelines.training.config import TrainConfig
+from pipelines.training.config import FROM_SINGLE_OBJECT, TrainConfig
 from pipelines.training.initial_model import start_model
 from pipelines.training.run_state import DATA, tokenizer_of
 from sgmg.checkpoints import load
@@ -119,6 +119,11 @@ def prepare_start(config: TrainConfig, run: Folder) -> Start:
         FileNotFoundError, ValueError: as `start_model`.
     """
     begun = latest_checkpoint(run) is not None
+    if config.recipe == FROM_SINGLE_OBJECT and not config.init and not begun:
+        raise JobError(
+            f"--recipe {FROM_SINGLE_OBJECT} starts from a trained single-object checkpoint. Give it as --init, or take "
+            f"--recipe multi-scratch."
+        )
     init = local_checkpoint(config.init, config.storage) if config.init and not begun else None
     tokenizer, own = tokenizer_of(config, run, init)
     if not begun:

@@ -1,4 +1,4 @@
-"""jobs/annotate.py: video files and sentences in, mask tracks out."""
+"""jobs/annotate.py: video files and sentences in, mask tracks out; the model is a multi-object one."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+    return tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", multi_object=True)
 
 
 def config_of(videos: Path, checkpoint: Path, out: Path, **settings: Any) -> AnnotateConfig:
@@ -85,9 +85,8 @@ def found_in(out: Path) -> list[Prediction]:
 def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> list[Prediction]:
     """What the model says of a video, without Ray: window by window, then joined."""
     video = Video(str(path))
-    predictor = Predictor(
-        tiny_model(), Tokenizer.train(SENTENCES), Settings(min_score=min_score).protocol(SIDE), device="cpu"
-    )
+    protocol = Settings(min_score=min_score).protocol(SIDE)
+    predictor = Predictor(tiny_model(multi_object=True), Tokenizer.train(SENTENCES), protocol, device="cpu")
     found = []
     with VideoDecoder(PATIENCE) as decoder:
         (part,) = segments(video, decoder.timeline(video), length=8, overlap=2)
@@ -110,11 +109,12 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     formats = ("parquet", "youtube-vis", "coco", "png", "davis")
-    config = config_of(videos, checkpoint, tmp_path / "out", formats=formats, actors="1:2")
+    config = config_of(videos, checkpoint, tmp_path / "out", formats=formats, actors="1:2", min_score=0.01)
     assert main(config) == Exit.CLEAN
     said = capsys.readouterr().out
     assert "3 videos annotated" in said
     assert "6 expressions answered" in said
+    assert "up to 8 sentences of a video were asked together" in said
     assert "32 frames" in said
 
     found = found_in(tmp_path / "out")
@@ -122,7 +122,7 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     assert Counter(paths[one.video] for one in found) == Counter(dict.fromkeys(LENGTHS, 2))
     for video, name in paths.items():
         rows = [one for one in found if one.video == video]
-        wanted = expected(videos / name, [Expression(row.expression, row.text) for row in rows], 0.02)
+        wanted = expected(videos / name, [Expression(row.expression, row.text) for row in rows], 0.01)
         for row, other in zip(rows, wanted, strict=True):
             assert len(row.frame_names) == LENGTHS[name]
             assert (row.frame_names, row.source) == (other.frame_names, str(videos / name))
@@ -154,8 +154,10 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     old = {path: time for path, time in before.items() if path.suffix == ".parquet"}
     assert {path: path.stat().st_mtime_ns for path in old} == old
     assert len(found_in(tmp_path / "out")) == 9
-    with pytest.raises(JobError, match=r"min_score was 0\.02 and is now 0\.5"):
+    with pytest.raises(JobError, match=r"min_score was 0\.01 and is now 0\.5"):
         main(replace(config, min_score=0.5))
+    with pytest.raises(JobError, match=r"sentences_together was 8 and is now 1"):
+        main(replace(config, sentences_together=1))
     crowd = replace(config, text=tuple(f"{SENTENCES[0]} {number}" for number in range(253)))
     with pytest.raises(JobError, match=r"3 videos cannot be written as davis:(\n.*has 256 sentences.*){3}"):
         main(crowd)
@@ -316,7 +318,7 @@ def test_progress_counts_videos_sentences_and_hours() -> None:
     news = News(seen=(seen("v"), seen("w", kept=3), replace(seen("gone"), failure=lost)), retries=2)
     entries = (an_entry("v", "1", "2", "3", absent=1, seconds=3600.0), an_entry("gone", groups=0, failures=(lost,)))
     progress.count(ShardDone(news, "x.parquet", 1, entries, windows=1, frames=36, crashes=1, waited=1.0, busy=3.0))
-    assert str(progress).startswith("3/4 videos, 1 windows, ")
+    assert str(progress).startswith("3/4 videos, 3 sentences, 1 windows, ")
     assert "waiting for data 25%, 1 videos with failures, 1 failed actors" in str(progress)
 
     groups = tuple(ExpressionGroup("long", name, ()) for name in "ab")

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ def test_broken_input_goes_to_quarantine_and_is_done_when_it_is_mended(
 ) -> None:
     broken = shutil.copytree(data, tmp_path / "data")
     no_image = replace(records[1], frames=(records[1].frames[0], b"no image"))
-    prepared_folder(broken, [records[0], no_image, *records[2:]])
+    first, *others = records[2].expressions
+    too_long = replace(records[2], expressions=(replace(first, text="the ball " * 300), *others))
+    prepared_folder(broken, [records[0], no_image, too_long, *records[3:]])
     shutil.copy(data / "manifest.json", broken)
     last = max(broken.glob("*.parquet"))
     last.write_bytes(last.read_bytes()[:100])
@@ -98,15 +101,17 @@ def test_broken_input_goes_to_quarantine_and_is_done_when_it_is_mended(
     config = config_of(broken, checkpoint, tmp_path / "out")
     assert main(config) == Exit.QUARANTINE
     said = [json.loads(line) for line in (tmp_path / "out" / QUARANTINE).read_text().splitlines()]
-    assert [(one["video"], one["stage"]) for one in said] == [("video-1", "decode"), ("video-4", "read")]
-    assert "frame 00005" in said[0]["reason"]
-    assert str(last) in said[1]["reason"]
-    assert "in quarantine: 2" in capsys.readouterr().out
-    assert sorted({one.video for one in iter_predictions(Folder(str(tmp_path / "out")))}) == [
-        "video-0",
-        "video-2",
-        "video-3",
+    assert [(one["video"], one["stage"]) for one in said] == [
+        ("video-1", "decode"),
+        ("video-2", "predict"),
+        ("video-4", "read"),
     ]
+    assert "frame 00005" in said[0]["reason"]
+    assert said[1]["reason"].startswith("expression 0: ")
+    assert str(last) in said[2]["reason"]
+    assert "in quarantine: 3" in capsys.readouterr().out
+    answered = Counter(one.video for one in iter_predictions(Folder(str(tmp_path / "out"))))
+    assert answered == {"video-0": 3, "video-2": 2, "video-3": 3}
 
     for shard in data.glob("*.parquet"):
         shutil.copy(shard, broken)
@@ -152,6 +157,7 @@ def test_progress_counts_speed_waiting_and_deaths() -> None:
     for crashes in (0, 1):
         progress.count(UnitDone("u", 0, videos=1, frames=10, expressions=3, crashes=crashes, waited=1.0, busy=3.0))
     assert str(progress).startswith("2/2 units, ")
+    assert re.search(r"[1-9][0-9.]* sentences/s", str(progress))
     assert "waiting for data 25%, 0 in quarantine, 1 failed actors" in str(progress)
 
 

@@ -17,8 +17,8 @@ from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, JobServer, prepa
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 
 SMALL = shlex.split(
-    "--recipe tiny --workers 2 --cpus-per-worker 0.5 --threads 1 --short-sides 96 --sentences 1 --global-batch 2 "
-    "--clips-per-pass 1 --max-steps 2 --log-every 1"
+    "--recipe tiny --workers 2 --cpus-per-worker 0.5 --threads 1 --short-sides 96 --sentences-per-clip 1 "
+    "--global-batch 2 --clips-per-pass 1 --max-steps 2 --log-every 1"
 )
 
 
@@ -72,11 +72,13 @@ def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
     finetuned = assert_all_is_in_mlflow(storage, FINETUNE, tmp_path / "ytvos")
     assert finetuned.data.params["init"] == f"mlflow:{pretrained.info.run_id}"
 
-    start = ["--init", "models:/sgmg/2"]
-    a2d = ["--data", str(tmp_path / "a2d"), *start, *common]
+    start = ["--init", "models:/sgmg/2", "--multi-object", "--sentences-per-clip", "3"]
+    a2d = ["--data", str(tmp_path / "a2d"), *common, *start]
     code, text = run_served(job_server, A2D, a2d, tmp_path / "log of a2d")
     assert code == 0, text
     assert_all_is_in_mlflow(storage, A2D, tmp_path / "a2d")
+    together = load(run_of(A2D, storage, "tiny-tiny") / "step_00000002").model.config
+    assert (together.multi_object, together.sentences_per_clip) == (True, 3)
 
     # Killed while it scored for the last time: the same command scores, and keeps what came of it.
     run = run_of(PRETRAIN, storage, "tiny-tiny")

@@ -122,6 +122,22 @@ def test_a_checkpoint_of_another_preset_or_another_shape(data: MadeUp, said: Sai
     assert "There is no checkpoint at" in said("finetune", [data.videos], "--init", str(tmp_path / "nothing"))
 
 
+def test_a_multi_object_checkpoint_for_a_single_object_model(data: MadeUp, said: Said, tmp_path: Path) -> None:
+    config = replace(SgMgConfig.preset("tiny"), multi_object=True)
+    save(tmp_path / "multi", SgMg(config), tokenizer=Tokenizer.train(SENTENCES))
+    message = said("finetune", [data.videos], "--init", str(tmp_path / "multi"))
+    assert f"{tmp_path / 'multi'} is a multi-object model, which answers several sentences together" in message
+    assert "Train it with --multi-object" in message
+
+
+def test_a_recipe_that_starts_from_a_single_object_model_without_one(data: MadeUp, said: Said) -> None:
+    message = said("finetune", [data.videos], "--recipe", "multi", "--model", "tiny", "--workers", "1")
+    assert message == (
+        "--recipe multi starts from a trained single-object checkpoint. Give it as --init, or take --recipe "
+        "multi-scratch."
+    )
+
+
 def test_more_workers_than_passes_or_than_the_cluster_can_ever_give(
     data: MadeUp,
     said: Said,

@@ -1,4 +1,8 @@
-"""Whatever is killed, a training goes on from its last checkpoint, and comes to what an undisturbed one comes to."""
+"""Whatever is killed, a training goes on from its last checkpoint, and comes to what an undisturbed one comes to.
+
+Of a multi-object model, whose clips are asked as many sentences as are drawn for each; other files train single-object
+ones.
+"""
 
 import json
 import os
@@ -36,6 +40,10 @@ CUT_SHORT = 4
 """The step after whose checkpoint the runs are disturbed."""
 
 
+def run_flags(data: MadeUp, storage: Path, *more: str) -> list[str]:
+    return flags_of(data.images, storage, "run", "--multi-object", "--sentences-per-clip", "3", *more)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
     return made_up(tmp_path_factory.mktemp("made-up"))
@@ -45,7 +53,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
 def undisturbed(data: MadeUp, job_server: JobServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that all others are held against."""
     storage = tmp_path_factory.mktemp("undisturbed")
-    code, log = run_served(job_server, PRETRAIN, flags_of(data.images, storage, "run"), storage / "log")
+    code, log = run_served(job_server, PRETRAIN, run_flags(data, storage), storage / "log")
     assert code == 0, log
     run = run_of(PRETRAIN, storage, "run")
     assert checkpoints(run) == [4, 8, 12, LAST]
@@ -65,7 +73,7 @@ def test_a_killed_worker_is_started_again_from_the_last_checkpoint(
     data: MadeUp, undisturbed: Path, job_server: JobServer, tmp_path: Path
 ) -> None:
     run = run_of(PRETRAIN, tmp_path, "run")
-    with ServedJob(job_server, PRETRAIN, flags_of(data.images, tmp_path, "run"), tmp_path / "log") as job:
+    with ServedJob(job_server, PRETRAIN, run_flags(data, tmp_path), tmp_path / "log") as job:
         job.wait_until(lambda: CUT_SHORT in checkpoints(run))
         first, _ = job.workers()
         first.kill()
@@ -78,7 +86,7 @@ def test_a_checkpoint_that_is_cut_short_is_none_and_the_one_before_stays_whole(
     data: MadeUp, undisturbed: Path, job_server: JobServer, tmp_path: Path
 ) -> None:
     run = run_of(PRETRAIN, tmp_path, "run")
-    with ServedJob(job_server, PRETRAIN, flags_of(data.images, tmp_path, "run"), tmp_path / "log") as job:
+    with ServedJob(job_server, PRETRAIN, run_flags(data, tmp_path), tmp_path / "log") as job:
         job.wait_until(lambda: CUT_SHORT in checkpoints(run))
         workers = job.workers()
         job.wait_until(lambda: any(run.glob(".step_*.unfinished/model.safetensors")), pause=0.001)
@@ -99,7 +107,7 @@ def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
 ) -> None:
     storage, fewer = tmp_path / "storage", tmp_path / "fewer"
     run, log = run_of(PRETRAIN, storage, "run"), tmp_path / "log"
-    with Job(PRETRAIN, flags_of(data.images, storage, "run"), log) as job:
+    with Job(PRETRAIN, run_flags(data, storage), log) as job:
         job.wait_until(lambda: CUT_SHORT in checkpoints(run))
         job.kill_driver()
     stopped = max(checkpoints(run))
@@ -107,7 +115,7 @@ def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
     (run / ".step_00000099.unfinished").mkdir()  # what a kill in the middle of a checkpoint leaves
     shutil.copytree(storage, fewer)
 
-    code, text = run_served(job_server, PRETRAIN, flags_of(data.images, storage, "run"), log)
+    code, text = run_served(job_server, PRETRAIN, run_flags(data, storage), log)
     assert code == 0, text
     assert f"goes on after step {stopped} " in text
     assert_same_end(run, undisturbed)
@@ -116,7 +124,7 @@ def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
     # Again from the same place, with one worker, and a list of checkpoints that a kill has left half written.
     snapshot = run_of(PRETRAIN, fewer, "run") / "checkpoint_manager_snapshot.json"
     snapshot.write_text(snapshot.read_text()[:100] if snapshot.exists() else "{")
-    flags = flags_of(data.images, fewer, "run", "--workers", "1")
+    flags = run_flags(data, fewer, "--workers", "1")
     code, text = run_served(job_server, PRETRAIN, flags, tmp_path / "log of fewer")
     assert code == 0, text
     assert "checkpoint_manager_snapshot.json is damaged" in text
@@ -140,14 +148,14 @@ def the_same_mlflow_run_went_on(storage: Path, stopped: int) -> None:
 
 
 def a_finished_run_says_so(data: MadeUp, storage: Path) -> None:
-    code, text = run_job(PRETRAIN, flags_of(data.images, storage, "run"), storage / "log of nothing")
+    code, text = run_job(PRETRAIN, run_flags(data, storage), storage / "log of nothing")
     assert code == 0, text
     assert f"is finished: {LAST} steps" in text
     assert "Started a local Ray" not in text
 
 
 def another_setting_is_refused(data: MadeUp, storage: Path, job_server: JobServer) -> None:
-    flags = flags_of(data.images, storage, "run", "--lr", "0.5", "--seed", "3", "--workers", "1")
+    flags = run_flags(data, storage, "--lr", "0.5", "--seed", "3", "--workers", "1")
     code, text = run_served(job_server, PRETRAIN, flags, storage / "log of another")
     assert code == 1, text
     (said,) = [line for line in text.splitlines() if line.startswith("error: ")]
@@ -159,7 +167,7 @@ def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on
 ) -> None:
     run, saved = run_of(PRETRAIN, tmp_path, "run"), tmp_path / "saved"
     run.mkdir(parents=True)
-    flags = " ".join(flags_of(data.images, tmp_path, "run"))
+    flags = " ".join(run_flags(data, tmp_path))
     script = tmp_path / "script"
     # The disk is seen by this script alone, and goes with it.
     script.write_text(

@@ -88,7 +88,7 @@ def learned(data_kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
             assert prepare.main(PrepareConfig(one.dataset, "train", str(data), str(data_kit / one.raw))) == Exit.CLEAN
             config = replace(
                 one.recipe, data=(str(data),), storage=str(storages[name]), cpus_per_worker=0.5, cpus_per_decode=0.5,
-                threads=1, short_sides=(96,), sentences=1, global_batch=2, clips_per_pass=1, max_steps=2,
+                threads=1, short_sides=(96,), sentences_per_clip=1, global_batch=2, clips_per_pass=1, max_steps=2,
             )  # fmt: skip
             assert one.main(config) == Exit.CLEAN
         return storages[name]

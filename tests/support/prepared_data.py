@@ -83,18 +83,18 @@ def prepared_folder(path: Path, records: Sequence[Record], rows_per_group: int =
     return path
 
 
-def tiny_model(seed: int = 0) -> SgMg:
+def tiny_model(seed: int = 0, *, multi_object: bool = False) -> SgMg:
     """A model off its initial values, at which masks are nearly empty and all queries score alike."""
     torch.manual_seed(seed)
     config = SgMgConfig.preset("tiny")
-    model = SgMg(replace(config, text=replace(config.text, layers=1))).eval()
+    model = SgMg(replace(config, text=replace(config.text, layers=1), multi_object=multi_object)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 
 
-def tiny_checkpoint(path: Path, seed: int = 0) -> Path:
+def tiny_checkpoint(path: Path, seed: int = 0, *, multi_object: bool = False) -> Path:
     """A checkpoint with its tokenizer."""
-    save(path, tiny_model(seed), tokenizer=Tokenizer.train(SENTENCES))
+    save(path, tiny_model(seed, multi_object=multi_object), tokenizer=Tokenizer.train(SENTENCES))
     return path

@@ -67,7 +67,7 @@ def flags_of(data: Path, storage: Path, name: str, *more: str) -> list[str]:
     """Of a small run of two workers on the CPU, with a checkpoint every fourth step."""
     values = {
         "data": data, "storage": storage, "name": name, "recipe": "tiny", "workers": 2, "cpus-per-worker": 0.5,
-        "threads": 1, "short-sides": 96, "global-batch": 4, "clips-per-pass": 2, "sentences": 1, "epochs": 3,
+        "threads": 1, "short-sides": 96, "global-batch": 4, "clips-per-pass": 2, "sentences-per-clip": 1, "epochs": 3,
         "max-steps": LAST, "checkpoint-every": 4, "keep": 20, "log-every": 2, "shuffle-window": 4,
     }  # fmt: skip
     return [word for flag, value in values.items() for word in (f"--{flag}", str(value))] + ["--log-samples", *more]

@@ -156,10 +156,13 @@ def _quarantine(out: Folder) -> Iterator[dict[str, str]]:
 
 
 def _about(out: Folder) -> list[tuple[str, str]]:
-    """Returns the settings in the run's config.json, as text."""
+    """Returns the settings in the run's config.json, as text, and in words how many sentences were asked together."""
     written = out.read_if_there(_CONFIG)
     config = json.loads(written) if written is not None else {}
-    return [(name, text if len(text) <= _LONG else text[:_LONG] + "…") for name, text in _flat(config)]
+    together = (config.get("made_by") or {}).get("sentences_together", 1)
+    asked = "each for itself" if together == 1 else f"up to {together} of a video together"
+    settings = [(name, text if len(text) <= _LONG else text[:_LONG] + "…") for name, text in _flat(config)]
+    return [("sentences were asked", asked), *settings] if settings else []
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -128,3 +128,20 @@ def test_other_sentences_of_a2d_are_asked_at_the_same_frame(tmp_path: Path) -> N
     group, sample = found(tmp_path, one, ClipRecipe.one_target_frame(3, SMALL))
     clips = sibling_samples(group, SampleRef(0, "", 0, 1, 1, 0), sample, (), 5, np.random.default_rng(0))
     assert [(clip.text, clip.anchor) for clip in clips] == [("here", 0)]
+
+
+def test_each_object_is_spoken_of_before_any_is_again(tmp_path: Path) -> None:
+    tracks = tuple(ObjectTrack(number, (A, B)) for number in range(3))
+    one = record(*tracks, said=Expression("own", "object 0", (0,)))
+    more = [Expression(f"{number}-{again}", f"object {number}", (number,)) for again in range(3) for number in range(3)]
+    one = replace(one, expressions=(*one.expressions, *more))
+    group, sample = found(tmp_path, one, VIDEO)
+    orders = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        clips = sibling_samples(group, SampleRef(0, "", 0, 1, 1, 0), sample, {0}, 8, rng, spread=True)
+        spoken = [clip.text for clip in clips]
+        orders.add(tuple(spoken))
+        assert set(spoken[:2]) == {"object 1", "object 2"}
+        assert set(spoken[2:5]) == set(spoken[5:8]) == {"object 0", "object 1", "object 2"}
+    assert len(orders) > 10

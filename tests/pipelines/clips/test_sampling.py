@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipelines.clips.sampling import anchors, clip_rng, training_frames
+from pipelines.clips.sampling import anchors, clip_rng, draw_sentences, training_frames
 from pipelines.inference.protocols import evaluation_window
 
 
@@ -115,3 +115,12 @@ def test_an_anchor_outside_of_the_video_is_refused(anchor: int) -> None:
 )
 def test_the_window_round_an_annotated_frame(anchor: int, length: int, clip: tuple[int, ...], place: int) -> None:
     assert evaluation_window(anchor, 9, length) == (clip, place)
+
+
+def test_a_clip_is_asked_between_one_and_the_most_sentences_and_often_one() -> None:
+    rng = np.random.default_rng(0)
+    drawn = Counter(draw_sentences(8, rng) for _ in range(4000))
+    assert sorted(drawn) == list(range(1, 9))
+    assert drawn[1] == pytest.approx(4000 * (1 / 4 + 3 / 32), rel=0.1)
+    assert all(drawn[k] == pytest.approx(4000 * 3 / 32, rel=0.2) for k in range(2, 9))
+    assert {draw_sentences(1, rng) for _ in range(20)} == {1}

@@ -221,7 +221,7 @@ def test_dropped_samples_keep_their_slot_so_that_ranks_agree_on_the_steps(with_d
 @pytest.mark.parametrize("sentences", [1, 3])
 def test_a_clip_survives_the_way_between_two_workers(synthetic: TrainData, sentences: int) -> None:
     asked = set()
-    for row in list(rows_of(replace(synthetic, sentences=sentences)))[:12]:
+    for row in list(rows_of(replace(synthetic, sentences_per_clip=sentences)))[:12]:
         slot = slot_of(pa.Table.from_pylist([decode_row(row)]), 0)
         assert shown(slot) == shown(Slot(row["step"], row["lane"], row["sample"], _made(row)))
         asked.add(len(_made(row).targets))
@@ -233,13 +233,13 @@ def _made(row: dict[str, Any]) -> Any:
 
 
 def test_further_sentences_of_a_clip_change_nothing_about_its_own(synthetic: TrainData) -> None:
-    for one, more in zip(rows_of(synthetic), rows_of(replace(synthetic, sentences=3)), strict=True):
+    for one, more in zip(rows_of(synthetic), rows_of(replace(synthetic, sentences_per_clip=3)), strict=True):
         assert {**more, "siblings": []} == one
 
 
 @pytest.mark.usefixtures("ray_local")
 def test_several_sentences_a_clip_are_the_same_for_any_number_of_workers(synthetic: TrainData) -> None:
-    data = replace(synthetic, sentences=2)
+    data = replace(synthetic, sentences_per_clip=2)
     expected = [shown(Slot(row["step"], row["lane"], row["sample"], _made(row))) for row in rows_of(data)]
     assert [slot for step in steps_of(data, 3) for slot in step] == expected
 

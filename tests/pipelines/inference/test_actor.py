@@ -62,12 +62,16 @@ def run(predict: PredictStage, message: pa.Table) -> tuple[AnswersHeader, list[l
     return header, decode_answers(payload)
 
 
-def test_a_sentence_that_cannot_be_read_costs_only_its_video(predict: PredictStage) -> None:
-    frames = [model_frames(record, PROTOCOL) for record in (a_record("dog"), a_record("cat", sentences=(" ",)))]
+def test_a_sentence_that_cannot_be_asked_costs_only_itself(predict: PredictStage) -> None:
+    frames = [
+        model_frames(record, PROTOCOL) for record in (a_record("dog"), a_record("cat", sentences=("the ball", " ")))
+    ]
     header, answers = run(predict, encode_frames("u", frames, [Failure("cow", "decode", "no image")], context=["c"]))
     assert [(one.video, one.stage) for one in header.failures] == [("cow", "decode")]
-    assert {index: (one.video, one.stage) for index, one in header.failed.items()} == {1: ("cat", "predict")}
-    assert (header.unit, [len(some) for some in answers], msgspec.json.decode(header.context)) == ("u", [3, 0], ["c"])
+    assert {index: [(one.video, one.stage) for one in some] for index, some in header.failed.items()} == {
+        1: [("cat", "predict")]
+    }
+    assert (header.unit, [len(some) for some in answers], msgspec.json.decode(header.context)) == ("u", [3, 1], ["c"])
     assert header.frames == sum(len(one.record.frame_names) for one in frames)
     assert header.records == tuple(one.record for one in frames)
     assert header.fingerprint == predict.predictor.fingerprint
@@ -84,8 +88,9 @@ def test_a_unit_that_crashes_its_predictors_is_skipped(predict: PredictStage, cr
     for _ in range(MAX_CRASHES):
         ray.get(crash_counter.start.remote("u"))
     header, answers = run(predict, message)
-    assert (header.failed[0].video, header.failed[0].stage) == ("dog", "predict")
-    assert f"{MAX_CRASHES} predictors crashed on it" in header.failed[0].reason
+    (failure,) = header.failed[0]
+    assert (failure.video, failure.stage) == ("dog", "predict")
+    assert f"{MAX_CRASHES} predictors crashed on it" in failure.reason
     assert answers == [[]]
 
 
@@ -94,7 +99,8 @@ def test_scores_that_are_no_numbers_cost_only_their_unit(predict: PredictStage) 
     assert isinstance(head, torch.nn.Linear)
     torch.nn.init.constant_(head.bias, math.nan)
     header, answers = run(predict, encode_frames("u", [model_frames(a_record("dog"), PROTOCOL)]))
-    assert "scores are not finite" in header.failed[0].reason
+    (failure,) = header.failed[0]
+    assert "scores are not finite" in failure.reason
     assert answers == [[]]
 
 

@@ -121,7 +121,9 @@ def test_answers() -> None:
     masks = Masks((2, 2), (Compressed.of(np.array([[[48]]], dtype=np.uint8)),))
     answer = Answer(0, (0,), masks, ((0.5,),), (((0.0, 0.0, 1.0, 1.0),),), coarse=masks, note="ü", merged=masks.parts)
     lost = Failure("w", "predict", "x")
-    sent = AnswersHeader("u", (lost,), (the_record(), the_record("w")), {1: lost}, "f", 0, 0.25, 1.5, encode_context(1))
+    sent = AnswersHeader(
+        "u", (lost,), (the_record(), the_record("w")), {1: [lost]}, "f", 0, 0.25, 1.5, encode_context(1)
+    )
     header, payload = decode(encode_answers(sent, [[answer, answer], []]), 0, AnswersHeader)
     assert header == sent
     assert sent.frames == 4

@@ -112,6 +112,58 @@ def test_a_video_is_encoded_once_for_all_its_sentences(model: SgMg, tokenizer: T
     assert len(calls) == 1
 
 
+def test_a_multi_object_model_is_asked_in_groups_in_order_of_ids(tokenizer: Tokenizer) -> None:
+    multi = tiny_model(multi_object=True)
+    sentences = [f"the {word}" for word in ("ball", "dog", "cat", "first", "last", "left", "right")]
+    record = a_record("dog", t=1, sentences=sentences)
+    turned = replace(record, expressions=record.expressions[::-1])
+    asked: list[int] = []
+    hook = multi.transformer.decoder[0].register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    protocol = inference_protocol("own", SIDE)
+
+    def scores(record: Record, together: int | None) -> dict[str, float]:
+        predictor = Predictor(multi, tokenizer, protocol, device="cpu", sentences_together=together)
+        return {one.text: one.score for one in predictor.predict(record)}
+
+    found = scores(record, 3)
+    hook.remove()
+    assert asked == [3, 3, 1]
+    assert scores(turned, 3) == pytest.approx(found, abs=1e-5)
+    assert scores(replace(record, expressions=record.expressions[:3]), None) == pytest.approx(
+        {text: found[text] for text in sentences[:3]}, abs=1e-5
+    )
+    assert max(abs(score - found[text]) for text, score in scores(record, 1).items()) > 1e-4
+
+
+@pytest.mark.parametrize("multi_object", [False, True])
+def test_a_sentence_that_cannot_be_asked_does_not_cost_the_others_their_answers(
+    tokenizer: Tokenizer, multi_object: bool
+) -> None:
+    model = tiny_model(multi_object=multi_object)
+    record = a_record("dog", t=1, sentences=("the ball", " ", "the dog on the left", "the ball " * 300))
+    predictor = Predictor(model, tokenizer, inference_protocol("own", SIDE), device="cpu")
+    refused = predictor.refused(record)
+    assert refused.keys() == {1, 3}
+    assert "is empty" in refused[1]
+    assert "512" in refused[3]
+    found = predictor.answer(model_frames(record, predictor.protocol))
+    rest = replace(record, expressions=record.expressions[::2])
+    wanted = predictor.answer(model_frames(rest, predictor.protocol))
+    assert [one.number for one in found] == [0, 2]
+    assert [one.scores for one in found] == [one.scores for one in wanted]
+    with pytest.raises(BadItem, match="dog: expression 1: The expression ' ' is empty"):
+        predictor.predict(record)
+
+
+def test_three_hundred_sentences_of_a_video_take_no_more_memory_than_a_group(tokenizer: Tokenizer) -> None:
+    multi, asked = tiny_model(multi_object=True), []
+    hook = multi.transformer.decoder[0].register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    found = predicted(multi, tokenizer, a_record("dog", t=1, sentences=["the ball"] * 300), rows=2)
+    hook.remove()
+    assert asked == [8] * 37 + [4]
+    assert [one.score for one in found] == pytest.approx([found[0].score] * 296 + [found[-1].score] * 4, abs=1e-5)
+
+
 def test_every_window_chooses_its_own_query(model: SgMg, tokenizer: Tokenizer) -> None:
     record, pixels = a_record("dog", t=3), pixels_of(sum(b"dog"), 3)
     found = predicted(model, tokenizer, record, inference_protocol("own", SIDE, window=2))

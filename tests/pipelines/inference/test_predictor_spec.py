@@ -51,6 +51,14 @@ def test_another_setting_is_another_fingerprint(checkpoint: Path) -> None:
     assert len({one.fingerprint() for one in (recipe, *others)}) == 6
 
 
+def test_who_is_asked_together_counts_for_a_model_that_is_asked_together(checkpoint: Path) -> None:
+    single = recipe_of(checkpoint)
+    assert "sentences_together" not in single.provenance()
+    multi = replace(single, model=replace(single.model, multi_object=True), sentences_together=8)
+    assert multi.provenance()["sentences_together"] == 8
+    assert replace(multi, sentences_together=4).fingerprint() != multi.fingerprint()
+
+
 def test_where_it_runs_does_not_matter(checkpoint: Path) -> None:
     recipe = recipe_of(checkpoint)
     assert replace(recipe, checkpoint=partial(Path, "elsewhere")).fingerprint() == recipe.fingerprint()

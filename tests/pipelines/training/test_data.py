@@ -79,6 +79,27 @@ def test_data_that_do_not_fit_a_job_are_sent_to_another(
         clip_recipe(manifest, config, kind)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "published"),
+    [
+        (PRETRAIN["multi"], PRETRAIN["pretrain"]),
+        (PRETRAIN["multi-scratch"], PRETRAIN["pretrain"]),
+        (FINETUNE["multi"], FINETUNE["finetune"]),
+        (FINETUNE["multi-scratch"], FINETUNE["scratch"]),
+        (A2D["multi"], A2D["a2d"]),
+        (A2D["multi-scratch"], A2D["a2d"]),
+    ],
+)
+def test_a_multi_object_model_learns_as_published_but_for_the_sentences_of_a_clip(
+    recipe: TrainConfig, published: TrainConfig
+) -> None:
+    assert replace(recipe, recipe=published.recipe, multi_object=False, sentences_per_clip=0) == published
+    assert (recipe.multi_object, recipe.most_sentences, published.most_sentences) == (True, 8, 1)
+    assert replace(published, multi_object=True).most_sentences == 8
+    with pytest.raises(ValueError, match="--sentences-per-clip -1 must be at least 1, or 0 for the default"):
+        replace(recipe, sentences_per_clip=-1)
+
+
 def test_what_the_config_wants_otherwise_is_changed_and_nothing_else() -> None:
     config = replace(FINETUNE["finetune"], crop=False, flip=False, reverse=False, colour=False)
     found, published = clip_recipe(VIDEOS, config, "clips"), ClipRecipe.video(5)

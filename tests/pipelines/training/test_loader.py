@@ -95,7 +95,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainData, Tokenize
     data: MadeUp = made_up(tmp_path_factory.mktemp("made-up"))
     config = replace(
         PRETRAIN["tiny"], data=(str(data.images),), short_sides=(96,), shuffle_window=WINDOW,
-        global_batch=LANES, clips_per_pass=TOGETHER, sentences=2,
+        global_batch=LANES, clips_per_pass=TOGETHER, sentences_per_clip=2,
     )  # fmt: skip
     return train_data(config, "images"), own_tokenizer(config.data, 300)
 

@@ -137,7 +137,7 @@ def test_names_and_sentences_are_text_whatever_is_in_them(page: Page, corpus: Co
     page.get_by_role("tab", name="Quarantine").click()
     expect(page.locator("#problem-rows tr").first).to_contain_text(f"/in/0{HOSTILE}")
     page.get_by_role("tab", name="Run").click()
-    expect(page.locator("#about-rows td")).to_have_text(HOSTILE.replace("\u2028", " "))
+    expect(page.locator("#about-rows td").last).to_have_text(HOSTILE.replace("\u2028", " "))
 
 
 def test_an_overlay_plays_in_its_card_and_in_its_details(page: Page, corpus: Corpus) -> None:

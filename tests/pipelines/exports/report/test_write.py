@@ -85,7 +85,19 @@ def test_the_quarantine_and_the_settings_are_told(predict: Predict, save: Save) 
         1,
         [{"video": "/in/\u202e1000.mp4", "stage": "decode", "reason": "empty", "expression": "1000"}],
     ]
-    assert index["about"] == [["fps", "6"], ["made_by.a", "b, 1"], ["long", "x" * 300 + "…"]]
+    assert index["about"] == [
+        ["sentences were asked", "each for itself"],
+        ["fps", "6"],
+        ["made_by.a", "b, 1"],
+        ["long", "x" * 300 + "…"],
+    ]
+
+
+def test_how_many_sentences_were_asked_together_is_told(predict: Predict, save: Save) -> None:
+    out = save({"a.parquet": rows(predict, 1)})
+    out.write("config.json", json.dumps({"made_by": {"sentences_together": 8}}).encode())
+    write_report(out)
+    assert handed_over(out, "index.js")[0]["about"][0] == ["sentences were asked", "up to 8 of a video together"]
 
 
 def test_a_corpus_without_a_usable_video_has_a_page_too(tmp_path: Path) -> None:
