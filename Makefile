@@ -49,10 +49,11 @@ LEARN = $(if $(findstring ?,$(STORAGE)),$(subst ?,/learn?,$(STORAGE)),$(STORAGE)
 
 learn: $(STAMP) ## the demo with more to learn from, and a second score with shuffled sentences
 	$(BIN)/python jobs/demo.py --storage "$(LEARN)" --images 1000 --videos 200 --valid-videos 24 \
-		--pretrain-steps 450 --finetune-steps 330 --shuffled
+		--pretrain-steps 450 --finetune-steps 330 --multi-steps 160 --shuffled
 
 bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python tests/benchmarks/speed.py
+	$(BIN)/python tests/benchmarks/many.py
 	$(BIN)/python tests/benchmarks/run.py
 	$(BIN)/python tests/benchmarks/clips.py
 	$(BIN)/python tests/benchmarks/train_step.py

@@ -16,7 +16,7 @@ from pack import ROOT
 from patience import PATIENCE
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PICTURES = {"1_look_at_the_data": 3, "2_one_clip_through_the_model": 7, "3_train_track_and_compare": 3}
+PICTURES = {"1_look_at_the_data": 3, "2_one_clip_through_the_model": 8, "3_train_track_and_compare": 3}
 """How many each draws, at least."""
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])

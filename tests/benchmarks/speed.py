@@ -44,7 +44,7 @@ from sgmg.objective import Objective
 from sgmg.optim import optimizer_for
 from sgmg.precision import autocast, computes_bfloat16
 from sgmg.preprocess import pad_clips
-from sgmg.segmenter import CPU_ROWS, GPU_ROWS, best_device, segment_in_parts, slices
+from sgmg.segmenter import CPU_ROWS, GPU_ROWS, best_device, groups_of, segment_in_parts, slices
 from sgmg.tokenizer import Tokenizer
 from sgmg.train_step import MicroBatch, TrainStep
 
@@ -103,24 +103,31 @@ class Setting:
 
 
 class Clip:
-    """A clip with as many sentences as are needed, and the two ways of segmenting it."""
+    """A clip with as many sentences as are needed, and the two ways of segmenting it.
 
-    def __init__(self, setting: Setting) -> None:
+    Args:
+        setting: what is measured.
+        sentences: most that are asked.
+        multi_object: whether the model answers them in one pass.
+    """
+
+    def __init__(self, setting: Setting, sentences: int = max(SENTENCES), *, multi_object: bool = False) -> None:
         self.device, self.size = setting.device, setting.size
-        self.model = SgMg(SgMgConfig.preset(setting.preset)).eval().to(self.device)
+        config = replace(SgMgConfig.preset(setting.preset), multi_object=multi_object)
+        self.model = SgMg(config).eval().to(self.device)
         parts = pad_clips([torch.randn(setting.frames, 3, *setting.size)], 16)
         self.frames, self.padding, self.sizes = (part.to(self.device) for part in parts)
-        self.token_ids = torch.randint(4, 2000, (max(SENTENCES), WORDS), device=self.device)
-        self.token_padding = torch.zeros(max(SENTENCES), WORDS, dtype=torch.bool, device=self.device)
+        self.token_ids = torch.randint(4, 2000, (sentences, WORDS), device=self.device)
+        self.token_padding = torch.zeros(sentences, WORDS, dtype=torch.bool, device=self.device)
         self.rows = CPU_ROWS if self.device.type == "cpu" else GPU_ROWS
 
     def ours(self, sentences: int, precision: Precision) -> Tensor:
-        """Returns masks of the first sentences, computed as `Segmenter` does."""
+        """Returns masks of the first sentences, as `Segmenter` does; a multi-object model is asked all in one pass."""
         with autocast(self.device, precision):
             text = self.model.encode_text(self.token_ids[:sentences], self.token_padding[:sentences])
             video = self.model.encode_video(self.frames, self.padding)
             masks = []
-            for group in slices(sentences, max(1, self.rows // self.frames.shape[1])):
+            for group in groups_of(self.model, sentences, sentences, self.rows // self.frames.shape[1]):
                 out = segment_in_parts(self.model, video, text.expressions(group), self.sizes, self.rows)
                 query = best_query(out.scores[-1])
                 masks += [
