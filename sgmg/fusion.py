@@ -60,14 +60,19 @@ class LanguageFusion(nn.Module):
 class Decoupling(nn.Module):
     """Change of the memory that the expressions of a clip share into the memory of each (spec many.md, 3).
 
-    What the clip fused with one expression holds at a cell scales and shifts the memory there. It starts at zero: the
-    memory is then handed on as it is, and one expression alone is answered as by a single-object model.
+    What the clip fused with one expression holds at a cell, and how that differs from the mean of the expressions that
+    share the clip, scales and shifts the memory there. It starts at zero: the memory is then handed on as it is, and
+    one expression alone is answered as by a single-object model.
     """
+
+    GAIN = 8.0
+    """Factor of the layer that starts at zero. AdamW moves every weight by about the learning rate, so this layer,
+    which has everything to learn, learns that much faster than the trained ones around it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.scale_and_shift = nn.Linear(channels, 2 * channels)
+        self.norm, self.difference_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.scale_and_shift = nn.Linear(2 * channels, 2 * channels)
         nn.init.zeros_(self.scale_and_shift.weight)
         nn.init.zeros_(self.scale_and_shift.bias)
 
@@ -75,13 +80,15 @@ class Decoupling(nn.Module):
         self, memory: Float[Tensor, "b t s c"], fused: Float[Tensor, "e t s c"], clip_of: Int[Tensor, " e"]
     ) -> Float[Tensor, "e t s c"]:
         """Returns the memory of each expression, of that of its clip and of the cells fused with it alone."""
-        scale, shift = self.scale_and_shift(self.norm(fused)).chunk(2, dim=-1)
+        members = sum_of_clip(torch.ones_like(fused[:, :1, :1, :1]), clip_of, len(memory))
+        mean = sum_of_clip(fused, clip_of, len(memory)) / members.clamp(min=1)
+        # Of an expression that is alone in its clip, the difference is exactly zero.
+        seen = torch.cat([self.norm(fused), self.difference_norm(fused - mean[clip_of])], dim=-1)
+        scale, shift = (self.GAIN * self.scale_and_shift(seen)).chunk(2, dim=-1)
         return torch.addcmul(memory[clip_of] + shift, memory[clip_of], scale)
 
 
-def sum_of_clip(
-    fused: Float[Tensor, "e t c h w"], clip_of: Int[Tensor, " e"], clips: int
-) -> Float[Tensor, "b t c h w"]:
+def sum_of_clip(fused: Float[Tensor, "e ..."], clip_of: Int[Tensor, " e"], clips: int) -> Float[Tensor, "b ..."]:
     """Returns, for each clip, the sum of what it is when fused with each of its expressions (spec many.md, 1)."""
     if clips == 1:
         return fused.sum(dim=0, keepdim=True)

@@ -142,8 +142,7 @@ def _on_synthetic_data(config: DemoConfig, root: Folder, out: Folder, jobs: Subm
     multi = multi_shuffled = None
     if config.multi_steps:
         words = f"{learn.replace('--name demo', '--name demo-multi')} --multi-object --sentences-per-clip 8"
-        # Faster than the fine-tuning: what takes the sentences apart has learned nothing yet.
-        words = f"{words} --lr 1e-3 --backbone-lr 1e-3 --max-steps {config.multi_steps}"
+        words = f"{words} --max-steps {config.multi_steps}"
         jobs.run("finetune_ytvos", words, storage=root.uri, data=train, init=checkpoint)
         multi, multi_shuffled = scores_of(root.uri_of("finetune/demo-multi"), "multi/")
     whole, box = _baselines(truth, train)

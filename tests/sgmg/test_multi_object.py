@@ -177,7 +177,9 @@ def test_the_other_weights_are_drawn_as_for_a_single_object_model() -> None:
         torch.manual_seed(3)
         weights.append(SgMg(config).state_dict())
     assert weights[1].keys() - weights[0].keys() == {
-        f"decoupling.{layer}.{kind}" for layer in ("norm", "scale_and_shift") for kind in ("weight", "bias")
+        f"decoupling.{layer}.{kind}"
+        for layer in ("norm", "difference_norm", "scale_and_shift")
+        for kind in ("weight", "bias")
     }
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
