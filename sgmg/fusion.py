@@ -83,8 +83,8 @@ class Decoupling(nn.Module):
         members = sum_of_clip(torch.ones_like(fused[:, :1, :1, :1]), clip_of, len(memory))
         mean = sum_of_clip(fused, clip_of, len(memory)) / members.clamp(min=1)
         # Of an expression that is alone in its clip, the difference is exactly zero.
-        seen = torch.cat([self.norm(fused), self.difference_norm(fused - mean[clip_of])], dim=-1)
-        scale, shift = (self.GAIN * self.scale_and_shift(seen)).chunk(2, dim=-1)
+        inputs = torch.cat([self.norm(fused), self.difference_norm(fused - mean[clip_of])], dim=-1)
+        scale, shift = (self.GAIN * self.scale_and_shift(inputs)).chunk(2, dim=-1)
         return torch.addcmul(memory[clip_of] + shift, memory[clip_of], scale)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from sgmg.batch import TextFeatures
-from sgmg.fusion import LanguageFusion
+from sgmg.fusion import Decoupling, LanguageFusion
 
 CHANNELS, HEADS = 16, 4
 CLIP_OF = torch.tensor([1, 0, 1])
@@ -75,3 +75,30 @@ def test_there_is_no_way_round_the_words(fusion: LanguageFusion, pixels: Tensor,
     nn.init.zeros_(fusion.out_proj.weight)
     nn.init.zeros_(fusion.out_proj.bias)
     assert not fusion(pixels, text, CLIP_OF).any()
+
+
+@pytest.fixture
+def cells() -> tuple[Tensor, Tensor]:
+    """The memory of two clips of two frames of six cells, and the cells fused with each of three expressions."""
+    return torch.randn(2, 2, 6, CHANNELS, dtype=torch.float64), torch.randn(3, 2, 6, CHANNELS, dtype=torch.float64)
+
+
+def test_a_decoupling_that_has_learned_nothing_hands_the_memory_on(cells: tuple[Tensor, Tensor]) -> None:
+    memory, fused = cells
+    assert torch.equal(Decoupling(CHANNELS).double()(memory, fused, CLIP_OF), memory[CLIP_OF])
+
+
+def test_what_sets_an_expression_apart_is_how_it_differs_from_the_mean_of_its_clip(
+    cells: tuple[Tensor, Tensor],
+) -> None:
+    memory, fused = cells
+    decoupling = Decoupling(CHANNELS).double()
+    with torch.no_grad():  # all that it takes from the fused cells themselves stays zero
+        decoupling.scale_and_shift.weight[:, CHANNELS:].normal_()
+    out = decoupling(memory, fused, CLIP_OF)
+    assert torch.equal(out[1], memory[0]), "alone in its clip, it differs from nobody"
+    differences = (fused[0] - fused[2]) / 2
+    for number, difference in ((0, differences), (2, -differences)):
+        apart = decoupling.difference_norm(difference) @ decoupling.scale_and_shift.weight[:, CHANNELS:].T
+        scale, shift = (8 * apart).chunk(2, dim=-1)
+        torch.testing.assert_close(out[number], memory[1] * (1 + scale) + shift)
