@@ -15,6 +15,7 @@ import tyro
 
 from jobs.common.flag_groups import Groups, parse_grouped
 from jobs.common.flag_suggestions import check_flags
+from jobs.common.stopping import safe_exit
 from pipelines.config_io import ConfigT, read_config
 from pipelines.errors import Exit, JobError, LayoutError, root_cause
 
@@ -33,21 +34,23 @@ def run(
     Args:
         config_type: the job's config, a dataclass with a field per flag.
         main: the job.
-        arguments: of the command line; by default those of this process.
+        arguments: of the command line; by default those of this process, which is then the job's own and ends with it.
         recipes: configs to take defaults from, by the name that --recipe gives; the first is the default.
         groups: sections of --help, each with the fields in it.
     """
+    leave = safe_exit() if arguments is None else sys.exit
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     description = sys.modules[main.__module__].__doc__
     try:
         config = parse(config_type, arguments, description=description, recipes=recipes, groups=groups)
-        sys.exit(main(config) or Exit.CLEAN)
+        code = main(config) or Exit.CLEAN
     except (JobError, LayoutError, OSError, ValueError) as error:
         if os.environ.get("SGMG_TRACEBACK"):
             logging.getLogger(__name__).exception("traceback of the error below")
         # Ray raises what a task raised as an error of the same kind, whose text begins with tracebacks.
         print(f"error: {root_cause(error)}", file=sys.stderr)
-        sys.exit(Exit.FAILED)
+        code = Exit.FAILED
+    leave(code)
 
 
 def parse(

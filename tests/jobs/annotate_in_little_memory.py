@@ -15,6 +15,7 @@ import ray
 
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
+from jobs.common.stopping import safe_exit
 
 STORE = 80 * 2**20  # about the least that Ray takes
 KINDS = ("MapBatches(Plan", "MapBatches(Decode", "MapBatches(PredictStage)", "MapBatches(Write", "join_group")
@@ -39,6 +40,7 @@ def watch(peaks: dict[str, int], over: threading.Event) -> None:
 
 
 if __name__ == "__main__":
+    leave = safe_exit()
     config = parse(AnnotateConfig, sys.argv[1:])
     ray.init(address="local", num_cpus=4, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
     peaks: dict[str, int] = defaultdict(int)
@@ -50,4 +52,4 @@ if __name__ == "__main__":
     over.set()
     watcher.join()
     sys.stdout.write(json.dumps({"seconds": time.monotonic() - began, "peaks": peaks}) + "\n")
-    sys.exit(code)
+    leave(code)

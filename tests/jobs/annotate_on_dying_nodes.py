@@ -16,6 +16,7 @@ from ray.cluster_utils import Cluster
 
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
+from jobs.common.stopping import safe_exit
 
 DECODE, PREDICT, WRITE = "MapBatches(Decode", "MapBatches(PredictStage)", "MapBatches(Write"
 STORE = 200 * 2**20
@@ -94,4 +95,5 @@ def run(seed: int, config: AnnotateConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(int(sys.argv[1]), parse(AnnotateConfig, sys.argv[2:])))
+    leave = safe_exit()
+    leave(run(int(sys.argv[1]), parse(AnnotateConfig, sys.argv[2:])))

@@ -12,6 +12,7 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
+from jobs.common.stopping import safe_exit
 from jobs.predict import PredictConfig, main
 from pipelines.ledger import PREDICTIONS
 
@@ -53,4 +54,5 @@ def run(data: str, checkpoint: str, out: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(*sys.argv[1:]))
+    leave = safe_exit()
+    leave(run(*sys.argv[1:]))

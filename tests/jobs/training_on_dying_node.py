@@ -14,6 +14,7 @@ import psutil
 import ray
 
 from jobs.common.cli import parse
+from jobs.common.stopping import safe_exit
 from pipelines.training.config import TrainConfig
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
@@ -61,4 +62,5 @@ def run(job: str, flags: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1], sys.argv[2:]))
+    leave = safe_exit()
+    leave(run(sys.argv[1], sys.argv[2:]))

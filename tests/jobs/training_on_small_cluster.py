@@ -14,8 +14,9 @@ from pathlib import Path
 import ray
 
 from jobs.common.cli import parse
+from jobs.common.stopping import safe_exit
 from jobs.finetune_ytvos import main
-from pipelines.errors import JobError
+from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.training.cluster import check_storage
 from pipelines.training.config import FINETUNE, TrainConfig
@@ -66,4 +67,6 @@ def run(flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    leave = safe_exit()
     run(sys.argv[1:])
+    leave(Exit.CLEAN)

@@ -13,8 +13,10 @@ from pathlib import Path
 import psutil
 import ray
 
+from jobs.common.stopping import safe_exit
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.stream import Streaming, TrainData, TrainPart, train
+from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 
@@ -56,4 +58,6 @@ def main(prepared: str, out: str) -> None:
 
 
 if __name__ == "__main__":
+    leave = safe_exit()
     main(*sys.argv[1:])
+    leave(Exit.CLEAN)

@@ -14,6 +14,8 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
+from jobs.common.stopping import safe_exit
+from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepare.shard import ShardWriter
@@ -69,4 +71,6 @@ def main(mode: str, raw: str, out: str, marks: str) -> None:
 
 
 if __name__ == "__main__":
+    leave = safe_exit()
     main(*sys.argv[1:])
+    leave(Exit.CLEAN)
