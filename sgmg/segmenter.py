@@ -217,7 +217,10 @@ def asked_together(config: SgMgConfig, wanted: int | None) -> int:
         raise ValueError(f"sentences_together={wanted} must be at least 1.")
     if not config.multi_object:
         if wanted is not None and wanted > 1:
-            _log.warning("%d sentences together has no effect: the model is single-object, and answers each", wanted)
+            _log.warning(
+                "%d sentences together has no effect: the model is single-object and answers each on its own",
+                wanted,
+            )
         return 1
     if wanted is not None and wanted > config.sentences_per_clip:
         _log.warning(

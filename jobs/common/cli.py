@@ -34,7 +34,7 @@ def run(
     Args:
         config_type: the job's config, a dataclass with a field per flag.
         main: the job.
-        arguments: of the command line; by default those of this process, which is then the job's own and ends with it.
+        arguments: of the command line; by default those of this process, which then ends with the job.
         recipes: configs to take defaults from, by the name that --recipe gives; the first is the default.
         groups: sections of --help, each with the fields in it.
     """

@@ -9,11 +9,12 @@ from typing import NoReturn
 
 
 def safe_exit() -> Callable[[int], NoReturn]:
-    """Returns a `sys.exit` for a process that uses Ray; to be called before anything else is registered for the end.
+    """Returns a `sys.exit` for a process that uses Ray. Call this first: it leaves out what was registered before.
 
-    It ends the process as Python does (its threads end, registered functions run, output is flushed), but without the
-    destructors of libraries in C++: threads of Ray that are still running crash on what is destroyed under them, and a
-    job that has done its work would end with SIGSEGV (Ray 2.56, `opencensus::stats::DeltaProducer`).
+    It ends the process as Python does: threads end, functions registered with `atexit` since this call run (Ray
+    registers its own on import), output is flushed. Only the destructors of libraries in C++ are left out. Threads of
+    Ray still run then and crash on what is destroyed under them, so that a job that has done its work would end with
+    SIGSEGV (Ray 2.60, `opencensus::stats::DeltaProducer`).
     """
     codes: list[int] = []
 

@@ -52,4 +52,5 @@ if __name__ == "__main__":
     over.set()
     watcher.join()
     sys.stdout.write(json.dumps({"seconds": time.monotonic() - began, "peaks": peaks}) + "\n")
+    ray.shutdown()
     leave(code)
