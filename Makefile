@@ -49,7 +49,7 @@ LEARN = $(if $(findstring ?,$(STORAGE)),$(subst ?,/learn?,$(STORAGE)),$(STORAGE)
 
 learn: $(STAMP) ## the demo with more to learn from, and a second score with shuffled sentences
 	$(BIN)/python jobs/demo.py --storage "$(LEARN)" --images 1000 --videos 200 --valid-videos 24 \
-		--pretrain-steps 450 --finetune-steps 330 --multi-steps 160 --shuffled
+		--pretrain-steps 450 --finetune-steps 330 --multi-steps 330 --shuffled
 
 bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python tests/benchmarks/speed.py

@@ -30,7 +30,7 @@ class DemoConfig:
     finetune_steps: int = 80
     """Optimiser steps of 4 clips."""
     multi_steps: int = 0
-    """Optimiser steps of 4 clips that a multi-object model learns on top; 0: there is none."""
+    """Optimiser steps of 4 clips, after the same pre-training, of a multi-object model; 0: there is none."""
     workers: int = 2
     """Training processes."""
     shuffled: bool = False

@@ -143,7 +143,7 @@ def _on_synthetic_data(config: DemoConfig, root: Folder, out: Folder, jobs: Subm
     if config.multi_steps:
         words = f"{learn.replace('--name demo', '--name demo-multi')} --multi-object --sentences-per-clip 8"
         words = f"{words} --max-steps {config.multi_steps}"
-        jobs.run("finetune_ytvos", words, storage=root.uri, data=train, init=checkpoint)
+        jobs.run("finetune_ytvos", words, storage=root.uri, data=train, init=start)
         multi, multi_shuffled = scores_of(root.uri_of("finetune/demo-multi"), "multi/")
     whole, box = _baselines(truth, train)
     pictures = out.folder("valid/scores/pictures")
