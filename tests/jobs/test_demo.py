@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from training_runs import run_job
 pytestmark = pytest.mark.xdist_group("demo")  # beside the training tests, which take as long
 
 LITTLE = ("--pretrain-steps", "2", "--finetune-steps", "2", "--workers", "1")
+MULTI = ("--multi-steps", "2")
 DRAWN = ("--images", "8", "--videos", "3", "--valid-videos", "2")
 
 
@@ -62,10 +64,10 @@ def finished_demo(storage: Path) -> tuple[Shown, tuple[str, ...]]:
     return Shown(code, text, storage / "demo"), flags
 
 
-def assert_is_whole(demo: Shown, scored: str, raw: Path, lacking: str = "") -> None:
-    """Figures, pictures and the zip are there and agree; of one video, perhaps, nothing is in it."""
+def assert_is_whole(demo: Shown, scored: str, raw: Path, lacking: str = "", more: Sequence[str] = ()) -> None:
+    """Figures, also those named, pictures and the zip are there and agree; of one video, perhaps, nothing is in it."""
     result = demo.result
-    assert set(result) == {"J&F", "mean_box", "whole_frame"}
+    assert set(result) == {"J&F", "mean_box", "whole_frame", *more}
     assert json.loads((demo.out / "results.json").read_text()) == pytest.approx(result, abs=1e-4)
     scores = json.loads((demo.out / scored / "scores" / "scores.json").read_text())
     assert scores["figures"]["J&F"] == pytest.approx(result["J&F"], abs=1e-4)
@@ -153,14 +155,25 @@ def test_a_made_up_dataset_goes_all_the_way_and_the_second_time_what_is_done_is_
     before = made(storage)
     assert len(before) > 20
 
-    code, text = run_job("demo", ["--storage", str(storage), *flags], tmp_path / "log of the second")
+    code, text = run_job("demo", ["--storage", str(storage), *flags, *MULTI], tmp_path / "log of the second")
     second = Shown(code, text, storage / "demo")
-    assert_is_whole(second, "valid", storage / "demo" / "raw" / "ytvos_root")
-    assert second.result == first.result
-    assert made(storage) == before
+    assert_is_whole(second, "valid", storage / "demo" / "raw" / "ytvos_root", more=["multi"])
+    assert second.result == {**first.result, "multi": second.result["multi"]}
+    assert made(storage).items() >= before.items()
     assert {name: len(some) for name, some in runs(storage).items()} == {
-        name: len(some) for name, some in tracked.items()
+        name: len(some) + (name == "finetune") for name, some in tracked.items()
     }
+    assert_was_multi_object(second)
+
+
+def assert_was_multi_object(demo: Shown) -> None:
+    """The second figure is that of a multi-object model, from the pre-training of the first."""
+    scores = json.loads((demo.out / "multi" / "valid" / "scores" / "scores.json").read_text())
+    assert scores["figures"]["J&F"] == pytest.approx(demo.result["multi"], abs=1e-4)
+    config = json.loads((demo.out.parent / "finetune" / "demo-multi" / "config.json").read_text())
+    assert (config["multi_object"], config["init"]) == (True, str(demo.out.parent / "pretrain" / "demo"))
+    printed = rf"^multi-object, asked together +J .* F .* J&F +{100 * demo.result['multi']:.1f}$"
+    assert re.search(printed, demo.text, flags=re.MULTILINE)
 
 
 @pytest.mark.slow
