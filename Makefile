@@ -55,6 +55,7 @@ bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python tests/benchmarks/speed.py
 	$(BIN)/python tests/benchmarks/many.py
 	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python tests/benchmarks/plan.py
 	$(BIN)/python tests/benchmarks/clips.py
 	$(BIN)/python tests/benchmarks/train_step.py
 	$(BIN)/python tests/benchmarks/predict.py

@@ -3,7 +3,8 @@
 from jobs.common.cli import run
 from jobs.common.flag_groups import TRAINING
 from pipelines.errors import Exit
-from pipelines.training.config import A2D, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import A2D
 
 
 def main(config: TrainConfig) -> Exit:

@@ -3,7 +3,8 @@
 from jobs.common.cli import run
 from jobs.common.flag_groups import TRAINING
 from pipelines.errors import Exit
-from pipelines.training.config import PRETRAIN, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import PRETRAIN
 
 
 def main(config: TrainConfig) -> Exit:

@@ -1,4 +1,7 @@
-"""Configs as JSON files: written next to results, read back, and compared before more results are added."""
+"""Configs as JSON files: written next to results, read back, and compared before more results are added.
+
+They never hold credentials: see `pipelines.secrets`.
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pipelines.errors import JobError
 from pipelines.files import Folder
+from pipelines.secrets import keep_credentials, redacted_values
 
 ConfigT = TypeVar("ConfigT")
 
@@ -23,7 +27,7 @@ def read_config(config_type: type[ConfigT], path: str) -> ConfigT:
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-        return from_plain(config_type, values)
+        return from_plain(config_type, _without_credentials(values))
     except (OSError, json.JSONDecodeError, TypeError, ValueError) as error:
         raise JobError(
             f"--config {path!r} is not a config of this job: {error}. Give the config.json that a run of it wrote."
@@ -43,8 +47,8 @@ def write_config(folder: Folder, config: Any) -> None:
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """Converts a dataclass to JSON values: tuples become lists, paths strings."""
-    return json.loads(json.dumps(asdict(config), default=_plain))
+    """Converts a dataclass to JSON values, `redacted`: tuples become lists, paths strings."""
+    return redacted_values(json.loads(json.dumps(asdict(config), default=_plain)))
 
 
 def from_plain(config_type: type[ConfigT], values: dict[str, Any]) -> ConfigT:
@@ -58,6 +62,15 @@ def from_plain(config_type: type[ConfigT], values: dict[str, Any]) -> ConfigT:
         raise ValueError(f"{config_type.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     hints = get_type_hints(config_type)
     return config_type(**{name: _from_json(hints[name], value) for name, value in values.items()})
+
+
+def _without_credentials(value: Any) -> Any:
+    """Takes credentials out of JSON values and keeps them: earlier versions wrote them down, and people do."""
+    if isinstance(value, dict):
+        return {name: _without_credentials(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_credentials(inner) for inner in value]
+    return keep_credentials([value])[0] if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:
@@ -92,7 +105,8 @@ def require_same_settings(out: Folder, settings: Mapping[str, Any], key: str | N
 
     Args:
         out: folder of the results. Without a config.json it has none.
-        settings: values that decide the results, by name. The fingerprint, which sums up the others, is not compared.
+        settings: values that decide the results, by name. The fingerprint, which sums up the others, is not compared,
+            nor are credentials.
         key: field of config.json that holds the stored settings, and nothing else; None: they are fields of its own.
 
     Raises:
@@ -102,8 +116,9 @@ def require_same_settings(out: Folder, settings: Mapping[str, Any], key: str | N
     if written is None:
         return
     try:
-        config = json.loads(written)
+        config = redacted_values(json.loads(written))
         stored = config[key] if key else {name: config.get(name) for name in settings}
+        settings = redacted_values(settings)
         names = dict.fromkeys([*stored, *settings])
         differences = [
             f"{name} was {stored.get(name)!r} and is now {settings.get(name)!r}"

@@ -57,10 +57,15 @@ class Exit(IntEnum):
     CLEAN = 0
     FAILED = 1
     QUARANTINE = 3  # finished, but some items could not be used
+    INTERRUPTED = 130  # by Ctrl-C (SIGINT)
+    TERMINATED = 143  # by SIGTERM
 
 
 class JobError(Exception):
-    """Error that a user can mend: printed as one sentence without a traceback; the job ends with `Exit.FAILED`."""
+    """Error that a user can mend: printed as one sentence without a traceback; the job ends with `Exit.FAILED`.
+
+    Where a signal ended the job, its exit code is that of the signal.
+    """
 
 
 def root_cause(error: BaseException) -> str:

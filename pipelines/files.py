@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from pipelines.secrets import redacted, with_credentials
+
 UNFINISHED = ".unfinished-"
 """Prefix of the names of files that are still being written; readers ignore them."""
 
@@ -27,7 +29,10 @@ READERS = 32
 """Small files that are read at the same time, where there are many: each may be a request to a store far away."""
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
-_OPTIONS = r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|retry_limit_seconds)=[^/]*"
+_OPTIONS = (
+    r"\?(?:region|scheme|endpoint_override|allow_\w+|tls_\w+|project_id|retry_limit_seconds"
+    r"|access_key|secret_key|session_token)=[^/]*"
+)
 _REMOTE = re.compile(rf"(?P<scheme>\w[\w+.-]*)://(?P<root>[^/]*)(?P<path>/.*?)?(?P<query>{_OPTIONS})?", re.DOTALL)
 _BUSY = re.compile(
     r"AWS Error (SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|NETWORK_CONNECTION|THROTTLING)"
@@ -91,6 +96,9 @@ class Folder:
             return fs.FileSystem.from_uri(self.uri)  # such URIs are percent-encoded
         filesystem, path = resolve_filesystem(self.uri)
         return filesystem, path.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Folder(uri={redacted(self.uri)!r})"  # Ray prints arguments of tasks
 
     def __getstate__(self) -> dict[str, str]:
         return {"uri": self.uri}  # Filesystem handles are opened where they are used.
@@ -350,12 +358,18 @@ def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:
 
     Raises:
         ValueError: pyarrow has no such filesystem.
+        JobError: its credentials were taken out of the URI, and are not known in this process.
     """
-    uri = _REMOTE.fullmatch(path)
+    uri = _REMOTE.fullmatch(with_credentials(path))
     if not uri:
         return fs.LocalFileSystem(), path
     inside = uri["path"] or ""
-    filesystem, base = _open_filesystem(uri["scheme"], uri["root"], uri["query"] or "")
+    try:
+        filesystem, base = _open_filesystem(uri["scheme"], uri["root"], uri["query"] or "")
+    except (OSError, ValueError) as error:
+        if (shown := redacted(str(error))) == str(error):
+            raise
+        raise type(error)(shown) from None  # it quotes the URI
     return filesystem, (inside if base in ("", "/") else base.rstrip("/") + inside)
 
 

@@ -2,9 +2,10 @@
 
 import logging
 import os
+import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +15,20 @@ from ray.exceptions import RayTaskError
 
 from pipelines.errors import JobError
 from pipelines.files import Folder, is_uri
+from pipelines.secrets import VARIABLE
+from pipelines.signals import keep_handlers
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _STARTS = 3
 """Attempts to start a local Ray."""
+_BUSY = {"timed out during startup": "within 30 seconds", "Failed to find a valid port": "with its dashboard"}
+"""Parts of Ray's errors after which a second attempt may succeed, and how we say them: its processes were too slow, or
+another process took the port chosen for its dashboard."""
+_DASHBOARD_URL = "RAY_API_SERVER_ADDRESS"
+_PASSED_ON = ("AWS_", "GOOGLE_", "AZURE_", "MLFLOW_", "HF_", "HUGGING", "GLOO_", "NCCL_", VARIABLE)
+"""Beginnings of the names of environment variables that workers need: how to reach stores, MLflow, the hub, others."""
 
 
 def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
@@ -37,12 +46,25 @@ def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        # A submitted job's workers have its environment; those of a driver that connects would lack its credentials.
-        credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        passed = {"env_vars": credentials} if credentials and not in_submitted_job() else None
-        ray.init(address=address, log_to_driver=True, runtime_env=passed)
-    else:
+        with keep_handlers():
+            ray.init(address=address, log_to_driver=True, runtime_env=_environment_of_workers())
+    else:  # its processes inherit the environment
         _start_local(num_cpus or max(4, os.cpu_count() or 1), dashboard)
+
+
+def _environment_of_workers() -> dict[str, Any] | None:
+    """Returns Ray's runtime environment, in which the workers of a cluster have our variables; None if there are none.
+
+    Ray writes the variables of a runtime environment into its logs, lists and dashboard, and they may be passwords. So
+    they are the data of a function that each worker calls when it starts. Ray keeps it in the memory of the head node
+    until the job ends, and logs its name alone.
+    """
+    variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+
+    def set_variables() -> None:
+        os.environ.update(variables)
+
+    return {"worker_process_setup_hook": set_variables} if variables else None
 
 
 def on_cluster(function: Callable[..., T], *args: Any) -> T:
@@ -60,26 +82,56 @@ def on_cluster(function: Callable[..., T], *args: Any) -> T:
         raise error.cause from None
 
 
+@contextmanager
+def dashboard_port() -> Iterator[int]:
+    """Chooses a free port for the dashboard, and makes known its URL to the local Ray that is started in the block.
+
+    Ray Train asks a dashboard whether the run's controller is alive, and ends the workers if it is not. Without the URL
+    it asks the dashboard of any Ray on this machine, and to that of another Ray the controller is unknown.
+    """
+    port = _free_port()
+    before = os.environ.get(_DASHBOARD_URL)
+    os.environ[_DASHBOARD_URL] = f"http://127.0.0.1:{port}"
+    try:
+        yield port
+    finally:
+        if before is None:
+            del os.environ[_DASHBOARD_URL]
+        else:
+            os.environ[_DASHBOARD_URL] = before
+
+
 def _start_local(num_cpus: int, dashboard: bool) -> None:
     """Starts a local Ray. Ray gives its processes 30 seconds, which is short on a busy machine: tries again then."""
     for attempt in range(1, _STARTS + 1):
         before = set(psutil.Process().children(recursive=True))
         try:
-            ray.init(address="local", num_cpus=num_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1")
+            with keep_handlers(), dashboard_port() if dashboard else nullcontext() as port:
+                ray.init(
+                    address="local", num_cpus=num_cpus, include_dashboard=dashboard,
+                    dashboard_host="127.0.0.1", dashboard_port=port,
+                )  # fmt: skip
         except Exception as error:  # Ray has no type for it
-            if "timed out during startup" not in str(error):
+            how = next((how for text, how in _BUSY.items() if text in str(error)), None)
+            if how is None:
                 raise
             for process in set(psutil.Process().children(recursive=True)) - before:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-            text = "Ray did not start within 30 seconds, attempt %d of %d: this machine is busy"
-            _log.warning(text, attempt, _STARTS)
+            _log.warning("Ray did not start %s, attempt %d of %d: this machine is busy", how, attempt, _STARTS)
         else:
             return
     raise JobError(
         f"Ray did not start here in {_STARTS} attempts of 30 seconds. See what else runs on this machine, and run the "
         f"same command again."
     )
+
+
+def _free_port() -> int:
+    """Returns a port of this machine that nobody listens on, and that two who ask at once do not both get."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def in_submitted_job() -> bool:

@@ -25,6 +25,8 @@ FORMAT = 1
 """Format version of config.json; a checkpoint with a higher one needs a newer sgmg."""
 
 MODEL, CONFIG, TOKENIZER, TRAINING = "model.safetensors", "config.json", "tokenizer.json", "training.pt"
+AVERAGED = "model_ema.safetensors"
+"""Moving average of the weights, beside them if there is one. `load` takes the path of this file, too."""
 
 _PLAIN = (type(None), bool, int, float, str)
 _LISTS = (list, tuple)
@@ -52,12 +54,23 @@ class Checkpoint:
             )
         return read_torch_file(self.path / TRAINING, "the run that wrote it")
 
+    def averaged(self) -> dict[str, Tensor]:
+        """Reads the moving average of the weights that was given to `save`, onto the CPU.
+
+        Raises:
+            FileNotFoundError: the checkpoint has none.
+        """
+        if not (self.path / AVERAGED).is_file():
+            raise FileNotFoundError(f"{self.path} has no {AVERAGED}: it was trained without --ema.")
+        return load_file(self.path / AVERAGED)
+
 
 def save(
     folder: str | PathLike[str],
     model: SgMg,
     *,
     weights: Mapping[str, Tensor] | None = None,
+    averaged: Mapping[str, Tensor] | None = None,
     tokenizer: Tokenizer | None = None,
     training: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
@@ -68,6 +81,7 @@ def save(
         folder: created if missing; a checkpoint in it is replaced once the new one is complete.
         model: model to save; weights keep their dtype.
         weights: weights to save instead of those of the model, under the same names (a copy, if training goes on).
+        averaged: moving average of the weights, under the same names, to save beside them.
         tokenizer: tokenizer of the model; None means that of roberta-base.
         training: state of optimiser, schedule, scaler, and the step: tensors and plain values only.
         notes: JSON values about data, metrics and licence; tuples are read back as lists.
@@ -85,7 +99,7 @@ def save(
     try:
         _remove(fresh)  # left by a save that was killed
         fresh.mkdir(parents=True)
-        _write(fresh, model, model.state_dict() if weights is None else weights, tokenizer, training, notes)
+        _write(fresh, model, model.state_dict() if weights is None else weights, averaged, tokenizer, training, notes)
         _put_in_place(fresh, folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # what torch and safetensors raise for a full disk
         raise OSError(
@@ -100,7 +114,7 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
     """Loads a checkpoint: a folder written by `save`, or a published `.pth` file.
 
     Args:
-        path: folder or file.
+        path: folder or file; of a folder with averaged weights, that file alone loads these.
         preset: config of the model instead of the one in the checkpoint; the weights must fit it.
 
     Raises:
@@ -109,6 +123,8 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
     """
     path = Path(path).resolve()
     config = SgMgConfig.preset(preset) if isinstance(preset, str) else preset
+    if path.is_file() and path.name == AVERAGED:
+        return _load_folder(path.parent, config, AVERAGED)
     if path.is_file():
         return Checkpoint(path, load_published(path, config), None, {})
     folder = path if path.exists() else _previous(path)
@@ -118,6 +134,29 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
             f"of the paper's authors."
         )
     return _load_folder(folder, config)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Returns the files that make the model of a checkpoint: a published file, or those of a folder.
+
+    Args:
+        path: as in `load`. The path of averaged weights gives these, and what lies beside them.
+    """
+    if path.is_dir():
+        return [path / CONFIG, path / MODEL, path / TOKENIZER]
+    if path.name == AVERAGED:
+        return [path.parent / CONFIG, path, path.parent / TOKENIZER]
+    return [path]
+
+
+def saved_tokenizer(path: Path) -> Tokenizer | None:
+    """Reads the tokenizer that was saved with a checkpoint; None means that of roberta-base.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    file = next((file for file in files_of(path) if file.name == TOKENIZER and file.is_file()), None)
+    return Tokenizer.from_folder(file.parent) if file else None
 
 
 def load_pretrained(model: SgMg, path: str | PathLike[str]) -> Tokenizer | None:
@@ -161,7 +200,7 @@ def _but_class_heads(model: SgMg) -> dict[str, Tensor]:
     return {name: weight for name, weight in model.state_dict().items() if not name.startswith("class_heads.")}
 
 
-def _load_folder(folder: Path, config: SgMgConfig | None) -> Checkpoint:
+def _load_folder(folder: Path, config: SgMgConfig | None, file: str = MODEL) -> Checkpoint:
     if missing := [name for name in (CONFIG, MODEL) if not (folder / name).is_file()]:
         held = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
         raise FileNotFoundError(
@@ -171,11 +210,11 @@ def _load_folder(folder: Path, config: SgMgConfig | None) -> Checkpoint:
     saved, notes = _read_config(folder / CONFIG)
     config = config or saved
     try:
-        weights = load_file(folder / MODEL)
+        weights = load_file(folder / file)
     except SafetensorError as error:
-        raise ValueError(f"{folder / MODEL} is damaged or cut short ({error}). Use another checkpoint.") from error
+        raise ValueError(f"{folder / file} is damaged or cut short ({error}). Use another checkpoint.") from error
     if config.multi_object and not saved.multi_object:
-        single = _load_folder(folder, replace(config, multi_object=False))
+        single = _load_folder(folder, replace(config, multi_object=False), file)
         return replace(single, model=with_decoupling(single.model, config))
     if saved.multi_object and not config.multi_object:
         raise ValueError(
@@ -184,9 +223,8 @@ def _load_folder(folder: Path, config: SgMgConfig | None) -> Checkpoint:
         )
     model = meta_model(config)
     if misfit := StateDictMismatch.between(shapes_of(weights), shapes_of(model.state_dict())):
-        raise ValueError(f"{folder / MODEL} does not fit the config {config.name}: {misfit}. Use another checkpoint.")
-    tokenizer = Tokenizer.from_folder(folder) if (folder / TOKENIZER).is_file() else None
-    return Checkpoint(folder, load_into(model, weights), tokenizer, notes)
+        raise ValueError(f"{folder / file} does not fit the config {config.name}: {misfit}. Use another checkpoint.")
+    return Checkpoint(folder, load_into(model, weights), saved_tokenizer(folder), notes)
 
 
 def _read_config(path: Path) -> tuple[SgMgConfig, dict[str, Any]]:
@@ -222,7 +260,7 @@ def _check_replaceable(folder: Path) -> None:
     if folder.is_file():
         raise FileExistsError(f"{folder} is a file; a checkpoint is a folder. Choose another name.")
     held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if foreign := sorted(held - {MODEL, CONFIG, TOKENIZER, TRAINING}):
+    if foreign := sorted(held - {MODEL, AVERAGED, CONFIG, TOKENIZER, TRAINING}):
         raise FileExistsError(
             f"{folder} holds {', '.join(foreign[:5])}, which a new checkpoint would remove. Choose another folder."
         )
@@ -232,11 +270,14 @@ def _write(
     folder: Path,
     model: SgMg,
     weights: Mapping[str, Tensor],
+    averaged: Mapping[str, Tensor] | None,
     tokenizer: Tokenizer | None,
     training: Mapping[str, Any] | None,
     notes: Mapping[str, Any] | None,
 ) -> None:
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / MODEL)
+    if averaged is not None:
+        save_file({name: weight.contiguous() for name, weight in averaged.items()}, folder / AVERAGED)
     config = {"format": FORMAT, "model": model.config.to_dict(), "notes": notes or {}}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:

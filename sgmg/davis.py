@@ -6,7 +6,6 @@ An index map holds the object id of each pixel, 0 for background; in the ground 
 
 import numpy as np
 from jaxtyping import Float, Integer
-from scipy.optimize import linear_sum_assignment
 
 from sgmg.metrics import TrackScores, frame_statistics, outline
 
@@ -29,6 +28,8 @@ def score_unsupervised(
         TypeError: an index map is not of integers.
         ValueError: shapes differ, there is no frame, the first true frame has no object, or there are over 20.
     """
+    from scipy.optimize import linear_sum_assignment  # for half a second, which other protocols need not wait
+
     truth_count, result_count = _count_objects(sequence, results, truths)
     j, f = _all_pairs(np.where(truths == VOID, 0, results), truths, max(truth_count, result_count), truth_count)
     rows, columns = linear_sum_assignment((j + f).mean(axis=0), maximize=True)

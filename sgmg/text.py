@@ -52,7 +52,8 @@ class TextEncoder(nn.Module):
 
         Args:
             keep: number of most recent sentences whose results of `embed` are cached, since training repeats
-                sentences. One takes about 30 kB on the device with roberta-base.
+                sentences. One takes about 30 kB on the device with roberta-base. They follow the weights to another
+                device, and are computed again in another number type.
         """
         self.frozen = True
         self._keep = keep
@@ -111,7 +112,7 @@ class TextEncoder(nn.Module):
         for ids, padded in zip(token_ids, padding, strict=True):
             sentence = ids[~padded]
             key = sentence.numpy().tobytes()
-            kept = self._kept.pop(key, None)  # added again below, as the most recent
+            kept = self._remembered(key)  # added again below, as the most recent
             if kept is None:
                 alone = self._here(sentence[None])
                 (features,), (pooled,) = self.roberta(alone, torch.zeros_like(alone, dtype=torch.bool))
@@ -124,6 +125,18 @@ class TextEncoder(nn.Module):
         for row, (features, _), padded in zip(hidden, found, padding, strict=True):
             row.index_copy_(0, self._here((~padded).nonzero().flatten()), features)
         return hidden, torch.stack([pooled for _, pooled in found])
+
+    def _remembered(self, key: bytes) -> tuple[Tensor, Tensor] | None:
+        """Takes a sentence out of the cache, to the device that the weights are on now; None if it is not there.
+
+        The weights may have moved since, or changed their number type. Features of another type are forgotten: turned
+        into this one, they would still be rounded as in that.
+        """
+        kept, weight = self._kept.pop(key, None), self.word_resizer.fc.weight
+        if kept is None or kept[0].dtype != weight.dtype:
+            return None
+        features, pooled = kept
+        return features.to(weight.device), pooled.to(weight.device)
 
     def check(self, token_ids: Tensor, padding: Tensor) -> None:
         """Checks token ids: their shape always, their values where they are on the CPU.

@@ -124,7 +124,8 @@ class TrainStep:
         saved = state["optimizer"]["param_groups"]
         groups = [group | {"fused": fused} for group, fused in zip(saved, ours, strict=True)]
         self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
-        self.scaler.load_state_dict(state["scaler"])
+        if self.scaler.is_enabled() and state["scaler"]:  # one was saved, unless the run had another precision so far
+            self.scaler.load_state_dict(state["scaler"])
 
     def _sent(self, one: MicroBatch) -> tuple[ClipBatch, ClipTargets]:
         """Sends a batch to the device, but for the token ids: known sentences are looked up by them."""

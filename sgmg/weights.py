@@ -121,6 +121,16 @@ def with_decoupling(model: SgMg, config: SgMgConfig) -> SgMg:
     )
 
 
+def with_config(model: SgMg, config: SgMgConfig) -> SgMg:
+    """Returns a model with another config and the same weights, in eval mode; the model itself if its config is equal.
+
+    Args:
+        model: its weights are copied.
+        config: of the same architecture; how it computes may differ.
+    """
+    return model if model.config == config else load_into(meta_model(config), model.state_dict())
+
+
 def read_torch_file(path: Path, origin: str) -> Any:
     """Reads a file of `torch.save` that holds tensors, plain values and an argparse Namespace only.
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Shares the cores between the test processes: two pools of threads on the same cores slow each other down."""
+    """Shares the cores between the test processes: two pools of threads on the same cores slow each other down.
+
+    A shell starts what runs in its background deaf to Ctrl-C, and so would be the jobs that tests start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 

@@ -19,7 +19,8 @@ from jobs.prepare import PrepareConfig
 from jobs.publish import PublishConfig
 from jobs.submit import SubmitConfig
 from pipelines.errors import Exit
-from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import A2D, FINETUNE, PRETRAIN
 from sgmg import Segmenter
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")

@@ -7,17 +7,19 @@ ray and mlflow take seconds to import, and --help and a wrong flag are to be ans
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import tyro
 
 from jobs.common.flag_groups import Groups, parse_grouped
 from jobs.common.flag_suggestions import check_flags
-from jobs.common.stopping import safe_exit
+from jobs.common.stopping import Stop
 from pipelines.config_io import ConfigT, read_config
 from pipelines.errors import Exit, JobError, LayoutError, root_cause
+from pipelines.secrets import check_credentials, configure_logging, keep_credentials, redacted
 
 
 def run(
@@ -29,28 +31,57 @@ def run(
 ) -> None:
     """Parses the command line, calls `main` with the config, and exits with its result.
 
-    Errors that a user can correct are printed as one sentence; SGMG_TRACEBACK=1 also prints the traceback.
+    Errors that a user can correct, and the end by a signal, are printed as one sentence; SGMG_TRACEBACK=1 also prints
+    the traceback.
 
     Args:
         config_type: the job's config, a dataclass with a field per flag.
         main: the job.
-        arguments: of the command line; by default those of this process, which then ends with the job.
+        arguments: of the command line; by default those of this process, which then is the job's own: signals end it,
+            and it ends with the job.
         recipes: configs to take defaults from, by the name that --recipe gives; the first is the default.
         groups: sections of --help, each with the fields in it.
     """
-    leave = safe_exit() if arguments is None else sys.exit
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging("%(asctime)s %(levelname)s %(name)s: %(message)s")
     description = sys.modules[main.__module__].__doc__
+    stop = Stop() if arguments is None else None
     try:
+        if stop:
+            _hide_credentials_of_process()
+            stop.call_witness()
         config = parse(config_type, arguments, description=description, recipes=recipes, groups=groups)
         code = main(config) or Exit.CLEAN
-    except (JobError, LayoutError, OSError, ValueError) as error:
+    except BaseException as error:
+        stopped = stop.code if stop else None
+        if not stopped and not isinstance(error, Exception):  # an exit
+            raise
         if os.environ.get("SGMG_TRACEBACK"):
             logging.getLogger(__name__).exception("traceback of the error below")
+        if stop:
+            stop.leave_ray()
+        print(_last_words(error, stop.sentence if stop and stopped else ""), file=sys.stderr)
+        code = stopped or Exit.FAILED
+    if stop:
+        stop.leave(code)
+    sys.exit(code)
+
+
+def _last_words(error: BaseException, stopped: str) -> str:
+    """Returns what to say of the error that ends a job; `stopped` says which signal did."""
+    if isinstance(error, JobError | LayoutError) or (not stopped and isinstance(error, OSError | ValueError)):
         # Ray raises what a task raised as an error of the same kind, whose text begins with tracebacks.
-        print(f"error: {root_cause(error)}", file=sys.stderr)
-        code = Exit.FAILED
-    leave(code)
+        return f"error: {redacted(root_cause(error))}"
+    return stopped or redacted("".join(traceback.format_exception(error)).rstrip())  # a mistake of ours
+
+
+def _hide_credentials_of_process() -> None:
+    """Starts this process again if its command line holds credentials, without them: everybody sees a command line.
+
+    Ray, too, keeps that of each job in its lists and logs.
+    """
+    hidden = keep_credentials(sys.orig_argv)
+    if hidden != sys.orig_argv:
+        os.execv(sys.executable, [sys.executable, *hidden[1:]])
 
 
 def parse(
@@ -62,11 +93,14 @@ def parse(
 ) -> ConfigT:
     """Returns the config of a command line. A wrong flag ends the process and suggests the right one.
 
+    Credentials are taken out of its URIs, and kept for `pipelines.secrets.with_credentials`.
+
     Defaults come from `--config FILE`, a saved config.json, else from `--recipe NAME`, else from the first recipe.
     `groups` needs one of these.
 
     Raises:
-        JobError: the file of `--config` does not exist or was written by another job, or the recipe does not exist.
+        JobError: the file of `--config` does not exist or was written by another job, the recipe does not exist, or
+            credentials are missing, or there are two for one store.
         ValueError: the config refuses a value.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -80,10 +114,18 @@ def parse(
             raise JobError(f"There is no recipe {name!r}. Choose one of: {', '.join(recipes)}.")
         # A recipe has no data: --data is required.
         default = replace(recipes[name], data=tyro.MISSING)  # pyright: ignore[reportArgumentType]
+    words = keep_credentials(words)  # after those of the saved config, which they replace
     check_flags(config_type, words)
     if groups:
-        return parse_grouped(config_type, groups, words, default, description)
-    return tyro.cli(config_type, args=words, default=default, description=description)
+        config = parse_grouped(config_type, groups, words, default, description)
+    else:
+        config = tyro.cli(config_type, args=words, default=default, description=description)
+    for field in fields(config):  # pyright: ignore[reportArgumentType]
+        value = getattr(config, field.name)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str):
+                check_credentials(f"--{field.name.replace('_', '-')}", text)
+    return config
 
 
 def _value_of(words: list[str], flag: str, *, remove: bool) -> str | None:

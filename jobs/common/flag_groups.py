@@ -16,22 +16,22 @@ Groups = Mapping[str, Sequence[str]]
 
 TRAINING: Groups = {
     "Data": (
-        "data", "frames", "sentences_per_clip", "short_sides", "crop", "flip", "reverse", "colour", "resize", "valid",
-        "holdout", "valid_every", "valid_short_side",
+        "data", "weights", "frames", "sentences_per_clip", "short_sides", "crop", "flip", "reverse", "colour", "resize",
+        "valid", "holdout", "valid_every", "valid_every_steps", "valid_short_side", "patience",
     ),
     "Model": (
-        "recipe", "model", "init", "backbone_weights", "text_weights", "tokenizer", "tokenizer_data", "freeze_text",
-        "multi_object",
+        "recipe", "model", "init", "from_scratch", "backbone_weights", "text_weights", "tokenizer", "tokenizer_data",
+        "freeze_text", "multi_object",
     ),
     "Optimiser": (
         "global_batch", "clips_per_pass", "epochs", "max_steps", "lr", "backbone_lr", "text_lr", "lr_batch",
-        "schedule", "lr_milestones", "max_grad_norm", "seed",
+        "schedule", "lr_milestones", "warmup_steps", "max_grad_norm", "ema", "skip_nonfinite", "seed",
     ),
     "Hardware": (
         "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "precision",
         "activation_checkpointing",
     ),
-    "Run": ("name", "storage", "model_name", "checkpoint_every", "keep", "log_every"),
+    "Run": ("name", "change", "storage", "model_name", "checkpoint_every", "keep", "log_every"),
     "Advanced": ("start_timeout", "max_failures", "shuffle_window", "prefetch", "log_samples"),
 }  # fmt: skip
 """Sections of the training jobs."""

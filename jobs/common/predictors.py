@@ -14,7 +14,7 @@ from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
-from sgmg.checkpoints import TOKENIZER, load
+from sgmg.checkpoints import load, saved_tokenizer
 from sgmg.config import Precision, PrecisionChoice
 from sgmg.precision import PrecisionFound, find_precision
 from sgmg.pretrained import ROBERTA
@@ -122,9 +122,8 @@ def _found_precision(chosen: PrecisionChoice, spec: PredictorSpec, resources: Re
 
 
 def _tokenizer(name: str | None, checkpoint: Path) -> Tokenizer:
-    if name is None and (checkpoint / TOKENIZER).is_file():
-        return Tokenizer.from_folder(checkpoint)
-    return Tokenizer.from_pretrained(name or ROBERTA)
+    own = saved_tokenizer(checkpoint) if name is None else None
+    return own or Tokenizer.from_pretrained(name or ROBERTA)
 
 
 def gpus_per_actor(requested: float | None) -> float:

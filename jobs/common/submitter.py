@@ -15,11 +15,15 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
+from pipelines.session import dashboard_port
+from pipelines.signals import keep_handlers
 
 JOBS = Path(__file__).resolve().parents[1]
 """Folder of the commands."""
 PROGRESS_LOGGER = "pipelines.training.progress"
 """Logger of the training's progress; a log line contains its name."""
+_STOPPING_SECONDS = 8.0
+"""Longest wait for a job that is told to end: Ray kills it after 3 seconds."""
 _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
@@ -27,7 +31,10 @@ class Submitter:
     """A local Ray with its job server, running while the `with` block does."""
 
     def __enter__(self) -> "Submitter":
-        context = ray.init(address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1")
+        with keep_handlers(), dashboard_port() as port:
+            context = ray.init(
+                address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1", dashboard_port=port
+            )
         self.client = JobSubmissionClient(f"http://{context.dashboard_url}")
         self.address = ray.get_runtime_context().gcs_address
         self.submits = True
@@ -82,6 +89,20 @@ class Submitter:
 
     def _wait(self, number: str) -> tuple[int, str]:
         """Waits for a submitted job and prints its progress. Returns its exit code and log."""
+        try:
+            return self._followed(number)
+        except KeyboardInterrupt:
+            self._stop(number)
+            raise
+
+    def _stop(self, number: str) -> None:
+        """Tells a submitted job to end, and waits some seconds until it has: in order, as its Ray still runs."""
+        self.client.stop_job(number)
+        end = time.monotonic() + _STOPPING_SECONDS
+        while self.client.get_job_status(number) not in _ENDED and time.monotonic() < end:
+            time.sleep(0.1)
+
+    def _followed(self, number: str) -> tuple[int, str]:
         shown = 0
         while (status := self.client.get_job_status(number)) not in _ENDED:
             lines = self.client.get_job_logs(number).splitlines()
@@ -102,9 +123,13 @@ class Submitter:
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                _show(line.rstrip())
-                lines.append(line)
+            try:
+                for line in process.stdout:
+                    _show(line.rstrip())
+                    lines.append(line)
+            except KeyboardInterrupt:
+                process.terminate()
+                raise
         return process.returncode, "".join(lines)
 
 

@@ -21,13 +21,14 @@ from pipelines.annotate.summary import Progress
 from pipelines.config_io import require_same_settings, stored_setting, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder, storage_retries
-from pipelines.inference.lease import hold_lease
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import reasons, write_failures, write_quarantine
+from pipelines.lease import hold_lease
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.manifest import QUARANTINE
 from pipelines.session import durable_folder, start_ray
-from pipelines.tracking.mlflow_run import RunHandle, open_run, retry_for
+from pipelines.tracking.run_handle import RunHandle
+from pipelines.video.listing import keep_credentials_of_lists
 from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _log = logging.getLogger(__name__)
 def annotate(config: AnnotateConfig) -> Exit:
     """Annotates every video that is not finished, writes the formats, and prints a summary."""
     out = durable_folder(config.out, "--out")
+    keep_credentials_of_lists(config.videos)  # before Ray starts the processes that need them
     spec = predictor_spec(config.checkpoint, config.storage, config, config.settings.protocol(config.short_side))
     start_ray(config.num_cpus)
     with hold_lease(out):
@@ -57,10 +59,7 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
     with _tracked(config, out) as run:
         failures = _annotate_all(config, stream, requests, ledger, progress)
         if run:
-            metrics = progress.metrics(failures, ledger)
-            error = retry_for(20, lambda: run.client().log_batch(run.run_id, metrics=metrics))
-            if error:
-                _log.warning("MLflow at %s did not accept the summary: %s", run.uri, error)
+            run.log_figures(progress.figures(failures, ledger))
     _report(progress, failures, out, stream.spec.sentences_together)
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
@@ -133,6 +132,8 @@ def _tracked(config: AnnotateConfig, out: Folder) -> Iterator[RunHandle | None]:
     if not config.track:
         yield None
         return
+    from pipelines.tracking.mlflow_run import open_run  # imports MLflow, for seconds
+
     run = open_run("annotate", _run_name(out), config.storage, config)
     status = "FAILED"
     try:

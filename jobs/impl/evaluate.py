@@ -21,6 +21,7 @@ from pipelines.scoring.rows import csv_bytes, rows_table, write_parquet
 from pipelines.scoring.score import metric_name
 from pipelines.scoring.summary import SCORES, summary_of, title_of
 from pipelines.scoring.truth_parts import TruthPart, truth_parts
+from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.client import Metric, MlflowException
 from pipelines.tracking.mlflow_run import mlflow_client, open_run, tracking_uri
@@ -79,7 +80,8 @@ def _written(
 ) -> dict[str, Any]:
     """Writes all files, scores.json last. Returns its content, the printed table (`text`) and the folder (`out`)."""
     summary, table = summary_of(dataset, scores), rows_table(scores.rows)
-    summary |= {"predictions": config.predictions or config.submission, "truth": list(config.truth), "pictures": []}
+    inputs = {"predictions": config.predictions or config.submission, "truth": list(config.truth)}
+    summary |= {**redacted_values(inputs), "pictures": []}
     lines = with_paper_figures(dataset, summary["figures"])
     try:
         _remove_earlier_scores(out)

@@ -14,10 +14,10 @@ from jobs.predict import PredictConfig
 from pipelines.config_io import require_same_settings, stored_setting, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder, storage_retries
-from pipelines.inference.lease import hold_lease
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.quarantine import write_quarantine
+from pipelines.lease import hold_lease
 from pipelines.manifest import QUARANTINE, Manifest, read_manifest
 from pipelines.predict.plan import left_to_do, plan
 from pipelines.predict.run import predict_units

@@ -14,6 +14,7 @@ from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepare.shard import ShardWriter
+from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
 from pipelines.sources.catalog import entry_of
 
@@ -38,7 +39,7 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     rows_per_shard = config.rows_per_shard or entry.rows_per_shard
     source = entry.open(raw, config.split, config.quality)
     whole = replace(config, raw=raw.uri, out=out.uri, rows_per_shard=rows_per_shard)
-    settings = {name: getattr(whole, name) for name in SETTINGS}
+    settings = redacted_values({name: getattr(whole, name) for name in SETTINGS})
     # Planned before anything is written, as the raw data may be wrong. Their path is not part of the plan: the same
     # data may be mounted elsewhere.
     plans = plan_shards(source, {name: settings[name] for name in SETTINGS if name != "raw"}, rows_per_shard)

@@ -23,6 +23,8 @@ SHARED = [MODEL, CONFIG, TOKENIZER, "README.md"]
 """Files that are uploaded."""
 VALID = "valid/"
 """Prefix of the metrics in which a training records its own scores."""
+NO_SCORES = frozenset({"videos_lost", "mean"})
+"""Metrics of that prefix that are no scores: a count, and the mean over several sets."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,10 @@ def _push(folder: Path, config: PublishConfig) -> None:
 
 
 def _training_scores(notes: Mapping[str, Any], storage: str) -> dict[str, dict[str, float]]:
-    """Returns the scores that training recorded at this checkpoint's step, by name of the validation data."""
+    """Returns the scores that training recorded at this checkpoint's step, by name of the validation data.
+
+    Several sets are recorded as valid/<set>/<figure>, a single one without its name.
+    """
     run_id = str(notes.get("mlflow_run") or "")
     if not run_id:
         return {}
@@ -92,14 +97,17 @@ def _training_scores(notes: Mapping[str, Any], storage: str) -> dict[str, dict[s
     except (MlflowException, JobError) as error:
         log.warning("the model card has no scores of the training: MLflow run %s cannot be read: %s", run_id, error)
         return {}
-    values = {_figure(point.key): point.value for point in points if point.step == notes.get("step")}
-    values.pop("videos lost", None)  # a count, not a score
-    return {_validated_on(run): values} if values else {}
+    scores: dict[str, dict[str, float]] = {}
+    for point in points:
+        name, _, metric = point.key.removeprefix(VALID).rpartition("/")
+        if point.step == notes.get("step") and metric not in NO_SCORES:
+            scores.setdefault(name or _validated_on(run), {})[_figure(metric)] = point.value
+    return scores
 
 
 def _figure(metric: str) -> str:
     """Returns the name of the score that a metric records: metric names cannot contain & or @."""
-    return metric.removeprefix(VALID).replace("_and_", "&").replace("_at_", "@").replace("_", " ")
+    return metric.replace("_and_", "&").replace("_at_", "@").replace("_", " ")
 
 
 def _validated_on(run: Run) -> str:

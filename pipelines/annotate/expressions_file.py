@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from pipelines.errors import BadItem, LayoutError
 from pipelines.files import read_bytes, without_options
 from pipelines.records import Expression
+from pipelines.secrets import redacted
 from pipelines.video.listing import Video
 
 REQUIRED = {"video", "expression"}
@@ -60,8 +61,9 @@ def read_expressions(
 ) -> Expressions:
     """Reads a `.csv` or `.jsonl` with video, expression and optionally id, or a `.txt` with an expression on each line.
 
-    A video is named by its path or URI, by the last parts of it (`b/clip.mp4`), by these without suffix (`clip`), or by
-    its id. The file is UTF-8, with or without a byte order mark; other bytes are a problem of their row alone.
+    A video is named by its path or URI (credentials do not count), by the last parts of it (`b/clip.mp4`), by these
+    without suffix (`clip`), or by its id. The file is UTF-8, with or without a byte order mark; other bytes are a
+    problem of their row alone.
 
     Args:
         path: of the file, local or a URI.
@@ -210,7 +212,9 @@ def _csv_rows(path: str, name: str, lines: Sequence[bytes]) -> Iterator[_Row | B
             where = f"{name}, line {reader.line_num}"
             if len(fields) != len(header):
                 yield BadItem(
-                    fields[0], "list", f"{where}: {len(fields)} fields under {len(header)} columns. Quote commas."
+                    redacted(fields[0]),
+                    "list",
+                    f"{where}: {len(fields)} fields under {len(header)} columns. Quote commas.",
                 )
                 continue
             whole = _decoded("\n".join(fields).encode(errors="surrogateescape"), where)
@@ -241,7 +245,8 @@ def _json_rows(name: str, lines: Sequence[bytes]) -> Iterator[_Row | BadItem]:
 
 def _row(row: Mapping[str, object], where: str) -> _Row:
     id = row.get("id")
-    return _Row(where, str(row["video"]).strip(), str(row["expression"]), "" if id is None else str(id).strip())
+    video = redacted(str(row["video"]).strip())
+    return _Row(where, video, str(row["expression"]), "" if id is None else str(id).strip())
 
 
 def _decoded(line: bytes, where: str) -> str | BadItem:

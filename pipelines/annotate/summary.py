@@ -8,7 +8,6 @@ from pipelines.annotate.events import ShardDone
 from pipelines.annotate.run import Joined
 from pipelines.errors import Failure
 from pipelines.ledger import Entry, Ledger
-from pipelines.tracking.client import Metric
 
 
 class Progress:
@@ -103,7 +102,7 @@ class Progress:
         """Hours of video per hour."""
         return self.hours / (self.elapsed / 3600)
 
-    def metrics(self, failures: Sequence[Failure], ledger: Ledger) -> list[Metric]:
+    def figures(self, failures: Sequence[Failure], ledger: Ledger) -> dict[str, float]:
         """Returns the summary for MLflow, failures by stage.
 
         The run in MLflow stands for the folder: counts are of everything in it, whichever attempt wrote that; hours and
@@ -129,5 +128,4 @@ class Progress:
             values["requests_repeated"] = self.retries
         if self.new:
             values |= {"hours_of_video": self.hours, "hours_of_video_per_hour": self.rate}
-        now = int(time.time() * 1000)
-        return [Metric(name, float(value), now, 0) for name, value in values.items()]
+        return {name: float(value) for name, value in values.items()}

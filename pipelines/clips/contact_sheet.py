@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.clip import Clip, ClipParams, apply_params, sample_params
-from pipelines.clips.epoch_plan import SampleRef, anchor_count
 from pipelines.clips.sample_reader import FoundSample, RowGroup, sample_of
+from pipelines.clips.sample_table import SampleRef, anchor_count
 from pipelines.clips.sampling import clip_rng
 from pipelines.drawing.text import broken_lines, font_of
 from pipelines.files import Folder
@@ -87,7 +87,7 @@ def prepared_tiles(folder: Folder, manifest: Manifest, count: int, recipe: ClipR
             ]
             if here := [expressions[index - first] for index in selected if first <= index < first + len(expressions)]:
                 rows = [record_of(row) for row in read_rows(folder, shard.file, number)]
-                frames = RowGroup(folder, shard.file, number)
+                frames = RowGroup.read(folder, shard.file, number)
                 for row, expression in here:
                     tile = record_tile(rows[row], rows[row].expressions[expression])
                     if recipe is not None:

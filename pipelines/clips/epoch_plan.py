@@ -1,109 +1,75 @@
 """The deterministic order of samples in an epoch, independent of the number of workers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from jaxtyping import Int
 
-from pipelines.manifest import Manifest, RowInfo
+from pipelines.clips.epoch_samples import EpochSamples
+from pipelines.clips.lane_order import LaneRows, lane_order
+from pipelines.clips.sample_table import SampleRef, SampleTable
+from pipelines.clips.window import Window
 
-
-@dataclass(frozen=True, slots=True)
-class SampleRef:
-    """Reference to a sample: an expression of a row at its k-th anchor. `part` is the index of its manifest."""
-
-    part: int
-    file: str
-    row_group: int
-    row: int
-    expression: int
-    anchor: int  # the k-th anchor of the expression, not yet a frame
-
-
-@dataclass(frozen=True)
-class _Group:
-    """A row group and the samples of its rows: the unit of permutation, since it can be read alone."""
-
-    part: int
-    file: str
-    row_group: int
-    rows: tuple[RowInfo, ...]
-    length: int
-
-    @property
-    def samples(self) -> int:
-        return int(self._ends[-1]) if self._ends.size else 0
-
-    def sample(self, place: int) -> SampleRef:
-        """Returns the sample at an index: ordered by row, then expression, then anchor."""
-        number = int(np.searchsorted(self._ends, place, side="right"))
-        row, expression = self._trainable[number]
-        anchor = place - int(self._ends[number - 1] if number else 0)
-        return SampleRef(self.part, self.file, self.row_group, row, expression, anchor)
-
-    @cached_property
-    def _trainable(self) -> list[tuple[int, int]]:
-        """(row, expression) of every expression that can be learned from."""
-        return [
-            (place, expression)
-            for place, row in enumerate(self.rows)
-            for expression in range(row.expressions)
-            if expression not in (row.untrainable or {})
-        ]
-
-    @cached_property
-    def _ends(self) -> Int[np.ndarray, " n"]:
-        """Cumulative number of samples after each of them."""
-        counts = [anchor_count(self.rows[row], expression, self.length) for row, expression in self._trainable]
-        return np.cumsum(counts, dtype=np.int64)
+PLAN_VERSION: Final = 2
+"""Version of the order; a run goes on with the version it was begun with. 2: samples of a row stand apart."""
+_LINE, _LANE, _WEIGHTS = 1, 2, 3  # what random numbers are drawn for
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch: all samples of the manifests, divided among `global_batch` lanes that give one slot per step each.
+    """One epoch: all samples of a table, divided among `global_batch` lanes that give one slot per step each.
 
-    Row groups are permuted, their samples concatenated, the sequence cut into lanes of equal length, and each lane
-    shuffled within windows of `shuffle_window` steps. Optimiser step s takes slot s of every lane: the global batch.
-    The members of a batch depend on lanes, not on workers, so the number of workers only changes who does the work.
+    The shuffle: row groups are permuted, and the rows of neighbouring ones shuffled as far as `shuffle_window` samples
+    reach. Their samples, row by row, are a line, which is cut into lanes of equal length. In a lane 40 rows take turns,
+    in random order; a row that has had all its turns is followed by the next (`lane_order`).
+
+    The samples of a row stand at least 33 steps apart, over all lanes, if no row has more than
+    `most_samples(samples // global_batch)`, which is a 42nd of the steps. A row that has more is spread evenly over the
+    epoch, as far apart as there is room. With many such rows the columns for the others may become too short for some
+    of these, which are then spread as well.
+
+    Optimiser step s takes slot s of every lane: the global batch. The members of a batch depend on lanes, not on
+    workers, so the number of workers only changes who does the work.
 
     Args:
-        manifests: of the prepared folders.
-        lengths: frames per clip T of each folder: its anchors are 0, T, 2T, …
+        table: the samples.
         seed, epoch: of every permutation.
         global_batch: clips per optimiser step G, equal to the number of lanes.
-        shuffle_window: steps within which a lane is shuffled; one read task emits one window.
+        shuffle_window: samples within which rows are shuffled beyond their row group.
+        weights: how often the epoch has the samples of each part (`EpochSamples`); None: all once.
 
     Raises:
-        ValueError: there is nothing to learn from, or there are fewer samples than `global_batch`.
+        ValueError: there is nothing to learn from, there are fewer samples than `global_batch`, or the weights are
+            wrong.
     """
 
-    manifests: tuple[Manifest, ...]
-    lengths: tuple[int, ...]
+    table: SampleTable
     seed: int
     epoch: int
     global_batch: int
     shuffle_window: int = 128
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.manifests) != len(self.lengths):
-            raise ValueError(f"{len(self.manifests)} manifests with {len(self.lengths)} lengths. Give one each.")
         if self.global_batch < 1 or self.shuffle_window < 1:
             raise ValueError(
                 f"global_batch={self.global_batch} and shuffle_window={self.shuffle_window} must be at least 1."
             )
         if self.samples < self.global_batch:
-            names = ", ".join(f"{one.dataset} {one.split}" for one in self.manifests)
+            weighted = f" with weights {self.weights}" if self.weights else ""
             raise ValueError(
-                f"{names} have {self.samples} samples to learn from, fewer than the {self.global_batch} clips of one "
-                f"step. Prepare a split whose truth is known (train), or lower the global batch."
+                f"{', '.join(self.table.names)}{weighted} have {self.samples} samples to learn from, fewer than the "
+                f"{self.global_batch} clips of one step. Prepare a split whose truth is known (train), or lower the "
+                f"global batch."
             )
 
-    @property
+    @cached_property
     def samples(self) -> int:
-        """Number of samples in the epoch, each seen once."""
-        return int(self._ends[-1]) if self._ends.size else 0
+        """Number of samples in the epoch. Without weights each is seen once."""
+        return self._samples.total
 
     @property
     def steps(self) -> int:
@@ -112,51 +78,64 @@ class EpochPlan:
 
     def slot(self, lane: int, step: int) -> SampleRef | None:
         """Returns the sample of a lane at a step; None if the lane has ended."""
-        window, place = divmod(step, self.shuffle_window)
-        order = self._window(lane, window)
-        return self._sample(int(order[place])) if place < len(order) else None
+        return self.window((lane,), step, step + 1).sample(0)
 
-    def read_window(self, lanes: Sequence[int], window: int) -> Iterator[tuple[int, int, SampleRef | None]]:
-        """Yields (step, lane, sample) of one window, step by step, and in each step by the given order of lanes."""
-        orders = [self._window(lane, window) for lane in lanes]
-        first = window * self.shuffle_window
-        for place in range(min(self.shuffle_window, self.steps - first)):
-            for lane, order in zip(lanes, orders, strict=True):
-                yield first + place, lane, self._sample(int(order[place])) if place < len(order) else None
+    def window(self, lanes: Sequence[int], first: int, end: int, *, untrainable: bool = False) -> Window:
+        """Returns the slots of some lanes from a step to another, which is not included, or to the end of the epoch.
 
-    @property
-    def windows(self) -> int:
-        """Number of windows in the epoch."""
-        return -(-self.steps // self.shuffle_window)
+        Args:
+            untrainable: whether the window lists the expressions of its rows that cannot be learned from.
+        """
+        positions = np.full((min(end, self.steps) - first, len(lanes)), -1)
+        for column, lane in enumerate(lanes):
+            order = self._lane(lane)[first:end]
+            positions[: len(order), column] = order
+        positions = positions.ravel()
+        known = np.flatnonzero(positions >= 0)
+        line, ends = self._line
+        place = np.searchsorted(ends, positions[known], side="right")
+        numbers, repeats = np.zeros_like(positions), np.zeros_like(positions)
+        rows = np.full_like(positions, -1)
+        rows[known] = line[place]
+        first_of_row = ends[place] - self._samples.counts[rows[known]]
+        numbers[known], repeats[known] = self._samples.numbers_in_table(rows[known], positions[known] - first_of_row)
+        return Window.of(self.table, first, tuple(lanes), rows, numbers, repeats, untrainable=untrainable)
 
-    def _window(self, lane: int, window: int) -> Int[np.ndarray, " n"]:
-        """Returns indices into the sequence of samples, in the order of the steps of one window of a lane."""
-        first = lane * self.samples // self.global_batch
-        end = (lane + 1) * self.samples // self.global_batch
-        start = first + window * self.shuffle_window
-        places = np.arange(start, max(start, min(start + self.shuffle_window, end)))
-        return np.random.default_rng([self.seed, self.epoch, lane, window]).permutation(places)
-
-    def _sample(self, place: int) -> SampleRef:
-        number = int(np.searchsorted(self._ends, place, side="right"))
-        return self._groups[number].sample(place - int(self._ends[number - 1] if number else 0))
-
-    @cached_property
-    def _groups(self) -> list[_Group]:
-        """Row groups of all manifests, permuted."""
-        groups = [
-            _Group(part, shard.file, number, rows, length)
-            for part, (manifest, length) in enumerate(zip(self.manifests, self.lengths, strict=True))
-            for shard in manifest.shards
-            for number, rows in enumerate(shard.row_groups)
-        ]
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(groups))
-        return [groups[place] for place in order]
+    def _lane(self, lane: int) -> Int[np.ndarray, " n"]:
+        """Returns the samples of a lane in the order of its steps, as positions in the line."""
+        if lane not in self._lanes:
+            first, end = (number * self.samples // self.global_batch for number in (lane, lane + 1))
+            line, ends = self._line
+            head, last = np.searchsorted(ends, [first, end - 1], side="right").tolist()
+            ends = ends[head : last + 1]
+            totals = self._samples.counts[line[head : last + 1]]
+            counts = np.minimum(ends, end) - np.maximum(ends - totals, first)
+            rows = LaneRows(counts, totals, before=first - int(ends[0] - totals[0]))
+            rng = np.random.default_rng([self.seed, self.epoch, _LANE, lane])
+            self._lanes[lane] = first + lane_order(rows, rng)
+        return self._lanes[lane]
 
     @cached_property
-    def _ends(self) -> Int[np.ndarray, " n"]:
-        """Cumulative number of samples after each row group."""
-        return np.cumsum([group.samples for group in self._groups], dtype=np.int64)
+    def _lanes(self) -> dict[int, Int[np.ndarray, " n"]]:
+        """The lanes that were needed so far."""
+        return {}
+
+    @cached_property
+    def _line(self) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"]]:
+        """All rows that have samples, in the order of the line, and where in it the samples of each end."""
+        rng = np.random.default_rng([self.seed, self.epoch, _LINE])
+        counts, row_group_of = self._samples.counts, self.table.row_group_of
+        order = rng.permutation(len(self.table.row_groups))
+        sizes = np.bincount(row_group_of, counts, len(order)).astype(np.int64)[order]
+        window = np.empty_like(order)
+        window[order] = (np.cumsum(sizes) - sizes) // self.shuffle_window
+        rows = np.argsort(window[row_group_of] + rng.random(len(counts)))
+        rows = rows[counts[rows] > 0]
+        return rows, np.cumsum(counts[rows])
+
+    @cached_property
+    def _samples(self) -> EpochSamples:
+        return EpochSamples(self.table, self.weights, (self.seed, self.epoch, _WEIGHTS))
 
 
 def lanes_of(rank: int, world: int, global_batch: int, clips_per_pass: int = 1) -> tuple[int, ...]:
@@ -185,8 +164,3 @@ def lanes_of(rank: int, world: int, global_batch: int, clips_per_pass: int = 1) 
     return tuple(
         block * clips_per_pass + place for block in range(rank, passes, world) for place in range(clips_per_pass)
     )
-
-
-def anchor_count(row: RowInfo, expression: int, length: int) -> int:
-    """Returns the number of anchors of an expression of a row."""
-    return row.anchor_counts[expression] if row.anchor_counts is not None else -(-row.frames // length)

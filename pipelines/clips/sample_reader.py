@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.clip import Box, ClipSample
-from pipelines.clips.epoch_plan import SampleRef
 from pipelines.clips.pseudo_video import suits_copies
+from pipelines.clips.sample_table import SampleRef
 from pipelines.files import Folder
 from pipelines.manifest import annotated_frames
 from sgmg.masks import Size, rle_union
@@ -24,12 +24,27 @@ _COLUMNS = ("dataset", "split", "video", "width", "height", "objects", "expressi
 class RowGroup:
     """A row group in memory; gives access to single rows, and to single frames without decoding their neighbours."""
 
-    def __init__(self, folder: Folder, file: str, row_group: int) -> None:
-        with folder.parquet(file) as parquet:
-            self._table: pa.Table = parquet.read_row_group(
-                row_group, columns=[*_COLUMNS, "frames"], use_threads=False
-            ).combine_chunks()
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
         self._rows: dict[int, dict[str, Any]] = {}
+        self._read: dict[tuple[int, int], bytes] = {}
+
+    @classmethod
+    def read(cls, folder: Folder, file: str, row_group: int) -> "RowGroup":
+        """Reads a row group of a shard.
+
+        Raises:
+            FileNotFoundError: the shard does not exist.
+        """
+        with folder.parquet(file) as parquet:
+            table = parquet.read_row_group(row_group, columns=[*_COLUMNS, "frames"], use_threads=False)
+        return cls(table.combine_chunks())
+
+    def single(self, row: int) -> "RowGroup":
+        """Returns a row group of one row, in memory of its own: that of the others can be released."""
+        single = RowGroup(self._table.select(_COLUMNS).take([row]))
+        single._read = {(0, number): self.frame(row, number) for number in range(self.frame_count(row))}
+        return single
 
     def row(self, number: int) -> dict[str, Any]:
         """Returns a row without its frames, as plain values."""
@@ -38,8 +53,14 @@ class RowGroup:
         return self._rows[number]
 
     def frame(self, row: int, number: int) -> bytes:
-        """Returns the bytes of one encoded frame."""
-        return self._frames[row][number].as_py()
+        """Returns the bytes of one encoded frame: the same object each time, so that samples share it."""
+        if (row, number) not in self._read:
+            self._read[row, number] = self._frames[row][number].as_py()
+        return self._read[row, number]
+
+    def frame_count(self, row: int) -> int:
+        """Returns the number of frames of a row."""
+        return len(self._frames[row])
 
     @cached_property
     def _frames(self) -> pa.ChunkedArray:

@@ -76,10 +76,18 @@ class Predictor:
         Raises:
             BadItem: a frame cannot be decoded, an expression cannot be asked, or the model's scores are not finite.
         """
+        return self.predict_decoded(model_frames(record, self.protocol))
+
+    def predict_decoded(self, frames: ModelFrames) -> list[Prediction]:
+        """Does what `predict` does, from frames that are decoded already.
+
+        Raises:
+            BadItem: an expression cannot be asked, or the model's scores are not finite.
+        """
+        record = frames.record
         for number, reason in self.refused(record).items():
             raise BadItem(record.video, "predict", f"expression {record.expressions[number].id}: {reason}")
-        frames = model_frames(record, self.protocol)
-        return [prediction_from(frames.record, answer, self.fingerprint) for answer in self.answer(frames)]
+        return [prediction_from(record, answer, self.fingerprint) for answer in self.answer(frames)]
 
     def answer(self, frames: ModelFrames) -> list[Answer]:
         """Returns the answer to every expression that is not `refused`, in order, from frames that are decoded already.

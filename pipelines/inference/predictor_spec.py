@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import InferenceProtocol
-from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER, load
+from sgmg.checkpoints import files_of, load
 from sgmg.config import Precision, SgMgConfig
 from sgmg.tokenizer import Tokenizer
 
@@ -89,11 +89,11 @@ def checkpoint_sha256(path: Path) -> str:
 
     The state of the training is left out: it does not change predictions.
     """
-    files = [path] if path.is_file() else [path / name for name in (CONFIG, MODEL, TOKENIZER)]
+    files = files_of(path)
     digest = hashlib.sha256()
     for file in files:
         if file.is_file():
-            digest.update(f"{file.name if path.is_dir() else ''}:{file.stat().st_size}:".encode())
+            digest.update(f"{file.name if len(files) > 1 else ''}:{file.stat().st_size}:".encode())
             with file.open("rb") as stream:
                 while piece := stream.read(1 << 20):
                     digest.update(piece)

@@ -100,12 +100,12 @@ def average_precision(matches: Sequence[Match]) -> MaskAP:
 
 
 def metric_name(figure: str) -> str:
-    """Returns a figure's name in MLflow, which allows neither & nor @.
+    """Returns a figure's name in MLflow, which allows none of & @ and +.
 
     >>> metric_name("strict-id J&F"), metric_name("P@0.5")
     ('strict-id_J_and_F', 'P_at_0.5')
     """
-    return figure.replace("&", "_and_").replace("@", "_at_").replace(" ", "_")
+    return figure.replace("&", "_and_").replace("@", "_at_").replace("+", "_plus").replace(" ", "_")
 
 
 class _KnownOverlaps(COCOeval):

@@ -4,86 +4,32 @@ import json
 import logging
 import os
 import re
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag, ViewType
+from mlflow.entities import Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
+from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
-from pipelines.config_io import to_plain
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.manifest import MANIFEST, read_manifest
+from pipelines.secrets import redacted, redacted_values
 from pipelines.session import durable_folder, in_submitted_job
 from pipelines.tracking.params import code_version, cut, flat
+from pipelines.tracking.run_handle import ARTIFACTS, RunHandle, move_login, open_client
 
-RUN_FILE, SPOOL, DATABASE, ARTIFACTS = "mlflow_run.json", "mlflow_spool", "mlflow.db", "artifacts"
+RUN_FILE, DATABASE = "mlflow_run.json", "mlflow.db"
 KEY_TAG = "sgmg.run_key"
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunHandle:
-    """Handle of an MLflow run; plain values, so that it can be sent to workers. `continued`: it existed before."""
-
-    uri: str
-    experiment_id: str
-    run_id: str
-    continued: bool
-
-    def client(self) -> MlflowClient:
-        """Returns a client of the store that holds the run."""
-        limit_mlflow_timeouts()
-        return MlflowClient(self.uri)
-
-    def log_datasets(self, folders: Iterable[Folder], context: Literal["training", "validation"]) -> None:
-        """Logs prepared folders as inputs of the run, by fingerprint, and their manifests as artifacts.
-
-        Raises:
-            FileNotFoundError: a folder holds no manifest.
-        """
-        client = self.client()
-        for folder in folders:
-            manifest = read_manifest(folder)
-            name = f"{manifest.dataset}-{manifest.split}"
-            dataset = Dataset(
-                name=name,
-                digest=manifest.source_fingerprint[:MAX_DATASET_DIGEST_SIZE],
-                source_type=folder.scheme or "local",
-                source=json.dumps({"uri": folder.uri}),
-                profile=json.dumps(
-                    {**manifest.counts, "dropped": sum(manifest.dropped.values()), "quarantined": manifest.quarantined}
-                    | {"fingerprint": manifest.source_fingerprint, "schema_version": manifest.schema_version}
-                ),
-            )
-            client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-            client.log_text(self.run_id, folder.read(MANIFEST).decode(), f"data/{name}/{MANIFEST}")
-
-    def log_config(self, config: Any) -> None:
-        """Logs the config as the artifact config.json, in the form of `config_io.write_config`."""
-        text = json.dumps(to_plain(config), indent=2, ensure_ascii=False) + "\n"
-        self.client().log_text(self.run_id, text, "config.json")
-
-    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED", seconds: float = 20) -> None:
-        """Ends the run; tries for some seconds, and logs a warning if MLflow cannot be reached."""
-        trouble = retry_for(seconds, lambda: self.client().set_terminated(self.run_id, status))
-        if trouble:
-            log.warning(
-                "MLflow at %s: run %s stays RUNNING, though it ended as %s: %s", self.uri, self.run_id, status, trouble
-            )
-
-
 def tracking_uri(storage: str, nodes: int = 1) -> str:
-    """Returns the URI of MLflow: MLFLOW_TRACKING_URI, or else a database in the storage folder.
+    """Returns the URI of MLflow, without credentials: MLFLOW_TRACKING_URI, or else a database in the storage folder.
 
     Args:
         storage: folder of the results, a path or URI.
@@ -92,7 +38,8 @@ def tracking_uri(storage: str, nodes: int = 1) -> str:
     Raises:
         JobError: a database there would be lost, or some node could not reach it; the message says what to set.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    move_login()
+    uri = redacted(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if uri:
         if in_submitted_job() and re.match(r"sqlite:///[^/]", uri):
             raise JobError(
@@ -124,8 +71,7 @@ def mlflow_client(storage: str) -> MlflowClient:
         raise JobError(
             f"There is no MLflow database {database}. Give the --storage of the training, or set MLFLOW_TRACKING_URI."
         )
-    limit_mlflow_timeouts()
-    return MlflowClient(uri)
+    return open_client(uri)
 
 
 def run_folder(storage: str, experiment: str, name: str) -> Folder:
@@ -169,12 +115,12 @@ def open_run(
     else:
         artifacts = None  # the server chooses
     key = _key(folder)
-    limit_mlflow_timeouts()
-    client = MlflowClient(uri)
+    client = open_client(uri)
     try:
         experiment_id = _experiment(client, experiment, artifacts)
         found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", ViewType.ACTIVE_ONLY, 1)
-        labels = {**resolve_tags(), **code_version(), **(tags or {}), KEY_TAG: key, "sgmg.folder": folder.uri}
+        labels = {**resolve_tags(), **code_version(), **(tags or {}), KEY_TAG: key}
+        labels["sgmg.folder"] = redacted(folder.uri)
         run = found[0] if found else client.create_run(experiment_id, run_name=name, tags=labels)
         if found:
             client.update_run(run.info.run_id, status="RUNNING")
@@ -186,35 +132,6 @@ def open_run(
         ) from error
     log.info("MLflow run %s (%s) at %s", run.info.run_id, "continued" if found else "new", uri)
     return RunHandle(uri, experiment_id, run.info.run_id, bool(found))
-
-
-def limit_mlflow_timeouts() -> None:
-    """Makes MLflow in this process give up on a silent server after a minute instead of a quarter of an hour."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    # It would warn at each attempt; the outbox warns once.
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-
-
-def retry_for(seconds: float, call: Callable[[], object]) -> str:
-    """Calls until MLflow answers or the time is over. Returns the last error; empty if the call succeeded."""
-    outcome = ["it does not answer"]
-
-    def attempt() -> None:
-        while time.monotonic() < end:
-            try:
-                call()
-                outcome[0] = ""
-                return
-            except (MlflowException, OSError) as error:
-                outcome[0] = str(error)
-                time.sleep(1)
-
-    end = time.monotonic() + seconds
-    thread = threading.Thread(target=attempt, daemon=True)  # a request that hangs must not hold up the job
-    thread.start()
-    thread.join(seconds)
-    return outcome[0]
 
 
 def _key(folder: Folder) -> str:
@@ -249,7 +166,7 @@ def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
 
 def _log_params(client: MlflowClient, run: Run, params: Mapping[str, str], labels: Mapping[str, str]) -> None:
     """Logs new parameters, changed ones as tags, and the labels of a continued run again."""
-    held = run.data.params
+    held = redacted_values(run.data.params)
     changed = {name: value for name, value in params.items() if held.get(name, value) != value}
     again = {f"changed.{name}" for name in params} & set(run.data.tags)  # changed before, perhaps back by now
     tags = {f"changed.{name}": value for name, value in params.items() if name in changed or f"changed.{name}" in again}

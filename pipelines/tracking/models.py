@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from pipelines.errors import JobError
-from pipelines.tracking.mlflow_run import RunHandle
+from pipelines.tracking.run_handle import RunHandle
 
 Role = Literal["best", "last"]
 FOLDER = "checkpoints"

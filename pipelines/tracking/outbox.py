@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pipelines.files import Folder
+from pipelines.tracking.object_spool import ObjectSpool
 from pipelines.tracking.spool import Entry, Spool
 
 REFUSED = "refused.txt"
@@ -27,7 +29,7 @@ class Outbox:
     accept repeated entries. A folder has one outbox at a time.
 
     Args:
-        folder: local, or on a shared disk; created if it is missing.
+        folder: on a disk or in an object store; created if it is missing.
         send: sends entries, or raises. After `Refused` they are stored in a file, after any other error sent again.
         what: names the entries and their destination, for messages.
         batch_size: largest number of entries in one call of `send`.
@@ -38,7 +40,7 @@ class Outbox:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Folder,
         send: Callable[[list[Entry]], None],
         what: str,
         *,
@@ -47,7 +49,8 @@ class Outbox:
         linger: float = 1.0,
         max_backoff: float = 30.0,
     ) -> None:
-        self._spool, self._send, self._what = Spool(folder), send, what
+        self._spool = open_spool(folder)
+        self._send, self._what, self._place = send, what, folder.path()
         self._batch_size, self._linger, self._max_backoff = batch_size, linger, max_backoff
         self._queue: queue.Queue[bytes | None] = queue.Queue(capacity)  # lines; None ends it
         self._changed = threading.Condition()  # guards all below
@@ -68,7 +71,7 @@ class Outbox:
         except queue.Full:
             self._lost += 1
             if self._lost == 1:
-                why = "it is closed" if self._stopping else f"{self._spool.folder} takes no more"
+                why = "it is closed" if self._stopping else f"{self._place} takes no more"
                 log.warning("%s: %s, entries are being lost", self._what, why)
 
     def flush(self, seconds: float) -> bool:
@@ -86,7 +89,7 @@ class Outbox:
             try:
                 self._queue.put(None, timeout=seconds)
             except queue.Full:
-                log.warning("%s: %s hangs, what was not written is lost", self._what, self._spool.folder)
+                log.warning("%s: %s hangs, what was not written is lost", self._what, self._place)
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -139,29 +142,30 @@ class Outbox:
         except OSError as error:
             if not self._disk_failed:
                 self._disk_failed = True
-                log.warning("%s: cannot be kept in %s (%s), only in memory", self._what, self._spool.folder, error)
+                log.warning("%s: cannot be kept in %s (%s), only in memory", self._what, self._place, error)
             self._lost += max(0, len(self._unwritten) + len(lines) - (self._unwritten.maxlen or 0))
             return lines
 
     def _keep_sending(self) -> None:
         wait = 1.0
         while True:
-            entries, offset = self._next()
-            if not entries:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._written or not self._all_sent())
-                    if self._written and self._all_sent():
-                        return
-                continue
             last = self._stopping
             try:
-                self._hand_over(entries)
+                entries, offset = self._next()
+                if entries:
+                    self._hand_over(entries)
             except Exception as error:  # Whatever the error, training continues and the entries stay.
                 self._failed(error)
                 if last:
                     return
                 self._rest(wait)
                 wait = min(2 * wait, self._max_backoff)
+                continue
+            if not entries:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._written or not self._all_sent())
+                    if self._written and self._all_sent():
+                        return
                 continue
             self._ack(entries, offset)
             wait = 1.0
@@ -190,12 +194,10 @@ class Outbox:
                 for entry in entries:
                     self._hand_over([entry])
                 return
-            refused = self._spool.folder / REFUSED
+            place = self._spool.refuse(entries[0], REFUSED)
             self._refused += 1
             if self._refused == 1:
-                log.warning("%s: some are refused (%s), kept in %s", self._what, error, refused)
-            with refused.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entries[0]) + "\n")
+                log.warning("%s: some are refused (%s), kept in %s", self._what, error, place)
 
     def _ack(self, entries: list[Entry], offset: int | None) -> None:
         with self._changed:
@@ -214,8 +216,13 @@ class Outbox:
             self._away = True
             log.warning(
                 "%s: it does not answer (%s). Training continues; entries are kept in %s and sent when it is back.",
-                *(self._what, str(error).strip() or type(error).__name__, self._spool.folder),
+                *(self._what, str(error).strip() or type(error).__name__, self._place),
             )
         with self._changed:
             self._failures += 1
             self._changed.notify_all()
+
+
+def open_spool(folder: Folder) -> Spool | ObjectSpool:
+    """Returns the queue of lines in a folder, on a disk or in an object store."""
+    return Spool(Path(folder.path())) if folder.is_local else ObjectSpool(folder)

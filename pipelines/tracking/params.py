@@ -9,18 +9,19 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
-
 from pipelines.config_io import to_plain
+from pipelines.secrets import redacted_values
 
 
 def flat(config: Any) -> dict[str, str]:
-    """Converts a nested dataclass or mapping to MLflow parameters: names joined by dots, long values cut.
+    """Converts a nested dataclass or mapping to MLflow parameters, `redacted`: names joined by dots, long values cut.
 
     >>> flat({"rates": {"backbone": 1e-5}, "sizes": (360, 640)})
     {'rates.backbone': '1e-05', 'sizes': '[360, 640]'}
     """
-    plain = to_plain(config) if is_dataclass(config) else dict(config)
+    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+
+    plain = to_plain(config) if is_dataclass(config) else redacted_values(config)
     found: dict[str, str] = {}
     for name, value in plain.items():
         name = re.sub(r"[^\w\-. :/]", "_", str(name))

@@ -67,7 +67,7 @@ class Spool:
                 path, entries, offset = self._segments[0], [], self._offset
                 for line in _lines(path, offset):
                     offset += len(line)
-                    entries += _entries(line, path)
+                    entries += entries_of(line, str(path))
                     if len(entries) == count:
                         break
                 if entries or self._writing(path):
@@ -101,7 +101,13 @@ class Spool:
         """Yields all entries that are not sent, and leaves them in place."""
         for path in list(self._segments):
             for line in _lines(path, 0):
-                yield from _entries(line, path)
+                yield from entries_of(line, str(path))
+
+    def refuse(self, entry: Entry, name: str) -> str:
+        """Appends an entry that will never be accepted to a file of that name. Returns its path."""
+        with (self.folder / name).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        return str(self.folder / name)
 
     def _writing(self, path: Path) -> bool:
         return self._stream is not None and path == self._segments[-1]
@@ -127,7 +133,8 @@ def _lines(path: Path, offset: int) -> Iterator[bytes]:
         return  # another process has sent it
 
 
-def _entries(line: bytes, path: Path) -> list[Entry]:
+def entries_of(line: bytes, path: str) -> list[Entry]:
+    """Returns the entry of a line; none, with a warning, if the line is damaged."""
     try:
         return [json.loads(line)]
     except ValueError:

@@ -3,6 +3,7 @@
 import json
 import logging
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from pipelines.files import Folder
 from sgmg.checkpoints import CONFIG, MODEL, TRAINING, save
 from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
+from sgmg.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
 PREFIX = "step_"
-BEST = "best"
+BEST, POINTER = "best", "best.json"
 RAY_STATE = "checkpoint_manager_snapshot.json"
 
 
@@ -35,13 +37,20 @@ class Snapshot:
     training: Mapping[str, Any]
     tokenizer: Tokenizer | None
     notes: Mapping[str, Any]
+    averaged: Mapping[str, Tensor] | None = None
 
     @classmethod
     def of(
-        cls, model: SgMg, training: Mapping[str, Any], tokenizer: Tokenizer | None, notes: Mapping[str, Any]
+        cls,
+        model: SgMg,
+        training: Mapping[str, Any],
+        tokenizer: Tokenizer | None,
+        notes: Mapping[str, Any],
+        average: WeightAverage | None = None,
     ) -> "Snapshot":
         """Copies the state; training waits for this only."""
-        return cls(model, _copied(dict(model.state_dict())), _copied(dict(training)), tokenizer, notes)
+        averaged = None if average is None else _copied(average.state_dict())
+        return cls(model, _copied(dict(model.state_dict())), _copied(dict(training)), tokenizer, notes, averaged)
 
     def write(self, folder: Path) -> None:
         """Writes the checkpoint as a folder, whole or not at all.
@@ -50,8 +59,9 @@ class Snapshot:
             OSError: the disk is full, or permission is denied; an earlier checkpoint of that name is unchanged.
         """
         save(
-            folder, self.model, weights=self.weights, tokenizer=self.tokenizer, training=self.training, notes=self.notes
-        )
+            folder, self.model, weights=self.weights, averaged=self.averaged, tokenizer=self.tokenizer,
+            training=self.training, notes=self.notes,
+        )  # fmt: skip
 
     def upload(self, filesystem: fs.FileSystem, path: str) -> Checkpoint:
         """Writes the checkpoint to the filesystem of Ray Train's storage."""
@@ -68,8 +78,8 @@ class Snapshot:
         return Checkpoint(path, filesystem)
 
 
-def upload_async(snapshot: Snapshot, progress: Any, _: Checkpoint, name: str) -> Checkpoint:
-    """Writes a snapshot to Ray Train's storage; Ray Train calls this in a thread of the worker.
+def upload_async(snapshot: Snapshot, progress: Any, ended: threading.Event, _: Checkpoint, name: str) -> Checkpoint:
+    """Writes a snapshot to Ray Train's storage; Ray Train calls this in a thread of the worker. Sets `ended`.
 
     Raises:
         OSError: the snapshot cannot be written. On a local disk, where a restart would not help, the progress actor is
@@ -82,6 +92,48 @@ def upload_async(snapshot: Snapshot, progress: Any, _: Checkpoint, name: str) ->
         if isinstance(storage.storage_filesystem, fs.LocalFileSystem):  # a network gets better, a full disk does not
             ray.get(progress.request_stop.remote(str(error)))
         raise
+    finally:
+        ended.set()
+
+
+def write_best(run: Folder, snapshot: Snapshot, step: int) -> None:
+    """Writes the best checkpoint of a run in place of the one before; a kill at any moment leaves one of them whole.
+
+    On a disk it is the folder `best`. In an object store, where nothing can be renamed, it is `best/step_…`, and
+    `best/best.json` says which.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if run.is_local:
+        snapshot.write(Path(run.path(BEST)))
+        return
+    snapshot.upload(run.filesystem, run.path(f"{BEST}/{step_name(step)}"))
+    run.write(f"{BEST}/{POINTER}", (json.dumps({"step": step}) + "\n").encode())
+    for name in run.names(BEST):
+        if name not in (POINTER, step_name(step)):
+            run.remove_folder(f"{BEST}/{name}")
+
+
+def best_step(run: Folder) -> int | None:
+    """Returns the step of the best checkpoint in a run's storage; None if there is none."""
+    if run.is_local:
+        config = run.read_if_there(f"{BEST}/{CONFIG}")
+        return None if config is None else int(json.loads(config)["notes"]["step"])
+    pointer = run.read_if_there(f"{BEST}/{POINTER}")
+    return None if pointer is None else int(json.loads(pointer)["step"])
+
+
+def fetch_best(run: Folder, staging: Path) -> Path:
+    """Returns the local folder of the best checkpoint, as `fetch_checkpoint` does.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    step = best_step(run)
+    if step is None:
+        raise FileNotFoundError(f"{run.path(BEST)} holds no checkpoint.")
+    return fetch_checkpoint(run, BEST if run.is_local else f"{BEST}/{step_name(step)}", staging)
 
 
 def step_name(step: int) -> str:

@@ -1,7 +1,7 @@
-"""Settings of a training run: the published recipes (spec model.md §11), and a small one for demos."""
+"""Settings of a training run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.clips.resize_filter import ResizeFilter
@@ -11,8 +11,6 @@ Schedule = Literal["multistep", "one-cycle"]
 
 SENTENCES_TOGETHER = SgMgConfig.preset("tiny").sentences_per_clip
 """Most sentences that a multi-object model is asked of a clip."""
-FROM_SINGLE_OBJECT = "multi"
-"""Recipe that starts from a single-object checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +19,17 @@ class TrainConfig:
 
     data: tuple[str, ...]
     """Prepared folders (jobs/prepare.py) to train on, all of them together."""
+    weights: tuple[str, ...] = ()
+    """Shares of the folders of --data in an epoch, as folder:share, such as data/a:0.7 data/b:0.3: samples are repeated
+    or left out to fit. By default each sample is seen once."""
     storage: str = "runs"
     """Folder of runs, checkpoints and MLflow's database: one that every node can read, or s3://…, gs://…."""
     name: str = ""
     """Name of the run; the same name resumes it. By default the recipe and the model."""
     recipe: str = "finetune"
     """Name of the recipe that sets the defaults of the other flags."""
+    change: tuple[str, ...] = ()
+    """Settings that a run which has begun changes from here on, as name=value, such as lr=5e-5."""
 
     workers: str = "1"
     """Training processes, one per GPU; MIN:MAX uses as many as the cluster has room for."""
@@ -41,12 +44,15 @@ class TrainConfig:
     start_timeout: float = 20
     """Minutes to wait for the nodes of the workers, at the start and after one is lost."""
     max_failures: int = 3
-    """Number of worker failures that the run recovers from."""
+    """Failures in a row, without a new checkpoint in between, that the run recovers from. Nodes that are taken away
+    with notice are not counted."""
 
     model: str = "video-swin-t"
     """Preset of the model."""
     init: str = ""
     """Checkpoint to start from, class heads new: mlflow:<run>, models:/<name>/<version>, a folder, a published .pth."""
+    from_scratch: bool = False
+    """Start from random weights although the recipe starts from a checkpoint or a trained backbone."""
     backbone_weights: str = ""
     """File of Kinetics (Video Swin) or ImageNet (ResNet) weights of the backbone alone."""
     text_weights: str = "roberta-base"
@@ -96,11 +102,17 @@ class TrainConfig:
     """`multistep`: to a tenth at each epoch of --lr-milestones. `one-cycle`: up over the first tenth, then to 0."""
     lr_milestones: tuple[int, ...] = (3, 5)
     """Epochs, counted from 0, from which on the rates are divided by ten."""
+    warmup_steps: int = 0
+    """Optimiser steps over which the rates rise from 0; with `one-cycle` in place of its first tenth."""
     max_grad_norm: float = 0.1
     """Norm that gradients are clipped to."""
     precision: PrecisionChoice = "auto"
     """Number type of the forward pass. auto: bfloat16 on a GPU, and on a CPU that is at least twice as fast in it;
     float16 on a GPU without it; else float32. A run that goes on keeps what it began with."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, such as 0.999, which is scored and saved beside them; 0: none."""
+    skip_nonfinite: int = 0
+    """Steps of a run that may be left out because a loss or the gradient is no number; their samples are kept."""
     multi_object: bool = False
     """Train a model that answers the sentences of a clip in one pass; --init may be a single-object checkpoint."""
     activation_checkpointing: bool = False
@@ -109,7 +121,7 @@ class TrainConfig:
     """Seed of all random numbers."""
 
     shuffle_window: int = 128
-    """Optimiser steps over which a lane of the data is shuffled."""
+    """Samples within which videos or images are shuffled beyond the neighbours they are stored with (a row group)."""
     prefetch: int = 4
     """Optimiser steps whose clips are loaded in advance."""
     checkpoint_every: int = 500
@@ -120,11 +132,16 @@ class TrainConfig:
     """Optimiser steps between logged lines and metrics."""
 
     valid: tuple[str, ...] = ()
-    """Prepared folders with a known ground truth, scored during training."""
+    """Prepared folders with a known ground truth, scored during training. Each dataset and split has its own figures;
+    the best checkpoint has the highest J&F, mAP (A2D, JHMDB) or overall IoU (RefCOCO), of several the mean of these."""
     holdout: int = 0
     """Number of videos of --data that are scored instead of trained on, chosen by a hash of their names."""
     valid_every: int = 1
     """Epochs between scores."""
+    valid_every_steps: int = 0
+    """Optimiser steps between scores, in place of --valid-every; 0: by epochs."""
+    patience: int = 0
+    """Scores without a new best after which training stops; 0: never."""
     log_samples: bool = False
     """Write the samples of each step into the folder samples/ of the run."""
     valid_short_side: int = 0
@@ -147,6 +164,15 @@ class TrainConfig:
         if self.sentences_per_clip < 0:
             raise ValueError(
                 f"--sentences-per-clip {self.sentences_per_clip} must be at least 1, or 0 for the default."
+            )
+        for name in ("warmup_steps", "skip_nonfinite", "valid_every_steps", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least 0.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"--ema {self.ema} must be at least 0 and less than 1, such as 0.999.")
+        if self.patience and not (self.valid or self.holdout):
+            raise ValueError(
+                f"--patience {self.patience} counts scores, but nothing is scored. Give --valid or --holdout."
             )
         if self.global_batch % self.clips_per_pass:
             raise ValueError(
@@ -199,67 +225,3 @@ class TrainConfig:
     def lr_scale(self) -> float:
         """Factor of the learning rates: the batch in use, over the one they are stated for."""
         return self.global_batch / self.lr_batch
-
-
-_FINETUNE = TrainConfig(data=())
-_SMALL = {
-    "model": "tiny",
-    "short_sides": (160,),
-    "lr": 1e-3,
-    "backbone_lr": 1e-3,
-    # Its words start from nothing, but at the others' rate sentences come to mean the same before they mean anything.
-    "text_lr": 5e-4,
-    "schedule": "one-cycle",
-    "freeze_text": False,
-    "max_grad_norm": 1.0,
-    # Asked of the same frames, sentences differ in their words alone: it learns to listen long before it would else.
-    "sentences_per_clip": 4,
-    # Its sentences are about colours, places and directions: they must stay true.
-    "crop": False,
-    "reverse": False,
-    "colour": False,
-    "valid_short_side": 160,
-    "log_every": 10,
-    "checkpoint_every": 200,
-}
-
-
-def _and_multi_object(recipes: Mapping[str, TrainConfig], scratch: str) -> dict[str, TrainConfig]:
-    """Adds the recipes of a multi-object model, which are the first of these, and the one that starts from nothing."""
-    whole = {"multi_object": True, "sentences_per_clip": SENTENCES_TOGETHER}
-    return {
-        **recipes,
-        FROM_SINGLE_OBJECT: replace(next(iter(recipes.values())), recipe=FROM_SINGLE_OBJECT, **whole),
-        "multi-scratch": replace(recipes[scratch], recipe="multi-scratch", **whole),
-    }
-
-
-PRETRAIN: dict[str, TrainConfig] = _and_multi_object({
-    "pretrain": replace(
-        _FINETUNE, recipe="pretrain", frames=1, global_batch=16, lr_batch=16, clips_per_pass=2, epochs=11,
-        lr_milestones=(8, 10), freeze_text=False,
-    ),
-    "tiny": replace(
-        _FINETUNE, recipe="tiny", frames=1, global_batch=4, lr_batch=4, clips_per_pass=2, epochs=6, **_SMALL
-    ),
-}, scratch="pretrain")  # fmt: skip
-"""Recipes of jobs/pretrain_refcoco.py; the first is the default. Published runs used 2 GPUs: --global-batch 4."""
-
-FINETUNE: dict[str, TrainConfig] = _and_multi_object({
-    "finetune": _FINETUNE,
-    "scratch": replace(_FINETUNE, recipe="scratch", lr_batch=4, global_batch=4, epochs=10, lr_milestones=(6, 8)),
-    "joint": replace(_FINETUNE, recipe="joint", epochs=12, lr_milestones=(8, 10)),
-    # At the rates of pre-training it forgets what words mean before it learns to follow.
-    "tiny": replace(
-        _FINETUNE, recipe="tiny", frames=3, global_batch=4, lr_batch=4, clips_per_pass=2, epochs=4,
-        **_SMALL | {"lr": 3e-4, "backbone_lr": 3e-4, "text_lr": 3e-4},
-    ),
-}, scratch="scratch")  # fmt: skip
-"""Recipes of jobs/finetune_ytvos.py. Published runs used 2 GPUs: --global-batch 2."""
-
-A2D: dict[str, TrainConfig] = _and_multi_object({
-    "a2d": replace(_FINETUNE, recipe="a2d", global_batch=16, lr_batch=16, clips_per_pass=2,
-                   activation_checkpointing=True),
-    "tiny": replace(_FINETUNE, recipe="tiny", global_batch=4, lr_batch=4, clips_per_pass=2, epochs=4, **_SMALL),
-}, scratch="a2d")  # fmt: skip
-"""Recipes of jobs/finetune_a2d.py. Published runs used 2 GPUs: --global-batch 4."""

@@ -1,5 +1,6 @@
 """Training data of a run: clips of prepared folders, videos held out, the tokenizer of their sentences."""
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def train_data(config: TrainConfig, kind: ClipKind) -> TrainData:
     )
     data = TrainData(
         parts, config.seed, config.global_batch, config.clips_per_pass, config.shuffle_window, config.most_sentences,
-        varied=config.multi_object,
+        varied=config.multi_object, shares=shares(config),
     )  # fmt: skip
     data.plan(0)  # raises if there is nothing to learn from
     return data
@@ -59,6 +60,36 @@ def holdout(config: TrainConfig) -> dict[str, frozenset[str]]:
     for _, uri, video in named[: config.holdout]:
         held_out.setdefault(uri, set()).add(video)
     return {uri: frozenset(videos) for uri, videos in held_out.items()}
+
+
+def shares(config: TrainConfig) -> tuple[float, ...] | None:
+    """Returns the share of each folder of --data in an epoch; they sum to 1. None without --weights: each sample once.
+
+    >>> shares(TrainConfig(data=("a", "s3://b/c"), weights=("s3://b/c:3", "a:1")))
+    (0.25, 0.75)
+
+    Raises:
+        JobError: a share is no number, is negative, is of no folder of --data, or is missing, or all are 0.
+    """
+    if not config.weights:
+        return None
+    given: dict[str, float] = {}
+    for entry in config.weights:
+        folder, _, number = entry.rpartition(":")
+        try:
+            given[folder] = float(number)
+        except ValueError:
+            given[folder] = -1.0
+        if folder not in config.data or not 0 <= given[folder] < math.inf:
+            raise JobError(
+                f"--weights {entry} must be a folder of --data, a colon and a share of at least 0, such as data/a:0.7."
+            )
+    if missing := [folder for folder in config.data if folder not in given]:
+        raise JobError(f"--weights give no share of {', '.join(missing)}. Give one of each folder of --data.")
+    whole = sum(given.values())
+    if not whole:
+        raise JobError(f"--weights {' '.join(config.weights)} sum to 0, so there is nothing to learn from.")
+    return tuple(given[folder] / whole for folder in config.data)
 
 
 def clip_recipe(manifest: Manifest, config: TrainConfig, kind: ClipKind) -> ClipRecipe:
@@ -92,7 +123,12 @@ def samples_text(data: TrainData) -> str:
     """Returns the number of samples of an epoch, and of the sentences that are left out by reason, as text."""
     left_out = sum((part.manifest.untrainable for part in data.parts), Counter[str]())
     reasons = ", ".join(f"{number} x {reason}" for reason, number in left_out.most_common())
-    return f"{data.plan(0).samples} samples" + (f" (sentences left out: {reasons})" if reasons else "")
+    text = f"{data.plan(0).samples} samples" + (f" (sentences left out: {reasons})" if reasons else "")
+    if data.repeats is None:
+        return text
+    parts = zip(data.parts, data.part_samples, data.repeats, strict=True)
+    mixed = ", ".join(f"{part.folder.uri} {count} x {times:.3g}" for part, count, times in parts)
+    return f"{text}, mixed of {mixed}"
 
 
 def _with_settings(recipe: ClipRecipe, config: TrainConfig) -> ClipRecipe:

@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from pipelines.clips.collate import collate
-from pipelines.clips.stream import Slot, Streaming, TrainData, train
+from pipelines.clips.slots import Slot
+from pipelines.clips.stream import Streaming, TrainData, train
 from sgmg.tokenizer import Tokenizer
 from sgmg.train_step import MicroBatch
 
@@ -49,6 +50,8 @@ class StepLoader:
     def steps(self) -> Iterator[StepBatch]:
         """Yields the batch of every step from `start` to `end`. The next epoch's pipeline starts before this one ends.
 
+        Until then it loads one step ahead, so that two pipelines hold little more than one.
+
         Raises:
             Exception: the error of the pipeline, at the step that could not be made.
         """
@@ -57,7 +60,8 @@ class StepLoader:
         step = self.start
         while step < self.end:
             epoch, first = divmod(step, per_epoch)
-            current = current or Prefetcher(self._epoch(epoch, first), self.ahead)
+            current = current or Prefetcher(self._epoch(epoch, first), 1)
+            current.allow(self.ahead - 1)
             upcoming: Prefetcher[StepBatch] | None = None
             last = min((epoch + 1) * per_epoch, self.end)
             # Starting a pipeline takes seconds: the next one starts while some of this one's steps are left.
@@ -65,7 +69,7 @@ class StepLoader:
             try:
                 while step < last:
                     if upcoming is None and step >= soon and last < self.end:
-                        upcoming = Prefetcher(self._epoch(epoch + 1, 0), self.ahead)
+                        upcoming = Prefetcher(self._epoch(epoch + 1, 0), 1)
                     yield next(current)
                     step += 1
             except BaseException:
@@ -109,17 +113,24 @@ class Prefetcher(Generic[T]):
 
     def __init__(self, items: Iterator[T], ahead: int) -> None:
         self._items = items
-        self._ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(ahead)
+        self._ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue()
+        self._free = threading.Semaphore(ahead)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def __next__(self) -> T:
         item, error = self._ready.get()
+        self._free.release()
         if error is not None:
             raise error
         assert item is not None
         return item
+
+    def allow(self, more: int) -> None:
+        """Allows so many more items ahead."""
+        if more:
+            self._free.release(more)
 
     def close(self) -> None:
         """Ends the thread; items that were not taken are lost."""
@@ -140,11 +151,9 @@ class Prefetcher(Generic[T]):
 
     def _put(self, item: T | None, error: BaseException | None) -> bool:
         while not self._closed.is_set():
-            try:
-                self._ready.put((item, error), timeout=0.2)
+            if self._free.acquire(timeout=0.2):
+                self._ready.put((item, error))
                 return True
-            except queue.Full:
-                continue
         return False
 
 

@@ -1,4 +1,4 @@
-"""Checks before the first worker starts: the run's settings and data, its first weights, the cluster, the storage."""
+"""Checks before the first worker starts: the run's data, its first weights, the cluster, the storage."""
 
 import hashlib
 import json
@@ -9,81 +9,57 @@ from pathlib import Path
 
 import ray
 
+from pipelines.clips.epoch_plan import PLAN_VERSION
 from pipelines.clips.stream import TrainData
-from pipelines.config_io import CONFIG, from_plain
 from pipelines.errors import JobError
 from pipelines.files import Folder
+from pipelines.secrets import redacted, redacted_values
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
 from pipelines.training.checkpoints import latest_checkpoint
 from pipelines.training.cluster import Workers, check_storage, idle_gpus_warning, wait_for_resources
-from pipelines.training.config import FROM_SINGLE_OBJECT, TrainConfig
+from pipelines.training.config import TrainConfig
 from pipelines.training.initial_model import start_model
+from pipelines.training.recipes import FROM_BACKBONE, FROM_CHECKPOINT, FROM_SINGLE_OBJECT
 from pipelines.training.run_state import DATA, tokenizer_of
 from sgmg.checkpoints import load
 
 log = logging.getLogger(__name__)
 
-RUNTIME_FIELDS = frozenset(
-    {"storage", "name", "workers", "gpus_per_worker", "cpus_per_worker", "cpus_per_decode", "threads", "start_timeout",
-     "max_failures", "prefetch", "checkpoint_every", "keep", "log_every", "log_samples", "model_name", "valid_every"}
-)  # fmt: skip
-"""Fields that may change when a run continues: they say how it is run, not what it computes."""
-
-
-DURATION_FIELDS = frozenset({"epochs", "max_steps"})
-"""Fields that may change as well if the learning rates do not depend on the end of the run."""
-
-
-def check_same_settings(run: Folder, config: TrainConfig) -> None:
-    """Checks that a run that has begun continues with the settings that it was started with.
-
-    Raises:
-        JobError: a setting that decides what is computed has changed.
-    """
-    stored = run.read_if_there(CONFIG)
-    if stored is None or not latest_checkpoint(run):
-        return
-    try:
-        before = from_plain(TrainConfig, json.loads(stored))
-    except (ValueError, TypeError) as error:
-        raise JobError(
-            f"{run.path(CONFIG)} cannot be read ({error}), so nobody knows with what the run was started. Give another "
-            f"--name to start anew."
-        ) from error
-    free = RUNTIME_FIELDS | (DURATION_FIELDS if config.schedule == "multistep" else frozenset())
-    changed = {
-        field: (getattr(before, field), getattr(config, field))
-        for field in TrainConfig.__slots__
-        if field not in free and getattr(before, field) != getattr(config, field)
-    }
-    if changed:
-        changes = ", ".join(f"--{name.replace('_', '-')} {old} → {new}" for name, (old, new) in changed.items())
-        raise JobError(
-            f"The run {config.run_name!r} in {run.path()} was started with other settings: {changes}. Give the old "
-            f"ones to go on, or another --name to start anew."
-        )
+_PLAN = "plan_version"
+"""Key beside the folders in the record of a run's data. Runs that lack it were started before there was a second."""
 
 
 def check_same_data(run: Folder, data: TrainData) -> None:
-    """Checks that a run that has begun continues with the rows that it was started with: its position counts them.
+    """Checks that a run that has begun continues with the rows, and their order, that it was started with: its position
+    counts them.
 
     Raises:
-        JobError: a folder was prepared again, and its rows have changed.
+        JobError: a folder was prepared again, and its rows have changed; or another version of this code orders them
+            otherwise.
     """
+    if not latest_checkpoint(run):
+        return
     stored = run.read_if_there(DATA)
-    recorded = json.loads(stored) if stored is not None and latest_checkpoint(run) else {}
+    recorded = redacted_values(json.loads(stored)) if stored is not None else {}
+    take_along = f"Give another --name; --init {run.path()} takes the weights along."
+    if (version := recorded.get(_PLAN, 1)) != PLAN_VERSION:
+        raise JobError(
+            f"The run in {run.path()} was started by a version of this code that orders the samples of an epoch in "
+            f"another way (order {version}, here {PLAN_VERSION}): gone on with, it would see some of them twice and "
+            f"some never. {take_along}"
+        )
     for folder, rows in _rows_of(data).items():
         if recorded.get(folder, rows) != rows:
             raise JobError(
                 f"{folder} was prepared again since the run in {run.path()} was started, and holds other rows now: "
-                f"nobody knows which of them were seen. Give another --name; --init {run.path()} takes the weights "
-                f"along."
+                f"nobody knows which of them were seen. {take_along}"
             )
 
 
 def record_data(run: Folder, data: TrainData) -> None:
-    """Writes the hashes of the rows that a run learns from, for `check_same_data`."""
-    run.write(DATA, (json.dumps(_rows_of(data), indent=2) + "\n").encode())
+    """Writes the hashes of the rows that a run learns from, and the version of their order, for `check_same_data`."""
+    recorded = {_PLAN: PLAN_VERSION, **_rows_of(data)}
+    run.write(DATA, (json.dumps(recorded, indent=2) + "\n").encode())
 
 
 def _rows_of(data: TrainData) -> dict[str, str]:
@@ -91,7 +67,7 @@ def _rows_of(data: TrainData) -> dict[str, str]:
     hashes = {}
     for part in data.parts:
         rows = [part.manifest.source_fingerprint, part.manifest.config, *map(asdict, part.manifest.shards)]
-        hashes[part.folder.uri] = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        hashes[redacted(part.folder.uri)] = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
     return hashes
 
 
@@ -119,16 +95,37 @@ def prepare_start(config: TrainConfig, run: Folder) -> Start:
         FileNotFoundError, ValueError: as `start_model`.
     """
     begun = latest_checkpoint(run) is not None
-    if config.recipe == FROM_SINGLE_OBJECT and not config.init and not begun:
-        raise JobError(
-            f"--recipe {FROM_SINGLE_OBJECT} starts from a trained single-object checkpoint. Give it as --init, or take "
-            f"--recipe multi-scratch."
-        )
+    if not begun:
+        _check_start_is_meant(config)
     init = local_checkpoint(config.init, config.storage) if config.init and not begun else None
     tokenizer, own = tokenizer_of(config, run, init)
     if not begun:
         _check_weights(config, init)
     return Start(on_any_node(config.init, config.storage, init) if init else None, tokenizer.to_json(), own)
+
+
+def _check_start_is_meant(config: TrainConfig) -> None:
+    """Checks that a run which begins has the weights that its recipe begins with: random ones cost days of training.
+
+    Raises:
+        JobError: they are missing; the message says which and where to get them.
+    """
+    if config.init or config.from_scratch:
+        return
+    if config.recipe in FROM_CHECKPOINT:
+        kind = "single-object" if config.recipe == FROM_SINGLE_OBJECT else "pre-trained"
+        raise JobError(
+            f"--recipe {config.recipe} starts from a {kind} checkpoint, and none is given. Give it as --init: the "
+            f"folder of a run of jobs/pretrain_refcoco.py, mlflow:<run>, models:/<name>/<version>, or a .pth of the "
+            f"paper's authors. --from-scratch says that random weights are meant."
+        )
+    if config.recipe in FROM_BACKBONE and config.model != "tiny" and not config.backbone_weights:
+        raise JobError(
+            f"--recipe {config.recipe} starts from a trained backbone, and none is given. Give its file as "
+            f"--backbone-weights: of Kinetics-400 for video-swin (release page of Video Swin's authors), of ImageNet "
+            f"for swin and resnet (release page of Swin's authors; timm's resnet50.tv_in1k). --from-scratch says that "
+            f"random weights are meant."
+        )
 
 
 def _check_weights(config: TrainConfig, init: Path | None) -> None:

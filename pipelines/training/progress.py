@@ -1,8 +1,6 @@
 """Progress of a run: an actor that rank 0 reports to, and a monitor on the driver that shows it."""
 
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -16,12 +14,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from pipelines.session import terminal
+from pipelines.signals import interrupt_this_process
 from pipelines.training.cluster import missing_resources, resources_text
 
 log = logging.getLogger(__name__)
 
 LINE_SECONDS = 15.0
 """Seconds between two progress lines, where stderr is no terminal."""
+EXCUSED = 3
+"""Most failures that the loss of one node may show as, until the workers go on."""
 STARTING_SECONDS = 120.0
 """Seconds that workers may take to start on a free cluster."""
 
@@ -39,12 +40,20 @@ class ProgressReport:
 
 
 class ProgressActor:
-    """An actor that keeps the last report, and a request to stop. Outlives workers that are restarted."""
+    """An actor that keeps the last report, counts failures, and keeps a request to stop. Outlives restarted workers.
 
-    def __init__(self) -> None:
+    Args:
+        max_failures: failures in a row, without a new checkpoint in between, after which the run is to stop.
+    """
+
+    def __init__(self, max_failures: int) -> None:
         self._latest: ProgressReport | None = None
         self._started = False
         self._stop_reason = ""
+        self._max_failures = max_failures
+        self._failures, self._cause = 0, ""  # since the last new checkpoint
+        self._resumed, self._alive = -1, False
+        self._excused = 0  # failures that do not count, as a node is taken away
 
     def mark_started(self) -> None:
         """Notes that a worker has started."""
@@ -53,6 +62,40 @@ class ProgressActor:
     def has_started(self) -> bool:
         """Returns whether any worker has started."""
         return self._started
+
+    def note_notice(self) -> None:
+        """Notes that a node will be taken away: what fails until the workers go on is its loss, and does not count.
+
+        Ray Train itself may see the workers that wait for the lost one fail first, and takes that for a failure.
+        """
+        self._excused = EXCUSED
+
+    def note_failure(self, cause: str) -> None:
+        """Counts a failure of the workers, who will be started again."""
+        if self._excused:
+            self._excused -= 1
+            log.warning("a node was taken away, as announced: %s", cause)
+            return
+        log.warning("workers failed: %s", cause)
+        self._failures, self._cause = self._failures + 1, cause
+        if not self._alive:  # they failed before they could say from where they go on
+            self._check_failures()
+        self._alive = False
+
+    def resume_at(self, step: int) -> str:
+        """Notes that the workers go on after a step. Returns why they must not; empty if they may."""
+        self._alive, self._excused = True, 0
+        if step > self._resumed:
+            self._resumed, self._failures = step, 0
+        self._check_failures()
+        return self._stop_reason
+
+    def _check_failures(self) -> None:
+        if self._failures > self._max_failures:
+            self.request_stop(
+                f"{self._cause}. That was failure {self._failures} without a new checkpoint in between (--max-failures "
+                f"{self._max_failures})"
+            )
 
     def report(self, latest: ProgressReport) -> None:
         """Keeps the report, in place of the one before."""
@@ -67,10 +110,10 @@ class ProgressActor:
         return self._latest, self._stop_reason
 
 
-def create_progress_actor() -> Any:
+def create_progress_actor(max_failures: int) -> Any:
     """Starts a `ProgressActor` on this node, so that the loss of another cannot end it. Returns its handle."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(ProgressActor).options(num_cpus=0, max_restarts=0, scheduling_strategy=here).remote()
+    return ray.remote(ProgressActor).options(num_cpus=0, max_restarts=0, scheduling_strategy=here).remote(max_failures)
 
 
 class ProgressMonitor:
@@ -83,13 +126,14 @@ class ProgressMonitor:
         progress: handle of the `ProgressActor`.
         needed: resources of the smallest number of workers.
         timeout: minutes without them after which the run ends.
+        taken: is set if another process has taken the run over, which ends it here.
 
     Attributes:
         abort_reason: why the monitor ended the run; empty if it did not.
     """
 
-    def __init__(self, progress: Any, needed: Mapping[str, float], timeout: float) -> None:
-        self.progress, self.needed, self.timeout = progress, needed, timeout
+    def __init__(self, progress: Any, needed: Mapping[str, float], timeout: float, taken: threading.Event) -> None:
+        self.progress, self.needed, self.timeout, self.taken = progress, needed, timeout, taken
         self.abort_reason = ""
         self._missing_since: float | None = None
         self._idle_since: float | None = time.monotonic()  # None once a worker has started
@@ -110,6 +154,8 @@ class ProgressMonitor:
         shown, last_logged = -1, 0.0
         while not self._end.wait(1.0):
             self._check_nodes()
+            if self.taken.is_set():
+                self._abort("another process has taken the run over, as this one stood still")
             try:
                 latest, _ = ray.get(self.progress.latest.remote(), timeout=10)
                 self._check_startup()
@@ -167,7 +213,7 @@ class ProgressMonitor:
     def _abort(self, reason: str) -> None:
         if not self.abort_reason:
             self.abort_reason = reason
-            os.kill(os.getpid(), signal.SIGINT)  # Ray Train ends a run in good order when it is interrupted.
+            interrupt_this_process()  # Ray Train ends a run in good order when it is interrupted.
 
 
 def _resources_pending() -> bool:

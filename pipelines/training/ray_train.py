@@ -15,11 +15,7 @@ from ray.train.v2._internal.execution import context
 _SWITCHES = {
     # Seconds of one attempt to place the workers. Ray Train tries for ever; `ProgressMonitor` sets the limit.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
-    # Warnings of nodes that will be taken away: unused here, and its start logs an error.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
-_PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
-              "MLFLOW_S3_ENDPOINT_URL", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "HF_HOME")  # fmt: skip
 
 
 @contextmanager
@@ -41,11 +37,6 @@ def ray_train_environment() -> Iterator[None]:
             os.environ.pop(name, None)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, on_interrupt)
-
-
-def worker_environment() -> dict[str, str]:
-    """Returns the environment variables of this process that workers on other nodes need."""
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 def quiet() -> None:

@@ -1,7 +1,8 @@
 """A training run from checks to the registered model; the body of the three training jobs."""
 
 import logging
-import tempfile
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,27 +15,28 @@ from pipelines.clips.stream import TrainData
 from pipelines.config_io import write_config
 from pipelines.errors import JobError, root_cause
 from pipelines.files import Folder, is_uri
+from pipelines.lease import hold_lease
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.client import MlflowException
-from pipelines.tracking.metric_log import MetricLog, drain, spool_folder
-from pipelines.tracking.mlflow_run import RunHandle, open_run, run_folder
-from pipelines.tracking.models import register
-from pipelines.training.checkpoints import fetch_checkpoint, latest_checkpoint, prune, repair_ray_state
+from pipelines.tracking.metric_log import drain, spool_folder
+from pipelines.tracking.mlflow_run import open_run, run_folder
+from pipelines.tracking.run_handle import RunHandle
+from pipelines.training.checkpoints import latest_checkpoint, prune, repair_ray_state, step_of
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import samples_text, train_data
-from pipelines.training.preflight import check_cluster, check_same_data, check_same_settings, prepare_start, record_data
+from pipelines.training.description import description
+from pipelines.training.failures import FailureNotes
+from pipelines.training.preflight import check_cluster, check_same_data, prepare_start, record_data
 from pipelines.training.progress import ProgressMonitor, create_progress_actor
-from pipelines.training.ray_train import quiet, ray_train_environment, worker_environment
-from pipelines.training.run_state import is_finished, is_trained, mark_finished, steps_of
+from pipelines.training.ray_train import quiet, ray_train_environment
+from pipelines.training.results import BestUploads, store_results
+from pipelines.training.run_state import end_of, is_finished, is_trained, mark_finished, steps_of
+from pipelines.training.settings import Change, continued, stored_config
 from pipelines.training.train_loop import train_loop_per_worker
 from pipelines.training.validation import Validation, validation_of
 from pipelines.training.worker_task import WorkerTask
 
 log = logging.getLogger(__name__)
-
-_UPLOAD_SECONDS = 3600.0
-"""Longest wait for the upload of the last checkpoints to MLflow, over a slow link. An MLflow that is down is not waited
-for."""
 
 
 def train(config: TrainConfig, kind: ClipKind, experiment: str) -> None:
@@ -45,38 +47,78 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> None:
     """
     config = _with_absolute_paths(config)
     run = run_folder(config.storage, experiment, config.run_name)
+    before = stored_config(run)
+    config, changes = continued(run, config)
     data = train_data(config, kind)
     validation = validation_of(config)
-    check_same_settings(run, config)
-    check_same_data(run, data)
-    steps = steps_of(config, data.plan(0).steps)
+    steps = end_of(run, config, steps_of(config, data.plan(0).steps))
     if is_finished(run, steps):
         log.info("%s is finished: %d steps. Give another --name for a new run.", run.path(), steps)
         return
+    check_same_data(run, data)
     start = prepare_start(config, run)
-    start_ray(dashboard=True)
-    quiet()
-    check_cluster(config, run)
-    prune(run, config.keep)
-    repair_ray_state(run)
-    write_config(run, config)
-    record_data(run, data)
-    tracking = _open_tracking(config, kind, experiment, data, validation)
-    log.info(
-        "%s, %d steps of %d clips; lr %g x %d/%d", samples_text(data), steps, config.global_batch,
-        config.lr, config.global_batch, config.lr_batch,
-    )  # fmt: skip
-    spool = spool_folder(config.storage, experiment, config.run_name)
-    task = WorkerTask(config, data, start, run, tracking, spool, create_progress_actor(), validation)
+    taken = threading.Event()
+    with hold_lease(run, "give another --name", taken.set):
+        if stored_config(run) != before:
+            raise JobError(f"{run.path()} was started by another process just now. Give the same command again.")
+        start_ray(dashboard=True)
+        quiet()
+        check_cluster(config, run)
+        write_config(run, config)  # from now on, no other settings
+        prune(run, config.keep)
+        repair_ray_state(run)
+        record_data(run, data)
+        tracking = _open_tracking(config, kind, experiment, data, validation, _tags_of(run, changes))
+        log.info(
+            "%s, %d steps of %d clips; lr %g x %d/%d", samples_text(data), steps, config.global_batch,
+            config.lr, config.global_batch, config.lr_batch,
+        )  # fmt: skip
+        spool = spool_folder(config.storage, experiment, config.run_name)
+        progress = create_progress_actor(config.max_failures)
+        _train_and_store(WorkerTask(config, data, start, run, tracking, spool, progress, validation), taken)
+
+
+def _train_and_store(task: WorkerTask, taken: threading.Event) -> None:
+    """Trains to the end, and has MLflow keep the results; notes in MLflow how the run ended.
+
+    Args:
+        task: of the workers.
+        taken: is set if another process has taken the run over.
+
+    Raises:
+        JobError: training ended before the last step.
+    """
+    config, run, tracking = task.config, task.run, task.tracking
+    _describe(task)
     status = "FAILED"
     try:
-        _fit(task)
-        if _store_results(task):
-            mark_finished(run, steps)
+        with BestUploads(run, tracking):
+            _fit(task, taken)
+        if store_results(run, tracking, config.model_name):
+            mark_finished(run, end_of(run, config, task.steps))
         status = "FINISHED"
     finally:
-        drain(tracking, spool, 60)
+        drain(tracking, task.spool, 60)
+        _describe(task)
         tracking.finish(status)
+
+
+def _describe(task: WorkerTask) -> None:
+    """Sets the description of the MLflow run; without it, the run goes on."""
+    try:
+        task.tracking.describe(description(task.config, task.data, task.run, task.tracking))
+    except (MlflowException, OSError) as error:
+        log.warning("MLflow at %s takes no description of the run: %s", task.tracking.uri, error)
+
+
+def _tags_of(run: Folder, changes: Sequence[Change]) -> Mapping[str, str]:
+    """Returns MLflow tags of the settings that change from here on, and logs them."""
+    if not changes:
+        return {}
+    name = latest_checkpoint(run)
+    step, text = (step_of(name) if name else 0), ", ".join(map(str, changes))
+    log.warning("after step %d the run goes on with %s", step, text)
+    return {f"change.after_step_{step:08d}": text}
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
@@ -84,6 +126,7 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
         config,
         storage=durable_folder(config.storage, "--storage").uri,
         data=tuple(map(_absolute, config.data)),
+        weights=tuple(map(_absolute, config.weights)),
         valid=tuple(map(_absolute, config.valid)),
     )
 
@@ -93,7 +136,12 @@ def _absolute(path: str) -> str:
 
 
 def _open_tracking(
-    config: TrainConfig, kind: ClipKind, experiment: str, data: TrainData, validation: Validation | None
+    config: TrainConfig,
+    kind: ClipKind,
+    experiment: str,
+    data: TrainData,
+    validation: Validation | None,
+    tags: Mapping[str, str],
 ) -> RunHandle:
     """Opens the MLflow run, and logs its config and data.
 
@@ -101,7 +149,7 @@ def _open_tracking(
         JobError: MLflow cannot be used.
     """
     nodes = sum(node["Alive"] for node in ray.nodes())
-    tracking = open_run(experiment, config.run_name, config.storage, config, {"kind": kind}, nodes=nodes)
+    tracking = open_run(experiment, config.run_name, config.storage, config, {"kind": kind, **tags}, nodes=nodes)
     try:
         tracking.log_config(config)
         tracking.log_datasets([part.folder for part in data.parts], "training")
@@ -133,15 +181,15 @@ def _trainer(task: WorkerTask) -> TorchTrainer:
             name=name,
             storage_path=parent,
             storage_filesystem=task.run.filesystem,
-            failure_config=FailureConfig(max_failures=config.max_failures),
+            failure_config=FailureConfig(max_failures=-1),  # `ProgressActor` counts those without progress
             checkpoint_config=CheckpointConfig(num_to_keep=config.keep),
-            worker_runtime_env={"env_vars": worker_environment()},
             logging_config=LoggingConfig(log_level="WARNING"),
+            callbacks=[FailureNotes(task.progress)],
         ),
     )
 
 
-def _fit(task: WorkerTask) -> None:
+def _fit(task: WorkerTask, taken: threading.Event) -> None:
     """Trains to the last step, and shows progress.
 
     Raises:
@@ -150,7 +198,7 @@ def _fit(task: WorkerTask) -> None:
     run = task.run
     ended, cause = "", None
     with (
-        ProgressMonitor(task.progress, task.config.min_resources, task.config.start_timeout) as monitor,
+        ProgressMonitor(task.progress, task.config.min_resources, task.config.start_timeout, taken) as monitor,
         ray_train_environment(),
     ):
         try:
@@ -160,44 +208,14 @@ def _fit(task: WorkerTask) -> None:
         except (SystemExit, KeyboardInterrupt) as error:  # Ray Train's answer to an interrupt, ours or the user's
             ended, cause = "it was interrupted", error
     _, stopped = ray.get(task.progress.latest.remote())
-    if not ended and not stopped and not monitor.abort_reason and not is_trained(run, task.steps):
-        ended = f"its workers ended before step {task.steps}"
+    end = end_of(run, task.config, task.steps)
+    if not ended and not stopped and not monitor.abort_reason and not is_trained(run, end):
+        ended = f"its workers ended before step {end}"
     if reason := monitor.abort_reason or stopped or ended:
-        raise JobError(
-            f"Training ended early: {reason.rstrip('.')}. The last checkpoint is {latest_checkpoint(run) or 'none'} in "
-            f"{run.path()}; the same command goes on from it."
-        ) from cause
-
-
-def _store_results(task: WorkerTask) -> bool:
-    """Uploads the last checkpoint to MLflow, and registers the best one as a model version.
-
-    Returns whether MLflow has both. If it is down, the next start of the finished run tries again.
-    """
-    name = latest_checkpoint(task.run)
-    assert name is not None
-    with (
-        tempfile.TemporaryDirectory(prefix="sgmg-last-") as staging,
-        MetricLog(task.tracking, task.spool, system_seconds=None) as metrics,
-    ):
-        last = fetch_checkpoint(task.run, name, Path(staging))
-        metrics.log_checkpoint("last", task.steps, last)
-        if task.validation is None:
-            metrics.log_checkpoint("best", task.steps, last)
-        log.info("sending the checkpoints to MLflow at %s", task.tracking.uri)
-        uploaded = metrics.flush(_UPLOAD_SECONDS)
-    try:
-        held = task.tracking.client().get_run(task.tracking.run_id).data.tags.get("checkpoint.best")
-        if not uploaded or held is None:
-            raise JobError("the checkpoints were not uploaded")
-        version = register(task.tracking, held, task.config.model_name)
-    except (MlflowException, JobError) as error:
-        log.warning(
-            "Training is done, but MLflow at %s cannot keep its result: %s. It lies in %s; the same command tries "
-            "again.", task.tracking.uri, error, task.run.path(),
-        )  # fmt: skip
-        return False
-    log.info(
-        "models:/%s/%s is the best of this run; mlflow:%s too", task.config.model_name, version, task.tracking.run_id
-    )
-    return True
+        newest = latest_checkpoint(run)
+        rest = (
+            f"The last checkpoint is {newest} in {run.path()}; the same command goes on from it."
+            if newest
+            else f"{run.path()} has no checkpoint yet; the same command starts anew."
+        )
+        raise JobError(f"Training ended early: {reason.rstrip('.')}. {rest}") from cause

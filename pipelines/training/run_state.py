@@ -2,23 +2,36 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pipelines.files import Folder
 from pipelines.training.checkpoints import latest_checkpoint, step_of
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import own_tokenizer
 from pipelines.training.initial_model import model_config
-from sgmg.checkpoints import TOKENIZER
+from sgmg.checkpoints import TOKENIZER, saved_tokenizer
 from sgmg.tokenizer import Tokenizer
 
-FINISHED, DATA = "finished.json", "data.json"
+FINISHED, STOPPED, DATA = "finished.json", "stopped.json", "data.json"
 
 
 def steps_of(config: TrainConfig, per_epoch: int) -> int:
     """Returns the number of optimiser steps of the whole run."""
     whole = config.epochs * per_epoch
     return min(whole, config.max_steps) if config.max_steps else whole
+
+
+def end_of(run: Folder, config: TrainConfig, steps: int) -> int:
+    """Returns the last step of a run: an earlier one than `steps` if no score was a new best for --patience scores."""
+    noted = run.read_if_there(STOPPED) if config.patience else None
+    if noted is None:
+        return steps
+    stopped = json.loads(noted)
+    return min(steps, stopped["step"]) if config.patience <= stopped["patience"] else steps
+
+
+def mark_stopped(run: Folder, step: int, patience: int) -> None:
+    """Notes that a run ended after a step because that many scores brought no new best."""
+    run.write(STOPPED, (json.dumps({"step": step, "patience": patience}) + "\n").encode())
 
 
 def is_trained(run: Folder, steps: int) -> bool:
@@ -45,9 +58,13 @@ def tokenizer_of(config: TrainConfig, run: Folder, init: Path | None) -> tuple[T
         init: checkpoint that the run starts from; None if there is none, or the run has begun.
     """
     newest = latest_checkpoint(run)
-    carried: Any = run.folder(newest) if newest else Folder(str(init)) if init else None
-    if carried is not None and (text := carried.read_if_there(TOKENIZER)) is not None:
-        return Tokenizer.from_json(text.decode()), True
+    if newest is not None:
+        text = run.folder(newest).read_if_there(TOKENIZER)
+        own = Tokenizer.from_json(text.decode()) if text is not None else None
+    else:
+        own = saved_tokenizer(init) if init else None
+    if own is not None:
+        return own, True
     if config.model == "tiny":
         return own_tokenizer((*config.data, *config.tokenizer_data), model_config(config).text.vocabulary), True
     return Tokenizer.from_pretrained(config.tokenizer), False

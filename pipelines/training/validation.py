@@ -1,26 +1,25 @@
 """Validation during training: the workers divide the videos, predict and score them; rank 0 gathers the scores."""
 
-import heapq
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
-from pipelines.errors import BadItem, JobError
+from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import inference_protocol
-from pipelines.manifest import WITHHELD, read_manifest, read_rows
-from pipelines.records import Record, record_of
-from pipelines.scoring.cases import draw_case, worst_and_best
-from pipelines.scoring.score import Row, figures, metric_name, score_video, truth_of
+from pipelines.manifest import WITHHELD, Manifest, read_manifest
+from pipelines.scoring.score import metric_name, scoring_protocol
 from pipelines.training.checkpoints import step_name
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import holdout
+from pipelines.training.validation_rows import RowRef, partition_by_cost
+from pipelines.training.validation_set import SetResult, ValidSet, result_of, score_rows
 from sgmg.config import Precision
 from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
@@ -29,95 +28,104 @@ log = logging.getLogger(__name__)
 
 _SCORES = "scores"
 """Folder of a run with a file of figures for each step at which it was scored."""
-PICTURES = 2
-"""Number of worst, and of best, cases that are drawn at each validation."""
-_MAIN: dict[str, str] = dict.fromkeys(("refcoco", "refcoco+", "refcocog"), "overall_iou")
-"""Figure that the best checkpoint is chosen by, for datasets where it is not the first."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowRef:
-    """Reference to one row of prepared data; `work` counts its pairs of frame and expression."""
-
-    folder: Folder
-    file: str
-    row_group: int
-    row: int
-    work: int
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """Figures of a validation, and PNGs by name. `main` names the figure that checkpoints are compared by."""
+    """Results of a validation, one of each set."""
 
-    figures: Mapping[str, float]
-    main: str
-    pictures: Mapping[str, bytes]
+    sets: tuple[SetResult, ...]
+
+    @property
+    def score(self) -> float | None:
+        """Mean of the sets' main figures, which checkpoints are compared by; None if a set has no score."""
+        if any(one.no_score for one in self.sets):
+            return None
+        return sum(one.figures[one.main] for one in self.sets) / len(self.sets)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures by their names in MLflow: valid/<figure>; of several sets valid/<set>/<figure>, and valid/mean."""
+        found = {
+            f"{self._place(one)}/{name}": value
+            for one in self.sets
+            for name, value in {**one.figures, "videos_lost": float(one.videos_lost)}.items()
+        }
+        if len(self.sets) > 1 and self.score is not None:
+            found["valid/mean"] = self.score
+        return found
+
+    def pictures(self, step: int) -> dict[str, bytes]:
+        """Returns the PNGs of all sets, scored after a step, by their paths in MLflow."""
+        return {
+            f"{self._place(one)}/{step_name(step)}/{name}.png": png
+            for one in self.sets
+            for name, png in one.pictures.items()
+        }
+
+    @property
+    def text(self) -> str:
+        """The score and what it is the mean of, or why there is none."""
+        if self.score is None:
+            return "; ".join(f"{one.name}: {one.no_score}" for one in self.sets if one.no_score)
+        if len(self.sets) == 1:
+            return f"{self.sets[0].main} {self.score:.4f}"
+        parts = ", ".join(f"{one.name} {one.main} {one.figures[one.main]:.4f}" for one in self.sets)
+        return f"{self.score:.4f}, the mean of {parts}"
+
+    def _place(self, one: SetResult) -> str:
+        return "valid" if len(self.sets) == 1 else f"valid/{one.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Rows that are scored: of one dataset, and with truth."""
+    """Sets that a run is scored on."""
 
-    dataset: str
-    rows: tuple[RowRef, ...]
+    sets: tuple[ValidSet, ...]
     short_side: int  # pixels; 0: as published
 
     def score(
         self, model: SgMg, tokenizer: Tokenizer, device: torch.device, precision: Precision, rank: int, world: int
     ) -> ValidationResult | None:
-        """Scores the videos of this rank with the current model. Returns the figures on rank 0, None on the others."""
-        protocol = inference_protocol(self.dataset, self.short_side or None)
-        predictor = Predictor(model, tokenizer, protocol, device=device, precision=precision)
-        rows: list[Row] = []
-        lost = 0
-        for ref in partition_by_cost(self.rows, world)[rank]:
-            record = _read(ref)
-            try:
-                rows += score_video(truth_of(record), predictor.predict(record))
-            except BadItem as error:
-                log.warning("not scored: %s", error)
-                lost += 1
-        gathered: list[tuple[list[Row], int]] = [(rows, lost)]
+        """Scores the videos of this rank with the current model. Returns the results on rank 0, None on the others.
+
+        What cannot be read or used is part of the result, never an error: every rank comes to the exchange of results,
+        and a restart would meet the same data.
+        """
+        predictors = [
+            Predictor(
+                model,
+                tokenizer,
+                inference_protocol(one.dataset, self.short_side or None),
+                device=device,
+                precision=precision,
+            )
+            for one in self.sets
+        ]
+        parts = [
+            score_rows(partition_by_cost(one.rows, world)[rank], predictor)
+            for one, predictor in zip(self.sets, predictors, strict=True)
+        ]
+        gathered = [parts]
         if world > 1:
-            gathered = [([], 0)] * world
-            dist.all_gather_object(gathered, (rows, lost))
+            gathered = [[] for _ in range(world)]
+            dist.all_gather_object(gathered, parts)
         if rank:
             return None
-        all_rows = [row for some, _ in gathered for row in some]
-        overall = figures(all_rows)
-        main = _MAIN.get(self.dataset, next(iter(overall)))
-        named = {metric_name(name): value for name, value in overall.items()}
-        named["videos_lost"] = float(sum(count for _, count in gathered))
-        return ValidationResult(named, metric_name(main), self._pictures(all_rows, predictor))
-
-    def _pictures(self, rows: Sequence[Row], predictor: Predictor) -> dict[str, bytes]:
-        """Draws the worst and the best expressions; predicts them again, as predictions are not kept."""
-        cases = worst_and_best(rows, PICTURES)
-        videos = {case.row.video for case in cases}
-        drawn: dict[str, bytes] = {}
-        for ref in self.rows:
-            if not videos:
-                break
-            record = _read(ref)
-            if record.video not in videos:
-                continue
-            videos.discard(record.video)
-            predictions, truth = predictor.predict(record), truth_of(record)
-            frames = dict(zip(record.frame_names, record.frames, strict=True))
-            drawn |= {
-                re.sub(r"\.png$", "", case.name): draw_case(case.row, truth, predictions, frames)
-                for case in cases
-                if case.row.video == record.video
-            }
-        return drawn
+        return ValidationResult(
+            tuple(
+                result_of(one, of_set, predictor)
+                for one, of_set, predictor in zip(self.sets, zip(*gathered, strict=True), predictors, strict=True)
+            )
+        )
 
 
 def validation_of(config: TrainConfig) -> Validation | None:
-    """Returns the rows that a run is scored on; None if the config asks for no validation.
+    """Returns the sets that a run is scored on, one for each dataset and split; None if the config asks for none.
 
     Raises:
-        JobError: the folders hold different datasets, or no video with truth.
+        JobError: a set has no video with truth.
+        ValueError: there are no scores for a dataset.
         FileNotFoundError: a folder was not prepared.
     """
     if not config.valid and not config.holdout:
@@ -126,48 +134,53 @@ def validation_of(config: TrainConfig) -> Validation | None:
         raise JobError("--valid and --holdout both choose what is scored. Give one of them.")
     held_out = {Folder(uri).uri: videos for uri, videos in holdout(config).items()}
     folders = [Folder(path) for path in config.valid] or [Folder(uri) for uri in held_out]
-    datasets, rows = [], []
+    by_set: defaultdict[tuple[str, str], list[tuple[Folder, Manifest]]] = defaultdict(list)
     for folder in folders:
         manifest = read_manifest(folder)
-        datasets.append(manifest.dataset)
-        for shard in manifest.shards:
-            for number, group in enumerate(shard.row_groups):
-                for row, info in enumerate(group):
-                    # A crowd can be scored, though not learned from.
-                    labelled = info.expressions - list((info.untrainable or {}).values()).count(WITHHELD)
-                    if labelled and (config.valid or info.video in held_out[folder.uri]):
-                        rows.append(RowRef(folder, shard.file, number, row, info.frames * info.expressions))
-    if len(set(datasets)) > 1:
-        raise JobError(
-            f"Scores of {', '.join(sorted(set(datasets)))} cannot be compared as one. Give --valid of one dataset."
-        )
-    if not rows:
-        raise JobError(f"{', '.join(folder.uri for folder in folders)}: no video has a truth to score by.")
-    return Validation(datasets[0], tuple(rows), config.valid_short_side)
+        scoring_protocol(manifest.dataset)  # raises if there is none
+        by_set[manifest.dataset, manifest.split].append((folder, manifest))
+    sets = []
+    for (dataset, split), opened in by_set.items():
+        rows = [ref for folder, manifest in opened for ref in _labelled(folder, manifest, held_out.get(folder.uri))]
+        if not rows:
+            raise JobError(f"{', '.join(folder.uri for folder, _ in opened)}: no video has a truth to score by.")
+        name = re.sub(r"[^\w.-]", "_", metric_name(f"{dataset}-{split}"))
+        sets.append(ValidSet(name, dataset, tuple(rows)))
+    if len(sets) > 1:
+        names = ", ".join(f"{one.name} ({len(one.rows)} videos)" for one in sets)
+        log.info("the best checkpoint is the one with the highest mean of the main figures of %s", names)
+    return Validation(tuple(sets), config.valid_short_side)
 
 
-def partition_by_cost(rows: Sequence[RowRef], world: int) -> list[list[RowRef]]:
-    """Divides rows over the ranks: from the longest on, each goes to the rank with the least work."""
-    shares: list[list[RowRef]] = [[] for _ in range(world)]
-    loads = [(0, rank) for rank in range(world)]
-    for ref in sorted(rows, key=lambda one: -one.work):
-        load, rank = heapq.heappop(loads)
-        shares[rank].append(ref)
-        heapq.heappush(loads, (load + ref.work, rank))
-    return shares
+def _labelled(folder: Folder, manifest: Manifest, videos: frozenset[str] | None) -> list[RowRef]:
+    """Returns the rows of a folder with truth; of some videos, if they are given."""
+    found = []
+    for shard in manifest.shards:
+        for number, group in enumerate(shard.row_groups):
+            for row, info in enumerate(group):
+                # A crowd can be scored, though not learned from.
+                labelled = info.expressions - list((info.untrainable or {}).values()).count(WITHHELD)
+                if labelled and (videos is None or info.video in videos):
+                    work = info.frames * info.expressions
+                    found.append(RowRef(folder, shard.file, number, row, info.video, work))
+    return found
 
 
-def _read(ref: RowRef) -> Record:
-    return record_of(read_rows(ref.folder, ref.file, ref.row_group)[ref.row])
+def read_scores(run: Folder) -> dict[int, float | None]:
+    """Returns the score that checkpoints are compared by, of every step at which the run was scored.
 
-
-def read_scores(run: Folder) -> dict[int, float]:
-    """Returns the figure that checkpoints are compared by, of every step at which the run was scored."""
+    It is None where there was no score. Files of runs that knew no sets are read too.
+    """
     scores = [json.loads(run.read(f"{_SCORES}/{name}")) for name in run.names(_SCORES, suffix=".json")]
-    return {one["step"]: one["figures"][one["main"]] for one in scores}
+    return {one["step"]: one["score"] if "sets" in one else one["figures"][one["main"]] for one in scores}
 
 
 def write_score(run: Folder, step: int, result: ValidationResult) -> None:
-    """Writes the figures of a step, for restarts."""
-    score = {"step": step, "main": result.main, "figures": dict(result.figures)}
+    """Writes the score of a step and the figures of each set, for restarts; also if there is no score."""
+    sets = {
+        one.name: {"main": one.main, "figures": dict(one.figures), "videos_lost": one.videos_lost}
+        | ({"no_score": one.no_score} if one.no_score else {})
+        for one in result.sets
+    }
+    score = {"step": step, "score": result.score, "sets": sets}
     run.write(f"{_SCORES}/{step_name(step)}.json", (json.dumps(score, indent=2) + "\n").encode())

@@ -1,48 +1,41 @@
 """A training worker: builds the model, takes the steps, logs, writes checkpoints, validates."""
 
 import errno
-import json
 import logging
 import tempfile
+import threading
 import time
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 import ray.train
 import torch
-import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointUploadMode
-from ray.train.torch import get_device
-from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.clips.stream import Streaming
-from pipelines.tracking.metric_log import MetricLog
-from pipelines.training.checkpoints import BEST, Snapshot, fetch_checkpoint, latest_checkpoint, step_name, upload_async
-from pipelines.training.initial_model import start_model
+from pipelines.secrets import configure_logging
+from pipelines.training.checkpoints import step_name, upload_async, write_best
+from pipelines.training.description import FIRST_BATCH
+from pipelines.training.learner import Learner
 from pipelines.training.loader import StepBatch, StepLoader, Stopwatch
-from pipelines.training.progress import ProgressReport
+from pipelines.training.ranks import Ranks
 from pipelines.training.ray_train import quiet
-from pipelines.training.schedule import lr_factor
+from pipelines.training.run_state import mark_stopped
+from pipelines.training.score_keeper import ScoreKeeper
 from pipelines.training.step_files import picture_of, save_step
+from pipelines.training.step_log import StepLog
 from pipelines.training.validation import ValidationResult, read_scores, write_score
 from pipelines.training.worker_task import WorkerTask
-from sgmg.checkpoints import load
-from sgmg.config import Precision, SgMgConfig
 from sgmg.host_memory import keep_freed_memory
-from sgmg.model import SgMg
-from sgmg.objective import Objective
-from sgmg.optim import LearningRates, optimizer_for
-from sgmg.precision import find_precision
-from sgmg.tokenizer import Tokenizer
-from sgmg.train_step import StepReport, TrainStep
+from sgmg.train_step import StepReport
+
+if TYPE_CHECKING:
+    from pipelines.tracking.metric_log import MetricLog
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+NOTICE_STEPS = 5
+"""Optimiser steps between two looks for nodes that will be taken away."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -52,7 +45,7 @@ def run_worker(task: WorkerTask) -> None:
     Raises:
         OSError: a file cannot be written. Ray Train starts the workers again, unless the disk is full.
     """
-    logging.basicConfig(level=logging.INFO)
+    configure_logging()
     quiet()
     if task.config.threads:
         torch.set_num_threads(task.config.threads)
@@ -60,8 +53,9 @@ def run_worker(task: WorkerTask) -> None:
     task.progress.mark_started.remote()
     if stopped:  # Ray Train restarts the workers after any error, even one that would occur again.
         return
+    ranks = Ranks.of_ray_train()
     try:
-        _Worker(task).run()
+        _run(task, ranks)
     except OSError as error:
         if error.errno in _FULL:
             ray.get(
@@ -70,240 +64,217 @@ def run_worker(task: WorkerTask) -> None:
         raise
 
 
-@dataclass
-class _Interval:
-    """Counts since the last logged line."""
+def _run(task: WorkerTask, ranks: Ranks) -> None:
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
+    learner = Learner(task, ranks)
+    # Rank 0 asks whether the workers failed too often without progress; all do what it is told.
+    if ranks.broadcast(ray.get(task.progress.resume_at.remote(learner.done)) if ranks.rank == 0 else ""):
+        return
+    metrics = _metric_log(task) if ranks.rank == 0 else None
+    try:
+        _Worker(learner, metrics).train()
+    finally:
+        if metrics is not None:
+            metrics.close()
 
-    clips: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
+
+def _metric_log(task: WorkerTask) -> "MetricLog":
+    from pipelines.tracking.metric_log import MetricLog  # imports MLflow, for seconds: other ranks need none
+
+    return MetricLog(task.tracking, task.spool)
 
 
 class _Worker:
-    def __init__(self, task: WorkerTask) -> None:
-        context = ray.train.get_context()
-        self.task, self.config = task, task.config
-        self.rank, self.world = context.get_world_rank(), context.get_world_size()
-        self.device = get_device()
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        self.tokenizer = Tokenizer.from_json(task.start.tokenizer)
-        self.steps, self.per_epoch = task.steps, task.data.plan(0).steps
-        self.done, state = 0, None
-        with tempfile.TemporaryDirectory(prefix="sgmg-resume-") as staging:
-            newest = self._broadcast(latest_checkpoint(task.run))
-            if newest is None:
-                model = start_model(self.config, task.start.init() if task.start.init else None)
-            else:
-                checkpoint = load(fetch_checkpoint(task.run, newest, Path(staging)), preset=None)
-                model, state = checkpoint.model.train(), checkpoint.training()
-                self.done = state["step"]
-                log.info("rank %d of %d goes on after step %d (%s)", self.rank, self.world, self.done, newest)
-        self.precision: Precision = self._broadcast(self._found_precision(model.config, state))
-        self.model = self._setup_model(model)
-        self.optimizer = optimizer_for(self.model, self._rates())
-        self.step = TrainStep(
-            self._wrap_ddp(Objective(self.model)),
-            self.optimizer,
-            device=self.device,
-            precision=self.precision,
-            max_grad_norm=self.config.max_grad_norm,
-        )
-        if state is not None:
-            self.step.load_state_dict(state)
-        self.scores: dict[int, float] = self._broadcast(read_scores(task.run))
-        self.interval, self.timer = _Interval(), Stopwatch()
-        self.samples: list[dict[str, Any]] = []
-        self.metrics: MetricLog | None = None
+    """The loop over the steps on one rank."""
 
-    def run(self) -> None:
-        if self.rank == 0:
-            self.metrics = MetricLog(self.task.tracking, self.task.spool)
-        try:
-            self._train()
-        finally:
-            if self.metrics is not None:
-                self.metrics.close()
+    def __init__(self, learner: Learner, metrics: "MetricLog | None") -> None:
+        self.learner, self.metrics, self.ranks = learner, metrics, learner.ranks
+        self.task, self.config = learner.task, learner.config
+        self.timer = Stopwatch()
+        self.log = StepLog(learner, self.timer, metrics)
+        scores = self.ranks.broadcast(read_scores(self.task.run))
+        self.scores = ScoreKeeper(self.config, learner.per_epoch, learner.steps, scores)
+        self.written: threading.Event | None = None  # is set when the last checkpoint is written
+        self.notice = False
 
-    def _train(self) -> None:
-        if self._score_is_due() and self.done not in self.scores:  # killed during validation
+    def train(self) -> None:
+        """Takes the steps from where the learner is to the last one, unless the run ends before."""
+        learner = self.learner
+        if self._score_is_due() and learner.done not in self.scores.scores:  # killed during validation
             self._validate()
+        if self._stops_early():
+            return
         # The workers keep their own cores; the pipelines take those that are left.
-        streaming = Streaming(self.config.cpus_per_decode, self.world, self.world * self.config.cpus_per_worker)
+        world = self.ranks.world
+        streaming = Streaming(self.config.cpus_per_decode, world, world * self.config.cpus_per_worker)
         loader = StepLoader(
-            self.task.data, self.tokenizer, self.rank, self.world, self.done, self.steps, self.config.prefetch,
-            streaming, pin=self.device.type == "cuda",
+            self.task.data, learner.tokenizer, self.ranks.rank, world, learner.done, learner.steps,
+            self.config.prefetch, streaming, pin=self.ranks.device.type == "cuda",
         )  # fmt: skip
         steps = loader.steps()
         while (clips := self.timer.wait_for(steps)) is not None:
-            if clips.step != self.done:
-                raise AssertionError(f"step {clips.step} came where {self.done} was due")
             if clips.step == 0 and self.metrics is not None:
-                self.metrics.log_picture("first_batch.png", picture_of(clips))
-            self._set_rates()
-            try:
-                report = self.step(clips.micro_batches, clips.step)
-            except FloatingPointError as error:
-                # Raised on all ranks. They end without an exception: Ray Train would restart them.
-                path = save_step(self.task.run, clips, str(error), self.rank)
-                if self.rank == 0:
-                    ray.get(self.task.progress.request_stop.remote(f"{error} Its samples are in {path}."))
+                self.metrics.log_picture(FIRST_BATCH, picture_of(clips))
+            report = self._learn(clips)
+            if report is None and learner.left_out > self.config.skip_nonfinite:
                 return
-            self.done += 1
-            self._count(clips)
-            self._after_step(report)
+            learner.done += 1
+            self.log.count(clips)
+            if self._after_step(report):
+                return
 
-    def _after_step(self, report: StepReport) -> None:
-        ended = self.done == self.steps
-        if self.done % self.config.log_every == 0 or ended:
-            self._log(report)
-        if ended or self.done % self.per_epoch == 0 or self.done % self.config.checkpoint_every == 0:
+    def _learn(self, clips: StepBatch) -> StepReport | None:
+        """Learns from a batch. Returns None, on all ranks, if a loss or the gradient is no number: nothing is learned.
+
+        After more of these than the run may leave out, it is asked to stop.
+
+        Raises:
+            torch.OutOfMemoryError: the memory of the GPU is full. The run is asked to stop: it would be so again.
+        """
+        try:
+            return self.learner.learn(clips)
+        except FloatingPointError as error:
+            self._leave_out(clips, error)
+            return None
+        except torch.OutOfMemoryError as error:
+            path = save_step(self.task.run, clips, str(error), self.ranks.rank)
+            reason = (
+                f"step {clips.step} does not fit into the memory of a GPU: {str(error).splitlines()[0]} Its samples "
+                f"are in {path}. Go on with --activation-checkpointing, or with --change clips_per_pass=1"
+            )
+            ray.get(self.task.progress.request_stop.remote(reason))
+            raise
+
+    def _leave_out(self, clips: StepBatch, error: FloatingPointError) -> None:
+        """Keeps the samples of a step whose loss is no number, on all ranks; counts it, or asks the run to stop.
+
+        Without an exception: Ray Train would start the workers again, and the same would come again.
+        """
+        most, learner = self.config.skip_nonfinite, self.learner
+        learner.left_out += 1
+        path = save_step(self.task.run, clips, str(error), self.ranks.rank)
+        if self.ranks.rank:
+            return
+        if learner.left_out <= most:
+            log.warning(
+                "step %d is left out, %d of at most %d (--skip-nonfinite): %s Its samples are in %s",
+                clips.step, learner.left_out, most, error, path,
+            )  # fmt: skip
+        else:
+            remedy = "" if most else " --skip-nonfinite 10 leaves out up to ten such steps"
+            ray.get(self.task.progress.request_stop.remote(f"{error} Its samples are in {path}.{remedy}"))
+
+    def _after_step(self, report: StepReport | None) -> bool:
+        """Logs, writes and scores what is due. Returns whether the run ends here, before its last step."""
+        done, ended = self.learner.done, self.learner.done == self.learner.steps
+        if done % self.config.log_every == 0 or ended:
+            self.log.write(report)
+        due = ended or done % self.learner.per_epoch == 0 or done % self.config.checkpoint_every == 0
+        written = due or self._taken_away()
+        if written:
             self._checkpoint()
-        if self._score_is_due():  # after the checkpoint, which is written meanwhile
-            self._validate()
-
-    def _score_is_due(self) -> bool:
-        if self.task.validation is None or not self.done:
+        if not self._score_is_due():
             return False
-        epoch, rest = divmod(self.done, self.per_epoch)
-        return self.done == self.steps or (not rest and epoch % self.config.valid_every == 0)
+        self._validate()  # after the checkpoint, which is written meanwhile
+        return self._stops_early(written=written)
+
+    def _taken_away(self) -> bool:
+        """Returns whether Ray has just been told that a node of the run will be taken away (a spot machine).
+
+        All ranks ask together, every few steps: they wait for each other.
+        """
+        if self.notice or self.learner.done % NOTICE_STEPS:
+            return False
+        self.notice = ray.train.get_preemption_info() is not None
+        if self.notice and self.ranks.rank == 0:
+            ray.get(self.task.progress.note_notice.remote())
+            log.warning("a node will be taken away: a checkpoint is written after step %d", self.learner.done)
+        return self.notice
 
     def _checkpoint(self) -> None:
-        self._write_samples()
-        snapshot = None
-        if self.rank == 0:
-            training = {"step": self.done, "precision": self.precision, **self.step.state_dict()}
-            snapshot = Snapshot.of(self.model, training, self._saved_tokenizer(), self._metadata())
+        self.log.write_samples()
+        upload = None
+        if self.ranks.rank == 0:
+            if self.written is not None:
+                self.written.wait()  # one copy of the state in memory at a time
+            self.written = threading.Event()
+            upload = partial(upload_async, self.learner.snapshot(), self.task.progress, self.written)
         ray.train.report(
-            {"step": self.done},
+            {"step": self.learner.done},
             # The snapshot is in memory. Ray wants a folder all the same, and removes it.
-            checkpoint=Checkpoint.from_directory(tempfile.mkdtemp(prefix="sgmg-")) if snapshot else None,
-            checkpoint_dir_name=step_name(self.done),
+            checkpoint=Checkpoint.from_directory(tempfile.mkdtemp(prefix="sgmg-")) if upload else None,
+            checkpoint_dir_name=step_name(self.learner.done),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-            checkpoint_upload_fn=partial(upload_async, snapshot, self.task.progress) if snapshot else None,
+            checkpoint_upload_fn=upload,
         )
+
+    def _score_is_due(self) -> bool:
+        return self.task.validation is not None and self.scores.is_due(self.learner.done)
+
+    def _stops_early(self, *, written: bool = True) -> bool:
+        """Returns, on all ranks, whether scores have stopped getting better; notes it in the run's folder.
+
+        Args:
+            written: whether this step has a checkpoint; if not, one is written.
+        """
+        done = self.learner.done
+        stops = self.ranks.broadcast(done < self.learner.steps and self.scores.has_stalled(done))
+        if stops and not written:
+            self._checkpoint()
+        if stops and self.ranks.rank == 0:
+            log.info("step %d: no new best in %d scores, the run ends", done, self.config.patience)
+            if self.written is not None:
+                self.written.wait()
+            mark_stopped(self.task.run, done, self.config.patience)
+        return stops
 
     def _validate(self) -> None:
-        assert self.task.validation is not None
         started = time.perf_counter()
-        result = self.task.validation.score(
-            self.model, self.tokenizer, self.device, self.precision, self.rank, self.world
-        )
-        self.model.train()
+        result, averaged = self._scored(), None
+        if self.learner.average is not None:
+            with self.learner.average.in_place():
+                averaged = self._scored()
+        self.learner.model.train()
         if self.metrics is not None and result is not None:
-            self._store_scores(self.metrics, result)
+            self._store_scores(self.metrics, result, averaged)
         self.timer.exclude(started)
 
-    def _store_scores(self, metrics: MetricLog, result: ValidationResult) -> None:
-        epoch, score = -(-self.done // self.per_epoch), result.figures[result.main]
-        metrics.log(self.done, {f"valid/{name}": value for name, value in result.figures.items()})
-        for name, png in result.pictures.items():
-            metrics.log_picture(f"valid/epoch_{epoch:03d}/{name}.png", png)
-        log.info("after epoch %d: %s %.4f", epoch, result.main, score)
-        # Scores of later steps are from before a restart; those steps are trained again.
-        if score > max((one for step, one in self.scores.items() if step < self.done), default=-1.0):
-            try:
-                self._store_best(metrics)
-            except OSError as error:  # a restart would meet the same disk
+    def _scored(self) -> ValidationResult | None:
+        assert self.task.validation is not None
+        learner, ranks = self.learner, self.ranks
+        return self.task.validation.score(
+            learner.model, learner.tokenizer, ranks.device, learner.precision, ranks.rank, ranks.world
+        )
+
+    def _store_scores(self, metrics: "MetricLog", result: ValidationResult, averaged: ValidationResult | None) -> None:
+        """Logs the results of the weights and of their average, and keeps the better ones if they are the best."""
+        done = self.learner.done
+        metrics.log(done, result.metrics)
+        for name, png in result.pictures(done).items():
+            metrics.log_picture(name, png)
+        if averaged is not None:
+            metrics.log(done, {f"ema_{name}": value for name, value in averaged.metrics.items()})
+        better = result if averaged is None or (averaged.score or 0.0) <= (result.score or 0.0) else averaged
+        if better.score is None:
+            log.warning("step %d: no score, the best checkpoint stays as it is: %s", done, result.text)
+        else:
+            log.info("step %d: %s%s", done, result.text, f"; averaged {averaged.text}" if averaged else "")
+            if better.score > self.scores.best_before(done):
+                self._store_best(averaged=better is averaged)
+        # Last: after a kill before this line, the step is scored again. "No score" is written too: it would come again.
+        self.scores.scores[done] = better.score
+        write_score(self.task.run, done, better)
+
+    def _store_best(self, *, averaged: bool) -> None:
+        """Writes the current model to the run's storage as the best; the driver sends it to MLflow from there.
+
+        Raises:
+            OSError: it cannot be written. On a disk the run is asked to stop: a restart would meet the same one.
+        """
+        try:
+            write_best(self.task.run, self.learner.model_snapshot(averaged=averaged), self.learner.done)
+        except OSError as error:
+            if self.task.run.is_local:
                 ray.get(self.task.progress.request_stop.remote(str(error)))
-                raise
-        # Last: after a kill before this line, the step is scored again.
-        self.scores[self.done] = score
-        write_score(self.task.run, self.done, result)
-
-    def _store_best(self, metrics: MetricLog) -> None:
-        """Writes the current model to MLflow as the best, and to the run's folder if that is on a disk."""
-        snapshot = Snapshot.of(self.model, {"step": self.done}, self._saved_tokenizer(), self._metadata())
-        with tempfile.TemporaryDirectory(prefix="sgmg-best-") as staging:
-            best = Path(self.task.run.path() if self.task.run.is_local else staging) / BEST
-            snapshot.write(best)
-            metrics.log_checkpoint("best", self.done, best)
-
-    def _log(self, report: StepReport) -> None:
-        seconds, waited = self.timer.lap()
-        counted = torch.tensor(
-            [self.interval.clips, sum(self.interval.dropped.values()), waited, seconds], dtype=torch.float64
-        )
-        if self.world > 1:
-            counted = counted.to(self.device)
-            dist.all_reduce(counted)
-        clips, dropped, waited, seconds = counted.tolist()
-        self.interval = _Interval()
-        if self.metrics is None:
-            return
-        speed, waiting = clips * self.world / seconds, waited / seconds
-        values = {f"loss/{name}": value for name, value in report.losses.items()}
-        values |= {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-        values |= {"gradient_norm": report.gradient_norm, "clips_per_second": speed, "data_wait": waiting}
-        values |= {"dropped": dropped, "epoch": self.done / self.per_epoch, "workers": self.world}
-        values |= {"skipped": float(report.skipped)} if self.precision == "float16" else {}
-        if self.device.type == "cuda":
-            values["gpu_memory_GB"] = torch.cuda.max_memory_allocated(self.device) / 1e9
-        self.metrics.log(self.done, values)
-        latest = ProgressReport(self.done, self.steps, report.losses["total"], speed, waiting, self.world)
-        self.task.progress.report.remote(latest)
-
-    def _count(self, clips: StepBatch) -> None:
-        self.interval.clips += clips.clips
-        self.interval.dropped.update(slot.dropped for slot in clips.slots if slot.dropped)
-        for slot in clips.slots:
-            if slot.dropped:
-                log.warning("step %d: %s is left out: %s", clips.step, slot.sample, slot.dropped)
-        if self.config.log_samples:
-            self.samples += [
-                {"step": clips.step, "lane": slot.lane, "sample": slot.sample, "dropped": slot.dropped}
-                for slot in clips.slots
-            ]
-
-    def _write_samples(self) -> None:
-        """Writes the samples of the steps since the last file. A restart that repeats the steps replaces it."""
-        if self.samples:
-            lines = "".join(f"{json.dumps(line)}\n" for line in self.samples)
-            name = f"{self.samples[0]['step']:08d}-{self.done:08d}-rank{self.rank:04d}of{self.world:04d}.jsonl"
-            self.task.run.write(f"samples/{name}", lines.encode())
-            self.samples = []
-
-    def _rates(self) -> LearningRates:
-        config = self.config
-        return LearningRates(config.lr, config.backbone_lr, config.text_lr, config.lr).scaled(config.lr_scale)
-
-    def _set_rates(self) -> None:
-        factor = lr_factor(self.config, self.done, self.steps, self.per_epoch)
-        rates = self._rates().scaled(factor)
-        for group in self.optimizer.param_groups:
-            group["lr"] = getattr(rates, group["name"])
-
-    def _found_precision(self, model: SgMgConfig, state: Mapping[str, Any] | None) -> Precision:
-        """Returns the precision the run began with, else that which suits the device; said by rank 0, who decides."""
-        if state is not None and "precision" in state:
-            return state["precision"]
-        found = find_precision(self.config.precision, self.device, model)
-        return found.log() if self.rank == 0 else found.precision
-
-    def _setup_model(self, model: SgMg) -> SgMg:
-        if self.config.freeze_text:
-            model.text.freeze(keep=8192)
-        return model.to(self.device).train()
-
-    def _wrap_ddp(self, objective: Objective) -> torch.nn.Module:
-        if self.world == 1:
-            return objective
-        devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
-            objective, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
-        )
-
-    def _broadcast(self, value: T) -> T:
-        """Returns the value of rank 0: all start from the same checkpoint, even if one still sees another."""
-        if self.world == 1:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0)
-        return values[0]
-
-    def _saved_tokenizer(self) -> Tokenizer | None:
-        return self.tokenizer if self.task.start.own_tokenizer else None
-
-    def _metadata(self) -> Mapping[str, Any]:
-        datasets = [f"{part.manifest.dataset}/{part.manifest.split}" for part in self.task.data.parts]
-        return {"run": self.config.run_name, "recipe": self.config.recipe, "step": self.done, "data": datasets,
-                "mlflow_run": self.task.tracking.run_id, "precision": self.precision}  # fmt: skip
+            raise

@@ -1,12 +1,11 @@
 """The task of a training worker."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines.clips.stream import TrainData
 from pipelines.files import Folder
-from pipelines.tracking.mlflow_run import RunHandle
+from pipelines.tracking.run_handle import RunHandle
 from pipelines.training.config import TrainConfig
 from pipelines.training.preflight import Start
 from pipelines.training.run_state import steps_of
@@ -31,11 +30,11 @@ class WorkerTask:
     start: Start
     run: Folder
     tracking: RunHandle
-    spool: Path
+    spool: Folder
     progress: Any
     validation: Validation | None
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole run. Makes an epoch's plan: a tenth of a second for millions of sentences."""
+        """Optimiser steps of the whole run."""
         return steps_of(self.config, self.data.plan(0).steps)

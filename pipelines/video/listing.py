@@ -15,6 +15,7 @@ from pyarrow import fs
 
 from pipelines.errors import BadItem
 from pipelines.files import is_uri, join_uri, read_bytes, resolve_filesystem, uri_options, without_options
+from pipelines.secrets import keep_credentials, redacted
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -76,7 +77,8 @@ def list_videos(patterns: str | Sequence[str]) -> Listing:
     of the pattern, the pattern is taken literally; such a file is taken whatever its suffix, as it is by a glob that
     spells out the suffix. Otherwise only files with one of `VIDEO_SUFFIXES` count; a folder with images and no video
     file is one video; an image that matches a glob stands for its folder; names that begin with one dot are skipped.
-    Object storage takes pyarrow's options, as in `s3://bucket/raw/**/*.mp4?region=eu-west-1`.
+    Object storage takes pyarrow's options, as in `s3://bucket/raw/**/*.mp4?region=eu-west-1`. Paths of videos hold no
+    credentials; those of the lines of a list have to be kept before, see `keep_credentials_of_lists`.
     """
     found: dict[str, Video] = {}
     problems: list[BadItem] = []
@@ -92,18 +94,43 @@ def list_videos(patterns: str | Sequence[str]) -> Listing:
     return Listing(tuple(found[path] for path in sorted(found)), tuple(problems))
 
 
+def keep_credentials_of_lists(patterns: Sequence[str]) -> None:
+    """Keeps the credentials in the lines of lists for this process and the ones that it starts.
+
+    Raises:
+        JobError: other ones are known for the same store.
+    """
+    for pattern in patterns:
+        if _is_list(pattern):
+            try:
+                keep_credentials(_lines(_absolute(pattern)), replace=False)
+            except (OSError, ValueError):  # `list_videos` says so
+                continue
+
+
+def _absolute(path: str) -> str:
+    return path if is_uri(path) else os.path.abspath(Path(path).expanduser())  # noqa: PTH100 (no links followed)
+
+
+def _is_list(pattern: str) -> bool:
+    return PurePosixPath(without_options(pattern)).suffix.lower() == LIST_SUFFIX
+
+
+def _lines(path: str) -> list[str]:
+    return [name for line in read_bytes(path).decode("utf-8-sig").splitlines() if (name := line.strip())]
+
+
 def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
     """Yields the videos of one pattern; errors are items too, so that the other patterns are still listed."""
     try:
-        if not is_uri(pattern):
-            pattern = os.path.abspath(Path(pattern).expanduser())  # noqa: PTH100 (resolve() would follow links)
+        pattern = _absolute(pattern)
         filesystem, inside = resolve_filesystem(pattern)
         info = filesystem.get_file_info(inside) if _encodable(inside) else None
         kind = info.type if info else fs.FileType.File
         if kind == fs.FileType.Directory:
             found = _select_videos(pattern, _walk(filesystem, inside), re.compile(""), spelled=False)
         elif kind == fs.FileType.File:
-            is_list = lists and PurePosixPath(without_options(pattern)).suffix.lower() == LIST_SUFFIX
+            is_list = lists and _is_list(pattern)
             found = _listed(pattern) if is_list else [Video(pattern, stamp=_stamp(info) if info else "")]
         elif _MAGIC.search(inside):
             found = _matching(pattern)
@@ -123,7 +150,7 @@ def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
 def _listed(path: str) -> Iterator[Video | BadItem]:
     """Yields the videos of the lines of a list."""
     folder = without_options(path).rpartition("/")[0] + uri_options(path)
-    names = [name for line in read_bytes(path).decode("utf-8-sig").splitlines() if (name := line.strip())]
+    names = map(redacted, _lines(path))
     places = [
         name if is_uri(name) or Path(name).expanduser().is_absolute() else join_uri(folder, name) for name in names
     ]

@@ -34,7 +34,8 @@ from plain_clips import PlainClip, plain_loader
 from pipelines.clips.augmentation import ClipRecipe
 from pipelines.clips.collate import collate
 from pipelines.clips.geometry import ResizeFilter, transform_image
-from pipelines.clips.stream import Streaming, TrainData, TrainPart, decode_row, read_window, slot_of, train
+from pipelines.clips.slots import decode_row, slot_of
+from pipelines.clips.stream import Streaming, TrainData, TrainPart, train
 from pipelines.files import Folder
 from pipelines.prepare.run import finish, plan_shards, write_shards
 from pipelines.prepare.shard import ShardWriter
@@ -45,6 +46,7 @@ KIT = Path(__file__).resolve().parents[3] / "shared" / "data"
 LENGTH = 5  # frames a clip
 QUALITY = 88  # of JPEG copies: about the bytes a pixel that Ref-YouTube-VOS has
 VIDEOS_A_SHARD = 3
+WARM_UP = 16  # clips
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,7 @@ def prepared(raw: Path, out: Path) -> TrainPart:
 def rows_of(data: TrainData) -> Iterator[dict[str, Any]]:
     """The compressed samples of an epoch, as a read task passes them on."""
     plan = data.plan(0)
-    for window in range(plan.windows):
-        yield from read_window({"window": window}, data=data, plan=plan, lanes=(0,), start_step=0)
+    return data.reader(0).rows(plan.window((0,), 0, plan.steps))
 
 
 def plain_clips(raw: Path, data: TrainData) -> list[PlainClip]:
@@ -168,16 +169,16 @@ def resized(data: TrainData, kind: ResizeFilter) -> Iterator[np.ndarray]:
 
 
 def streamed(data: TrainData, tokenizer: Tokenizer, clips: int) -> float:
-    """Clips/s on the wall, after the first window."""
+    """Clips/s on the wall, after the first ones."""
     parts = data.parts * -(-clips // data.plan(0).samples)  # one long epoch: the start of one takes a second
-    long = replace(data, parts=parts, shuffle_window=16)
+    long = replace(data, parts=parts)
     made, started = 0, 0.0
     for slots in train(long, 0, 0, 1, streaming=Streaming()):
         for slot in slots:
             if slot.clip is not None:
                 collate([slot.clip], tokenizer, LENGTH)
                 made += bool(started)
-        if not started and slots[0].step == long.shuffle_window:
+        if not started and slots[0].step == WARM_UP:
             started = time.perf_counter()
     return made / (time.perf_counter() - started)
 

@@ -22,7 +22,7 @@ import ray
 import torch
 
 from pipelines.clips.augmentation import ClipRecipe
-from pipelines.clips.stream import Streaming, TrainData, TrainPart, read_window
+from pipelines.clips.stream import Streaming, TrainData, TrainPart
 from pipelines.files import Folder
 from pipelines.manifest import Manifest
 from pipelines.prepare.run import finish, plan_shards
@@ -78,11 +78,10 @@ def whole_frames(data: TrainData) -> TrainData:
     """
     plan, (part,) = data.plan(0), data.parts
     cropped: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    for window in range(plan.windows):
-        for row in read_window({"window": window}, data=data, plan=plan, lanes=range(data.global_batch), start_step=0):
-            if row["sample"] and (row["drawn"] is None or row["drawn"].geometry.crop is not None):
-                _, _, video, expression, _ = row["sample"].split("/")
-                cropped[video][int(expression)] = "cropped"
+    for row in data.reader(0).rows(plan.window(range(data.global_batch), 0, plan.steps)):
+        if row["sample"] and (row["drawn"] is None or row["drawn"].geometry.crop is not None):
+            _, _, video, expression, _ = row["sample"].split("/")
+            cropped[video][int(expression)] = "cropped"
     shards = tuple(
         replace(
             shard,

@@ -12,7 +12,8 @@ from jobs.annotate import AnnotateConfig
 from jobs.common import cli as runtime
 from jobs.common.predictor_config import actor_range
 from jobs.predict import PredictConfig
-from pipelines.training.config import FINETUNE, PRETRAIN, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import FINETUNE, PRETRAIN
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"

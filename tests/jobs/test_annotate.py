@@ -339,7 +339,7 @@ def test_the_summary_for_mlflow_is_of_all_that_the_folder_holds() -> None:
     ledger.add("y.parquet", 1, [an_entry("b", "1", frames=9, damage="odd"), an_entry("poem", groups=0)])
 
     def metrics_of(progress: Progress) -> dict[str, float]:
-        return {one.key: one.value for one in progress.metrics([Failure("/w.mp4", "decode", "gone")], ledger)}
+        return progress.figures([Failure("/w.mp4", "decode", "gone")], ledger)
 
     known = {
         "videos": 2, "videos_partial": 1, "frames": 45, "expressions": 5, "expressions_absent": 1, "failures": 1,

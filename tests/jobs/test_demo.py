@@ -20,9 +20,11 @@ from mlflow import MlflowClient
 from PIL import Image
 from ray.job_submission import JobSubmissionClient
 
+import canary
 from jobs.common import submitter as _submitter
 from pipelines.errors import JobError
 from pipelines.files import Folder, join_uri
+from pipelines.secrets import redacted
 from ray_heads import started_ray
 from s3_server import S3Server
 from training_runs import run_job
@@ -177,19 +179,25 @@ def assert_was_multi_object(demo: Shown) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_dataset_with_a_broken_frame_goes_all_the_way_into_a_bucket_in_a_ray_of_its_own(
+def test_a_real_dataset_with_a_broken_frame_goes_all_the_way_into_a_bucket_in_a_ray_of_its_own_and_no_secret_does(
     data_kit: Path, tmp_path: Path, s3_server: S3Server
 ) -> None:
     raw = the_short_ones(data_kit / "refytvos", tmp_path / "raw")
     lacking = spoilt(raw)
     with started_ray() as other:  # the one that Ray would choose for submitted jobs
         own = {"RAY_TMPDIR": other.variables["RAY_TMPDIR"], "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-        flags = ["--storage", s3_server.uri("my runs"), *LITTLE, "--data", str(raw)]
-        code, text = run_job("demo", flags, tmp_path / "log", **own)
+        flags = ["--storage", canary.with_secret(s3_server.uri("my runs")), *LITTLE, "--data", str(raw)]
+        s3_server.users()
+        code, text = run_job("demo", flags, tmp_path / "log", **own, **canary.VARIABLES)
+        assert s3_server.users() == {canary.KEY}, "all processes had the credentials of the flag"
         assert JobSubmissionClient(other.address).list_jobs() == []
+        assert not canary.logs_that_hold(Path(own["RAY_TMPDIR"]))
     bucket = Folder(s3_server.uri("my runs/demo"))
     bucket.download(tmp_path / "demo")
-    demo = Shown(code, text, tmp_path / "demo", bucket.uri)
+    assert canary.CANARY.decode() not in text
+    assert not canary.holders(Folder(s3_server.uri("my runs")))
+    assert not canary.holders(Folder(str(tmp_path)))
+    demo = Shown(code, text, tmp_path / "demo", redacted(canary.with_secret(bucket.uri)))
     assert_is_whole(demo, "train", raw, lacking)
     assert f"left out: 1, listed in {demo.named('prepared/valid/quarantine.jsonl')}" in demo.text
     assert "incomplete: some items were left out" in demo.text

@@ -9,6 +9,7 @@ import yaml
 
 from jobs.publish import PublishConfig, main
 from pipelines.errors import Exit, JobError
+from pipelines.files import Folder
 from pipelines.tracking.metric_log import MetricLog
 from pipelines.tracking.mlflow_run import RunHandle, open_run
 from sgmg.checkpoints import save
@@ -25,22 +26,24 @@ WRITTEN = {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds a run with two checkpoints; the scores of steps 10 and 20 differ."""
+    """Holds a run whose scores differ: of one set at steps 10 and 20, of two at step 30, and none at step 40."""
     storage = tmp_path_factory.mktemp("storage")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         run = open_run("finetune", "small", str(storage), {})
     save_steps(storage, run)
-    with MetricLog(run, storage / "spool", system_seconds=None) as log:
+    with MetricLog(run, Folder(str(storage / "spool")), system_seconds=None) as log:
         log.log(10, {"valid/J_and_F": 0.25, "loss/total": 3.0})
         log.log(20, {"valid/J_and_F": 0.5, "valid/J": 0.4, "valid/videos_lost": 0.0, "loss/total": 2.0})
+        log.log(30, {"valid/refcoco-val/mAP": 0.3, "valid/refcoco-val/videos_lost": 1.0, "valid/mean": 0.2})
+        log.log(30, {"valid/own-val/J_and_F": 0.1, "valid/own-val/videos_lost": 0.0})
     return storage
 
 
 def save_steps(storage: Path, run: RunHandle) -> None:
     torch.manual_seed(0)
     model, tokenizer = SgMg(SgMgConfig.preset("tiny")), Tokenizer.train(["the red car", "the ball"])
-    for step in (10, 20, 30):
+    for step in (10, 20, 30, 40):
         notes = {"run": "small", "recipe": "tiny", "step": step, "data": ["own/train"], "mlflow_run": run.run_id}
         save(storage / f"step_{step}", model, tokenizer=tokenizer, training={"step": step}, notes=notes)
 
@@ -87,8 +90,13 @@ def test_scores_of_evaluate_join_those_of_training(storage: Path, tmp_path: Path
     }
 
 
-def test_what_the_card_cannot_tell_is_said(storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_that_was_scored_on_several_sets_has_the_scores_of_each(storage: Path, tmp_path: Path) -> None:
     main(PublishConfig(str(storage / "step_30"), str(tmp_path / "shared"), storage=str(storage)))
+    assert scores_of(tmp_path / "shared") == {"refcoco-val": {"mAP": 0.3}, "own-val": {"J&F": 0.1}}
+
+
+def test_what_the_card_cannot_tell_is_said(storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(PublishConfig(str(storage / "step_40"), str(tmp_path / "shared"), storage=str(storage)))
     said = capsys.readouterr().out
     assert "--scores was not given" in said
     assert "--licence was not given" in said

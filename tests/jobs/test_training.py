@@ -10,8 +10,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from labelled_data import cut_short
 from ray_heads import Head, started_ray
-from sgmg.checkpoints import load
+from sgmg.checkpoints import AVERAGED, load
 from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, JobServer, prepared, run_of, run_served
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
@@ -54,21 +55,29 @@ def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
 ) -> None:
     prepared("refcoco", data_kit / "refcoco", "train", tmp_path / "refcoco")
     prepared("refcoco", data_kit / "refcoco", "val", tmp_path / "val")
+    prepared("refcoco+", data_kit / "refcoco", "val", tmp_path / "val+")
     prepared("ref-youtube-vos", data_kit / "refytvos", "train", tmp_path / "ytvos")
     prepared("a2d-sentences", data_kit / "a2d", "train", tmp_path / "a2d")
     common = ["--storage", str(storage), *SMALL]
 
-    valid = ["--valid", str(tmp_path / "val"), "--valid-short-side", "96"]
-    pretrain = ["--data", str(tmp_path / "refcoco"), *valid, *common]
+    valid = ["--valid", str(tmp_path / "val"), str(tmp_path / "val+"), "--valid-short-side", "96"]
+    pretrain = ["--data", str(tmp_path / "refcoco"), *valid, "--ema", "0.9", *common]
     code, text = head.submit("python", "jobs/pretrain_refcoco.py", *pretrain)
     assert code == 0, text
     pretrained = assert_all_is_in_mlflow(storage, PRETRAIN, tmp_path / "refcoco")
     assert_scores_are_there(storage, pretrained)
+    assert_it_is_described(pretrained, tmp_path / "refcoco")
 
     start = ["--init", f"mlflow:{pretrained.info.run_id}", "--frames", "3"]
-    finetune = ["--data", str(tmp_path / "ytvos"), *start, *common]
+    # Rates of 0 teach nothing, so the second score is no better than the first.
+    still = ["--lr", "0", "--backbone-lr", "0", "--text-lr", "0", "--max-steps", "6"]
+    scored = ["--holdout", "1", "--valid-every-steps", "1", "--patience", "1", "--valid-short-side", "96"]
+    finetune = ["--data", str(tmp_path / "ytvos"), *start, *common, *still, *scored]
     code, text = run_served(job_server, FINETUNE, finetune, tmp_path / "log of finetune")
     assert code == 0, text
+    assert "step 2: no new best in 1 scores, the run ends" in text
+    code, text = run_served(job_server, FINETUNE, finetune, tmp_path / "log of no more")
+    assert (code, "is finished: 2 steps" in text) == (0, True), text
     finetuned = assert_all_is_in_mlflow(storage, FINETUNE, tmp_path / "ytvos")
     assert finetuned.data.params["init"] == f"mlflow:{pretrained.info.run_id}"
 
@@ -85,11 +94,32 @@ def test_pretraining_finetuning_and_a2d_follow_one_another_on_real_data(
     (run / "finished.json").unlink()
     (score,) = (run / "scores").glob("step_00000002.json")
     before = json.loads(score.read_text())
+    assert before["sets"].keys() == {"refcoco-val", "refcoco_plus-val"}
     score.unlink()
     code, text = run_served(job_server, PRETRAIN, pretrain, tmp_path / "log of scoring")
     assert code == 0, text
-    assert json.loads(score.read_text())["figures"] == before["figures"]
+    assert json.loads(score.read_text()) == before
     assert "goes on after step 2 " in text
+    assert re.search(r"models:/sgmg/1 is the best of this run", text)
+
+    # The same, but now the truth of one set is lost: no score, which is not tried again, and the best stays.
+    damaged = cut_short(tmp_path / "val+")
+    (run / "finished.json").unlink()
+    score.unlink()
+    best = (run / "best" / "model.safetensors").stat().st_mtime_ns
+    code, text = run_served(job_server, PRETRAIN, pretrain, tmp_path / "log of no score")
+    assert code == 0, text
+    assert re.search(
+        r"no score, the best checkpoint stays as it is: refcoco_plus-val: the truth of \d+ of \d+ videos", text
+    )
+    assert f"x {damaged}, row group 0 cannot be read" in text
+    after = json.loads(score.read_text())
+    assert after["score"] is None
+    logged = MlflowClient(f"sqlite:///{storage}/mlflow.db").get_run(pretrained.info.run_id).data.metrics
+    kept = after["sets"]["refcoco-val"]["figures"]  # of the weights; those before may be of their average
+    assert kept.keys() == before["sets"]["refcoco-val"]["figures"].keys()
+    assert kept == {name: logged[f"valid/refcoco-val/{name}"] for name in kept}
+    assert (run / "best" / "model.safetensors").stat().st_mtime_ns == best
     assert re.search(r"models:/sgmg/1 is the best of this run", text)
     code, text = run_served(job_server, PRETRAIN, pretrain, tmp_path / "log of nothing")
     assert code == 0, text
@@ -124,10 +154,30 @@ def assert_all_is_in_mlflow(storage: Path, job: str, data: Path) -> Run:
 
 def assert_scores_are_there(storage: Path, run: Run) -> None:
     client, _ = mlflow_run(storage, PRETRAIN)
-    assert 0 <= run.data.metrics["valid/overall_iou"] <= 1
-    assert run.data.metrics["valid/videos_lost"] == 0
-    assert any(path.startswith("valid/epoch_") and path.endswith(".png") for path in artifacts(client, run))
+    found, figures = artifacts(client, run), []
+    for name in ("refcoco-val", "refcoco_plus-val"):
+        figures.append(run.data.metrics[f"valid/{name}/overall_iou"])
+        assert run.data.metrics[f"valid/{name}/videos_lost"] == 0
+        assert any(path.startswith(f"valid/{name}/step_") and path.endswith(".png") for path in found)
+    assert run.data.metrics["valid/mean"] == pytest.approx(sum(figures) / 2)
+    assert all(0 <= one <= 1 for one in figures)
+    assert 0 <= run.data.metrics["ema_valid/mean"] <= 1
+    last = run_of(PRETRAIN, storage, "tiny-tiny") / "step_00000002"
+    learned, averaged = load(last).model, load(last / AVERAGED).model
+    assert any((one != other).any() for one, other in zip(learned.parameters(), averaged.parameters(), strict=True))
     assert (run_of(PRETRAIN, storage, "tiny-tiny") / "best" / "model.safetensors").is_file()
+
+
+def assert_it_is_described(run: Run, data: Path) -> None:
+    """What the run is, how good it became, and pictures of it, on its page in MLflow."""
+    text = run.data.tags["mlflow.note.content"]
+    assert "| model | tiny, recipe tiny, from random weights |" in text
+    assert f"| learned from | refcoco train ({data}): " in text
+    assert re.search(r"\| best \| 0\.\d{4} after step 2, of 1 scores \|", text)
+    pictures = re.findall(r"!\[(.*?)\]\(get-artifact\?path=(.*?)&run_uuid=(.*?)\)", text)
+    assert {run_id for _, _, run_id in pictures} == {run.info.run_id}
+    assert "first_batch.png" in {path for _, path, _ in pictures}
+    assert any("worst" in path for _, path, _ in pictures)
 
 
 def test_a_relative_storage_is_refused_as_it_would_vanish_with_the_job(head: Head, data_kit: Path) -> None:

@@ -7,18 +7,31 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
 from jobs import finetune_a2d, finetune_ytvos, pretrain_refcoco
 from jobs.common.cli import run
 from pipelines.errors import Exit
-from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import A2D, FINETUNE, PRETRAIN
 from prepared_data import SENTENCES, tiny_checkpoint
 from sgmg.checkpoints import save
 from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
-from training_runs import LAST, JobServer, MadeUp, ServedJob, checkpoints, flags_of, made_up, prepared, run_of
+from training_runs import (
+    LAST,
+    JobServer,
+    MadeUp,
+    ServedJob,
+    checkpoints,
+    flags_of,
+    made_up,
+    prepared,
+    run_job,
+    run_of,
+)
 from training_runs import PRETRAIN as PRETRAIN_JOB
 
 JOBS = {
@@ -132,10 +145,60 @@ def test_a_multi_object_checkpoint_for_a_single_object_model(data: MadeUp, said:
 
 def test_a_recipe_that_starts_from_a_single_object_model_without_one(data: MadeUp, said: Said) -> None:
     message = said("finetune", [data.videos], "--recipe", "multi", "--model", "tiny", "--workers", "1")
-    assert message == (
-        "--recipe multi starts from a trained single-object checkpoint. Give it as --init, or take --recipe "
-        "multi-scratch."
+    assert message.startswith(
+        "--recipe multi starts from a single-object checkpoint, and none is given. Give it as --init"
     )
+
+
+@pytest.mark.parametrize(
+    ("job", "recipe", "lacks"),
+    [
+        ("pretrain", "pretrain", "backbone, and none is given. Give its file as --backbone-weights: of Kinetics-400"),
+        ("finetune", "scratch", "backbone, and none is given. Give its file as --backbone-weights"),
+        ("finetune", "joint", "backbone, and none is given. Give its file as --backbone-weights"),
+        (
+            "finetune",
+            "finetune",
+            "pre-trained checkpoint, and none is given. Give it as --init: the folder of a run of",
+        ),
+        ("a2d", "a2d", "pre-trained checkpoint, and none is given. Give it as --init"),
+    ],
+)
+def test_a_published_recipe_without_the_weights_that_it_starts_from(
+    data: MadeUp, said: Said, job: str, recipe: str, lacks: str
+) -> None:
+    folder = data.images if job == "pretrain" else data.videos
+    given = ["--recipe", recipe, "--model", "video-swin-t", "--workers", "1", "--global-batch", "2"]
+    message = said(job, [folder], *given)
+    assert message.startswith(f"--recipe {recipe} starts from a ")
+    assert lacks in message
+    assert message.endswith("--from-scratch says that random weights are meant.")
+    meant = ["--from-scratch", "--tokenizer", "/nowhere"]
+    message = said(job, [folder], *given, *meant)
+    assert "/nowhere" in message  # the next thing that is missing here
+
+
+def test_scores_that_are_waited_for_but_not_made() -> None:
+    with pytest.raises(
+        ValueError, match=r"^--patience 3 counts scores, but nothing is scored\. Give --valid or --hold"
+    ):
+        replace(FINETUNE["tiny"], data=("d",), patience=3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "lacks"),
+    [
+        (["{videos}:0"], "sum to 0, so there is nothing to learn from"),
+        (["{videos}:-1"], "must be a folder of --data, a colon and a share of at least 0"),
+        (["/elsewhere:1"], "must be a folder of --data, a colon and a share of at least 0"),
+        (["{videos}"], "must be a folder of --data, a colon and a share of at least 0"),
+    ],
+)
+def test_shares_of_folders_that_cannot_be(data: MadeUp, said: Said, weights: list[str], lacks: str) -> None:
+    given = [text.format(videos=data.videos) for text in weights]
+    message = said("finetune", [data.videos], "--weights", *given)
+    assert message.startswith(f"--weights {given[0]}")
+    assert lacks in message
 
 
 def test_more_workers_than_passes_or_than_the_cluster_can_ever_give(
@@ -145,7 +208,7 @@ def test_more_workers_than_passes_or_than_the_cluster_can_ever_give(
 ) -> None:
     message = said("finetune", [data.videos], "--workers", "8", "--global-batch", "16")
     assert "--workers 8 need 9 CPU, but of that this cluster can never give 5 CPU. Ask for fewer workers" in message
-    message = said("finetune", [data.videos], "--gpus-per-worker", "1")
+    message = said("finetune", [data.videos], "--gpus-per-worker", "1")  # it has not begun: nothing to go on with
     assert "this cluster can never give 1 GPU" in message
 
 
@@ -157,7 +220,7 @@ def test_storage_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     message = said("finetune", [data.videos], "--storage", str(tmp_path / "file" / "runs"))
-    assert f"--storage: {tmp_path / 'file' / 'runs'}/finetune/tiny-tiny cannot be written" in message
+    assert message.startswith(f"{tmp_path / 'file' / 'runs'}/finetune/tiny-tiny cannot be written")
 
 
 def test_an_mlflow_that_does_not_answer(
@@ -202,3 +265,37 @@ def test_a_loss_that_is_no_number_ends_the_run_and_its_samples_are_kept(
         lanes += [sample["lane"] for sample in told["samples"]]
         assert stem.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert sorted(lanes) == [0, 1, 2, 3]
+    the_rest_of_its_steps_is_left_out(flags, tmp_path, step, job_server)
+
+
+def the_rest_of_its_steps_is_left_out(flags: list[str], storage: Path, step: int, job_server: JobServer) -> None:
+    """The weights are spoilt for good; but the run goes on, with another rate, and says what it does."""
+    more = ["--skip-nonfinite", "20", "--change", "lr=1e-3"]
+    with ServedJob(job_server, PRETRAIN_JOB, [*flags, *more], storage / "log of the rest") as job:
+        assert job.end() == Exit.CLEAN
+        assert f"after step {step} the run goes on with --lr 1e+30 → 0.001" in job.text
+        assert f"step {step} is left out, 1 of at most 20 (--skip-nonfinite): At step {step} the losses" in job.text
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("pretrain").experiment_id])  # pyright: ignore
+    assert run.data.tags[f"change.after_step_{step:08d}"] == "--lr 1e+30 → 0.001"
+    assert run.data.metrics["steps_left_out"] == LAST - step
+    kept = {path.name[5:13] for path in (run_of(PRETRAIN_JOB, storage, "run") / "failed").glob("*.json")}
+    assert kept == {f"{number:08d}" for number in range(step, LAST)}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_a_second_run_of_a_name_is_refused_while_the_first_goes_on(
+    data: MadeUp, job_server: JobServer, tmp_path: Path
+) -> None:
+    flags = flags_of(data.images, tmp_path, "run", "--max-steps", "4")
+    lease = run_of(PRETRAIN_JOB, tmp_path, "run") / "lease.json"
+    with ServedJob(job_server, PRETRAIN_JOB, flags, tmp_path / "log") as job:
+        job.wait_until(lease.exists)
+        code, text = run_job(PRETRAIN_JOB, flags, tmp_path / "log of the second")
+        assert code == Exit.FAILED
+        (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert f"{lease.parent} is being written by process {job.process.pid} on " in line
+        assert "Wait for it to end, or give another --name" in line
+        assert job.end() == Exit.CLEAN
+    assert not lease.exists()

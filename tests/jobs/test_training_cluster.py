@@ -1,5 +1,6 @@
 """Training on several nodes: one that dies, one that never comes, storage that only one of them sees."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -34,20 +35,23 @@ def script(name: str) -> list[str]:
     return [sys.executable, str(Path(__file__).with_name(name))]
 
 
-def test_a_node_that_dies_is_replaced_and_the_training_comes_to_the_same(
+def test_a_node_is_taken_away_after_a_notice_and_the_training_comes_to_the_same(
     data: MadeUp, job_server: JobServer, tmp_path: Path
 ) -> None:
     storage = tmp_path / "storage"
     flags = flags_of(data.videos, storage, "undisturbed")
     code, text = run_served(job_server, FINETUNE, flags, tmp_path / "log of undisturbed")
     assert code == 0, text
-    flags = flags_of(data.videos, storage, "run", "--cpus-per-worker", "1")
+    flags = flags_of(data.videos, storage, "run", "--cpus-per-worker", "1", "--max-failures", "0")
     program = [*script("training_on_dying_node.py"), FINETUNE]
-    with Job(FINETUNE, flags, tmp_path / "log", program, MLFLOW_TRACKING_URI=f"sqlite:///{storage}/mlflow.db") as job:
+    variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{storage}/mlflow.db", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5"}
+    with Job(FINETUNE, flags, tmp_path / "log", program, **variables) as job:
         code, text = job.end(), job.text
         assert code == 0
-    assert "killed a node" in text
-    assert "of 2 goes on after step" in text
+    said = re.search(r"a node will be taken away: a checkpoint is written after step (\d+)", text)
+    assert said, text
+    assert f"killed a node after {said[1]}" in text
+    assert f"of 2 goes on after step {said[1]} " in text
     run, undisturbed = (run_of(FINETUNE, storage, name) for name in ("run", "undisturbed"))
     assert checkpoints(run)[-1] == LAST
     assert samples(run) == samples(undisturbed)

@@ -14,6 +14,11 @@ import pytest
 from mlflow import MlflowClient
 
 from pack import ROOT
+from pipelines.files import Folder
+from pipelines.training.checkpoints import best_step, step_name
+from pipelines.training.validation import read_scores
+from s3_server import S3Server
+from sgmg.checkpoints import TRAINING
 from training_runs import (
     LAST,
     PRETRAIN,
@@ -40,7 +45,7 @@ CUT_SHORT = 4
 """The step after whose checkpoint the runs are disturbed."""
 
 
-def run_flags(data: MadeUp, storage: Path, *more: str) -> list[str]:
+def run_flags(data: MadeUp, storage: Path | str, *more: str) -> list[str]:
     return flags_of(data.images, storage, "run", "--multi-object", "--sentences-per-clip", "3", *more)
 
 
@@ -134,6 +139,44 @@ def test_a_killed_driver_goes_on_with_the_same_command_or_with_fewer_workers(
     the_same_mlflow_run_went_on(storage, stopped)
     a_finished_run_says_so(data, storage)
     another_setting_is_refused(data, storage, job_server)
+
+
+def test_in_an_object_store_kills_cost_nothing_either_and_the_best_arrives_however_slowly(
+    data: MadeUp, undisturbed: Path, s3_server: S3Server, tmp_path: Path
+) -> None:
+    storage, uri = Folder(s3_server.uri("resume")), f"sqlite:///{tmp_path}/mlflow.db"
+    run = storage.folder("pretrain/run")
+    flags = run_flags(data, storage.uri, "--valid", str(data.images))
+    variables = {
+        "MLFLOW_TRACKING_URI": uri,
+        "MLFLOW_S3_ENDPOINT_URL": f"http://{s3_server.address}",
+        "HOME": str(tmp_path),
+    }
+    client = MlflowClient(uri)
+    client.create_experiment("pretrain", artifact_location="s3://bucket/mlflow")
+
+    def whole() -> list[str]:
+        return [name for name in run.names() if run.has(f"{name}/{TRAINING}")]
+
+    with Job(PRETRAIN, flags, tmp_path / "log", None, **variables) as job:
+        job.wait_until(lambda: step_name(CUT_SHORT) in whole(), pause=0.2)
+        first, _ = job.workers()
+        first.kill()
+        job.wait_until(lambda: step_name(2 * CUT_SHORT) in whole(), pause=0.2)
+        job.kill_driver()
+    s3_server.hold("mlflow/", 25)  # longer than anybody is waited for at the end
+    code, text = run_job(PRETRAIN, flags, tmp_path / "log of the rest", **variables)
+    assert code == 0, text
+    assert "goes on after step" in text
+    run.download(tmp_path / "run")
+    assert_same_end(tmp_path / "run", undisturbed)
+    scores = read_scores(run)
+    best = max(scores, key=lambda step: scores[step] or 0.0)
+    assert best_step(run) == best
+    version = client.get_model_version("sgmg", "1")
+    assert str(version.source).endswith(f"checkpoints/{step_name(best)}")
+    assert not run.has("lease.json")
+    assert not (tmp_path / ".cache" / "sgmg").exists(), "nothing of a run is kept on its machine"
 
 
 def the_same_mlflow_run_went_on(storage: Path, stopped: int) -> None:

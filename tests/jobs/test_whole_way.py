@@ -19,7 +19,8 @@ from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.prediction_reader import read_predictions
-from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import A2D, FINETUNE, PRETRAIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 

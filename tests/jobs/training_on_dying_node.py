@@ -1,9 +1,12 @@
-"""Trains on three simulated nodes, and takes one away that holds a worker, in mid-run; then adds another.
+"""Trains on three simulated nodes, adds a fourth, and takes one away that holds a worker, as a spot machine is.
+
+Ray is told some seconds before; the run writes a checkpoint then, and the node is gone at once after that.
 
 Called by test_training_cluster.py with a job and its flags. It ends with the job's exit code.
 """
 
 import logging
+import subprocess
 import sys
 import threading
 import time
@@ -16,20 +19,33 @@ import ray
 from jobs.common.cli import parse
 from jobs.common.stopping import safe_exit
 from pipelines.training.config import TrainConfig
+from pipelines.training.worker import NOTICE_STEPS
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
 
+CHECKPOINT_EVERY = 4
+"""Of the runs of training_runs.py."""
 
-def workers_of(node: object) -> int:
+
+def workers_of(node: object) -> list[psutil.Process]:
     """Training workers on a node."""
     raylet = node.all_processes["raylet"][0].process.pid  # pyright: ignore[reportAttributeAccessIssue]
-    count = 0
+    found = []
     for process in psutil.Process(raylet).children(recursive=True):
         try:
-            count += " ".join(process.cmdline()).startswith("ray::RayTrainWorker")
+            if " ".join(process.cmdline()).startswith("ray::RayTrainWorker"):
+                found.append(process)
         except psutil.Error:
             continue
-    return count
+    return found
+
+
+def give_notice(node_id: str) -> None:
+    """Tells Ray that a node will be taken away, as the autoscaler of a cloud does."""
+    words = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    words += ["--address", ray.get_runtime_context().gcs_address]
+    words += ["--node-id", node_id, "--deadline-remaining-seconds", "60"]
+    subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "drain-node", *words], check=True)
 
 
 def run(job: str, flags: list[str]) -> int:
@@ -45,14 +61,23 @@ def run(job: str, flags: list[str]) -> int:
     codes: list[int] = []
     running = threading.Thread(target=lambda: codes.append(module.main(config)), daemon=True)
     running.start()
+    noticed = False
     while running.is_alive():
         doomed = next((node for node in nodes if workers_of(node)), None)
-        if doomed and checkpoints(folder):
-            cluster.remove_node(doomed, allow_graceful=False)
-            sys.stdout.write("killed a node\n")
-            time.sleep(5)
+        if doomed and checkpoints(folder) and not noticed:
+            noticed = True
+            held = workers_of(doomed)
+            for worker in held:  # a notice takes seconds, in which the run would come to its end
+                worker.suspend()
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
-            sys.stdout.write("added a node\n")
+            give_notice(doomed.node_id)
+            for worker in held:
+                worker.resume()
+        if doomed and any(step % CHECKPOINT_EVERY and step % NOTICE_STEPS == 0 for step in checkpoints(folder)):
+            for worker in workers_of(doomed):  # no step more
+                worker.suspend()
+            sys.stdout.write(f"killed a node after {max(checkpoints(folder))}\n")
+            cluster.remove_node(doomed, allow_graceful=False)
             break
         time.sleep(0.05)
     running.join()

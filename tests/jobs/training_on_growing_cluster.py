@@ -20,7 +20,8 @@ from jobs.common.cli import parse
 from jobs.finetune_ytvos import main
 from patience import PATIENCE
 from pipelines.training import run as training_run
-from pipelines.training.config import FINETUNE, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import FINETUNE
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
 

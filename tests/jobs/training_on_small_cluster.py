@@ -19,7 +19,8 @@ from jobs.finetune_ytvos import main
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.training.cluster import check_storage
-from pipelines.training.config import FINETUNE, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import FINETUNE
 from ray_heads import STORE, simulated_cluster
 from training_runs import checkpoints, run_of
 

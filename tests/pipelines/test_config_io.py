@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.config_io import CONFIG, from_plain, require_same_settings, to_plain
+from pipelines.config_io import CONFIG, from_plain, read_config, require_same_settings, to_plain, write_config
 from pipelines.errors import JobError
 from pipelines.files import Folder
+from pipelines.secrets import VARIABLE, with_credentials
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class Config:
     folder: Path
     limit: float = 1.0
     sizes: Sizes | None = None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A config that names a folder."""
+
+    raw: str
 
 
 def test_a_config_survives_its_file() -> None:
@@ -84,3 +92,23 @@ def test_settings_may_be_some_of_the_fields_of_a_config(tmp_path: Path) -> None:
     out.write(CONFIG, b"[]")
     with pytest.raises(JobError, match="was not written by this job"):
         require_same_settings(out, {"dataset": "own"})
+
+
+def test_credentials_are_not_written_and_do_not_count_as_settings(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    write_config(out, Named("s3://KEY:CANARY@bucket/x"))
+    assert b"CANARY" not in out.read(CONFIG)
+    require_same_settings(out, {"raw": "s3://KEY:OTHER@bucket/x"})
+    out.write(CONFIG, b'{"raw": "s3://KEY:CANARY@bucket/x"}')  # by an earlier version
+    require_same_settings(out, {"raw": "s3://REDACTED@bucket/x"})
+    with pytest.raises(JobError, match="was 's3://REDACTED@bucket/x' and is now 's3://REDACTED@bucket/y'"):
+        require_same_settings(out, {"raw": "s3://KEY:CANARY@bucket/y"})
+
+
+def test_credentials_in_a_file_of_settings_are_taken_out_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    (tmp_path / CONFIG).write_text('{"raw": "s3://KEY:SECRET@bucket/x"}')
+    assert read_config(Named, str(tmp_path / CONFIG)) == Named("s3://REDACTED@bucket/x")
+    assert with_credentials("s3://REDACTED@bucket/x") == "s3://KEY:SECRET@bucket/x"

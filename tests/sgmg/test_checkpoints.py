@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgmg.checkpoints import load, load_pretrained, save
+from sgmg.checkpoints import AVERAGED, load, load_pretrained, save, saved_tokenizer
 from sgmg.config import SgMgConfig, SwinConfig, TextConfig
 from sgmg.model import SgMg
 from sgmg.optim import optimizer_for, schedule_for
@@ -83,6 +83,22 @@ def test_a_checkpoint_comes_back_as_it_was_saved(model: SgMg, tokenizer: Tokeniz
     assert same(loaded.model, model)
     assert loaded.tokenizer == tokenizer
     assert loaded.notes == {"data": ["ytvos"], "metrics": {"J&F": 0.5}}
+
+
+def test_averaged_weights_lie_beside_the_others_and_load_alone_with_their_tokenizer(
+    model: SgMg, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    averaged = {name: weight + 1 for name, weight in model.state_dict().items()}
+    save(tmp_path / "one", model, averaged=averaged, tokenizer=tokenizer)
+    assert same(load(tmp_path / "one").model, model)
+    for name, weight in load(tmp_path / "one" / AVERAGED).model.state_dict().items():
+        torch.testing.assert_close(weight, averaged[name], rtol=0, atol=0)
+    for path in (tmp_path / "one", tmp_path / "one" / AVERAGED):
+        found = saved_tokenizer(path)
+        assert found is not None
+        assert found.to_json() == tokenizer.to_json()
+    (tmp_path / "published.pth").write_bytes(b"")
+    assert saved_tokenizer(tmp_path / "published.pth") is None
 
 
 def test_training_goes_on_from_the_saved_state(tmp_path: Path) -> None:

@@ -97,6 +97,35 @@ def test_what_a_frozen_encoder_embeds_carries_no_gradient(
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.parametrize("dtypes", [(torch.float64,), (torch.float64, torch.float32), (torch.bfloat16, torch.float32)])
+def test_what_a_frozen_encoder_remembers_follows_the_number_type_of_its_weights(
+    encoder: TextEncoder, token_ids: Tensor, padding: Tensor, dtypes: tuple[torch.dtype, ...]
+) -> None:
+    forgetful = TextEncoder(CONFIG, width=32, dropout=0.5)
+    forgetful.load_state_dict(encoder.state_dict())
+    forgetful.freeze().eval()
+    encoder.freeze(keep=8).eval()
+    encoder(token_ids[:1], padding[:1])  # the other sentence is new after the first change
+    for dtype in dtypes:
+        found = encoder.to(dtype)(token_ids, padding)
+        wanted = forgetful.to(dtype)(token_ids, padding)
+        assert found.words.dtype == found.sentence_feature.dtype == dtype
+        rounding = 0.1 if dtype == torch.bfloat16 else 1e-5
+        torch.testing.assert_close(found.words[~padding], wanted.words[~padding], rtol=0, atol=rounding)
+        torch.testing.assert_close(found.sentence_feature, wanted.sentence_feature, rtol=0, atol=rounding)
+
+
+def test_a_frozen_encoder_remembers_across_a_move_to_where_it_is(
+    encoder: TextEncoder, token_ids: Tensor, padding: Tensor
+) -> None:
+    encoder.freeze(keep=8).eval()
+    encoder(token_ids, padding)
+    calls: list[int] = []
+    encoder.roberta.register_forward_hook(lambda *_: calls.append(1))
+    encoder.to("cpu", torch.float32)(token_ids, padding)
+    assert not calls
+
+
 @pytest.mark.parametrize("word", [50, -1])
 def test_a_word_outside_the_vocabulary_is_named_with_its_place(
     word: int, encoder: TextEncoder, token_ids: Tensor, padding: Tensor

@@ -14,7 +14,9 @@ from pathlib import Path
 import ray
 
 from jobs.common.cli import run
-from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
+from pipelines.session import start_ray
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import A2D, FINETUNE, PRETRAIN
 
 RECIPES = {"pretrain_refcoco": PRETRAIN, "finetune_ytvos": FINETUNE, "finetune_a2d": A2D}
 
@@ -32,8 +34,7 @@ def serve() -> None:
     """Runs the jobs that stdin names until it is closed."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    # Two workers of half a core, and a core for the pipelines that feed them.
-    ray.init(address="local", num_cpus=2, object_store_memory=512 * 2**20, include_dashboard=False)
+    start_ray(2, dashboard=True)  # two workers of half a core, and a core for the pipelines that feed them
     for line in sys.stdin:
         order = json.loads(line)
         with Path(order["log"]).open("ab") as log:

@@ -27,10 +27,11 @@ STORE = 200 * 2**20
 
 @dataclass(frozen=True)
 class Head:
-    """A head node that takes jobs: the URL of its job server, and the environment of those who talk to it."""
+    """A head node that takes jobs: the URL of its job server, the environment of those who talk to it, its address."""
 
     address: str
     variables: dict[str, str]
+    cluster: str
 
     def submit(self, *words: str) -> tuple[int, str]:
         """`ray job submit`: its exit code and what it printed."""
@@ -71,6 +72,7 @@ def started_ray() -> Iterator[Head]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         # The head and who submits: the same way to prove who they are, and our python. --working-dir brings the code.
         variables = environment() | {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}
+        variables["RAY_API_SERVER_ADDRESS"] = address
         variables["PATH"] = f"{BIN}{os.pathsep}{variables['PATH']}"
         del variables["PYTHONPATH"]
         head = subprocess.Popen(
@@ -83,7 +85,7 @@ def started_ray() -> Iterator[Head]:
                 assert head.poll() is None, "ray start ended"
                 assert time.monotonic() < end, "no dashboard came up"
                 time.sleep(0.5)
-            yield Head(address, variables)
+            yield Head(address, variables, f"127.0.0.1:{ports[0]}")
         finally:
             processes = psutil.Process(head.pid).children(recursive=True)
             head.terminate()
@@ -96,9 +98,12 @@ def started_ray() -> Iterator[Head]:
 def simulated_cluster(num_cpus: int) -> Cluster:
     """A cluster of one node, the head, in processes of this machine.
 
-    Its dashboard, which Ray Train wants, has a port of its own: here Ray looks for no other when 8265 is taken.
+    Its dashboard, which Ray Train wants, has a port of its own: here Ray looks for no other when 8265 is taken. The
+    nodes inherit the environment, and so ask this one.
     """
-    head = {"num_cpus": num_cpus, "dashboard_port": free_ports(1)[0], "object_store_memory": STORE}
+    (port,) = free_ports(1)
+    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+    head = {"num_cpus": num_cpus, "dashboard_port": port, "object_store_memory": STORE}
     return Cluster(initialize_head=True, head_node_args={"include_dashboard": True, **head})
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -52,6 +53,10 @@ class S3Server:
         """The method and path of all requests since the last call."""
         return self._ask("requests")
 
+    def users(self) -> set[str]:
+        """The access keys that signed the requests since the last call."""
+        return set(self._ask("users"))
+
     def busy(self, requests: int) -> None:
         """Answers so many requests, from now on, with 503."""
         self._ask(f"busy?{requests}")
@@ -59,6 +64,10 @@ class S3Server:
     def slow(self, seconds: float) -> None:
         """Waits so long before each answer, from now on."""
         self._ask(f"slow?{seconds}")
+
+    def hold(self, part: str, seconds: float) -> None:
+        """Waits so long before it takes the next file whose key has that part."""
+        self._ask(f"hold?{part}:{seconds}")
 
     def fill(self, folder: str, files: int) -> None:
         """Lists so many files in a folder from now on, 000000.mp4 and so on, which cannot be read.
@@ -88,8 +97,10 @@ class _Watched:
 
     application: Callable[..., Iterable[bytes]]
     seen: list[str] = field(default_factory=list)
+    users: set[str] = field(default_factory=set)
     busy: int = 0
     seconds: float = 0.0
+    held: tuple[str, float] | None = None
     filled: dict[str, int] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -100,9 +111,12 @@ class _Watched:
             return [json.dumps(self._control(path.removeprefix(_CONTROL), query)).encode()]
         with self.guard:
             self.seen.append(f"{environ['REQUEST_METHOD']} {path}{'?' if query else ''}{query}")
+            self.users.update(re.findall(r"Credential=([^/]+)", environ.get("HTTP_AUTHORIZATION", "")))
             refused = self.busy > 0
             self.busy -= refused
-        time.sleep(self.seconds)
+            held = self.held if environ["REQUEST_METHOD"] == "PUT" and self.held and self.held[0] in path else None
+            self.held = None if held else self.held
+        time.sleep(self.seconds + (held[1] if held else 0.0))
         if refused:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
@@ -128,9 +142,15 @@ class _Watched:
                 self.busy = int(value)
             elif what == "slow":
                 self.seconds = float(value)
+            elif what == "hold":
+                part, seconds = value.split(":")
+                self.held = part, float(seconds)
             elif what == "fill":
                 folder, files = value.split("/")
                 self.filled[f"{folder}/"] = int(files)
+            elif what == "users":
+                users, self.users = sorted(self.users), set()
+                return users
             elif what == "requests":
                 seen, self.seen = self.seen, []
                 return seen

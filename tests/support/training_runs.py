@@ -63,7 +63,7 @@ def made_up(folder: Path) -> MadeUp:
     return MadeUp(folder / "images", folder / "videos", raw)
 
 
-def flags_of(data: Path, storage: Path, name: str, *more: str) -> list[str]:
+def flags_of(data: Path, storage: Path | str, name: str, *more: str) -> list[str]:
     """Of a small run of two workers on the CPU, with a checkpoint every fourth step."""
     values = {
         "data": data, "storage": storage, "name": name, "recipe": "tiny", "workers": 2, "cpus-per-worker": 0.5,

@@ -13,8 +13,10 @@ from pack import ROOT
 from pipelines.config_io import read_config, write_config
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
+from pipelines.secrets import VARIABLE, with_credentials
 from pipelines.session import durable_folder
-from pipelines.training.config import FINETUNE, PRETRAIN, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import FINETUNE, PRETRAIN
 from s3_server import S3Server
 
 
@@ -61,6 +63,39 @@ def test_a_mistyped_flag_suggests_the_right_one(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         parse(Config, ["--data", "a", "--sied", "3"])
     assert "--side" in capsys.readouterr().err
+
+
+def test_credentials_leave_the_flags_and_a_saved_config_wants_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    config = parse(Config, ["--data", "s3://KEY:SECRET@bucket/a", "b"])
+    assert config.data == ("s3://REDACTED@bucket/a", "b")
+    assert with_credentials("s3://REDACTED@bucket/a") == "s3://KEY:SECRET@bucket/a"
+    write_config(Folder(str(tmp_path)), config)
+    saved = ["--config", str(tmp_path / "config.json")]
+    assert parse(Config, saved) == config, "they are known here"
+    monkeypatch.setenv(VARIABLE, "")
+    with pytest.raises(JobError, match=r"--data s3://REDACTED@bucket/a has no credentials.*Give --data again"):
+        parse(Config, saved)
+    assert parse(Config, [*saved, "--data", "s3://KEY:OTHER@bucket/a", "b"]) == config
+
+
+def test_a_command_line_with_credentials_is_seen_nowhere(s3_server: S3Server) -> None:
+    uri = s3_server.uri("x").replace("s3://bucket", "s3://CANARYKEY:CANARY/SECRET@other")
+    flags = ["--predictions", uri, "--format", "mevis", f"--out={uri}.zip"]
+    program = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    show = f"import pathlib; print(pathlib.Path('/proc/self/cmdline').read_text()); {program}"
+    s3_server.users()
+    command = [sys.executable, "-c", show, str(ROOT / "jobs/submit.py"), *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == Exit.FAILED
+    assert s3_server.users() == {"CANARYKEY"}, "the job did use them"
+    assert "CANARY" not in ended.stderr
+    first, second = ended.stdout.split("submit.py")[1:]
+    assert "CANARY" in first, "as it was started"
+    assert "s3://REDACTED@other/x?endpoint" in second
+    assert "CANARY" not in second
 
 
 def test_in_a_submitted_job_a_relative_folder_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from jobs.common.cli import parse
 from jobs.common.flag_groups import TRAINING, field_helps
-from pipelines.training.config import FINETUNE, TrainConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.recipes import FINETUNE
 
 
 def test_every_flag_is_in_one_section_and_has_a_help_text() -> None:

@@ -33,3 +33,12 @@ def test_help_and_a_wrong_flag_import_nothing_heavy(job: str, flag: str, code: i
 
 def test_there_are_jobs_to_check() -> None:
     assert {"prepare", "finetune_ytvos", "annotate"} < set(JOBS)
+
+
+@pytest.mark.parametrize("module", ["pipelines.training.worker", "jobs.impl.annotate", "jobs.impl.predict"])
+def test_who_needs_no_mlflow_does_not_wait_for_it(module: str) -> None:
+    """Ranks but the first, and predictors with a checkpoint from a folder: MLflow takes a third of their start."""
+    probe = f"import sys, {module}; print(*sorted(sys.modules))"
+    command = [sys.executable, "-c", probe]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+    assert {"mlflow", "scipy.optimize"}.isdisjoint(ended.stdout.split())

@@ -144,6 +144,15 @@ def test_a_file_that_is_no_table_is_an_error(tmp_path: Path, name: str, text: by
         read_expressions(_write(tmp_path, text, name), VIDEOS)
 
 
+def test_a_uri_with_credentials_names_a_video_and_is_quoted_without_them(tmp_path: Path) -> None:
+    video = Video("s3://REDACTED@bucket/a.mp4?region=eu")
+    uri = "s3://KEY:CANARY@bucket/{}.mp4?region=eu"
+    rows = ["video,expression", f"{uri.format('a')},a swan", f"{uri.format('b')},a swan", f"{uri.format('c')},a,swan"]
+    found = read_expressions(_write(tmp_path, "\n".join(rows)), [video])
+    assert [one.text for one in found.by_video[video.path]] == ["a swan"]
+    assert [one.video for one in found.problems] == [f"s3://REDACTED@bucket/{name}.mp4?region=eu" for name in "bc"]
+
+
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="a sentence itself goes to --text"):
         read_expressions(str(tmp_path / "gone.csv"), VIDEOS)

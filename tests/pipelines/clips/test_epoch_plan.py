@@ -4,34 +4,29 @@ from collections import Counter
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pipelines.clips.epoch_plan import EpochPlan, SampleRef, lanes_of
-from pipelines.manifest import Manifest, RowInfo, Shard
-
-
-def manifest_of(rows: list[list[RowInfo]], dataset: str = "own") -> Manifest:
-    shards = tuple(Shard(f"{dataset}-{number}.parquet", 1, (tuple(group),)) for number, group in enumerate(rows))
-    return Manifest(dataset, "train", {}, {}, {}, 0, "", shards)
-
+from manifests import in_groups, manifest_of, random_images
+from pipelines.clips.epoch_plan import EpochPlan, lanes_of
+from pipelines.clips.lane_order import APART, most_samples
+from pipelines.clips.sample_table import SampleRef, SampleTable
+from pipelines.manifest import Manifest, RowInfo
 
 VIDEOS = manifest_of([[RowInfo(f"{g}{r}", frames=6 + g + r, expressions=1 + r) for r in range(3)] for g in range(7)])
 IMAGES = manifest_of(
     [[RowInfo(f"i{g}{r}", 1, 4, untrainable={1: "crowd"}) for r in range(5)] for g in range(3)], "refcoco"
 )
+WINDOW = 8
+"""Steps that are looked up at once; no number of steps of these plans is a multiple of it."""
 ASKED = manifest_of([[RowInfo("v", frames=30, expressions=2, anchor_counts=(3, 1))]], "a2d-sentences")
 
 
-def plan_of(**changes: Any) -> EpochPlan:
-    settings: dict[str, Any] = {
-        "manifests": (VIDEOS, IMAGES),
-        "lengths": (5, 1),
-        "seed": 3,
-        "epoch": 0,
-        "global_batch": 4,
-        "shuffle_window": 8,
-    }
-    return EpochPlan(**settings | changes)
+def plan_of(
+    manifests: tuple[Manifest, ...] = (VIDEOS, IMAGES), lengths: tuple[int, ...] = (5, 1), **changes: Any
+) -> EpochPlan:
+    settings: dict[str, Any] = {"seed": 3, "epoch": 0, "global_batch": 4, "shuffle_window": 8}
+    return EpochPlan(SampleTable.of(manifests, lengths), **settings | changes)
 
 
 def seen(plan: EpochPlan, world: int, start: int = 0, together: int = 1) -> list[list[SampleRef | None]]:
@@ -39,8 +34,9 @@ def seen(plan: EpochPlan, world: int, start: int = 0, together: int = 1) -> list
     batches: dict[int, dict[int, SampleRef | None]] = {}
     for rank in range(world):
         lanes = lanes_of(rank, world, plan.global_batch, together)
-        slots = chain.from_iterable(plan.read_window(lanes, window) for window in range(plan.windows))
-        for step, lane, sample in slots:
+        for step, lane, sample in chain.from_iterable(
+            plan.window(lanes, first, first + WINDOW) for first in range(0, plan.steps, WINDOW)
+        ):
             if step >= start:
                 batches.setdefault(step, {})[lane] = sample
     return [[batch[lane] for lane in sorted(batch)] for _, batch in sorted(batches.items())]
@@ -93,7 +89,7 @@ def test_a_batch_holds_samples_of_different_row_groups() -> None:
 
 def test_a_window_passes_on_what_lies_close_together() -> None:
     plan = plan_of(shuffle_window=8)
-    groups = {(s.part, s.file) for _, _, s in plan.read_window((0,), 0) if s}
+    groups = {(s.part, s.file) for _, _, s in plan.window((0,), 0, 8) if s}
     assert len(groups) <= 3
 
 
@@ -130,4 +126,67 @@ def test_a_large_plan_is_made_in_a_moment() -> None:
     rows = [[RowInfo(f"{g}-{r}", 1, 3) for r in range(80)] for g in range(400)]
     plan = plan_of(manifests=(manifest_of(rows),), lengths=(1,), global_batch=16, shuffle_window=128)
     assert plan.samples == 96_000
-    assert len(list(plan.read_window(range(16), 3))) == 16 * 128
+    assert len(list(plan.window(range(16), 3 * 128, 4 * 128))) == 16 * 128
+
+
+def steps_apart(plan: EpochPlan) -> dict[tuple[int, str, int, int], int]:
+    """The fewest steps between two samples of each row, over all lanes."""
+    steps: dict[tuple[int, str, int, int], list[int]] = {}
+    for step, _, sample in plan.window(range(plan.global_batch), 0, plan.steps):
+        if sample:
+            steps.setdefault((sample.part, sample.file, sample.row_group, sample.row), []).append(step)
+    return {row: int(min(np.diff(seen))) for row, seen in steps.items() if len(seen) > 1}
+
+
+@pytest.mark.parametrize("global_batch", [1, 5, 16])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_samples_of_a_row_stand_apart_in_all_lanes_together(global_batch: int, epoch: int) -> None:
+    plan = plan_of((random_images(1_600, 10),), (1,), global_batch=global_batch, epoch=epoch)
+    assert most_samples(plan.samples // global_batch) >= 10
+    assert min(steps_apart(plan).values()) >= APART >= 32
+
+
+def test_videos_with_many_anchors_stand_apart_as_images_do() -> None:
+    rows = [RowInfo(f"{number}", frames=20 + number % 30, expressions=1 + number % 4) for number in range(400)]
+    plan = plan_of((manifest_of(in_groups(rows, 2)),), (5,))
+    assert most_samples(plan.samples // plan.global_batch) >= 40
+    assert min(steps_apart(plan).values()) >= APART
+
+
+def test_in_a_small_epoch_the_samples_of_a_row_are_as_far_apart_as_there_is_room() -> None:
+    rows = [[RowInfo(f"{number}", 1, 7)] for number in range(12)]
+    plan = plan_of((manifest_of(rows),), (1,), global_batch=4)  # three rows a lane, which is 21 steps
+    assert set(steps_apart(plan).values()) == {3}
+
+
+def test_one_long_video_does_not_bring_the_samples_of_others_together() -> None:
+    long = manifest_of([[RowInfo("long", frames=2_000, expressions=1)]], "own")
+    plan = plan_of((long, random_images(1_600, 10)), (5, 1), global_batch=8)
+    assert most_samples(plan.samples // 8) < 400
+    apart = steps_apart(plan)
+    assert apart.pop((0, "own-0.parquet", 0, 0)) >= 1
+    assert min(apart.values()) >= APART
+
+
+def test_a_lane_passes_on_few_row_groups_at_a_time() -> None:
+    plan = plan_of((random_images(1_600, 10),), (1,))
+    groups = {(s.file, s.row_group) for _, _, s in plan.window((2,), 900, 1_000) if s}
+    assert len(groups) <= 20  # of 229: the samples of 40 rows, and of those that take their place
+
+
+def test_equal_weights_of_one_change_nothing() -> None:
+    assert seen(plan_of(weights=(1, 1)), 1) == seen(plan_of(), 1)
+
+
+def test_samples_of_a_row_stand_apart_with_weights_too() -> None:
+    manifests = (random_images(1_600, 10), random_images(1_600, 5, seed=1))
+    plan = plan_of(manifests, (1, 1), weights=(1.5, 0.3))
+    assert min(steps_apart(plan).values()) >= APART
+    batches = seen(plan, 3)
+    assert len([sample for batch in batches for sample in batch if sample]) == plan.samples
+    assert batches[50:] == seen(plan, 2, start=50)
+
+
+def test_weights_that_leave_less_than_a_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"with weights \(0.01, 0.0\) have 1 samples to learn from, fewer than the 4"):
+        plan_of(weights=(0.01, 0.0))

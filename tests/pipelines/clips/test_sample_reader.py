@@ -30,7 +30,7 @@ def record(*tracks: ObjectTrack, said: Expression) -> Record:
 
 def found(path: Path, one: Record, recipe: ClipRecipe, anchor: int = 0) -> tuple[RowGroup, FoundSample]:
     folder = Folder(str(prepared_folder(path, [a_record("other", 2, dataset="own"), one])))
-    group = RowGroup(folder, read_manifest(folder).shards[0].file, 0)
+    group = RowGroup.read(folder, read_manifest(folder).shards[0].file, 0)
     return group, sample_of(group, SampleRef(0, "", 0, row=1, expression=1, anchor=anchor), recipe)
 
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from clip_data import LENGTH, SIZE, VIDEO, annotated, made_up, rectangle, rows_of
 from pack import ROOT
 from patience import PATIENCE
 from pipelines.clips.augmentation import SMALL, ClipRecipe
@@ -22,34 +22,22 @@ from pipelines.clips.clip import apply_params, sample_params
 from pipelines.clips.epoch_plan import lanes_of
 from pipelines.clips.sample_reader import RowGroup, sample_of
 from pipelines.clips.sampling import clip_rng
-from pipelines.clips.stream import (
-    Slot,
-    Streaming,
-    TrainData,
-    TrainPart,
-    decode_row,
-    read_window,
-    slot_of,
-    train,
-    without_videos,
-)
+from pipelines.clips.slots import Slot, decode_row, slot_of
+from pipelines.clips.stream import Streaming, TrainData, TrainPart, train, without_videos
 from pipelines.files import Folder
-from pipelines.manifest import read_manifest
 from pipelines.prepare.run import finish, plan_shards
 from pipelines.prepare.shard import ShardWriter
-from pipelines.records import Expression, ObjectTrack, Record
+from pipelines.records import ObjectTrack
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
 from pipelines.sources.ytvos import RefYouTubeVOS
-from prepared_data import a_record, prepared_folder
 from sgmg.masks import mask_to_rle, rle_to_mask
 
-LENGTH = 3
-VIDEO = ClipRecipe.video(LENGTH, SMALL)
 SCRIPT = Path(__file__).with_name("slow_clips.py")
-SIZE = (40, 56)
+WINDOW = 24
+"""Samples of a read task: a few of them for an epoch of this data."""
 
 Shown = tuple[int, int, str, str, str]
 """Step, lane, sample, why it was dropped, and sha256 of all there is in its clip."""
@@ -62,23 +50,6 @@ def part_of(source: Source, out: Path, recipe: ClipRecipe) -> TrainPart:
     for plan in plans:
         ShardWriter(source, folder).write(plan)
     return TrainPart(folder, finish(plans, source, folder, {}), recipe)
-
-
-def made_up(path: Path, *records: Record, recipe: ClipRecipe = VIDEO) -> TrainPart:
-    folder = Folder(str(prepared_folder(path, records, rows_per_group=1)))
-    return TrainPart(folder, read_manifest(folder), recipe)
-
-
-def annotated(video: str, t: int, *tracks: ObjectTrack, ids: tuple[int, ...] = (1,), sentences: int = 1) -> Record:
-    """A made-up video with objects, of all of which every sentence speaks."""
-    record = replace(a_record(video, t, dataset="own"), split="train", objects=tracks)
-    return replace(record, expressions=tuple(Expression(str(n), f"sentence {n}", ids) for n in range(sentences)))
-
-
-def rectangle(left: int, right: int) -> str:
-    mask = np.zeros(SIZE, dtype=np.bool_)
-    mask[10:30, left:right] = True
-    return mask_to_rle(mask)
 
 
 def shown(slot: Slot) -> Shown:
@@ -98,16 +69,9 @@ def steps_of(data: TrainData, world: int, start: int = 0) -> list[list[Shown]]:
     """The global batch of every step from `start` on, as `world` workers get it from Ray, one after another."""
     batches: dict[int, list[Shown]] = {}
     for rank in range(world):
-        for slots in train(data, 0, rank, world, start):
+        for slots in train(data, 0, rank, world, start, Streaming(world=world, window_samples=WINDOW)):
             batches.setdefault(slots[0].step, []).extend(map(shown, slots))
     return [sorted(batches[step], key=lambda one: one[1]) for step in sorted(batches)]
-
-
-def rows_of(data: TrainData) -> Iterable[dict[str, Any]]:
-    """What a read task of one worker passes on."""
-    plan = data.plan(0)
-    for window in range(plan.windows):
-        yield from read_window({"window": window}, data=data, plan=plan, lanes=range(data.global_batch), start_step=0)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +111,7 @@ def alone(synthetic: TrainData, ray_local: None) -> list[list[Shown]]:  # noqa: 
 
 def test_what_comes_out_of_ray_is_what_the_plan_says(synthetic: TrainData, alone: list[list[Shown]]) -> None:
     plan = synthetic.plan(0)
-    assert len(alone) == plan.steps > 2 * plan.shuffle_window
+    assert len(alone) == plan.steps > 2 * WINDOW // plan.global_batch, "several read tasks"
     for step, slots in enumerate(alone):
         for lane, slot in enumerate(slots):
             sample = plan.slot(lane, step)
@@ -155,7 +119,7 @@ def test_what_comes_out_of_ray_is_what_the_plan_says(synthetic: TrainData, alone
                 assert slot[2] == ""
                 continue
             part = synthetic.parts[sample.part]
-            group = RowGroup(part.folder, sample.file, sample.row_group)
+            group = RowGroup.read(part.folder, sample.file, sample.row_group)
             found = sample_of(group, sample, part.recipe)
             drawn = sample_params(part.recipe, found.clip, clip_rng(synthetic.seed, 0, found.name))
             assert drawn is not None
@@ -303,23 +267,6 @@ def test_a_damaged_frame_is_an_error_that_names_the_sample(tmp_path: Path) -> No
     (row,) = rows_of(data)
     with pytest.raises(ValueError, match=r"own/train/a/0/0: 8 bytes .* are no image"):
         decode_row(row)
-
-
-def test_memory_of_a_read_task_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
-    """Row groups are let go when the last of their samples was passed on; the window bounds how many there are."""
-
-    video, videos, window = 300_000, 32, 12  # bytes of a video
-    records = []
-    for number in range(videos):
-        frames = tuple(np.random.default_rng([number, t]).bytes(video // 6) for t in range(6))
-        track = ObjectTrack(1, (rectangle(20, 40),) * 6)
-        records.append(replace(annotated(f"{number:03d}", 6, track, sentences=3), frames=frames))
-    data = TrainData((made_up(tmp_path, *records),), seed=0, global_batch=1, shuffle_window=window)
-    before = pa.total_allocated_bytes()
-    held = [pa.total_allocated_bytes() - before for _ in rows_of(data)]
-    # A window touches two videos at most; Arrow's threads may hand back one or two more a moment later.
-    assert video <= max(held) <= 4.5 * video
-    assert len(held) == videos * 6
 
 
 def test_held_out_videos_are_in_no_step(synthetic: TrainData) -> None:

@@ -277,6 +277,20 @@ def test_out_of_memory_goes_on_with_fewer_at_once_and_says_so(
         assert (one.merged is None) == (other.merged is None)
 
 
+def test_out_of_memory_with_a_frozen_text_encoder_that_remembers_sentences_of_another_number_type(
+    model: SgMg, tokenizer: Tokenizer
+) -> None:
+    tight = Tight(model.config)
+    tight.text.freeze(keep=8).bfloat16().embed(*tokenizer(SENTENCES[1:2]))
+    tight.double().load_state_dict(model.state_dict())
+    record = a_record("dog", t=1)
+    found, wanted = predicted(tight, tokenizer, record, rows=4), predicted(model, tokenizer, record)
+    assert {one.note for one in found} == {"out of GPU memory: segmented 1 rows at a time"}
+    for one, other in zip(found, wanted, strict=True):
+        assert (masks_of(one) != masks_of(other)).mean() < 1e-3
+        np.testing.assert_allclose(one.queries[0].scores, other.queries[0].scores)
+
+
 def test_memory_that_one_row_does_not_fit_on_a_cpu_is_an_error(model: SgMg, tokenizer: Tokenizer) -> None:
     tight = Tight(model.config)
     tight.most = 0

@@ -1,5 +1,6 @@
 """What predictions are made by."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ import pytest
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.protocols import inference_protocol
 from prepared_data import SENTENCES, a_record, tiny_checkpoint
-from sgmg.checkpoints import TRAINING
+from sgmg.checkpoints import AVERAGED, MODEL, TRAINING
 from sgmg.config import SgMgConfig
 from sgmg.tokenizer import Tokenizer
 
@@ -69,7 +70,11 @@ def test_the_state_of_the_training_is_no_part_of_the_checkpoint(checkpoint: Path
     before = checkpoint_sha256(copy)
     (copy / TRAINING).write_bytes(b"state")
     assert checkpoint_sha256(copy) == before == checkpoint_sha256(checkpoint)
-    assert checkpoint_sha256(tiny_checkpoint(tmp_path / "other", seed=1)) != before
+    other = tiny_checkpoint(tmp_path / "other", seed=1)
+    assert checkpoint_sha256(other) != before
+    shutil.copy(other / MODEL, copy / AVERAGED)
+    assert checkpoint_sha256(copy) == before, "nor is the average of its weights"
+    assert checkpoint_sha256(copy / AVERAGED) not in (before, checkpoint_sha256(other))
 
 
 def test_another_checkpoint_on_a_node_is_an_error(checkpoint: Path, tmp_path: Path) -> None:

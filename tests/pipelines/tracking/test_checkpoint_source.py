@@ -9,10 +9,9 @@ import torch
 
 from pipelines.errors import JobError
 from pipelines.tracking.checkpoint_source import CACHE, local_checkpoint, on_any_node
-from pipelines.tracking.metric_log import MetricLog
 from pipelines.tracking.mlflow_run import RunHandle, open_run
-from pipelines.tracking.models import register, stored_checkpoints
-from sgmg.checkpoints import load, save
+from pipelines.tracking.models import register, store_checkpoint, stored_checkpoints
+from sgmg.checkpoints import AVERAGED, load, save
 from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
 
@@ -22,12 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage folder with two checkpoints of a small model, those of steps 9 and 10."""
+    """A storage folder with two checkpoints of a small model, those of steps 9 and 10; averaged weights with 10."""
     storage = tmp_path_factory.mktemp("storage")
     torch.manual_seed(0)
     model = SgMg(SgMgConfig.preset("tiny"))
-    for step in (9, 10):
-        save(storage / f"pretrain/one/step_{step}", model, training={"step": step}, notes={"step": step})
+    averaged = {name: torch.full_like(weight, 0.5) for name, weight in model.state_dict().items()}
+    for step, beside in ((9, None), (10, averaged)):
+        folder = storage / f"pretrain/one/step_{step}"
+        save(folder, model, averaged=beside, training={"step": step}, notes={"step": step})
     return storage
 
 
@@ -37,9 +38,8 @@ def run(made: Path) -> RunHandle:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         run = open_run("pretrain", "one", str(made), {})
-    with MetricLog(run, made / "spool", system_seconds=None) as log:
-        log.log_checkpoint("best", 9, made / "pretrain/one/step_9")
-        log.log_checkpoint("last", 10, made / "pretrain/one/step_10")
+    store_checkpoint(run.client(), run.run_id, "best", 9, made / "pretrain/one/step_9")
+    store_checkpoint(run.client(), run.run_id, "last", 10, made / "pretrain/one/step_10")
     client = run.client()
     version = register(run, stored_checkpoints(client.get_run(run.run_id))["best"], "sgmg")
     client.set_registered_model_alias("sgmg", "chosen", version)
@@ -94,6 +94,17 @@ def test_a_node_that_shares_no_disk_fetches_for_itself(made: Path, run: RunHandl
         sent = pickle.dumps(on_any_node(spec, str(made), here))
         shutil.rmtree(here)  # what was fetched here is not there
         assert step_of(pickle.loads(sent)()) == step
+
+
+def test_averaged_weights_are_asked_for_by_the_name_of_their_file(made: Path, run: RunHandle) -> None:
+    one = made / "pretrain/one"
+    for spec in (str(one / "step_10"), (one / "step_10").as_uri(), str(one), f"mlflow:{run.run_id}/last"):
+        found = local_checkpoint(f"{spec}/{AVERAGED}", str(made))
+        assert all(bool((weight == 0.5).all()) for weight in load(found).model.parameters())
+        assert on_any_node(f"{spec}/{AVERAGED}", str(made), found)() == found
+    for spec in (str(one / "step_9"), f"mlflow:{run.run_id}", "models:/sgmg/1"):
+        with pytest.raises(JobError, match=r"has no averaged weights.*mlflow:<run id>/last/model_ema\.safetensors"):
+            local_checkpoint(f"{spec}/{AVERAGED}", str(made))
 
 
 def test_a_model_is_named_by_version_or_alias(made: Path, run: RunHandle) -> None:

@@ -26,8 +26,9 @@ from pipelines.manifest import MANIFEST, Manifest, RowInfo, Shard
 from pipelines.tracking.checkpoint_source import local_checkpoint
 from pipelines.tracking.metric_log import MetricLog, drain, spool_folder
 from pipelines.tracking.mlflow_run import RunHandle, code_version, flat, open_run, tracking_uri
-from pipelines.tracking.models import register, stored_checkpoints
+from pipelines.tracking.models import register, store_checkpoint, stored_checkpoints
 from ray_heads import free_ports
+from s3_server import S3Server
 
 # MLflow's tables use a loader that SQLAlchemy 2.1 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -74,7 +75,7 @@ def artifacts(run: RunHandle, path: str = "") -> set[str]:
 
 def checkpoint(folder: Path, words: str) -> Path:
     folder.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", "training.pt"):
+    for name in ("config.json", "model.safetensors"):
         (folder / name).write_text(words)
     return folder
 
@@ -90,6 +91,40 @@ def test_the_database_lies_in_the_storage_folder_unless_told_otherwise(
         tracking_uri(str(tmp_path), nodes=2)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
     assert tracking_uri("s3://bucket/runs", nodes=2) == "http://there:5000"
+
+
+def test_a_login_is_not_part_of_the_address_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:CAN%2FARY@there:5000/mlflow")
+    assert tracking_uri("s3://bucket/runs") == "http://there:5000/mlflow"
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "CAN/ARY")
+    run = RunHandle("http://there:5000/mlflow", "1", "2", False)
+    assert run.client().tracking_uri == "http://there:5000/mlflow"
+    # MLflow has no variables for the login of a database.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:CANARY@there/mlflow")
+    assert tracking_uri(str(tmp_path)) == "postgresql://REDACTED@there/mlflow"
+
+
+def test_credentials_do_not_come_into_the_store(storage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    secret, other = "s3://KEY:CANARY@bucket/a", "s3://KEY:CANARY2@bucket/a"
+    with caplog.at_level(logging.WARNING):
+        for data in (secret, other, "s3://KEY:CANARY@bucket/b"):
+            run = opened(storage, data=(data,))
+            run.log_config(Config(Rates(), data=(data,)))
+    found = run.client().get_run(run.run_id).data
+    assert found.params["data"] == '["s3://REDACTED@bucket/a"]'
+    assert found.tags["changed.data"] == '["s3://REDACTED@bucket/b"]'
+    assert len(caplog.records) == 1, "other credentials are no change"
+    manifest = Manifest("own", "train", {"raw": secret}, {"videos": 0}, {}, 0, "f" * 32, ())
+    folder = Folder(str(tmp_path / "data"))
+    folder.write(MANIFEST, manifest.to_json().encode())
+    run.log_datasets([folder], "training")
+    for path in tmp_path.rglob("*"):
+        held = path.is_file() and path.name != MANIFEST and b"CANARY" in path.read_bytes()
+        assert not held, path
+    assert "CANARY" not in caplog.text
+    assert [b"CANARY" in path.read_bytes() for path in (tmp_path / "artifacts").rglob(MANIFEST)] == [False]
 
 
 def test_a_submitted_job_refuses_places_that_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +224,7 @@ def test_prepared_data_are_inputs_of_the_run(storage: str, tmp_path: Path) -> No
 
 def test_metrics_arrive_once_each_beside_those_of_the_machine(storage: str, tmp_path: Path) -> None:
     run = opened(storage)
-    with MetricLog(run, tmp_path / "spool") as log:
+    with MetricLog(run, Folder(str(tmp_path / "spool"))) as log:
         for step in range(300):
             log.log(step, {"train/loss": 1 / (step + 1), "rate": float("nan")})
         assert log.flush(20)
@@ -199,7 +234,7 @@ def test_metrics_arrive_once_each_beside_those_of_the_machine(storage: str, tmp_
 
 
 def test_what_was_missed_is_logged_at_the_next_start_and_never_twice(storage: str, tmp_path: Path) -> None:
-    run, spool = opened(storage), tmp_path / "spool"
+    run, spool = opened(storage), Folder(str(tmp_path / "spool"))
     away = replace(run, uri=f"http://127.0.0.1:{free_ports(1)[0]}")
     log = MetricLog(away, spool, system_seconds=None)
     for step in range(50):
@@ -208,33 +243,28 @@ def test_what_was_missed_is_logged_at_the_next_start_and_never_twice(storage: st
     began = time.monotonic()
     assert log.close() == 51
     assert time.monotonic() - began < 20
-    shutil.copytree(spool / "metrics", tmp_path / "copy")
+    shutil.copytree(tmp_path / "spool/metrics", tmp_path / "copy")
     assert drain(run, spool) == 0
     assert artifacts(run) == {"first_batch.png"}
     # A process that is killed after it has sent, and before it can note it, sends again.
-    shutil.copytree(tmp_path / "copy", spool / "metrics", dirs_exist_ok=True)
+    shutil.copytree(tmp_path / "copy", tmp_path / "spool/metrics", dirs_exist_ok=True)
     assert drain(run, spool) == 0
     assert history(run, "loss") == [(step, step) for step in range(50)]
-    assert not [path for path in spool.rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
 
 
 def test_what_waits_is_kept_beside_the_results(tmp_path: Path) -> None:
-    assert spool_folder(str(tmp_path), "pretrain", "one") == tmp_path / "pretrain/one/mlflow_spool"
-    assert spool_folder("s3://bucket/runs", "pretrain", "one").is_absolute()
+    assert spool_folder(str(tmp_path), "pretrain", "one").path() == str(tmp_path / "pretrain/one/mlflow_spool")
+    bucket = spool_folder("s3://bucket/runs?region=eu-west-1", "pretrain", "one")
+    assert bucket.uri == "s3://bucket/runs/pretrain/one/mlflow_spool?region=eu-west-1"
 
 
-def test_pictures_and_folders_arrive_though_their_source_is_gone(storage: str, tmp_path: Path) -> None:
+def test_of_two_pictures_of_one_name_the_second_stays(storage: str, tmp_path: Path) -> None:
     run = opened(storage)
-    (tmp_path / "made/in").mkdir(parents=True)
-    (tmp_path / "made/in/a.txt").write_text("a")
-    with MetricLog(run, tmp_path / "spool", system_seconds=None) as log:
+    with MetricLog(run, Folder(str(tmp_path / "spool")), system_seconds=None) as log:
         log.log_picture("valid/epoch_1.png", b"first")
         log.log_picture("valid/epoch_1.png", b"second")
-        log.log_folder("report", tmp_path / "made")
-        shutil.rmtree(tmp_path / "made")
-        log.log_folder("nothing", tmp_path / "made")
-    assert artifacts(run) == {"valid", "report"}
-    assert artifacts(run, "report/in") == {"report/in/a.txt"}
+    assert artifacts(run) == {"valid"}
     assert Path(run.client().download_artifacts(run.run_id, "valid/epoch_1.png")).read_bytes() == b"second"
 
 
@@ -242,12 +272,10 @@ def test_a_run_keeps_its_best_and_last_checkpoint_and_what_is_registered(storage
     run = opened(storage)
 
     def report(step: int, *, best: bool) -> None:
-        with MetricLog(run, tmp_path / "spool", system_seconds=None) as log:
-            made = checkpoint(tmp_path / str(step), f"step {step}")
-            if best:
-                log.log_checkpoint("best", step, made)
-            log.log_checkpoint("last", step, made)
-            shutil.rmtree(made)
+        made = checkpoint(tmp_path / str(step), f"step {step}")
+        if best:
+            store_checkpoint(run.client(), run.run_id, "best", step, made)
+        store_checkpoint(run.client(), run.run_id, "last", step, made)
 
     def steps() -> set[int]:
         return {int(path[-8:]) for path in artifacts(run, "checkpoints")}
@@ -270,18 +298,37 @@ def test_a_run_keeps_its_best_and_last_checkpoint_and_what_is_registered(storage
         register(run, "checkpoints/x", "sgmg")
 
 
-def test_a_checkpoint_that_waits_is_replaced_by_the_next(storage: str, tmp_path: Path) -> None:
-    run, spool = opened(storage), tmp_path / "spool"
+def test_pictures_that_a_killed_process_had_not_yet_added_are_removed(storage: str, tmp_path: Path) -> None:
+    run, spool = opened(storage), Folder(str(tmp_path / "spool"))
     log = MetricLog(replace(run, uri=f"http://127.0.0.1:{free_ports(1)[0]}"), spool, system_seconds=None)
-    for step in range(1, 5):
-        log.log_checkpoint("last", step, checkpoint(tmp_path / str(step), f"step {step}"))
-        log.flush(5)
+    log.log_picture("waits.png", b"png")
     log.close()
-    assert len(list(spool.rglob("model.safetensors"))) == 1
-    (spool / "files/abandoned").mkdir()
+    spool.write("files/abandoned/half.png", b"pn")
     assert drain(run, spool) == 0
-    assert artifacts(run, "checkpoints") == {"checkpoints/step_00000004"}
-    assert [path.name for path in (spool / "files").iterdir()] == []
+    assert artifacts(run) == {"waits.png"}
+    assert spool.names("files") == []
+
+
+@pytest.mark.slow
+def test_what_is_missed_waits_in_an_object_store_and_any_machine_sends_it(
+    storage: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pathlib.Path.home", lambda: Path("/nowhere"))  # nothing waits on this machine
+    run, spool = opened(storage), Folder(s3_server.uri("runs/one/mlflow_spool"))
+    away = replace(run, uri=f"http://127.0.0.1:{free_ports(1)[0]}")
+    log = MetricLog(away, spool, system_seconds=None)
+    for step in range(30):
+        log.log(step, {"loss": step})
+        if step % 10 == 0:
+            log.flush(1)
+    log.log_picture("valid/one.png", b"png")
+    assert log.close() == 31
+    assert spool.names("metrics")
+    s3_server.busy(2)
+    assert drain(run, spool) == 0
+    assert history(run, "loss") == [(step, step) for step in range(30)]
+    assert artifacts(run, "valid") == {"valid/one.png"}
+    assert (spool.names("metrics"), spool.names("files")) == ([], [])
 
 
 @contextmanager
@@ -319,7 +366,7 @@ def test_a_server_killed_in_mid_run_and_started_again_misses_nothing(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     with mlflow_server(tmp_path, port):
         run = opened(storage)
-        log = MetricLog(run, tmp_path / "spool", system_seconds=0.5)
+        log = MetricLog(run, Folder(str(tmp_path / "spool")), system_seconds=0.5)
         for step in range(100):
             log.log(step, {"loss": 1 / (step + 1)})
             time.sleep(0.03)
@@ -329,12 +376,11 @@ def test_a_server_killed_in_mid_run_and_started_again_misses_nothing(
         assert time.monotonic() - began < 0.5
         time.sleep(0.03)
     log.log_picture("valid/away.png", b"png")
-    log.log_checkpoint("best", 200, checkpoint(tmp_path / "made", "step 200"))
     assert not log.flush(20)
     with mlflow_server(tmp_path, port):
         for step in range(200, 250):
             log.log(step, {"loss": 1 / (step + 1)})
-        log.log_checkpoint("best", 250, checkpoint(tmp_path / "better", "step 250"))
+        store_checkpoint(run.client(), run.run_id, "best", 250, checkpoint(tmp_path / "better", "step 250"))
         end = time.monotonic() + PATIENCE
         while not log.flush(10):
             assert time.monotonic() < end
@@ -360,7 +406,7 @@ def test_a_server_that_is_gone_or_hangs_at_the_end_holds_the_job_up_for_seconds_
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
         for port in (silent.getsockname()[1], free_ports(1)[0]):
             away = replace(run, uri=f"http://127.0.0.1:{port}")
-            log = MetricLog(away, tmp_path / f"spool{port}")
+            log = MetricLog(away, Folder(str(tmp_path / f"spool{port}")))
             log.log(1, {"loss": 1.0})
             log.log_picture("a.png", b"png")
             began = time.monotonic()

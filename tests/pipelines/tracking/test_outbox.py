@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from patience import PATIENCE
+from pipelines.files import Folder
 from pipelines.tracking.outbox import REFUSED, Outbox, Refused
 from pipelines.tracking.spool import Entry
 
@@ -37,7 +38,7 @@ def put(outbox: Outbox, *numbers: int) -> None:
 
 def test_entries_arrive_in_order_and_leave_nothing_behind(tmp_path: Path) -> None:
     server = Server()
-    outbox = Outbox(tmp_path, server, "numbers", batch_size=7, linger=0.01)
+    outbox = Outbox(Folder(str(tmp_path)), server, "numbers", batch_size=7, linger=0.01)
     put(outbox, *range(100))
     assert outbox.flush(5)
     put(outbox, *range(100, 120))
@@ -48,7 +49,7 @@ def test_entries_arrive_in_order_and_leave_nothing_behind(tmp_path: Path) -> Non
 
 def test_an_absence_is_said_once_and_its_end_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = Server()
-    outbox = Outbox(tmp_path, server, "numbers", linger=0.01, max_backoff=0.05)
+    outbox = Outbox(Folder(str(tmp_path)), server, "numbers", linger=0.01, max_backoff=0.05)
     server.away = True
     for start in range(0, 300, 100):
         put(outbox, *range(start, start + 100))
@@ -67,13 +68,13 @@ def test_what_is_missed_to_the_end_is_sent_at_the_next_start(tmp_path: Path) -> 
     server = Server()
     server.away = True
     for start in (0, 10):
-        outbox = Outbox(tmp_path, server, "numbers")
+        outbox = Outbox(Folder(str(tmp_path)), server, "numbers")
         put(outbox, *range(start, start + 10))
         began = time.monotonic()
         assert outbox.close(10) == start + 10
         assert time.monotonic() - began < 5
     server.away = False
-    outbox = Outbox(tmp_path, server, "numbers")
+    outbox = Outbox(Folder(str(tmp_path)), server, "numbers")
     put(outbox, 20)
     assert outbox.close(10) == 0
     assert server.got == list(range(21))
@@ -84,7 +85,7 @@ def test_a_line_that_a_kill_cut_short_is_said_and_the_others_arrive(
 ) -> None:
     (tmp_path / "0-1.jsonl").write_bytes(b'{"n": 1}\nnonsense\n{"n": 2}\n{"n": ')
     server = Server()
-    assert Outbox(tmp_path, server, "numbers").close(5) == 0
+    assert Outbox(Folder(str(tmp_path)), server, "numbers").close(5) == 0
     assert server.got == [1, 2]
     assert "damaged line" in caplog.text
     assert "cut short" in caplog.text
@@ -92,7 +93,7 @@ def test_a_line_that_a_kill_cut_short_is_said_and_the_others_arrive(
 
 def test_a_refused_entry_is_set_aside_and_its_neighbours_arrive(tmp_path: Path) -> None:
     server = Server()
-    outbox = Outbox(tmp_path, server, "numbers")
+    outbox = Outbox(Folder(str(tmp_path)), server, "numbers")
     put(outbox, 1, -2, 3)
     assert outbox.close(5) == 0
     assert server.got == [1, 3]
@@ -105,7 +106,7 @@ def test_a_server_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
     def hang(_: list[Entry]) -> None:
         forever.wait()
 
-    outbox = Outbox(tmp_path, hang, "numbers")
+    outbox = Outbox(Folder(str(tmp_path)), hang, "numbers")
     began = time.monotonic()
     put(outbox, *range(5000))
     assert not outbox.flush(0.2)
@@ -117,7 +118,7 @@ def test_a_server_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
 def test_long_absences_fill_the_disk_and_not_the_memory(tmp_path: Path) -> None:
     server = Server()
     server.away = True
-    outbox = Outbox(tmp_path, server, "numbers", capacity=100, max_backoff=0.05, linger=0)
+    outbox = Outbox(Folder(str(tmp_path)), server, "numbers", capacity=100, max_backoff=0.05, linger=0)
     for start in range(0, 30_000, 50):
         put(outbox, *range(start, start + 50))
         while outbox._queue.qsize():
@@ -130,12 +131,12 @@ def test_long_absences_fill_the_disk_and_not_the_memory(tmp_path: Path) -> None:
 def test_what_a_full_disk_does_not_take_is_sent_from_memory(tmp_path: Path) -> None:
     script = f"""
 import logging, resource
-from pathlib import Path
+from pipelines.files import Folder
 logging.basicConfig()
 from pipelines.tracking.outbox import Outbox
 resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))
 got = []
-outbox = Outbox(Path({str(tmp_path)!r}), got.extend, "numbers")
+outbox = Outbox(Folder({str(tmp_path)!r}), got.extend, "numbers")
 for number in range(50):
     outbox.put({{"n": number}})
 print(outbox.flush(5), outbox.close(5), {{entry["n"] for entry in got}} == set(range(50)))

@@ -13,10 +13,11 @@ from pipelines.clips.recipe_choice import ClipKind
 from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.manifest import Manifest, RowInfo, Shard, read_manifest
-from pipelines.training.config import A2D, FINETUNE, PRETRAIN, TrainConfig
+from pipelines.training.config import TrainConfig
 from pipelines.training.data import clip_recipe, geometry_of, holdout, own_tokenizer, samples_text, train_data
-from pipelines.training.validation import RowRef, partition_by_cost, validation_of
-from training_runs import MadeUp, made_up, prepared
+from pipelines.training.recipes import A2D, FINETUNE, PRETRAIN
+from pipelines.training.validation import validation_of
+from training_runs import MadeUp, made_up
 
 JOINT = replace(FINETUNE["joint"], data=("d",))
 
@@ -126,27 +127,10 @@ def test_videos_held_out_are_chosen_by_name_scored_and_not_learned_from(data: Ma
     assert learned.plan(0).samples == everything.plan(0).samples - per_video
     validation = validation_of(config)
     assert validation is not None
-    assert [ref.work for ref in validation.rows] == [held.frames * held.expressions]
+    (held_out,) = validation.sets
+    assert [(ref.video, ref.work) for ref in held_out.rows] == [(video, held.frames * held.expressions)]
     # The hash, not the order, decides: more of them hold the same ones and others.
     assert {video} < set().union(*holdout(config_of(data.videos, holdout=3)).values())
-
-
-def test_scores_are_of_one_dataset(data: MadeUp, tmp_path: Path) -> None:
-    prepared("refcoco", data.raw.refcoco, "val", tmp_path / "val")
-    validation = validation_of(config_of(data.videos, valid=(str(tmp_path / "val"),)))
-    assert validation is not None
-    assert validation.dataset == "refcoco"
-    with pytest.raises(JobError, match=r"Scores of ref-youtube-vos, refcoco cannot be compared as one"):
-        validation_of(config_of(data.videos, valid=(str(tmp_path / "val"), str(data.videos))))
-    assert validation_of(config_of(data.videos)) is None
-
-
-def test_videos_are_dealt_longest_first_to_whoever_has_least() -> None:
-    places = [RowRef(Folder("/d"), "f", 0, row, work) for row, work in enumerate((1, 9, 4, 5, 2))]
-    shares = partition_by_cost(places, 2)
-    assert sorted(place.work for hand in shares for place in hand) == [1, 2, 4, 5, 9]
-    assert [sorted(place.work for place in hand) for hand in shares] == [[2, 9], [1, 4, 5]]
-    assert partition_by_cost(places[:1], 3)[1:] == [[], []]
 
 
 def test_an_own_tokenizer_is_the_same_each_time_and_knows_all_sentences(data: MadeUp) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from pipelines.clips.stream import Streaming, TrainData
-from pipelines.training.config import PRETRAIN
 from pipelines.training.data import own_tokenizer, train_data
 from pipelines.training.loader import Prefetcher, StepBatch, StepLoader, Stopwatch
+from pipelines.training.recipes import PRETRAIN
 from pipelines.training.step_files import picture_of
 from sgmg.tokenizer import Tokenizer
 from training_runs import MadeUp, made_up
@@ -40,6 +40,8 @@ def test_items_are_made_before_they_are_asked_for_but_only_so_many() -> None:
     assert settled(taken) == 4  # three that are ready, and one in the hand
     assert [next(ahead) for _ in range(5)] == [0, 1, 2, 3, 4]
     assert settled(taken) == 9
+    ahead.allow(2)
+    assert settled(taken) == 11
     ahead.close()
 
 
@@ -112,7 +114,7 @@ def test_a_run_that_goes_on_sees_what_the_rest_of_the_whole_run_saw_by_any_numbe
     end, start = per_epoch + 3, per_epoch - 2
 
     def steps(rank: int, world: int, first: int) -> list[StepBatch]:
-        streaming = Streaming(0.5, world, 0.5 * world)
+        streaming = Streaming(0.5, world, 0.5 * world, window_samples=8 * LANES)  # several read tasks an epoch
         return list(StepLoader(data, tokenizer, rank, world, first, end, 2, streaming).steps())
 
     whole = steps(0, 1, 0)

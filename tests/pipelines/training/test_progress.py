@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from ray.util import placement_group, remove_placement_group
 
 from patience import PATIENCE
 from pipelines.training import progress as _progress
-from pipelines.training.progress import ProgressMonitor, create_progress_actor
+from pipelines.training.progress import EXCUSED, ProgressActor, ProgressMonitor, create_progress_actor
 
 HELD = "no worker has started; the cluster has the 3 CPU they need, but others hold it: free are 1 CPU; waiting up to"
 
@@ -34,7 +35,7 @@ def other() -> Iterator[None]:
 @pytest.fixture
 def progress() -> Any:
     """The actor, once it answers: the monitor asks again after 10 s, and a busy machine may take longer to start it."""
-    actor = create_progress_actor()
+    actor = create_progress_actor(3)
     ray.get(actor.latest.remote(), timeout=PATIENCE)
     return actor
 
@@ -54,7 +55,7 @@ def test_what_others_hold_is_said_and_waited_for_so_long(
 ) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
-    monitor = ProgressMonitor(progress, {"CPU": 3}, timeout=0)
+    monitor = ProgressMonitor(progress, {"CPU": 3}, timeout=0, taken=threading.Event())
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
         monitor._idle_since = started - 0.6 * _progress.STARTING_SECONDS
@@ -75,6 +76,53 @@ def test_nothing_is_said_of_workers_that_have_begun_or_have_their_place(
     monkeypatch.setattr(_progress, "STARTING_SECONDS", 0.0)
     if begun:
         ray.get(progress.mark_started.remote())
-    monitor = ProgressMonitor(progress, {"CPU": 3}, timeout=0)
+    monitor = ProgressMonitor(progress, {"CPU": 3}, timeout=0, taken=threading.Event())
     monitor._check_startup()
     assert (monitor.abort_reason, caplog.text) == ("", "")
+
+
+def test_only_failures_without_a_new_checkpoint_in_between_are_counted() -> None:
+    actor = ProgressActor(max_failures=2)
+    step = 0
+    assert not actor.resume_at(step)
+    for _ in range(9):  # a machine that fails now and then
+        actor.note_failure("RuntimeError: now and then")
+        step += 4
+        assert not actor.resume_at(step)
+    for _ in range(2):
+        actor.note_failure("RuntimeError: the same again")
+        assert not actor.resume_at(step)
+    actor.note_failure("RuntimeError: the same again")
+    assert "the same again. That was failure 3 without a new checkpoint in between (--max-failures 2)" in (
+        actor.resume_at(step)
+    )
+
+
+def test_the_loss_of_a_node_that_was_announced_does_not_count() -> None:
+    actor = ProgressActor(max_failures=0)
+    assert not actor.resume_at(0)
+    for step in (0, 5):
+        actor.note_notice()
+        for _ in range(2):  # one loss, seen by the worker that waits for the other, and then by Ray
+            actor.note_failure("RuntimeError: connection closed by peer")
+        assert not actor.resume_at(step)
+    actor.note_failure("RuntimeError: not announced")
+    assert "not announced. That was failure 1" in actor.latest()[1] + actor.resume_at(5)
+
+
+def test_a_node_that_was_announced_excuses_no_endless_failures() -> None:
+    actor = ProgressActor(max_failures=1)
+    actor.note_notice()
+    for _ in range(EXCUSED + 1):
+        assert not actor.latest()[1]
+        actor.note_failure("ImportError: no module")
+    actor.note_failure("ImportError: no module")
+    assert actor.latest()[1].startswith("ImportError: no module. That was failure 2")
+
+
+def test_workers_that_fail_before_they_go_on_are_not_started_for_ever() -> None:
+    actor = ProgressActor(max_failures=1)
+    for _ in range(2):
+        assert not actor.latest()[1]
+        actor.note_failure("ImportError: no module")
+    assert actor.latest()[1].startswith("ImportError: no module. That was failure 2")

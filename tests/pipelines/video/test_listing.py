@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.files import read_bytes, resolve_filesystem
-from pipelines.video.listing import Video, list_videos
+from pipelines.errors import JobError
+from pipelines.files import Folder, read_bytes, resolve_filesystem
+from pipelines.secrets import VARIABLE, keep_credentials
+from pipelines.video.listing import Video, keep_credentials_of_lists, list_videos
+from s3_server import S3Server
 
 ODD = [
     "a b.mp4",
@@ -144,3 +147,30 @@ def test_object_storage_keeps_its_options_and_the_odd_letters_of_a_key() -> None
     assert path == "bucket/a b/100%/it's?.mp4"
     assert filesystem.type_name == "s3"
     assert Video("s3://bucket/a.mp4").id != Video("s3://other/a.mp4").id
+
+
+def test_credentials_in_a_list_open_its_videos_and_are_no_part_of_their_paths(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    Folder(s3_server.uri("listed")).write("a.mp4", b"x")
+    given = s3_server.uri("listed/a.mp4").replace("s3://", "s3://CANARYKEY:CANARY/SECRET@")
+    (tmp_path / "list.txt").write_text(f"{given}\n")
+    s3_server.users()
+    patterns = [str(tmp_path / "list.txt"), str(tmp_path / "nowhere.txt")]
+    keep_credentials_of_lists(patterns)
+    listing = list_videos(patterns[:1])
+    assert s3_server.users() == {"CANARYKEY"}
+    assert [video.path for video in listing.videos] == [given.replace("CANARYKEY:CANARY/SECRET", "REDACTED")]
+    keep_credentials([given.replace("SECRET", "OTHER")])
+    with pytest.raises(JobError, match="is given with two different credentials"):
+        keep_credentials_of_lists(patterns)
+
+
+def test_a_glob_of_a_bucket_with_credentials_is_searched(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    Folder(s3_server.uri("globbed")).write("b/a.mp4", b"x")
+    (pattern,) = keep_credentials([s3_server.uri("globbed/**/*.mp4").replace("s3://", "s3://KEY:SECRET@")])
+    listing = list_videos(pattern)
+    assert not listing.problems
+    assert [video.path for video in listing.videos] == [pattern.replace("**/*", "b/a")]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,15 @@ import pytest
 
 from pack import ROOT
 from patience import PATIENCE
+from pipelines import lease as lease_module
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.inference import lease as lease_module
-from pipelines.inference.lease import EXPIRES_SECONDS, LEASE, hold_lease, read_lease
+from pipelines.lease import EXPIRES_SECONDS, LEASE, Lease, hold_lease, read_lease
 
 HOLD = """
 import sys, time
 from pipelines.files import Folder
-from pipelines.inference.lease import hold_lease
+from pipelines.lease import hold_lease
 with hold_lease(Folder(sys.argv[1])):
     print("held", flush=True)
     time.sleep(1000)
@@ -55,19 +56,52 @@ def test_a_run_that_was_killed_holds_nothing(out: Folder) -> None:
         pass
 
 
-def test_a_run_on_another_machine_counts_until_its_heartbeat_stops(out: Folder) -> None:
+def of_another_machine(out: Folder, age: float = 0) -> Lease:
     with hold_lease(out):
         held = read_lease(out)
     assert held
-    for age, alive in ((0, True), (EXPIRES_SECONDS + 1, False)):
-        other = replace(held, host="another", beat=time.time() - age)
-        assert other.alive == alive
-        out.write(LEASE, msgspec.json.encode(other))
-        if alive:
-            with pytest.raises(JobError, match="on another"):
-                hold_lease(out).__enter__()
+    other = replace(held, host="another", beat=time.time() - age)
+    out.write(LEASE, msgspec.json.encode(other))
+    return other
+
+
+def test_a_run_on_another_machine_counts_until_its_heartbeat_stops(
+    out: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not of_another_machine(out, EXPIRES_SECONDS + 1).alive
     with hold_lease(out):
         pass
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.01)
+    other, over = of_another_machine(out), threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.01):
+            out.write(LEASE, msgspec.json.encode(replace(other, beat=time.time())))
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    with pytest.raises(JobError, match="on another"):
+        hold_lease(out).__enter__()
+    over.set()
+    beating.join()
+    monkeypatch.setattr(lease_module, "EXPIRES_SECONDS", 0.2)
+    with hold_lease(out):  # waits until the last beat is that old
+        held = read_lease(out)
+    assert held
+    assert held.host != "another"
+
+
+def test_who_has_lost_the_folder_learns_of_it_and_leaves_it_to_the_other(
+    out: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.01)
+    lost = threading.Event()
+    with hold_lease(out, on_loss=lost.set):
+        held = read_lease(out)
+        assert held
+        out.write(LEASE, msgspec.json.encode(replace(held, id="of another run")))
+        assert lost.wait(PATIENCE)
+    assert out.has(LEASE)
 
 
 def test_the_heart_beats_while_the_block_runs(out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
