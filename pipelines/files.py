@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -314,7 +314,7 @@ class Folder:
     def download(self, out: Path) -> None:
         """Copies all files of the folder into a local folder, which is created if it is missing."""
         out.mkdir(parents=True, exist_ok=True)
-        fs.copy_files(self.path(), str(out), source_filesystem=self.filesystem)
+        _patiently(lambda: fs.copy_files(self.path(), str(out), source_filesystem=self.filesystem))
 
     def upload(self, source: Path) -> None:
         """Copies all files of a local folder into this one, but for those that it has already in the same size."""
@@ -335,6 +335,21 @@ class Folder:
             yield
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
+
+
+def upload_files(sources: Iterable[Path], filesystem: fs.FileSystem, folder: str) -> None:
+    """Copies local files, however large, in their order into a folder of a filesystem, which is created.
+
+    Raises:
+        OSError: the disk is full, permission is denied, or the store cannot be reached.
+    """
+
+    def copy(source: Path) -> None:
+        fs.copy_files(str(source), f"{folder}/{source.name}", destination_filesystem=filesystem)
+
+    _patiently(lambda: filesystem.create_dir(folder, recursive=True))  # object storage needs none, others do
+    for source in sources:
+        _patiently(partial(copy, source))
 
 
 def uri_options(path: str) -> str:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.errors import JobError
 
@@ -20,11 +20,25 @@ VARIABLE = "SGMG_CREDENTIALS"
 Credentials = dict[str, str]
 """Credentials of one store, percent-encoded: user and password by the name "", options by their own names."""
 
-# A password may hold a raw slash, as half of AWS's do.
-_LOGIN = re.compile(r"""(?<=://)([^\s/?#"'<>]+|[^\s/@:"'<>?\[]+:[^\s@"'<>]*)@""")
-_PORT_AND_PATH = re.compile(r"[^/:]+:\d{1,5}[/?]")
 _NAME = r"[\w.-]*(?:key|keyid|secret|token|password|passwd|pwd|signature|credential)s?|sig"
-_OPTION = re.compile(rf"""([?&])({_NAME})=([^&\s"'<>]*)""", re.IGNORECASE)
+
+
+class _Patterns(NamedTuple):
+    """What finds the credentials of URIs."""
+
+    login: re.Pattern[str]
+    option: re.Pattern[str]
+
+    @classmethod
+    def of(cls, ends: str) -> "_Patterns":
+        """Returns the patterns for URIs that some characters end, as blanks do."""
+        # A password may hold a raw slash, as half of AWS's do.
+        login = rf"(?<=://)([^\s/?#{ends}]+|[^\s/@:{ends}?\[]+:[^\s@{ends}]*)@"
+        return cls(re.compile(login), re.compile(rf"([?&])({_NAME})=([^&\s{ends}]*)", re.IGNORECASE))
+
+
+_PORT_AND_PATH = re.compile(r"[^/:]+:\d{1,5}[/?]")
+_IN_TEXT, _ALONE = _Patterns.of("\"'<>"), _Patterns.of("")
 _STORE = re.compile(r"(\w[\w+.-]*)://(?:[^/?]*@)?([^/?]*)(?:.*[?&]endpoint_override=([^&\s]*))?", re.DOTALL)
 
 
@@ -37,6 +51,15 @@ def redacted(text: str) -> str:
     ('postgresql://REDACTED@host:5432/mlflow', 's3://bucket/a@b?region=eu')
     """
     return _taken_out(text)[0]
+
+
+def redacted_uri(uri: str) -> str:
+    """Returns a URI that stands alone as `redacted` does; it may hold quotes, which would end it in a text.
+
+    >>> redacted_uri("mysql+pymysql://me:pa'ss@host/mlflow")
+    'mysql+pymysql://REDACTED@host/mlflow'
+    """
+    return _taken_out(uri, _ALONE)[0]
 
 
 def redacted_values(value: Any) -> Any:
@@ -53,7 +76,9 @@ def redacted_values(value: Any) -> Any:
 
 
 def keep_credentials(texts: Iterable[str], *, replace: bool = True) -> list[str]:
-    """Returns the texts `redacted`, and keeps their credentials for `with_credentials`: here, and in new processes.
+    """Returns the texts as `redacted_uri` does, and keeps their credentials for `with_credentials`.
+
+    They are kept for this process and those that it starts.
 
     Args:
         texts: URIs, words of a command line, lines of a list, …; each holds one URI at most.
@@ -66,7 +91,7 @@ def keep_credentials(texts: Iterable[str], *, replace: bool = True) -> list[str]
     given: dict[str, Credentials] = {} if replace else dict(kept)
     result = []
     for text in texts:
-        shown, found = _taken_out(text)
+        shown, found = _taken_out(text, _ALONE)
         result.append(shown)
         if found and given.setdefault(_store(shown), found) != found:
             raise JobError(
@@ -90,7 +115,7 @@ def with_credentials(uri: str) -> str:
     if known is None:
         raise JobError(f"The credentials of {uri} are not known here. {_REMEDY}")
     uri = uri.replace(f"://{REDACTED}@", f"://{known.get('', REDACTED)}@", 1)
-    return _OPTION.sub(lambda found: f"{found[1]}{found[2]}={known.get(found[2], found[3])}", uri)
+    return _ALONE.option.sub(lambda found: f"{found[1]}{found[2]}={known.get(found[2], found[3])}", uri)
 
 
 def check_credentials(flag: str, uri: str) -> None:
@@ -109,7 +134,9 @@ def lacks_credentials(uri: str) -> bool:
     >>> lacks_credentials("s3://REDACTED@bucket/a"), lacks_credentials("s3://bucket/a")
     (True, False)
     """
-    return f"://{REDACTED}@" in uri or any(found[3] == REDACTED for found in _OPTION.finditer(uri) if "://" in uri)
+    return f"://{REDACTED}@" in uri or any(
+        found[3] == REDACTED for found in _ALONE.option.finditer(uri) if "://" in uri
+    )
 
 
 def configure_logging(form: str = logging.BASIC_FORMAT) -> None:
@@ -134,7 +161,7 @@ _REMEDY = (
 )
 
 
-def _taken_out(text: str) -> tuple[str, Credentials]:
+def _taken_out(text: str, patterns: _Patterns = _IN_TEXT) -> tuple[str, Credentials]:
     """Returns the redacted text, and what was taken out of it."""
     found: Credentials = {}
     start = text.find("://")
@@ -155,8 +182,8 @@ def _taken_out(text: str) -> tuple[str, Credentials]:
             found[match[2]] = _encoded(match[3])
         return f"{match[1]}{match[2]}={REDACTED}"
 
-    text = _LOGIN.sub(login, text)
-    return text[:start] + _OPTION.sub(option, text[start:]), found
+    text = patterns.login.sub(login, text)
+    return text[:start] + patterns.option.sub(option, text[start:]), found
 
 
 def _encoded(secret: str) -> str:
@@ -175,7 +202,7 @@ def _store(uri: str) -> str:
 def _known(uri: str) -> Credentials | None:
     """Returns the credentials of a URI's store; None if they are not known."""
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    shown, found = _taken_out(tracking)
+    shown, found = _taken_out(tracking, _ALONE)
     return found if shown == uri else _kept().get(_store(uri))
 
 

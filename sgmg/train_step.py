@@ -98,7 +98,11 @@ class TrainStep:
         losses_found = dict(zip(losses_of_step, values, strict=True))
         # In float16 an infinite gradient is no error: the scaler skips the step.
         overflows = {} if self.precision == "float16" else {"gradient norm": gradient_norm}
-        check_finite(losses_found | overflows, step)
+        try:
+            check_finite(losses_found | overflows, step)
+        except FloatingPointError:
+            self.scaler.update()  # which ends its step: else it refuses the next one
+            raise
         skipped = self._optimise()
         clock.lap("optimiser")
         return StepReport(losses_found, gradient_norm, skipped, clock.seconds)

@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,19 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--begin-until", type=float, metavar="SECONDS", help="since 1970: tests that would begin later are skipped"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test that would begin after --begin-until."""
+    until = item.config.getoption("begin_until")
+    if until is not None and time.time() > until:
+        pytest.skip("out of time: this machine is too slow for all of them, see .ci/run")
 
 
 def pytest_report_header() -> str:

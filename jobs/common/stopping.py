@@ -196,4 +196,7 @@ def _raylets() -> list[int]:
         return []
     processes = psutil.process_iter(["name", "cmdline"]) if sys.platform == "linux" else ()
     found = (one.pid for one in processes if one.info["name"] == "raylet" and here in (one.info["cmdline"] or ()))
-    return [os.pidfd_open(pid) for pid in found]
+    try:
+        return [os.pidfd_open(pid) for pid in found]
+    except (AttributeError, OSError):  # a Python or a system that lacks it, or Ray has ended meanwhile
+        return []

@@ -22,8 +22,8 @@ JOBS = Path(__file__).resolve().parents[1]
 """Folder of the commands."""
 PROGRESS_LOGGER = "pipelines.training.progress"
 """Logger of the training's progress; a log line contains its name."""
-_STOPPING_SECONDS = 8.0
-"""Longest wait for a job that is told to end: Ray kills it after 3 seconds."""
+_STOPPING_SECONDS = 20
+"""Seconds that a job has that is told to end, before Ray kills it. Ray would give it three, a training needs more."""
 _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
@@ -31,6 +31,7 @@ class Submitter:
     """A local Ray with its job server, running while the `with` block does."""
 
     def __enter__(self) -> "Submitter":
+        os.environ.setdefault("RAY_JOB_STOP_WAIT_TIME_S", str(_STOPPING_SECONDS))  # for Ray's processes
         with keep_handlers(), dashboard_port() as port:
             context = ray.init(
                 address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1", dashboard_port=port
@@ -98,7 +99,7 @@ class Submitter:
     def _stop(self, number: str) -> None:
         """Tells a submitted job to end, and waits some seconds until it has: in order, as its Ray still runs."""
         self.client.stop_job(number)
-        end = time.monotonic() + _STOPPING_SECONDS
+        end = time.monotonic() + _STOPPING_SECONDS + 1
         while self.client.get_job_status(number) not in _ENDED and time.monotonic() < end:
             time.sleep(0.1)
 

@@ -26,6 +26,7 @@ from pipelines.inference.quarantine import reasons, write_failures, write_quaran
 from pipelines.lease import hold_lease
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.manifest import QUARANTINE
+from pipelines.secrets import keep_credentials
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.run_handle import RunHandle
 from pipelines.video.listing import keep_credentials_of_lists
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 def annotate(config: AnnotateConfig) -> Exit:
     """Annotates every video that is not finished, writes the formats, and prints a summary."""
     out = durable_folder(config.out, "--out")
+    config = replace(config, videos=tuple(keep_credentials(config.videos)))  # of a config that no flags were read for
     keep_credentials_of_lists(config.videos)  # before Ray starts the processes that need them
     spec = predictor_spec(config.checkpoint, config.storage, config, config.settings.protocol(config.short_side))
     start_ray(config.num_cpus)

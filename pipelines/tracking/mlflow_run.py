@@ -17,7 +17,7 @@ from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGT
 
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.secrets import redacted, redacted_values
+from pipelines.secrets import redacted, redacted_uri, redacted_values
 from pipelines.session import durable_folder, in_submitted_job
 from pipelines.tracking.params import code_version, cut, flat
 from pipelines.tracking.run_handle import ARTIFACTS, RunHandle, move_login, open_client
@@ -39,7 +39,7 @@ def tracking_uri(storage: str, nodes: int = 1) -> str:
         JobError: a database there would be lost, or some node could not reach it; the message says what to set.
     """
     move_login()
-    uri = redacted(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    uri = redacted_uri(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if uri:
         if in_submitted_job() and re.match(r"sqlite:///[^/]", uri):
             raise JobError(

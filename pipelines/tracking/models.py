@@ -1,5 +1,6 @@
 """Checkpoints in MLflow: artifacts of their run, and versions of a registered model."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,6 +15,7 @@ from pipelines.tracking.run_handle import RunHandle
 
 Role = Literal["best", "last"]
 FOLDER = "checkpoints"
+_DIGEST = ".sha256"
 ROLES: tuple[Role, ...] = get_args(Role)
 
 log = logging.getLogger(__name__)
@@ -27,13 +29,19 @@ def stored_checkpoints(run: Run) -> dict[Role, str]:
 def store_checkpoint(client: MlflowClient, run_id: str, role: Role, step: int, folder: Path) -> None:
     """Uploads a checkpoint as the best or the last of its run; removes others, except registered ones.
 
-    The folder of a current checkpoint is never rewritten: a kill at any moment leaves a whole checkpoint.
+    The folder of a current or registered checkpoint is never rewritten: a kill at any moment leaves a whole checkpoint.
+    Other weights of the same step, such as the average of its weights or those that a run comes to after a --change,
+    get a folder of their own.
     """
-    target = f"{FOLDER}/step_{step:08d}"
+    target, digest = f"{FOLDER}/step_{step:08d}", _digest(folder)
     run = client.get_run(run_id)
     held = stored_checkpoints(run)
+    digests = {path: run.data.tags.get(_tag(of, _DIGEST)) for of, path in held.items()}
+    if digests.get(target, digest) != digest or (target not in held.values() and _versions_of(client, run, target)):
+        target = f"{target}-{digest[:8]}"
     if target not in held.values():
         client.log_artifacts(run_id, str(folder), target)
+    client.set_tag(run_id, _tag(role, _DIGEST), digest)
     client.set_tag(run_id, _tag(role), target)
     held[role] = target
     for found in client.list_artifacts(run_id, FOLDER):  # the one before, and uploads that a kill cut short
@@ -70,8 +78,17 @@ def register(run: RunHandle, artifact_path: str, name: str) -> str:
     return str(version.version)
 
 
-def _tag(role: Role) -> str:
-    return f"checkpoint.{role}"
+def _tag(role: Role, what: str = "") -> str:
+    return f"checkpoint.{role}{what}"
+
+
+def _digest(folder: Path) -> str:
+    """Returns the SHA-256 of the weights in a checkpoint's folder."""
+    digest = hashlib.sha256()
+    for weights in sorted(folder.glob("*.safetensors")):
+        with weights.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _source(run: Run, artifact_path: str) -> str:

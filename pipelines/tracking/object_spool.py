@@ -84,7 +84,7 @@ class ObjectSpool:
 
     def refuse(self, entry: Entry, name: str) -> str:
         """Keeps an entry that will never be accepted. Returns where."""
-        name = f"{name}-{uuid.uuid4().hex[:8]}"
+        name = f"{uuid.uuid4().hex[:8]}-{name}"
         self.folder.write(name, json.dumps(entry).encode() + b"\n")
         return self.folder.path(name)
 

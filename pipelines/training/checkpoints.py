@@ -15,7 +15,7 @@ from pyarrow import fs
 from ray.train import Checkpoint
 from torch import Tensor
 
-from pipelines.files import Folder
+from pipelines.files import Folder, upload_files
 from sgmg.checkpoints import CONFIG, MODEL, TRAINING, save
 from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
@@ -24,7 +24,6 @@ from sgmg.weight_average import WeightAverage
 log = logging.getLogger(__name__)
 
 PREFIX = "step_"
-BEST, POINTER = "best", "best.json"
 RAY_STATE = "checkpoint_manager_snapshot.json"
 
 
@@ -70,12 +69,28 @@ class Snapshot:
         else:
             with tempfile.TemporaryDirectory(prefix="sgmg-checkpoint-") as staging:
                 self.write(Path(staging) / "checkpoint")
-                filesystem.create_dir(path, recursive=True)  # object storage needs none, others do
                 # config.json last: without it a folder is no checkpoint.
                 names = sorted((Path(staging) / "checkpoint").iterdir(), key=lambda file: file.name == CONFIG)
-                for file in names:
-                    fs.copy_files(str(file), f"{path}/{file.name}", destination_filesystem=filesystem)
+                upload_files(names, filesystem, path)
         return Checkpoint(path, filesystem)
+
+
+class SnapshotWrites:
+    """The writes of a worker's snapshots, one at a time: until it is written, a snapshot takes as much memory again."""
+
+    def __init__(self) -> None:
+        self._ended: threading.Event | None = None
+
+    def next(self) -> threading.Event:
+        """Waits until the write before has ended. Returns the event that the next one has to set at its end."""
+        self.wait()
+        self._ended = threading.Event()
+        return self._ended
+
+    def wait(self) -> None:
+        """Waits until the last write has ended."""
+        if self._ended is not None:
+            self._ended.wait()
 
 
 def upload_async(snapshot: Snapshot, progress: Any, ended: threading.Event, _: Checkpoint, name: str) -> Checkpoint:
@@ -94,46 +109,6 @@ def upload_async(snapshot: Snapshot, progress: Any, ended: threading.Event, _: C
         raise
     finally:
         ended.set()
-
-
-def write_best(run: Folder, snapshot: Snapshot, step: int) -> None:
-    """Writes the best checkpoint of a run in place of the one before; a kill at any moment leaves one of them whole.
-
-    On a disk it is the folder `best`. In an object store, where nothing can be renamed, it is `best/step_…`, and
-    `best/best.json` says which.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    if run.is_local:
-        snapshot.write(Path(run.path(BEST)))
-        return
-    snapshot.upload(run.filesystem, run.path(f"{BEST}/{step_name(step)}"))
-    run.write(f"{BEST}/{POINTER}", (json.dumps({"step": step}) + "\n").encode())
-    for name in run.names(BEST):
-        if name not in (POINTER, step_name(step)):
-            run.remove_folder(f"{BEST}/{name}")
-
-
-def best_step(run: Folder) -> int | None:
-    """Returns the step of the best checkpoint in a run's storage; None if there is none."""
-    if run.is_local:
-        config = run.read_if_there(f"{BEST}/{CONFIG}")
-        return None if config is None else int(json.loads(config)["notes"]["step"])
-    pointer = run.read_if_there(f"{BEST}/{POINTER}")
-    return None if pointer is None else int(json.loads(pointer)["step"])
-
-
-def fetch_best(run: Folder, staging: Path) -> Path:
-    """Returns the local folder of the best checkpoint, as `fetch_checkpoint` does.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    step = best_step(run)
-    if step is None:
-        raise FileNotFoundError(f"{run.path(BEST)} holds no checkpoint.")
-    return fetch_checkpoint(run, BEST if run.is_local else f"{BEST}/{step_name(step)}", staging)
 
 
 def step_name(step: int) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pipelines.clips.stream import TrainData
 from pipelines.files import Folder
 from pipelines.tracking.run_handle import RunHandle
+from pipelines.training.best import read_best
 from pipelines.training.checkpoints import PREFIX
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import samples_text
-from pipelines.training.validation import read_scores
 
 PICTURES = "valid"
 """Folder of MLflow artifacts with a folder of pictures for each score."""
@@ -21,7 +21,6 @@ def description(config: TrainConfig, data: TrainData, run: Folder, tracking: Run
     Raises:
         MlflowException: MLflow cannot be reached.
     """
-    scores = {step: score for step, score in read_scores(run).items() if score is not None}
     learned = "; ".join(f"{part.manifest.dataset} {part.manifest.split} ({part.folder.uri})" for part in data.parts)
     begins = config.init or config.backbone_weights or "random weights"
     kind = "multi-object " if config.multi_object else ""
@@ -33,9 +32,8 @@ def description(config: TrainConfig, data: TrainData, run: Folder, tracking: Run
         + (f", at most {config.max_steps}" if config.max_steps else ""),
         "folder": run.uri,
     }
-    if scores:
-        best = max(scores, key=lambda step: scores[step])
-        rows["best"] = f"{scores[best]:.4f} after step {best}, of {len(scores)} scores"
+    if best := read_best(run):
+        rows["best"] = f"{best.score:.4f} after step {best.step}, on {best.scored_on}"
     table = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *table, "", *_pictures(tracking)])
 

@@ -20,7 +20,9 @@ class FailureNotes(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
         """Notes the exceptions of the workers, by rank. Ray Train calls this before it starts them again."""
-        if any(getattr(error, "preempted", False) for error in worker_exceptions.values()):
+        # Ray Train wraps the error of a lost actor, whose `preempted` says that its node was to be taken away.
+        causes = (getattr(error, "health_check_failure", error) for error in worker_exceptions.values())
+        if any(getattr(cause, "preempted", False) for cause in causes):
             return
         lines = (f"{type(error).__name__}: {error}".strip().splitlines()[-1] for error in worker_exceptions.values())
         self._progress.note_failure.remote("; ".join(dict.fromkeys(lines)))

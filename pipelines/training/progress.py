@@ -54,6 +54,7 @@ class ProgressActor:
         self._failures, self._cause = 0, ""  # since the last new checkpoint
         self._resumed, self._alive = -1, False
         self._excused = 0  # failures that do not count, as a node is taken away
+        self._unheard = 0  # failures after the request to stop
 
     def mark_started(self) -> None:
         """Notes that a worker has started."""
@@ -72,6 +73,7 @@ class ProgressActor:
 
     def note_failure(self, cause: str) -> None:
         """Counts a failure of the workers, who will be started again."""
+        self._unheard += bool(self._stop_reason)
         if self._excused:
             self._excused -= 1
             log.warning("a node was taken away, as announced: %s", cause)
@@ -105,6 +107,10 @@ class ProgressActor:
         """Asks workers that are restarted to end at once. The first reason is kept."""
         self._stop_reason = self._stop_reason or reason
 
+    def is_unheard(self) -> bool:
+        """Returns whether workers fail again and again after the request to stop: too early to see it."""
+        return self._unheard > EXCUSED
+
     def latest(self) -> tuple[ProgressReport | None, str]:
         """Returns the last report, and the reason to stop; empty if there is none."""
         return self._latest, self._stop_reason
@@ -126,14 +132,13 @@ class ProgressMonitor:
         progress: handle of the `ProgressActor`.
         needed: resources of the smallest number of workers.
         timeout: minutes without them after which the run ends.
-        taken: is set if another process has taken the run over, which ends it here.
 
     Attributes:
         abort_reason: why the monitor ended the run; empty if it did not.
     """
 
-    def __init__(self, progress: Any, needed: Mapping[str, float], timeout: float, taken: threading.Event) -> None:
-        self.progress, self.needed, self.timeout, self.taken = progress, needed, timeout, taken
+    def __init__(self, progress: Any, needed: Mapping[str, float], timeout: float) -> None:
+        self.progress, self.needed, self.timeout = progress, needed, timeout
         self.abort_reason = ""
         self._missing_since: float | None = None
         self._idle_since: float | None = time.monotonic()  # None once a worker has started
@@ -154,10 +159,10 @@ class ProgressMonitor:
         shown, last_logged = -1, 0.0
         while not self._end.wait(1.0):
             self._check_nodes()
-            if self.taken.is_set():
-                self._abort("another process has taken the run over, as this one stood still")
             try:
-                latest, _ = ray.get(self.progress.latest.remote(), timeout=10)
+                latest, stopped = ray.get(self.progress.latest.remote(), timeout=10)
+                if stopped and ray.get(self.progress.is_unheard.remote(), timeout=10):
+                    self._abort(stopped)
                 self._check_startup()
             except (RayError, TimeoutError):
                 continue  # the cluster is busy or going down: `fit` reports it

@@ -10,7 +10,8 @@ from types import TracebackType
 from pipelines.files import Folder
 from pipelines.tracking.models import Role, register, store_checkpoint
 from pipelines.tracking.run_handle import RunHandle
-from pipelines.training.checkpoints import best_step, fetch_best, fetch_checkpoint, latest_checkpoint, step_of
+from pipelines.training.best import fetch_best, read_best
+from pipelines.training.checkpoints import fetch_checkpoint, latest_checkpoint, step_of
 from sgmg.checkpoints import TRAINING
 
 log = logging.getLogger(__name__)
@@ -45,13 +46,13 @@ class BestUploads:
             self._thread.join()
 
     def _watch(self) -> None:
-        sent: int | None = None
+        sent = ""
         failures = 0
         while not self._end.wait(_SECONDS):
             try:
-                step = best_step(self._run)
-                if step is not None and step != sent and send_best(self._run, self._tracking):
-                    sent, failures = step, 0
+                best = read_best(self._run)
+                if best and best.id != sent and send_best(self._run, self._tracking):
+                    sent, failures = best.id, 0
             except Exception as error:  # MLflow's stores raise errors of their own; training goes on
                 failures += 1
                 if failures == _FAILURES:  # one may be a checkpoint that was replaced while it was read
@@ -64,14 +65,14 @@ def send_best(run: Folder, tracking: RunHandle) -> bool:
     Raises:
         Exception: the storage or MLflow cannot be used.
     """
-    step = best_step(run)
-    if step is None:
+    best = read_best(run)
+    if best is None:
         return False
     with tempfile.TemporaryDirectory(prefix="sgmg-best-") as staging:
         copy = _copied(fetch_best(run, Path(staging)), Path(staging))
-        if best_step(run) != step:  # rank 0 has replaced it: its files may be of two steps
+        if read_best(run) != best:  # rank 0 has replaced it: its files may be of two steps
             return False
-        store_checkpoint(tracking.client(), tracking.run_id, "best", step, copy)
+        store_checkpoint(tracking.client(), tracking.run_id, "best", best.step, copy)
     return True
 
 
@@ -88,7 +89,7 @@ def store_results(run: Folder, tracking: RunHandle, model_name: str) -> bool:
     Returns:
         Whether MLflow has them. If it is down, the next start of the finished run tries again.
     """
-    name, scored = latest_checkpoint(run), best_step(run) is not None
+    name, scored = latest_checkpoint(run), read_best(run) is not None
     assert name is not None
     try:
         log.info("sending the checkpoints to MLflow at %s", tracking.uri)

@@ -57,18 +57,20 @@ def train(config: TrainConfig, kind: ClipKind, experiment: str) -> None:
         return
     check_same_data(run, data)
     start = prepare_start(config, run)
-    taken = threading.Event()
-    with hold_lease(run, "give another --name", taken.set):
+    with hold_lease(run, "give another --name") as taken:
         if stored_config(run) != before:
             raise JobError(f"{run.path()} was started by another process just now. Give the same command again.")
         start_ray(dashboard=True)
         quiet()
         check_cluster(config, run)
-        write_config(run, config)  # from now on, no other settings
+        stored = replace(config, change=())  # a change is made once
+        if before is None:
+            write_config(run, stored)  # from now on, no other settings
         prune(run, config.keep)
         repair_ray_state(run)
         record_data(run, data)
         tracking = _open_tracking(config, kind, experiment, data, validation, _tags_of(run, changes))
+        write_config(run, stored)  # after MLflow has the tags of what changes: else they would never come
         log.info(
             "%s, %d steps of %d clips; lr %g x %d/%d", samples_text(data), steps, config.global_batch,
             config.lr, config.global_batch, config.lr_batch,
@@ -93,14 +95,23 @@ def _train_and_store(task: WorkerTask, taken: threading.Event) -> None:
     status = "FAILED"
     try:
         with BestUploads(run, tracking):
-            _fit(task, taken)
+            _fit(task)
         if store_results(run, tracking, config.model_name):
             mark_finished(run, end_of(run, config, task.steps))
         status = "FINISHED"
     finally:
-        drain(tracking, task.spool, 60)
-        _describe(task)
-        tracking.finish(status)
+        if not taken.is_set():  # else they are the other's
+            _drain(task)
+            _describe(task)
+            tracking.finish(status)
+
+
+def _drain(task: WorkerTask) -> None:
+    """Sends what rank 0 left for MLflow; what cannot be sent stays for the next start."""
+    try:
+        drain(task.tracking, task.spool, 60)
+    except OSError as error:
+        log.warning("what waits for MLflow at %s stays in %s: %s", task.tracking.uri, task.spool.path(), error)
 
 
 def _describe(task: WorkerTask) -> None:
@@ -126,13 +137,19 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
         config,
         storage=durable_folder(config.storage, "--storage").uri,
         data=tuple(map(_absolute, config.data)),
-        weights=tuple(map(_absolute, config.weights)),
+        weights=tuple(map(_absolute_share, config.weights)),
         valid=tuple(map(_absolute, config.valid)),
     )
 
 
 def _absolute(path: str) -> str:
     return path if is_uri(path) else str(Path(path).expanduser().resolve())
+
+
+def _absolute_share(text: str) -> str:
+    """Returns `folder:share` with the folder as `_absolute` has it."""
+    folder, separator, share = text.rpartition(":")
+    return f"{_absolute(folder)}{separator}{share}" if separator else _absolute(text)
 
 
 def _open_tracking(
@@ -189,7 +206,7 @@ def _trainer(task: WorkerTask) -> TorchTrainer:
     )
 
 
-def _fit(task: WorkerTask, taken: threading.Event) -> None:
+def _fit(task: WorkerTask) -> None:
     """Trains to the last step, and shows progress.
 
     Raises:
@@ -198,7 +215,7 @@ def _fit(task: WorkerTask, taken: threading.Event) -> None:
     run = task.run
     ended, cause = "", None
     with (
-        ProgressMonitor(task.progress, task.config.min_resources, task.config.start_timeout, taken) as monitor,
+        ProgressMonitor(task.progress, task.config.min_resources, task.config.start_timeout) as monitor,
         ray_train_environment(),
     ):
         try:

@@ -1,4 +1,4 @@
-"""Scores of a run: when one is due, which is the best, and whether they have stopped getting better."""
+"""Scores of a run: when one is due, and whether they have stopped getting better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,10 +32,6 @@ class ScoreKeeper:
             return step % self.config.valid_every_steps == 0
         epoch, rest = divmod(step, self.per_epoch)
         return not rest and epoch % self.config.valid_every == 0
-
-    def best_before(self, step: int) -> float:
-        """Returns the best score of the steps before; minus infinity if there is none."""
-        return max(self._until(step - 1).values(), default=-float("inf"))
 
     def has_stalled(self, step: int) -> bool:
         """Returns whether the last --patience scores up to a step brought no new best."""

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -83,6 +84,12 @@ class Validation:
 
     sets: tuple[ValidSet, ...]
     short_side: int  # pixels; 0: as published
+
+    @property
+    def scored_on(self) -> str:
+        """The sets and the size of their frames; scores compare where these are the same."""
+        sets = ", ".join(f"{one.name} ({len(one.rows)} videos, {_names_digest(one)})" for one in self.sets)
+        return f"{sets}; short side {self.short_side or 'as published'}"
 
     def score(
         self, model: SgMg, tokenizer: Tokenizer, device: torch.device, precision: Precision, rank: int, world: int
@@ -166,21 +173,30 @@ def _labelled(folder: Folder, manifest: Manifest, videos: frozenset[str] | None)
     return found
 
 
-def read_scores(run: Folder) -> dict[int, float | None]:
+def _names_digest(one: ValidSet) -> str:
+    """Returns a checksum of the names of a set's videos."""
+    return f"{zlib.crc32(chr(10).join(sorted(row.video for row in one.rows)).encode()):08x}"
+
+
+def read_scores(run: Folder, scored_on: str) -> dict[int, float | None]:
     """Returns the score that checkpoints are compared by, of every step at which the run was scored.
 
-    It is None where there was no score. Files of runs that knew no sets are read too.
+    It is None where there was no score.
+
+    Args:
+        run: the run's folder.
+        scored_on: of the `Validation`; the scores on anything else are left out.
     """
     scores = [json.loads(run.read(f"{_SCORES}/{name}")) for name in run.names(_SCORES, suffix=".json")]
-    return {one["step"]: one["score"] if "sets" in one else one["figures"][one["main"]] for one in scores}
+    return {one["step"]: one["score"] for one in scores if one.get("scored_on") == scored_on}
 
 
-def write_score(run: Folder, step: int, result: ValidationResult) -> None:
+def write_score(run: Folder, step: int, result: ValidationResult, scored_on: str) -> None:
     """Writes the score of a step and the figures of each set, for restarts; also if there is no score."""
     sets = {
         one.name: {"main": one.main, "figures": dict(one.figures), "videos_lost": one.videos_lost}
         | ({"no_score": one.no_score} if one.no_score else {})
         for one in result.sets
     }
-    score = {"step": step, "score": result.score, "sets": sets}
+    score = {"step": step, "score": result.score, "scored_on": scored_on, "sets": sets}
     run.write(f"{_SCORES}/{step_name(step)}.json", (json.dumps(score, indent=2) + "\n").encode())

@@ -3,7 +3,6 @@
 import errno
 import logging
 import tempfile
-import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +13,8 @@ from ray.train import Checkpoint, CheckpointUploadMode
 
 from pipelines.clips.stream import Streaming
 from pipelines.secrets import configure_logging
-from pipelines.training.checkpoints import step_name, upload_async, write_best
+from pipelines.training.best import Best, read_best, write_best
+from pipelines.training.checkpoints import SnapshotWrites, step_name, upload_async
 from pipelines.training.description import FIRST_BATCH
 from pipelines.training.learner import Learner
 from pipelines.training.loader import StepBatch, StepLoader, Stopwatch
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOTICE_STEPS = 5
-"""Optimiser steps between two looks for nodes that will be taken away."""
+NOTICE_SECONDS = 2.0
+"""Between two looks for nodes that will be taken away, or a step where that takes longer: notices may be of 30 s."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -93,10 +93,13 @@ class _Worker:
         self.task, self.config = learner.task, learner.config
         self.timer = Stopwatch()
         self.log = StepLog(learner, self.timer, metrics)
-        scores = self.ranks.broadcast(read_scores(self.task.run))
+        self.scored_on = self.task.validation.scored_on if self.task.validation else ""
+        scores = self.ranks.broadcast(read_scores(self.task.run, self.scored_on))
         self.scores = ScoreKeeper(self.config, learner.per_epoch, learner.steps, scores)
-        self.written: threading.Event | None = None  # is set when the last checkpoint is written
+        self.writes = SnapshotWrites()
         self.notice = False
+        # For nodes that will be taken away: when all looked last, after which step, and after which they look next.
+        self.looked_at, self.last_look, self.next_look = time.monotonic(), learner.done, learner.done + 1
 
     def train(self) -> None:
         """Takes the steps from where the learner is to the last one, unless the run ends before."""
@@ -182,10 +185,14 @@ class _Worker:
     def _taken_away(self) -> bool:
         """Returns whether Ray has just been told that a node of the run will be taken away (a spot machine).
 
-        All ranks ask together, every few steps: they wait for each other.
+        All ranks ask together, after a number of steps that rank 0 chooses: they wait for each other.
         """
-        if self.notice or self.learner.done % NOTICE_STEPS:
+        done, now = self.learner.done, time.monotonic()
+        if self.notice or done < self.next_look:
             return False
+        steps = NOTICE_SECONDS * (done - self.last_look) / max(now - self.looked_at, 1e-3)
+        self.looked_at, self.last_look = now, done
+        self.next_look = done + self.ranks.broadcast(max(1, int(steps)))
         self.notice = ray.train.get_preemption_info() is not None
         if self.notice and self.ranks.rank == 0:
             ray.get(self.task.progress.note_notice.remote())
@@ -196,10 +203,8 @@ class _Worker:
         self.log.write_samples()
         upload = None
         if self.ranks.rank == 0:
-            if self.written is not None:
-                self.written.wait()  # one copy of the state in memory at a time
-            self.written = threading.Event()
-            upload = partial(upload_async, self.learner.snapshot(), self.task.progress, self.written)
+            ended = self.writes.next()
+            upload = partial(upload_async, self.learner.snapshot(), self.task.progress, ended)
         ray.train.report(
             {"step": self.learner.done},
             # The snapshot is in memory. Ray wants a folder all the same, and removes it.
@@ -224,8 +229,7 @@ class _Worker:
             self._checkpoint()
         if stops and self.ranks.rank == 0:
             log.info("step %d: no new best in %d scores, the run ends", done, self.config.patience)
-            if self.written is not None:
-                self.written.wait()
+            self.writes.wait()
             mark_stopped(self.task.run, done, self.config.patience)
         return stops
 
@@ -260,20 +264,22 @@ class _Worker:
             log.warning("step %d: no score, the best checkpoint stays as it is: %s", done, result.text)
         else:
             log.info("step %d: %s%s", done, result.text, f"; averaged {averaged.text}" if averaged else "")
-            if better.score > self.scores.best_before(done):
-                self._store_best(averaged=better is averaged)
+            before = read_best(self.task.run)
+            if before is None or before.scored_on != self.scored_on or better.score > before.score:
+                self._store_best(better.score, averaged=better is averaged)
         # Last: after a kill before this line, the step is scored again. "No score" is written too: it would come again.
         self.scores.scores[done] = better.score
-        write_score(self.task.run, done, better)
+        write_score(self.task.run, done, better, self.scored_on)
 
-    def _store_best(self, *, averaged: bool) -> None:
+    def _store_best(self, score: float, *, averaged: bool) -> None:
         """Writes the current model to the run's storage as the best; the driver sends it to MLflow from there.
 
         Raises:
             OSError: it cannot be written. On a disk the run is asked to stop: a restart would meet the same one.
         """
         try:
-            write_best(self.task.run, self.learner.model_snapshot(averaged=averaged), self.learner.done)
+            snapshot = self.learner.model_snapshot(averaged=averaged)
+            write_best(self.task.run, snapshot, Best(self.learner.done, score, self.scored_on))
         except OSError as error:
             if self.task.run.is_local:
                 ray.get(self.task.progress.request_stop.remote(str(error)))

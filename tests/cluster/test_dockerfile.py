@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TEXT = (ROOT / "cluster/Dockerfile").read_text(encoding="utf-8")
-KNOWN = {"FROM", "ARG", "RUN", "USER", "WORKDIR", "COPY", "CMD"}
+KNOWN = {"FROM", "ARG", "ENV", "RUN", "USER", "WORKDIR", "COPY", "CMD"}
 
 
 def instructions(text: str) -> list[tuple[str, str]]:

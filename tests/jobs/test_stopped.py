@@ -14,7 +14,7 @@ from annotate_data import moving, write_video
 from patience import PATIENCE
 from pipelines.errors import Exit
 from prepared_data import SENTENCES, tiny_checkpoint
-from training_runs import PRETRAIN, Job, checkpoints, flags_of, made_up, run_of
+from training_runs import Job
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stopped")]
 
@@ -94,23 +94,3 @@ def test_a_ray_that_dies_is_one_sentence(flags: list[str], tmp_path: Path, secon
         assert job.end() == Exit.FAILED
         psutil.wait_procs([witness], PATIENCE)
         assert last_words(job) == KILLED
-
-
-def test_a_training_that_a_signal_ends_says_from_where_it_goes_on(tmp_path: Path) -> None:
-    data = made_up(tmp_path / "made-up")
-    flags = flags_of(data.images, tmp_path, "run")
-    run = run_of(PRETRAIN, tmp_path, "run")
-    for number, code, checkpoint in (
-        (signal.SIGTERM, Exit.TERMINATED, 4),
-        (signal.SIGINT, Exit.INTERRUPTED, 8),
-    ):
-        with Job(PRETRAIN, flags, tmp_path / f"log of {code}") as job:
-            job.wait_until(lambda: checkpoint in checkpoints(run))  # noqa: B023
-            job.process.send_signal(number)
-            assert job.end() == code
-            said = last_words(job)
-        newest = f"step_{max(checkpoints(run)):08d}"
-        assert said == (
-            f"error: Training ended early: it was interrupted. The last checkpoint is {newest} in {run}; the same "
-            f"command goes on from it."
-        )

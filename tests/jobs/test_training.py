@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +13,24 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from labelled_data import cut_short
+from patience import PATIENCE
+from pipelines.errors import Exit
 from ray_heads import Head, started_ray
 from sgmg.checkpoints import AVERAGED, load
-from training_runs import A2D, EXPERIMENTS, FINETUNE, PRETRAIN, JobServer, prepared, run_of, run_served
+from training_runs import (
+    A2D,
+    EXPERIMENTS,
+    FINETUNE,
+    PRETRAIN,
+    Job,
+    JobServer,
+    checkpoints,
+    flags_of,
+    made_up,
+    prepared,
+    run_of,
+    run_served,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 
@@ -185,3 +202,33 @@ def test_a_relative_storage_is_refused_as_it_would_vanish_with_the_job(head: Hea
     code, text = head.submit(*words)
     assert code == 1, text
     assert "error: --storage 'runs' is a relative path, but a submitted job runs in a temporary copy" in text
+
+
+def test_a_training_that_is_stopped_says_from_where_it_goes_on(head: Head, tmp_path: Path) -> None:
+    data = made_up(tmp_path / "made-up")
+    flags = flags_of(data.images, tmp_path, "run")
+    run = run_of(PRETRAIN, tmp_path, "run")
+
+    def said_rightly(log: str) -> bool:
+        """Whether the last line says where it goes on, and nothing is a traceback, of Python or of C++."""
+        assert not re.search(r"Traceback|\*\*\* |Stack|Fatal", log), log
+        newest = f"step_{max(checkpoints(run)):08d}"
+        return log.splitlines()[-1] == (
+            f"error: Training ended early: it was interrupted. The last checkpoint is {newest} in {run}; the same "
+            f"command goes on from it."
+        )
+
+    number = head.begin("python", f"jobs/{PRETRAIN}.py", *flags)
+    end = time.monotonic() + PATIENCE
+    while 4 not in checkpoints(run):
+        assert time.monotonic() < end, head.ray_job("logs", number)
+        time.sleep(0.05)
+    head.ray_job("stop", number)
+    log = head.ray_job("logs", number)
+    assert said_rightly(log), log
+
+    with Job(PRETRAIN, flags, tmp_path / "log") as job:
+        job.wait_until(lambda: 8 in checkpoints(run))
+        job.process.send_signal(signal.SIGINT)
+        assert job.end() == Exit.INTERRUPTED
+        assert said_rightly(job.text), job.text

@@ -6,6 +6,7 @@ ones.
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from mlflow import MlflowClient
 
 from pack import ROOT
 from pipelines.files import Folder
-from pipelines.training.checkpoints import best_step, step_name
+from pipelines.training.best import read_best
+from pipelines.training.checkpoints import step_name
 from pipelines.training.validation import read_scores
 from s3_server import S3Server
 from sgmg.checkpoints import TRAINING
@@ -74,7 +76,7 @@ def assert_same_end(run: Path, undisturbed: Path, tolerance: float = 0, first: i
     assert max(float((one - other).abs().max()) for one, other in pairs) <= tolerance
 
 
-def test_a_killed_worker_is_started_again_from_the_last_checkpoint(
+def test_killed_workers_are_started_again_from_the_last_checkpoint_that_is_whole(
     data: MadeUp, undisturbed: Path, job_server: JobServer, tmp_path: Path
 ) -> None:
     run = run_of(PRETRAIN, tmp_path, "run")
@@ -82,20 +84,10 @@ def test_a_killed_worker_is_started_again_from_the_last_checkpoint(
         job.wait_until(lambda: CUT_SHORT in checkpoints(run))
         first, _ = job.workers()
         first.kill()
-        assert job.end() == 0
-        assert "of 2 goes on after step" in job.text
-    assert_same_end(run, undisturbed)
-
-
-def test_a_checkpoint_that_is_cut_short_is_none_and_the_one_before_stays_whole(
-    data: MadeUp, undisturbed: Path, job_server: JobServer, tmp_path: Path
-) -> None:
-    run = run_of(PRETRAIN, tmp_path, "run")
-    with ServedJob(job_server, PRETRAIN, run_flags(data, tmp_path), tmp_path / "log") as job:
-        job.wait_until(lambda: CUT_SHORT in checkpoints(run))
+        job.wait_until(lambda: len(re.findall("of 2 goes on after step", job.text)) == 2)
         workers = job.workers()
         job.wait_until(lambda: any(run.glob(".step_*.unfinished/model.safetensors")), pause=0.001)
-        for worker in workers:
+        for worker in workers:  # in the middle of the next checkpoint
             worker.kill()
         (half,) = run.glob(".step_*.unfinished")
         assert not (run / half.name.removeprefix(".").removesuffix(".unfinished")).exists()
@@ -164,15 +156,17 @@ def test_in_an_object_store_kills_cost_nothing_either_and_the_best_arrives_howev
         first.kill()
         job.wait_until(lambda: step_name(2 * CUT_SHORT) in whole(), pause=0.2)
         job.kill_driver()
-    s3_server.hold("mlflow/", 25)  # longer than anybody is waited for at the end
+    s3_server.hold("/checkpoints/", 25)  # longer than anybody is waited for at the end
     code, text = run_job(PRETRAIN, flags, tmp_path / "log of the rest", **variables)
     assert code == 0, text
     assert "goes on after step" in text
     run.download(tmp_path / "run")
     assert_same_end(tmp_path / "run", undisturbed)
-    scores = read_scores(run)
+    found = read_best(run)
+    assert found is not None
+    scores = read_scores(run, found.scored_on)
     best = max(scores, key=lambda step: scores[step] or 0.0)
-    assert best_step(run) == best
+    assert (found.step, found.score) == (best, scores[best])
     version = client.get_model_version("sgmg", "1")
     assert str(version.source).endswith(f"checkpoints/{step_name(best)}")
     assert not run.has("lease.json")
@@ -205,18 +199,24 @@ def another_setting_is_refused(data: MadeUp, storage: Path, job_server: JobServe
     assert "was started with other settings: --lr 0.001 → 0.5, --seed 0 → 3. Give the old ones" in said
 
 
-def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on(
+def test_a_disk_that_is_full_or_takes_nothing_more_ends_the_run_in_one_sentence_and_room_lets_it_go_on(
     data: MadeUp, undisturbed: Path, tmp_path: Path
 ) -> None:
-    run, saved = run_of(PRETRAIN, tmp_path, "run"), tmp_path / "saved"
+    run, saved, second = run_of(PRETRAIN, tmp_path, "run"), tmp_path / "saved", tmp_path / "log of the second"
+    shadow = tmp_path / "shadow"
     run.mkdir(parents=True)
+    shadow.mkdir()
     flags = " ".join(run_flags(data, tmp_path))
     script = tmp_path / "script"
-    # The disk is seen by this script alone, and goes with it.
+    # The disk is seen by this script alone, and goes with it. It is full first, and then becomes read-only under a run.
     script.write_text(
         f"mount -t tmpfs -o size=110m tmpfs {run} || exit 77\n"
         f'python=$1; job=$2\n$python $job {flags}\necho "ended with $?"\nls -A {run}\n'
-        f"mount -o remount,size=1g {run}\n$python $job {flags} || exit 1\ncp -r {run} {saved}\n"
+        f"mount -o remount,size=1g {run}\n"
+        f"mount --bind {run} {shadow}\nmount -o remount,ro,bind {shadow}\n"
+        f"(until grep -q 'goes on after step' '{second}'; do sleep 0.1; done; mount --bind {shadow} {run}) &\n"
+        f"$python $job {flags} > '{second}' 2>&1\necho \"ended with $?\"\ncat '{second}'\n"
+        f"umount --lazy {run}\n$python $job {flags} || exit 1\ncp -r {run} {saved}\n"
     )
     mapped = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     program = ["unshare", "--mount", *mapped, "sh", str(script)]
@@ -225,12 +225,13 @@ def test_a_disk_that_is_full_ends_the_run_in_one_sentence_and_room_lets_it_go_on
         if code == 77:
             pytest.skip("no disk of limited size can be mounted here")
         assert code == 0
-    first, _, second = text.partition("ended with 1\n")
-    (said,) = [line for line in first.splitlines() if line.startswith("error: ")]
-    assert "Training ended early: The checkpoint " in said
-    assert "could not be written" in said
-    assert "The last checkpoint is step_00000008 in" in said
-    assert "step_00000008\n" in second.partition("pipelines.tracking.mlflow_run")[0]
-    assert "goes on after step 8 " in second
+    full, read_only, last = text.split("ended with 1\n")
+    for part in (full, last):
+        (said,) = [line for line in part.splitlines() if line.startswith("error: ")]
+        assert "Training ended early: The checkpoint " in said
+        assert "could not be written" in said
+        assert "The last checkpoint is step_00000008 in" in said
+    assert "step_00000008\n" in read_only
+    assert last.count("goes on after step 8 ") == 2
     assert_same_end(saved, undisturbed)
     assert json.loads((saved / "finished.json").read_text()) == {"steps": LAST}

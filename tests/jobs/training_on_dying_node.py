@@ -19,12 +19,9 @@ import ray
 from jobs.common.cli import parse
 from jobs.common.stopping import safe_exit
 from pipelines.training.config import TrainConfig
-from pipelines.training.worker import NOTICE_STEPS
+from pipelines.training.data import train_data
 from ray_heads import STORE, simulated_cluster
-from training_runs import checkpoints, run_of
-
-CHECKPOINT_EVERY = 4
-"""Of the runs of training_runs.py."""
+from training_runs import LAST, PRETRAIN, checkpoints, run_of
 
 
 def workers_of(node: object) -> list[psutil.Process]:
@@ -58,6 +55,9 @@ def run(job: str, flags: list[str]) -> int:
     recipes = {"finetune_ytvos": "FINETUNE", "pretrain_refcoco": "PRETRAIN"}[job]
     config = parse(TrainConfig, flags, recipes=getattr(module, recipes))
     folder = run_of(job, Path(config.storage), config.run_name)
+    # Only a notice has a checkpoint written after another step than these.
+    epoch = train_data(config, "images" if job == PRETRAIN else "clips").plan(0).steps
+    regular = {step for step in range(LAST + 1) if step % config.checkpoint_every == 0 or step % epoch == 0} | {LAST}
     codes: list[int] = []
     running = threading.Thread(target=lambda: codes.append(module.main(config)), daemon=True)
     running.start()
@@ -73,7 +73,7 @@ def run(job: str, flags: list[str]) -> int:
             give_notice(doomed.node_id)
             for worker in held:
                 worker.resume()
-        if doomed and any(step % CHECKPOINT_EVERY and step % NOTICE_STEPS == 0 for step in checkpoints(folder)):
+        if doomed and set(checkpoints(folder)) - regular:
             for worker in workers_of(doomed):  # no step more
                 worker.suspend()
             sys.stdout.write(f"killed a node after {max(checkpoints(folder))}\n")

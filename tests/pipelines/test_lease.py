@@ -1,12 +1,16 @@
 """Two runs never write into one folder at the same time."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +21,7 @@ from pipelines import lease as lease_module
 from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.lease import EXPIRES_SECONDS, LEASE, Lease, hold_lease, read_lease
+from s3_server import S3Server
 
 HOLD = """
 import sys, time
@@ -56,51 +61,122 @@ def test_a_run_that_was_killed_holds_nothing(out: Folder) -> None:
         pass
 
 
-def of_another_machine(out: Folder, age: float = 0) -> Lease:
+def of_another_machine(out: Folder, age: float = 0, **changes: Any) -> Lease:
     with hold_lease(out):
         held = read_lease(out)
     assert held
-    other = replace(held, host="another", beat=time.time() - age)
+    other = replace(held, **{"host": "another", "machine": "another", "beat": time.time() - age, **changes})
     out.write(LEASE, msgspec.json.encode(other))
     return other
 
 
-def test_a_run_on_another_machine_counts_until_its_heartbeat_stops(
-    out: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not of_another_machine(out, EXPIRES_SECONDS + 1).alive
-    with hold_lease(out):
-        pass
-    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.01)
-    other, over = of_another_machine(out), threading.Event()
+@contextmanager
+def beating(out: Folder, lease: Lease, clock: float = 0) -> Iterator[None]:
+    """The heartbeat of another machine, whose clock is so many seconds off."""
+    over = threading.Event()
 
     def beat() -> None:
         while not over.wait(0.01):
-            out.write(LEASE, msgspec.json.encode(replace(other, beat=time.time())))
+            out.write(LEASE, msgspec.json.encode(replace(lease, beat=time.time() + clock)))
 
-    beating = threading.Thread(target=beat)
-    beating.start()
-    with pytest.raises(JobError, match="on another"):
-        hold_lease(out).__enter__()
+    thread = threading.Thread(target=beat)
+    thread.start()
+    yield
     over.set()
-    beating.join()
-    monkeypatch.setattr(lease_module, "EXPIRES_SECONDS", 0.2)
+    thread.join()
+
+
+@pytest.mark.parametrize("clock", [0, -10 * EXPIRES_SECONDS, 10 * EXPIRES_SECONDS])
+def test_a_run_on_another_machine_counts_until_its_heartbeat_stops_whatever_its_clock_says(
+    out: Folder, monkeypatch: pytest.MonkeyPatch, clock: float
+) -> None:
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.05)
+    other = of_another_machine(out, -clock)
+    assert other.alive is None
+    with beating(out, other, clock), pytest.raises(JobError, match=r"on another, since .* If that run is dead, start"):
+        hold_lease(out).__enter__()
+    monkeypatch.setattr(lease_module, "EXPIRES_SECONDS", 0.3)
     with hold_lease(out):  # waits until the last beat is that old
         held = read_lease(out)
     assert held
     assert held.host != "another"
 
 
-def test_who_has_lost_the_folder_learns_of_it_and_leaves_it_to_the_other(
+def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(
     out: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.01)
-    lost = threading.Event()
-    with hold_lease(out, on_loss=lost.set):
+    """Of another container of this machine, or whose start seems to be another as the clock was set."""
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.05)
+    for changes in (
+        {"host": socket.gethostname(), "pid": 2**22 + 1},
+        {"machine": lease_module._machine(), "started": 1},
+    ):
+        other = of_another_machine(out, **changes)
+        with beating(out, other), pytest.raises(JobError, match="is being written by process"):
+            hold_lease(out).__enter__()
+        out.remove(LEASE)
+
+
+def test_of_two_that_start_at_the_same_moment_one_goes_on(out: Folder) -> None:
+    both = threading.Barrier(2)
+    held: list[int] = []
+    refused: list[JobError] = []
+
+    class Late(Folder):
+        """Both have seen that nobody holds the folder before one of them writes."""
+
+        def write(self, name: str, data: bytes) -> None:
+            both.wait(PATIENCE)
+            super().write(name, data)
+
+    def start(number: int) -> None:
+        try:
+            with hold_lease(Late(out.uri)):
+                held.append(number)
+        except JobError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=start, args=[number]) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(held), len(refused)) == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_folder_in_an_object_store_has_one_writer_too(s3_server: S3Server) -> None:
+    out = Folder(s3_server.uri("lease"))
+    with hold_lease(out), pytest.raises(JobError, match="is being written by process"):
+        hold_lease(out).__enter__()
+    assert not out.has(LEASE)
+
+
+LOSE = """
+import sys, time
+from pipelines import lease
+from pipelines.errors import JobError
+from pipelines.files import Folder
+lease.BEAT_SECONDS = 0.05
+try:
+    with lease.hold_lease(Folder(sys.argv[1])) as lost:
+        print("held", flush=True)
+        time.sleep(1000)
+except JobError as error:
+    print(lost.is_set(), error)
+"""
+
+
+def test_who_has_lost_the_folder_ends_and_leaves_it_to_the_other(out: Folder) -> None:
+    words = [sys.executable, "-c", LOSE, out.uri]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT, text=True) as loser:
+        assert loser.stdout
+        assert loser.stdout.readline() == "held\n"
         held = read_lease(out)
         assert held
         out.write(LEASE, msgspec.json.encode(replace(held, id="of another run")))
-        assert lost.wait(PATIENCE)
+        assert loser.wait(PATIENCE) == 0
+        assert loser.stdout.read().startswith(f"True {out.path()} is written by another run now: this one stood still")
     assert out.has(LEASE)
 
 

@@ -18,6 +18,7 @@ from pipelines.secrets import (
     configure_logging,
     keep_credentials,
     redacted,
+    redacted_uri,
     redacted_values,
     with_credentials,
 )
@@ -52,6 +53,21 @@ def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_credentials_are_replaced_in_any_text(text: str, shown: str) -> None:
     assert redacted(text) == shown
     assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("mysql+pymysql://me:pa'ss@host/mlflow", "mysql+pymysql://REDACTED@host/mlflow"),
+        ('s3://KEY:a<b"c>d@bucket/x', "s3://REDACTED@bucket/x"),
+        ("s3://b/x?access_key=K&secret_key=a'b", "s3://b/x?access_key=REDACTED&secret_key=REDACTED"),
+        ("s3://bucket/it's @ home", "s3://bucket/it's @ home"),
+    ],
+)
+def test_a_uri_that_stands_alone_may_hold_what_would_end_it_in_a_text(uri: str, shown: str) -> None:
+    assert (redacted_uri(uri), keep_credentials([uri])) == (shown, [shown])
+    if shown != uri:
+        assert with_credentials(shown) == uri
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,23 @@ def test_float16_skips_a_step_whose_gradient_overflows_and_halves_the_scale() ->
     assert other.scaler.get_scale() == scale / 2
 
 
+def test_float16_goes_on_after_a_loss_that_is_no_number() -> None:
+    objective = an_objective()
+    step = a_step(objective, precision="float16")
+
+    def spoil(_module: torch.nn.Module, _given: object, found: Tensor) -> Tensor:
+        return found * float("nan")
+
+    hook = objective.model.class_heads[-1].register_forward_hook(spoil)
+    for number in range(2):  # one may follow the other
+        with pytest.raises(FloatingPointError, match=r"total=nan, ce=nan"):
+            step([clips(0)], step=number)
+    hook.remove()
+    before = weights_of(objective)
+    assert not step([clips(0)], step=2).skipped
+    assert any((weight != before[name]).any() for name, weight in weights_of(objective).items())
+
+
 def test_bfloat16_comes_close() -> None:
     full = a_step(an_objective())([clips(0)], step=0)
     mixed = a_step(an_objective(), precision="bfloat16")([clips(0)], step=0)

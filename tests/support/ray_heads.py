@@ -8,6 +8,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,15 +36,26 @@ class Head:
 
     def submit(self, *words: str) -> tuple[int, str]:
         """`ray job submit`: its exit code and what it printed."""
-        command = [str(BIN / "ray"), "job", "submit", "--address", self.address, "--working-dir", str(ROOT), "--"]
-        ran = subprocess.run(
-            [*command, *words],
-            env=self.variables,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
+        return self._ran("submit", "--working-dir", str(ROOT), "--", *words)
+
+    def begin(self, *words: str) -> str:
+        """`ray job submit --no-wait`. Returns the id of the job."""
+        number = f"job-{uuid.uuid4().hex}"
+        code, said = self._ran(
+            "submit", "--no-wait", "--submission-id", number, "--working-dir", str(ROOT), "--", *words
         )
+        assert code == 0, said
+        return number
+
+    def ray_job(self, verb: str, number: str) -> str:
+        """`ray job stop` or `ray job logs` of a job. Returns what it printed, without its own lines."""
+        code, said = self._ran(verb, number)
+        assert code == 0, said
+        return said
+
+    def _ran(self, verb: str, *words: str) -> tuple[int, str]:
+        command = [str(BIN / "ray"), "job", verb, "--address", self.address, *words]
+        ran = subprocess.run(command, env=self.variables, capture_output=True, text=True, timeout=PATIENCE, check=False)
         return ran.returncode, ran.stdout + ran.stderr
 
 
@@ -73,6 +85,7 @@ def started_ray() -> Iterator[Head]:
         # The head and who submits: the same way to prove who they are, and our python. --working-dir brings the code.
         variables = environment() | {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}
         variables["RAY_API_SERVER_ADDRESS"] = address
+        variables["RAY_JOB_STOP_WAIT_TIME_S"] = "30"  # as cluster/ has it
         variables["PATH"] = f"{BIN}{os.pathsep}{variables['PATH']}"
         del variables["PYTHONPATH"]
         head = subprocess.Popen(

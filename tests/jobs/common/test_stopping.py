@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from jobs.common.stopping import _raylets
 from pack import ROOT
 from patience import PATIENCE
 from pipelines.errors import Exit
@@ -183,6 +184,22 @@ def test_a_call_of_c_that_does_not_return_ends_at_the_second_signal(s3_server: S
             assert ended(process) == (Exit.INTERRUPTED, SENTENCE.format("Ctrl-C"))
     finally:
         s3_server.slow(0)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_ray_is_watched_where_python_and_system_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _raylets()
+    assert len(found) == 1
+    os.close(found[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", refused)
+        assert _raylets() == []
+    monkeypatch.delattr(os, "pidfd_open")  # as where Python was built for an old system
+    assert _raylets() == []
+
+
+def refused(pid: int) -> int:
+    raise PermissionError(f"no pidfd of {pid}")
 
 
 def test_a_shells_background_job_goes_on_when_others_are_interrupted(tmp_path: Path) -> None:

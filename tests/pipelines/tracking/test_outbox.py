@@ -12,6 +12,8 @@ import pytest
 
 from patience import PATIENCE
 from pipelines.files import Folder
+from pipelines.tracking.metric_log import _delete_orphans
+from pipelines.tracking.object_spool import ObjectSpool
 from pipelines.tracking.outbox import REFUSED, Outbox, Refused
 from pipelines.tracking.spool import Entry
 
@@ -133,6 +135,8 @@ def test_what_a_full_disk_does_not_take_is_sent_from_memory(tmp_path: Path) -> N
 import logging, resource
 from pipelines.files import Folder
 logging.basicConfig()
+from pipelines.tracking.metric_log import _delete_orphans
+from pipelines.tracking.object_spool import ObjectSpool
 from pipelines.tracking.outbox import Outbox
 resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))
 got = []
@@ -144,3 +148,11 @@ print(outbox.flush(5), outbox.close(5), {{entry["n"] for entry in got}} == set(r
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.split() == ["True", "0", "True"]
     assert "cannot be kept" in done.stderr
+
+
+def test_what_is_refused_stays_beside_what_a_kill_left_in_an_object_store(tmp_path: Path) -> None:
+    files = Folder(tmp_path.as_uri())  # to pyarrow, as foreign as s3
+    place = ObjectSpool(files).refuse({"from": "a/b.png"}, REFUSED)
+    files.write("0123/orphan.png", b"png")
+    _delete_orphans(files)
+    assert files.names() == [Path(place).name]

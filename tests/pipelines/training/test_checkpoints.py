@@ -2,16 +2,19 @@
 
 import json
 import logging
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from pyarrow import fs
 
+from patience import PATIENCE
 from pipelines.files import Folder
 from pipelines.training.checkpoints import (
     RAY_STATE,
     Snapshot,
+    SnapshotWrites,
     fetch_checkpoint,
     latest_checkpoint,
     prune,
@@ -86,6 +89,21 @@ def test_a_snapshot_that_finds_no_room_leaves_what_was_there(tmp_path: Path) -> 
     with pytest.raises(OSError, match=r"could not be written.*Make room"):
         a_snapshot(tiny_model()).write(tmp_path / "file" / "step_00000003")
     assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_a_second_snapshot_waits_until_the_first_is_written() -> None:
+    writes, begun = SnapshotWrites(), threading.Event()
+    first = writes.next()
+
+    def second() -> None:
+        writes.next().set()
+        begun.set()
+
+    threading.Thread(target=second, daemon=True).start()
+    assert not begun.wait(0.2)
+    first.set()
+    assert begun.wait(PATIENCE)
+    writes.wait()
 
 
 def test_pruning_keeps_the_newest_and_removes_what_kills_left(run: Folder, tmp_path: Path) -> None:

@@ -14,8 +14,17 @@ from pipelines.errors import JobError
 from pipelines.files import Folder
 from pipelines.manifest import Manifest, RowInfo, Shard, read_manifest
 from pipelines.training.config import TrainConfig
-from pipelines.training.data import clip_recipe, geometry_of, holdout, own_tokenizer, samples_text, train_data
+from pipelines.training.data import (
+    clip_recipe,
+    geometry_of,
+    holdout,
+    own_tokenizer,
+    samples_text,
+    shares,
+    train_data,
+)
 from pipelines.training.recipes import A2D, FINETUNE, PRETRAIN
+from pipelines.training.run import _with_absolute_paths
 from pipelines.training.validation import validation_of
 from training_runs import MadeUp, made_up
 
@@ -169,3 +178,15 @@ def test_what_is_not_learned_from_is_counted_beside_the_samples(data: MadeUp) ->
 def _samples(manifest: Manifest, length: int) -> int:
     rows = [row for shard in manifest.shards for group in shard.row_groups for row in group]
     return int(np.sum([row.expressions * -(-row.frames // length) for row in rows]))
+
+
+def test_shares_name_their_folders_as_data_does(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    config = replace(
+        JOINT,
+        storage=str(tmp_path),
+        data=(f"{tmp_path}/link", "s3://b/c"),
+        weights=(f"{tmp_path}/link/:3", "s3://b/c:1"),
+    )
+    assert shares(_with_absolute_paths(config)) == (0.75, 0.25)

@@ -20,11 +20,9 @@ def test_a_run_is_scored_by_epochs_or_by_steps_and_always_at_its_end() -> None:
     assert due(steps=9) == [3, 6, 9]
 
 
-def test_what_was_scored_before_a_restart_at_later_steps_does_not_count() -> None:
-    keeper = ScoreKeeper(TINY, 3, 30, {3: 0.2, 6: None, 9: 0.1, 12: 0.9})
-    assert keeper.best_before(3) == -float("inf")
-    assert keeper.best_before(9) == 0.2
-    assert keeper.best_before(13) == 0.9
+def test_what_was_scored_before_a_restart_at_later_steps_does_not_stall_a_run() -> None:
+    keeper = ScoreKeeper(replace(TINY, holdout=1, patience=2), 3, 30, {3: 0.2, 6: None, 9: 0.1, 12: 0.1, 15: 0.9})
+    assert [keeper.has_stalled(step) for step in (3, 6, 9, 12, 15)] == [False, False, False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -108,17 +108,27 @@ def test_a_set_without_a_score_leaves_none_for_checkpoints_and_the_figures_of_th
     }
 
 
-def test_scores_of_every_step_are_read_again_with_those_that_are_none_and_those_of_before(tmp_path: Path) -> None:
+def test_scores_of_every_step_are_read_again_but_for_those_on_something_else(tmp_path: Path) -> None:
     run = Folder(str(tmp_path))
-    assert read_scores(run) == {}
-    for step, result in ((4, ONE), (8, TWO), (12, LOST)):
-        write_score(run, step, result)
-    before = {"step": 2, "main": "mAP", "figures": {"mAP": 0.125, "videos_lost": 0.0}}
-    run.write("scores/step_00000002.json", json.dumps(before).encode())
-    assert read_scores(run) == {2: 0.125, 4: 0.5, 8: 0.375, 12: None}
+    assert read_scores(run, "these") == {}
+    for step, result, scored_on in ((4, ONE, "these"), (8, TWO, "these"), (10, ONE, "others"), (12, LOST, "these")):
+        write_score(run, step, result, scored_on)
+    assert read_scores(run, "these") == {4: 0.5, 8: 0.375, 12: None}
+    assert read_scores(run, "others") == {10: 0.5}
     kept = json.loads(run.read("scores/step_00000012.json"))["sets"]
     assert kept["own-val"] == {"main": "J_and_F", "figures": {"J_and_F": 0.5, "J": 0.4}, "videos_lost": 1}
     assert kept["refcoco-val"]["no_score"] == "the truth of 3 of 4 videos is lost (…)"
+
+
+def test_what_a_run_is_scored_on_tells_videos_and_sizes_apart(tmp_path: Path) -> None:
+    images, videos = two_sets(tmp_path)
+    one = validation(images, videos)
+    assert "short side 64" in one.scored_on
+    assert one.scored_on == validation(images, videos).scored_on
+    others = [validation(images), validation(videos), replace(one, short_side=96)]
+    fewer = replace(one.sets[0], rows=one.sets[0].rows[1:])
+    others.append(replace(one, sets=(fewer, *one.sets[1:])))
+    assert len({one.scored_on, *(other.scored_on for other in others)}) == 5
 
 
 def two_sets(folder: Path) -> tuple[Path, Path]:
