@@ -24,7 +24,7 @@ _NAME = r"[\w.-]*(?:key|keyid|secret|token|password|passwd|pwd|signature|credent
 
 
 class _Patterns(NamedTuple):
-    """What finds the credentials of URIs."""
+    """Patterns of the credentials in URIs."""
 
     login: re.Pattern[str]
     option: re.Pattern[str]

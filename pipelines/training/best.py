@@ -19,7 +19,7 @@ _NOTE = "best"
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """What is known of the best checkpoint.
+    """Facts about the best checkpoint.
 
     Attributes:
         step: optimiser steps after which it was scored.
