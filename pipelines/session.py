@@ -23,7 +23,12 @@ _log = logging.getLogger(__name__)
 
 _STARTS = 3
 """Attempts to start a local Ray."""
-_BUSY = {"timed out during startup": "within 30 seconds", "Failed to find a valid port": "with its dashboard"}
+_BUSY = {
+    "timed out during startup": "within 30 seconds",
+    "Failed to find a valid port": "with its dashboard",
+    "the error message from the dashboard": "with its dashboard within a minute",
+    "Failed to read dashboard.err": "with its dashboard within a minute",
+}
 """Parts of Ray's errors after which a second attempt may succeed, and how we say them: its processes were too slow, or
 another process took the port chosen for its dashboard."""
 _DASHBOARD_URL = "RAY_API_SERVER_ADDRESS"
@@ -122,7 +127,7 @@ def _start_local(num_cpus: int, dashboard: bool) -> None:
         else:
             return
     raise JobError(
-        f"Ray did not start here in {_STARTS} attempts of 30 seconds. See what else runs on this machine, and run the "
+        f"Ray did not start here in {_STARTS} attempts. See what else runs on this machine, and run the "
         f"same command again."
     )
 

@@ -190,7 +190,7 @@ def assert_it_is_described(run: Run, data: Path) -> None:
     text = run.data.tags["mlflow.note.content"]
     assert "| model | tiny, recipe tiny, from random weights |" in text
     assert f"| learned from | refcoco train ({data}): " in text
-    assert re.search(r"\| best \| 0\.\d{4} after step 2, of 1 scores \|", text)
+    assert re.search(r"\| best \| 0\.\d{4} after step 2, on refcoco-val \(2 videos, \w{8}\), refcoco_plus-val ", text)
     pictures = re.findall(r"!\[(.*?)\]\(get-artifact\?path=(.*?)&run_uuid=(.*?)\)", text)
     assert {run_id for _, _, run_id in pictures} == {run.info.run_id}
     assert "first_batch.png" in {path for _, path, _ in pictures}

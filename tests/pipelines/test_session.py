@@ -77,6 +77,20 @@ def test_a_ray_that_does_not_start_in_time_is_started_again() -> None:
 
 
 @pytest.mark.slow
+def test_a_dashboard_that_does_not_start_in_time_is_started_again_and_then_said() -> None:
+    program = "from pipelines.session import start_ray; start_ray(2, dashboard=True)"
+    environment = os.environ | {"RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE,
+        check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    for attempt in (1, 2, 3):
+        assert f"did not start with its dashboard within a minute, attempt {attempt} of 3" in ran.stderr
+    assert "JobError: Ray did not start here in 3 attempts. See what else runs on this machine" in ran.stderr
+
+
+@pytest.mark.slow
 def test_ray_train_asks_after_a_run_at_the_ray_of_the_run_though_there_are_two() -> None:
     """Asked of the other one, every run is dead, and Ray Train ends its workers."""
     command = [sys.executable, "-c", TWO]

@@ -78,7 +78,8 @@ def environment() -> dict[str, str]:
     unset = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
     variables = {name: value for name, value in os.environ.items() if name not in unset}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity"), str(ROOT / "tests" / "support")])
-    return variables | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "RAY_worker_niceness": "0"}
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "RAY_worker_niceness": "0"}
+    return variables | ours | {"RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(PATIENCE)}
 
 
 class Job:
