@@ -59,7 +59,9 @@ def run_worker(task: WorkerTask) -> None:
     except OSError as error:
         if error.errno in _FULL:
             ray.get(
-                task.progress.request_stop.remote(f"{task.run.path()} takes no more files ({error}): make room there")
+                task.progress.request_stop.remote(
+                    f"{task.run.path()} takes no more files ({error}): make room there, or make it writable"
+                )
             )
         raise
 
