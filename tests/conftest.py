@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from training_runs import JobServer
 
 
+LATE = "out of time: this machine is too slow for all of them, see .ci/run"
+
+
 def pytest_configure() -> None:
     """Shares the cores between the test processes: two pools of threads on the same cores slow each other down.
 
@@ -46,7 +49,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips a test that would begin after --begin-until."""
     until = item.config.getoption("begin_until")
     if until is not None and time.time() > until:
-        pytest.skip("out of time: this machine is too slow for all of them, see .ci/run")
+        pytest.skip(LATE)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names the tests that --begin-until has skipped; pytest itself counts them."""
+    late = [one.nodeid for one in terminalreporter.getreports("skipped") if LATE in str(one.longrepr)]
+    if late:
+        terminalreporter.section(f"{len(late)} tests had no time to begin")
+        terminalreporter.write_line("\n".join(late))
 
 
 def pytest_report_header() -> str:
