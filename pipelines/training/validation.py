@@ -174,8 +174,9 @@ def _labelled(folder: Folder, manifest: Manifest, videos: frozenset[str] | None)
 
 
 def _names_digest(one: ValidSet) -> str:
-    """Returns a checksum of the names of a set's videos."""
-    return f"{zlib.crc32(chr(10).join(sorted(row.video for row in one.rows)).encode()):08x}"
+    """Returns a checksum of the names of a set's videos, in hexadecimal."""
+    names = "\n".join(sorted(row.video for row in one.rows))
+    return f"{zlib.crc32(names.encode()):08x}"
 
 
 def read_scores(run: Folder, scored_on: str) -> dict[int, float | None]:
