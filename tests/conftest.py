@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 # The tests build every weight and tokenizer they need; offline, a stray look at the hub fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests read what the workers of a job log. Ray holds a line back that another worker has logged in its own words, until
+# some worker logs more 5 s later: it may never come.
+os.environ["RAY_DEDUP_LOGS"] = "0"
 
 import jaxtyping
 import pytest
