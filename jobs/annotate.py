@@ -24,7 +24,7 @@ class _InputFlags:
 
     videos: tuple[str, ...]
     """Files, folders, globs ('raw/**/*.mp4') or .txt lists of them, local or s3://…, gs://…: mp4, mov, mkv, webm, avi,
-    and folders of images."""
+    mpg, mts, wmv, flv, 3gp, gif …, and folders of images (jpg, png, webp, bmp, tif)."""
     checkpoint: str
     """A folder that training wrote, a published .pth file, mlflow:<run id>, or models:/<name>/<version>."""
     out: str
@@ -40,7 +40,10 @@ class _InputFlags:
     parts: bool = False
     """Write youtube-vis and coco as folders of files of at most 256 MB, each whole in itself, instead of one file."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
-    """Frames per second to segment, chosen by time. Default: every frame."""
+    """Frames per second to segment, chosen by time. Default: every frame. Of folders of images all are taken, unless
+    --image-fps, the folder's name ('cat_5fps') or their EXIF times tell when they were taken."""
+    image_fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
+    """Images per second in folders of images: the rate at which they were extracted."""
     min_score: float = 0.3
     """Frames with a score (0 … 1) below this get an empty mask: the object is not visible."""
     shots: bool = False
@@ -92,6 +95,7 @@ class AnnotateConfig(PredictorConfig, _InputFlags):  # dataclasses take the last
         default_overlap = 0 if self.independent_windows else min(OVERLAP, self.window - 1)
         return Settings(
             fps=self.fps,
+            image_fps=self.image_fps,
             window=self.window,
             overlap=default_overlap if self.overlap is None else self.overlap,
             shots=self.shots,

@@ -1,8 +1,9 @@
 """Prepares a raw dataset for training and evaluation: writes Parquet shards, a manifest, and a list of unusable items.
 
 Writes into --out: <dataset>-<split>-<n>-of-<N>.parquet, manifest.json, quarantine.jsonl (one line per item that could
-not be used: video, stage, reason) and config.json. Run the same command again to continue. Exit code 0: everything was
-prepared; 3: finished, but some items are in quarantine; 1: failed.
+not be used: video, stage, reason), dropped.jsonl (what was left out of the others: video, reason, what) and
+config.json. Run the same command again to continue. Exit code 0: everything was prepared; 3: finished, but some items
+are in quarantine; 1: failed, or nothing is left to learn from.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import tyro
 
 from jobs.common.cli import run
 from pipelines.errors import Exit
-from pipelines.sources.names import check_dataset
+from pipelines.sources.names import ExifChoice, check_dataset
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,13 @@ class PrepareConfig:
     short_side: int | None = None
     """Pixels of the shorter side of every frame; smaller videos keep their size. Default: files are kept unchanged."""
     quality: int = 95
-    """JPEG quality, 1 … 100, of frames that are encoded here: resized ones, and those of video files."""
+    """JPEG quality, 1 … 100, of frames that are encoded here: resized and turned ones, and those of video files."""
+    exif: ExifChoice | None = None
+    """Own frames with an EXIF orientation: apply turns them as viewers do, ignore leaves them as they are stored.
+    Default: whichever way the masks fit."""
+    tokenizer: str | None = None
+    """Folder or name of a tokenizer, to count the tokens of long sentences: those of more than 512 are left out.
+    Default: a sentence of at most 510 bytes is taken, since no tokenizer makes more tokens of it."""
     rows_per_shard: int | None = None
     """Videos or images per file. Default: 16 videos or 256 images."""
     show: int = 0

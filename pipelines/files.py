@@ -41,6 +41,7 @@ _BUSY = re.compile(
 """Errors of a store that may pass: it is too busy, or the network broke."""
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between two tries, give or take half."""
+_NUMBER = re.compile(r"([0-9]+)")
 _OPTION_VALUES = {"true": True, "false": False, "1": True, "0": False}
 _IN_MEMORY, _PIECE = 64 * 2**20, 8 * 2**20
 """Bytes of a file that are kept in memory until it is uploaded, and of a piece of the upload."""
@@ -70,6 +71,25 @@ def safe_name(name: str) -> str:
     if odd or any(ord(letter) < 32 for letter in name):
         raise ValueError(f"The name {name!r} would leave its folder. Mend it in the annotations.")
     return name
+
+
+def number_order(name: str) -> tuple[tuple[int, str, str] | str, ...]:
+    """Returns a sort key by which numbers in names count by value: frame_9 comes before frame_10, 9 before 10 before b.
+
+    >>> sorted(["f10.png", "b", "f9.png", "10", "9"], key=number_order)
+    ['9', '10', 'b', 'f9.png', 'f10.png']
+    """
+    # Text and numbers alternate, so that equal types are compared; more digits without leading zeros are a larger
+    # number, whatever its length; 7 before 07 keeps the order total.
+    parts = _NUMBER.split(name)
+    return tuple(
+        (len(part.lstrip("0")), part.lstrip("0"), part) if place % 2 else part for place, part in enumerate(parts)
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Returns whether a file or folder is hidden, as `._00001.jpg` of macOS is: its name begins with one dot."""
+    return name.startswith(".") and not name.startswith("..")
 
 
 def is_uri(path: str) -> bool:
@@ -180,14 +200,24 @@ class Folder:
         """Returns whether a file or folder of that name exists."""
         return _patiently(lambda: self.filesystem.get_file_info(self.path(name))).type != fs.FileType.NotFound
 
-    def names(self, name: str = "", suffix: str = "") -> list[str]:
-        """Lists the sorted names directly in a folder that end with `suffix`; empty if the folder does not exist."""
-        return sorted(info.base_name for info in self._list(name) if info.base_name.endswith(suffix))
+    def names(self, name: str = "", suffix: str = "", *, hidden: bool = False) -> list[str]:
+        """Lists the names directly in a folder, in `number_order`; empty if the folder does not exist.
+
+        Args:
+            name: of the folder.
+            suffix: that the names end with.
+            hidden: whether hidden names count (`is_hidden`).
+        """
+        return [info.base_name for info in self._listed(name, suffix, hidden=hidden)]
 
     def files(self, name: str = "", suffix: str = "") -> dict[str, int]:
-        """Lists the files directly in a folder that end with `suffix`, and their sizes in bytes, sorted by name."""
-        found = (one for one in self._list(name) if one.type == fs.FileType.File and one.base_name.endswith(suffix))
-        return {one.base_name: one.size for one in sorted(found, key=lambda one: one.base_name)}
+        """Lists the files directly in a folder that `names` lists, and their sizes in bytes, in `number_order`."""
+        return {one.base_name: one.size for one in self._listed(name, suffix) if one.type == fs.FileType.File}
+
+    def _listed(self, name: str, suffix: str, *, hidden: bool = False) -> list[fs.FileInfo]:
+        found = (one for one in self._list(name) if hidden or not is_hidden(one.base_name))
+        ending = (one for one in found if one.base_name.endswith(suffix))
+        return sorted(ending, key=lambda one: number_order(one.base_name))
 
     def _list(self, name: str, *, unfinished: bool = False) -> list[fs.FileInfo]:
         """Lists what is directly in a folder: what is whole, or what is still being written."""

@@ -34,13 +34,49 @@ def object_map(data: bytes) -> Int[np.ndarray, "h w"]:
     """Returns the stored value of every pixel of a palette or grey PNG: its object id.
 
     Raises:
-        ValueError: the data are not such an image, or damaged.
+        ColouredMask: the image has colours.
+        ValueError: the data are no image, or damaged.
     """
     checked_size(data)
     with Image.open(io.BytesIO(data)) as image:
         if image.mode not in ("P", "L", "I", "I;16", "1"):
-            raise ValueError(f"the mask has colours ({image.mode}), but object ids need a palette or grey PNG")
-        return np.asarray(image).astype(np.int64)
+            raise ColouredMask(f"the mask has colours ({image.mode}), but object ids need a palette or grey PNG")
+        return np.asarray(image).astype(np.int64) // _grey_step(data)
+
+
+class ColouredMask(ValueError):
+    """Error: a mask has colours instead of object ids."""
+
+
+def white_of(data: bytes) -> int:
+    """Returns what `object_map` gives for white: the largest value of a grey PNG, 255 with a palette."""
+    bits = _grey_bits(data)
+    return 2**bits - 1 if bits < 8 else 255
+
+
+def _grey_step(data: bytes) -> int:
+    """Returns by what Pillow multiplies the values of a grey PNG of 2 or 4 bits, to fill the range of eight; else 1."""
+    bits = _grey_bits(data)
+    return 255 // (2**bits - 1) if bits in (2, 4) else 1
+
+
+def _grey_bits(data: bytes) -> int:
+    """Returns the bits of a pixel of a grey PNG; 8 for any other image."""
+    is_grey = data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and data[25] == 0
+    return data[24] if is_grey else 8
+
+
+def voc_palette(colours: int = 256) -> bytes:
+    """Returns the RGB colours that PASCAL VOC and DAVIS use for ids 0, 1, …: the bits of an id, spread from the top.
+
+    >>> voc_palette(3).hex(" ", 3)
+    '000000 800000 008000'
+    """
+    table = bytearray()
+    for id in range(colours):
+        for channel in range(3):
+            table.append(sum((id >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)))
+    return bytes(table)
 
 
 def decode_image(data: bytes, size: Size) -> UInt8[np.ndarray, "h w 3"]:

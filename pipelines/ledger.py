@@ -42,6 +42,7 @@ class Entry:
         frames, seconds: length of the video.
         absent: sentences whose object is in no frame.
         damage: which parts of the video are missing; empty if none is.
+        remark: what was decided in reading it; empty if nothing.
         failures: what goes into the quarantine.
         superseded: ids of those sentences that another entry answers better; readers skip their rows.
         file: name of the result file; empty without rows, and in the footer of that file.
@@ -58,6 +59,7 @@ class Entry:
     seconds: float = 0.0
     absent: int = 0
     damage: str = ""
+    remark: str = ""
     failures: tuple[Failure, ...] = ()
     superseded: tuple[str, ...] = ()
     file: str = ""

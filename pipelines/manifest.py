@@ -13,7 +13,8 @@ from pipelines.files import Folder
 MANIFEST_VERSION = 2
 """Version of the manifest and of the shards' footers. 2: `anchor_counts`, which was `asked`."""
 
-MANIFEST, QUARANTINE = "manifest.json", "quarantine.jsonl"
+MANIFEST, QUARANTINE, DROPPED = "manifest.json", "quarantine.jsonl", "dropped.jsonl"
+"""Files of a prepared folder: its description; the items that could not be used; what was left out of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,11 @@ class Manifest:
     def untrainable(self) -> Counter[str]:
         """Number of expressions that cannot be learned from, by reason."""
         return Counter(reason for row in self.rows for reason in (row.untrainable or {}).values())
+
+    @property
+    def usable(self) -> int:
+        """Number of expressions that can be learned from, or predicted where the truth is withheld."""
+        return self.counts["expressions"] - self.untrainable.total() + self.untrainable[WITHHELD]
 
     def to_json(self) -> str:
         """Converts the manifest to readable JSON, one shard per line; `from_json` reads it back."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipelines.files import READERS, Folder, at_once, safe_name
+from pipelines.files import READERS, Folder, at_once, number_order, safe_name
 from pipelines.ledger import LEDGER, PREDICTIONS, Rows, read_ledger
 from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Prediction, QueryTrack, prediction_of
 from sgmg.masks import Size, rle_union
@@ -149,18 +149,8 @@ def read_predictions(folder: Folder) -> Predictions:
             f"into a folder of its own."
         )
     entries = [_entry(sorted(rows, key=lambda row: row[:2])) for rows in found.values()]
-    entries.sort(key=lambda entry: (entry.video, number_first(entry.expression)))
+    entries.sort(key=lambda entry: (entry.video, number_order(entry.expression)))
     return Predictions(inner, *next(iter(made_of)), tuple(entries))
-
-
-def number_first(name: str) -> tuple[bool, int, str]:
-    """Returns a sort key for ids: numbers by value, then other names.
-
-    >>> sorted(["10", "b", "9"], key=number_first)
-    ['9', '10', 'b']
-    """
-    number = name.isascii() and name.isdigit()
-    return (not number, int(name) if number else 0, name)
 
 
 Counting = Mapping[int, Collection[str]] | None
@@ -170,8 +160,7 @@ Counting = Mapping[int, Collection[str]] | None
 def row_groups_of(folder: Folder) -> dict[str, Counting]:
     """Returns the result files of a run, and which of their row groups count."""
     if not folder.has(LEDGER):
-        names = folder.names(PREDICTIONS, ".parquet")
-        return {name: None for name in names if not name.startswith(".")}  # macOS writes ._name
+        return dict.fromkeys(folder.names(PREDICTIONS, ".parquet"))
     return counting_of(read_ledger(folder).rows.values())
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from pipelines.config_io import require_same_settings, stored_setting, write_con
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder, storage_retries
 from pipelines.inference.predictor_spec import PredictorSpec
-from pipelines.inference.quarantine import reasons, write_failures, write_quarantine
+from pipelines.inference.quarantine import reasons, without_numbers, write_failures, write_quarantine
 from pipelines.lease import hold_lease
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.manifest import QUARANTINE
@@ -55,6 +56,8 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
     requests = collect_requests(
         config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify
     )
+    for note in requests.notes:
+        _log.info("%s", note)
     delete_stale_failures(out, requests.videos)
     _check_formats(config, requests, out)
     progress = Progress(len(requests.left), requests.kept)
@@ -63,6 +66,8 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
         if run:
             run.log_figures(progress.figures(failures, ledger))
     _report(progress, failures, out, stream.spec.sentences_together)
+    for remark, count in _remarks(ledger, requests.videos).most_common(10):
+        print(f"remarked: {count} x {remark}")
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
@@ -153,8 +158,7 @@ def _stream(config: AnnotateConfig, spec: PredictorSpec, out: Folder) -> Stream:
 
 def _token_counter(spec: PredictorSpec) -> Any:
     """Returns a function that counts the tokens of a sentence with the checkpoint's tokenizer."""
-    tokenizer = Tokenizer.from_json(spec.tokenizer)
-    return lambda text: tokenizer([text], max_tokens=len(text.encode()) + 2)[0].shape[1]
+    return Tokenizer.from_json(spec.tokenizer).count
 
 
 def _made_by(stream: Stream) -> dict[str, Any]:
@@ -166,6 +170,12 @@ def _made_by(stream: Stream) -> dict[str, Any]:
 def _run_name(out: Folder) -> str:
     """Returns the name of the MLflow run: the folder's name, and a hash of its path that makes it unique."""
     return f"{out.name}-{hashlib.sha256(out.uri.encode()).hexdigest()[:8]}"
+
+
+def _remarks(ledger: Ledger, videos: Collection[str]) -> Counter[str]:
+    """Counts what was decided in reading the videos, whatever the numbers in it."""
+    of_videos = [{one.remark for one in ledger.by_video.get(video, ()) if one.remark} for video in videos]
+    return Counter(without_numbers(remark) for remarks in of_videos for remark in remarks)
 
 
 def _report(progress: Progress, failures: Sequence[Failure], out: Folder, together: int) -> None:

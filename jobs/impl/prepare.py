@@ -11,16 +11,19 @@ from pipelines.clips.recipe_choice import published_kind, recipe_for
 from pipelines.config_io import CONFIG, require_same_settings, write_config
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
-from pipelines.manifest import QUARANTINE, Manifest, read_manifest
+from pipelines.manifest import DROPPED, QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepare.shard import ShardWriter
 from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
-from pipelines.sources.catalog import entry_of
+from pipelines.sources.catalog import SourceOptions, entry_of
+from sgmg.tokenizer import Tokenizer
 
 SHEET = "contact-sheet.png"
-SETTINGS = ("dataset", "split", "raw", "short_side", "quality", "rows_per_shard")
+SETTINGS = ("dataset", "split", "raw", "short_side", "quality", "rows_per_shard", "exif", "tokenizer")
 """Fields of the config that decide the content of the shards."""
+LATER = ("exif", "tokenizer")
+"""Those of them that earlier versions did not have."""
 
 
 def prepare(config: PrepareConfig) -> Exit:
@@ -28,6 +31,11 @@ def prepare(config: PrepareConfig) -> Exit:
     out = durable_folder(config.out, "--out")
     manifest = _prepared(config, out) if config.raw else _already_prepared(config, out)
     _report(manifest, out)
+    if not manifest.usable:
+        raise JobError(
+            f"nothing is left to learn from: {manifest.counts['expressions']} expressions, {manifest.quarantined} "
+            f"videos in quarantine. {out.path(QUARANTINE)} and {out.path(DROPPED)} name what is wrong with each."
+        )
     if config.show:
         _show(manifest, out, config.show)
     return Exit.QUARANTINE if manifest.quarantined and not config.allow_failures else Exit.CLEAN
@@ -37,12 +45,16 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     raw = durable_folder(config.raw, "--raw")
     entry = entry_of(config.dataset)
     rows_per_shard = config.rows_per_shard or entry.rows_per_shard
-    source = entry.open(raw, config.split, config.quality)
+    source = entry.open(raw, config.split, SourceOptions(config.quality, config.exif))
     whole = replace(config, raw=raw.uri, out=out.uri, rows_per_shard=rows_per_shard)
     settings = redacted_values({name: getattr(whole, name) for name in SETTINGS})
     # Planned before anything is written, as the raw data may be wrong. Their path is not part of the plan: the same
     # data may be mounted elsewhere.
-    plans = plan_shards(source, {name: settings[name] for name in SETTINGS if name != "raw"}, rows_per_shard)
+    # Nor is what is left to be found out, so that folders of earlier versions go on.
+    deciding = {
+        name: settings[name] for name in SETTINGS if name != "raw" and (name not in LATER or settings[name] is not None)
+    }
+    plans = plan_shards(source, deciding, rows_per_shard)
     require_same_settings(out.make(), settings)
     if not out.has(CONFIG):
         write_config(out, whole)
@@ -50,7 +62,8 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     if todo:
         start_ray(config.num_cpus)
     started = time.monotonic()
-    writer = ShardWriter(source, out, config.short_side, config.quality)
+    tokenizer = Tokenizer.from_pretrained(config.tokenizer).to_json() if config.tokenizer else ""
+    writer = ShardWriter(source, out, config.short_side, config.quality, tokenizer)
     written = sum(track(write_shards(todo, writer, config.num_cpus), len(todo), "shard"))
     seconds = time.monotonic() - started
     if todo:
@@ -82,6 +95,8 @@ def _report(manifest: Manifest, out: Folder) -> None:
     by_count = sorted(manifest.dropped.items(), key=lambda item: -item[1])
     for reason, number in by_count[:10]:
         print(f"left out: {number} x {reason}")
+    if by_count:
+        print(f"  each of them is named in {out.path(DROPPED)}")
     for reason, number in manifest.untrainable.most_common():
         print(f"not for training: {number} x {reason}")
     if manifest.quarantined:

@@ -55,11 +55,13 @@ class WindowContext:
     Attributes:
         number: of the window in its video.
         damage: what is missing in it; empty if nothing.
+        remark: what was decided in reading it; empty if nothing.
         start, stop: seconds in the video of its first and last frame.
     """
 
     number: int
     damage: str
+    remark: str
     start: float
     stop: float
 
@@ -261,7 +263,8 @@ def _part(
 
 
 def _context(window: Window) -> WindowContext:
-    return WindowContext(window.number, window.note, float(window.timestamps[0]), float(window.timestamps[-1]))
+    start, stop = float(window.timestamps[0]), float(window.timestamps[-1])
+    return WindowContext(window.number, window.note, window.remark, start, stop)
 
 
 def _failure(unit: DecodeUnit, stage: str, reason: str) -> Failure:

@@ -106,8 +106,10 @@ class PlanStage:
             video = request.video
             try:
                 with decoder(self.time_limit) as worker_decoder:
-                    timeline = worker_decoder.timeline(video)
-                    planned = self.plan_video(request, timeline, partial(worker_decoder.timeline, video, shots=True))
+                    times = self.settings.image_fps, self.settings.fps is not None
+                    timeline = worker_decoder.timeline(video, False, *times)
+                    with_cuts = partial(worker_decoder.timeline, video, True, *times)
+                    planned = self.plan_video(request, timeline, with_cuts)
             except BadItem as error:
                 planned = _failed(video, Failure(video.path, error.stage, error.reason))
             except (ValueError, MemoryError) as error:  # what an odd header can lead to

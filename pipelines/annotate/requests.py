@@ -28,12 +28,14 @@ class Requests:
         sentences: how many expressions each video has or had, by its path.
         videos: ids of all videos that have expressions.
         kept: expressions of videos that have not changed, which are answered already.
+        notes: what was found in folders but not taken.
     """
 
     left: tuple[AnnotationRequest, ...]
     sentences: dict[str, int]
     videos: frozenset[str]
     kept: int
+    notes: tuple[str, ...] = ()
 
 
 def collect_requests(
@@ -62,7 +64,8 @@ def collect_requests(
     """
     listing = list_videos(patterns)
     if not listing.videos:
-        raise LayoutError(f"No video was found. {_why(listing.problems)}")
+        notes = "".join(f"{note}. " for note in listing.notes)
+        raise LayoutError(f"No video was found. {notes}{_why(listing.problems)}")
     if expressions is None:
         lines = [" ".join(text.split()) for text in texts]
         if not all(lines):
@@ -94,7 +97,7 @@ def collect_requests(
     if not videos:
         raise LayoutError(f"None of the {len(listing.videos)} videos has an expression. {_why(table.problems)}")
     write_failures(out, LISTED, [Failure(one.video, one.stage, one.reason) for one in problems])
-    return Requests(tuple(left), sentences, frozenset(videos), kept)
+    return Requests(tuple(left), sentences, frozenset(videos), kept, tuple(listing.notes))
 
 
 def _answered(ledger: Ledger, video: str) -> dict[str, tuple[str, ...]]:

@@ -96,6 +96,7 @@ class _TrackBuilder:
     scores: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     damage: list[tuple[int, str]] = field(default_factory=list)  # index of the first frame in the video, and a note
+    remarks: list[tuple[int, str]] = field(default_factory=list)  # likewise
     before: dict[str, str] = field(default_factory=dict)
     written: int = 0
     present: bool = False
@@ -113,6 +114,8 @@ class _TrackBuilder:
         known, self.before = self.before, {}
         if row.note:
             self.damage.append((self.written + len(self.names), row.note))
+        if window.remark:
+            self.remarks.append((self.written + len(self.names), window.remark))
         for t, (name, score) in enumerate(zip(row.frame_names, query.scores, strict=True)):
             shown = score >= self.settings.min_score and query.rle[t] != self.empty
             if name not in known:
@@ -129,11 +132,12 @@ class _TrackBuilder:
         """Returns the next row, and drops its frames."""
         assert self.sample
         count = len(self.names) if last else self.length
-        notes = [text for first, text in self.damage if last or first < self.written + count]
-        self.damage = [] if last else self.damage[len(notes) :]
+        notes, self.damage = self._begun(self.damage, last)
+        remarks, self.remarks = self._begun(self.remarks, last)
         notes += [note] if note else []
         rle, scores = tuple(self.rles[:count]), tuple(self.scores[:count])
         status: Status = "partial" if notes else "absent" if set(rle) == {self.empty} else "ok"
+        notes += remarks
         if last and not self.present:
             notes.append(self._absent())
         row = replace(
@@ -152,6 +156,11 @@ class _TrackBuilder:
         for column in (self.names, self.rles, self.boxes, self.scores, self.times):
             del column[:count]
         return row
+
+    def _begun(self, notes: list[tuple[int, str]], last: bool) -> tuple[list[str], list[tuple[int, str]]]:
+        """Returns the notes of the next row, and those of later ones."""
+        mine = [text for first, text in notes if last or first < self.written + self.length]
+        return mine, [] if last else notes[len(mine) :]
 
     def _absent(self) -> str:
         if self.best < self.settings.min_score:

@@ -10,8 +10,8 @@ from PIL import Image, UnidentifiedImageError
 
 from pipelines.exports.coco import IMAGE_SETS, image_ids
 from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder, uri_options, without_options
-from pipelines.prediction_reader import Predictions, number_first
+from pipelines.files import Folder, number_order, uri_options, without_options
+from pipelines.prediction_reader import Predictions
 from pipelines.sources.davis_texts import raw_videos
 from pipelines.sources.meta_expressions import checked
 from sgmg.masks import Size
@@ -116,7 +116,7 @@ def with_empty_texts(predictions: Predictions, expected: Expected) -> Prediction
         for video, id in expected.wordless
         if video in videos and (video, id) not in predicted
     ]
-    entries = sorted([*predictions.entries, *added], key=lambda entry: (entry.video, number_first(entry.expression)))
+    entries = sorted([*predictions.entries, *added], key=lambda entry: (entry.video, number_order(entry.expression)))
     return replace(predictions, entries=tuple(entries))
 
 
@@ -148,7 +148,7 @@ def _compare_videos(predictions: Predictions, expected: Expected) -> Mismatch:
             (mismatch.missing if video not in predicted else mismatch.others).append(f"video {video}")
             continue
         expressions, frames = expected.videos[video]
-        for expression in sorted({*expressions, *predicted[video]}, key=number_first):
+        for expression in sorted({*expressions, *predicted[video]}, key=number_order):
             what = f"video {video}, expression {expression}"
             if expression not in predicted[video] or expression not in expressions:
                 why = ": its text is empty, so it was not predicted" if (video, expression) in expected.wordless else ""
@@ -167,7 +167,7 @@ def _compare_images(predictions: Predictions, expected: Expected) -> Mismatch:
     sizes = {id: entry.size for entry in predictions.entries for id in image_ids(predictions.dataset, entry)}
 
     def listed(ids: Iterable[str | int]) -> list[str]:
-        return [f"image {id}" for id in sorted(map(str, ids), key=number_first)]
+        return [f"image {id}" for id in sorted(map(str, ids), key=number_order)]
 
     return Mismatch(
         missing=listed(expected.images.keys() - sizes.keys()),

@@ -12,23 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from pipelines.images import voc_palette
 from sgmg.masks import Size
 
 _GREY, _PALETTE = 0, 3  # colour types of PNG
 _LEVEL = 8  # of zlib: 20 % smaller than 6 at half the speed; 9 gains 2 % more and halves it again
-
-
-def voc_palette(colours: int = 256) -> bytes:
-    """Returns the RGB colours that PASCAL VOC and DAVIS use for ids 0, 1, …: the bits of an id, spread from the top.
-
-    >>> voc_palette(3).hex(" ", 3)
-    '000000 800000 008000'
-    """
-    table = bytearray()
-    for id in range(colours):
-        for channel in range(3):
-            table.append(sum((id >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)))
-    return bytes(table)
 
 
 def encode_mask(mask: Bool[np.ndarray, "h w"]) -> bytes:

@@ -15,8 +15,7 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.exports.pngs import decode_mask, decode_object_map
 from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder, safe_name
-from pipelines.prediction_reader import number_first
+from pipelines.files import Folder, is_hidden, number_order, safe_name
 from sgmg.masks import Size
 
 # RuntimeError: encrypted entry; NotImplementedError: unknown compression.
@@ -30,7 +29,7 @@ _DAMAGE = (
     NotImplementedError,
 )
 _LARGEST = 64 * 2**20  # maximum bytes of a PNG; a mask has thousands
-_FROM_MACOS = ("__MACOSX", ".DS_Store")
+_FROM_MACOS = "__MACOSX"
 
 ArrayT = TypeVar("ArrayT", bound=np.ndarray)
 ArchiveFile = tuple[str, Callable[[], bytes]]
@@ -116,14 +115,14 @@ def read_object_maps(
             yield SubmittedMap(int(annotator[-1]), video, frame, ids)
 
 
-def name_order(name: str) -> tuple[tuple[bool, int, str], ...]:
+def name_order(name: str) -> tuple[tuple[tuple[int, str, str] | str, ...], ...]:
     """Returns a sort key for paths that compares folder by folder, numbers by value."""
-    return tuple(number_first(part) for part in name.split("/"))
+    return tuple(number_order(part) for part in name.split("/"))
 
 
 @contextmanager
 def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
-    """Opens a zip or local folder and yields its files, sorted, with checked names; files of macOS are skipped.
+    """Opens a zip or local folder and yields its files, sorted, with checked names; hidden files are skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -152,7 +151,7 @@ def _checked_names(names: list[str], path: str | Path) -> list[str]:
         except ValueError as error:
             raise ValueError(f"{path}: {error} Nothing of it was read.") from error
         parts = name.split("/")
-        if parts[0] not in _FROM_MACOS and parts[-1] not in _FROM_MACOS:
+        if parts[0] != _FROM_MACOS and not any(map(is_hidden, parts)):
             kept.append(name)
     if len(set(kept)) < len(kept):
         twice = next(name for name, count in Counter(kept).items() if count > 1)

@@ -7,9 +7,9 @@ from jaxtyping import UInt8
 
 from pipelines.exports.pngs import encode_object_map
 from pipelines.exports.writing import in_order, zip_output
-from pipelines.files import Folder
+from pipelines.files import Folder, number_order
 from pipelines.ledger import Rows
-from pipelines.prediction_reader import number_first, read_segments
+from pipelines.prediction_reader import read_segments
 from pipelines.predictions import Prediction
 from sgmg.masks import rle_area, rle_to_mask
 
@@ -48,7 +48,7 @@ def _frames(results: Mapping[str, Sequence[Rows]], out: Folder) -> Iterator[Name
         for rows in read_segments(out, places):
             if len(rows) > MOST:
                 break
-            yield from _of_segment(video, sorted(rows, key=lambda row: number_first(row.expression)))
+            yield from _of_segment(video, sorted(rows, key=lambda row: number_order(row.expression)))
 
 
 def _of_segment(video: str, rows: Sequence[Prediction]) -> Iterator[Named]:

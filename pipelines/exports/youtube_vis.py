@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.exports.coco import segmentation
 from pipelines.exports.writing import json_output, read_lines, single, to_line, write_lines, write_list
-from pipelines.files import Folder
+from pipelines.files import Folder, number_order
 from pipelines.prediction_reader import PredictionEntry, Predictions
 from sgmg.masks import rle_area, rle_to_xywh
 
@@ -192,7 +192,7 @@ def _frames(predictions: Predictions) -> Names:
     for entry in predictions.entries:
         known = frames.setdefault(entry.video, entry.frame_names)
         if known != entry.frame_names:
-            frames[entry.video] = tuple(sorted({*known, *entry.frame_names}))
+            frames[entry.video] = tuple(sorted({*known, *entry.frame_names}, key=number_order))
     return frames
 
 

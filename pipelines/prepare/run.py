@@ -3,14 +3,16 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import ray
 from ray.data import TaskPoolStrategy
 
-from pipelines.errors import LayoutError
+from pipelines.errors import Dropped, LayoutError
 from pipelines.files import Folder, at_once
-from pipelines.manifest import MANIFEST, MANIFEST_VERSION, QUARANTINE, Manifest, Shard
+from pipelines.manifest import DROPPED, MANIFEST, MANIFEST_VERSION, QUARANTINE, Manifest, Shard
 from pipelines.prepare.shard import Footer, ShardPlan, ShardWriter, items_to_json, read_footer
 from pipelines.records import SCHEMA_VERSION
 from pipelines.sources.base import LeavesOut, Source, fingerprint
@@ -85,7 +87,7 @@ def write_shards(todo: Sequence[ShardPlan], writer: ShardWriter, workers: int | 
 
 
 def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapping[str, Any]) -> Manifest:
-    """Writes quarantine and manifest from the footers of the shards; the manifest last.
+    """Writes quarantine, what was left out, and manifest from the footers of the shards; the manifest last.
 
     Raises:
         FileNotFoundError: a shard is missing.
@@ -98,12 +100,15 @@ def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapp
     out.remove_unfinished()  # of workers that died
     quarantined = [json.dumps(one) for footer in footers for one in footer.quarantined]
     out.write(QUARANTINE, "".join(f"{line}\n" for line in quarantined).encode())
+    left_out = source.left_out() if isinstance(source, LeavesOut) else []
+    dropped = [json.dumps(asdict(one)) for one in chain(left_out, *(footer.left_out for footer in footers))]
+    out.write(DROPPED, "".join(f"{line}\n" for line in dropped).encode())
     manifest = Manifest(
         dataset=source.dataset,
         split=source.split,
         config=config,
         counts=_counts(footers) | {"bytes": sum(shard.bytes for shard in shards)},
-        dropped=_dropped(source, footers),
+        dropped=_dropped(left_out, footers),
         quarantined=len(quarantined),
         source_fingerprint=fingerprint(one for footer in footers for one in footer.row_fingerprints),
         shards=shards,
@@ -131,8 +136,8 @@ def _counts(footers: Sequence[Footer]) -> dict[str, int]:
     return dict(counts)
 
 
-def _dropped(source: Source, footers: Sequence[Footer]) -> dict[str, int]:
-    dropped = Counter(one.reason for one in source.left_out()) if isinstance(source, LeavesOut) else Counter()
+def _dropped(left_out: Sequence[Dropped], footers: Sequence[Footer]) -> dict[str, int]:
+    dropped = Counter(one.reason for one in left_out)
     for footer in footers:
         dropped.update(footer.dropped)
     return dict(sorted(dropped.items()))

@@ -5,12 +5,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tokenizers
 
 from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
@@ -18,7 +20,9 @@ from pipelines.manifest import RowInfo, without_none
 from pipelines.prepare.resize import resized
 from pipelines.prepare.row_info import row_info
 from pipelines.records import SCHEMA, Record, table_of
+from pipelines.sentences import MAX_TOKENS, token_upper_bound, too_long
 from pipelines.sources.base import Item, Source
+from sgmg.expressions import normalize_expression
 
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -43,8 +47,9 @@ class ShardPlan:
 class Footer:
     """Description of a shard, stored in the Parquet file's own metadata, so that both exist or neither.
 
-    `counts`: videos, frames, objects, expressions, frame_bytes. `quarantined`: video, stage, reason of each unusable
-    item.
+    `counts`: videos, frames, objects, expressions, frame_bytes. `dropped`: how many things were left out for each
+    reason; `left_out`: video, reason and name of each (footers of earlier versions lack it). `quarantined`: video,
+    stage, reason of each unusable item.
     """
 
     fingerprint: str
@@ -53,6 +58,7 @@ class Footer:
     counts: dict[str, int]
     dropped: dict[str, int]
     quarantined: tuple[dict[str, str], ...]
+    left_out: tuple[Dropped, ...] = ()
 
 
 def items_to_json(items: Iterable[Item]) -> str:
@@ -83,6 +89,7 @@ class ShardWriter:
     out: Folder
     short_side: int | None = None  # pixels; None: frames stay as they are
     quality: int = 95  # of resized frames
+    tokenizer: str = ""  # JSON, to count the tokens of long sentences; without it an upper bound counts
 
     def write(self, plan: ShardPlan) -> Footer:
         """Writes a shard and returns its footer. Unusable items are quarantined.
@@ -107,13 +114,43 @@ class ShardWriter:
     def _add(self, file: "_ShardFile", item: Item) -> None:
         try:
             reading = self.source.read(item)
-            record = reading.record
+            record, too_long = self._with_fitting_sentences(reading.record)
             if self.short_side is not None:
                 record = resized(record, self.short_side, self.quality)
-            file.add(record, reading.dropped)
+            file.add(record, (*reading.dropped, *too_long))
         except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which is no text.
             reason = f"a name or text holds {error.object!r}, which is no Unicode text. Mend it in the annotations."
             raise BadItem(item.video, "list", reason) from error
+
+    def _with_fitting_sentences(self, record: Record) -> tuple[Record, list[Dropped]]:
+        """Returns the record without the sentences that no text encoder can take, and these."""
+        reasons = [too_long(one.text, self._tokens) for one in record.expressions]
+        dropped = [
+            Dropped(record.video, TOO_LONG, f"expression {one.id}, {reason}: {one.text[:60]}…")
+            for one, reason in zip(record.expressions, reasons, strict=True)
+            if reason
+        ]
+        if not dropped:
+            return record, []
+        kept = tuple(one for one, reason in zip(record.expressions, reasons, strict=True) if not reason)
+        return replace(record, expressions=kept), dropped
+
+    def _tokens(self, text: str) -> int:
+        """Counts the tokens of a long sentence; without a tokenizer, at most so many."""
+        if not self.tokenizer:
+            return token_upper_bound(text)
+        return len(_tokenizer(self.tokenizer).encode(normalize_expression(text)).ids)
+
+
+TOO_LONG = f"sentence of more than {MAX_TOKENS} tokens"
+
+
+@cache
+def _tokenizer(text: str) -> tokenizers.Tokenizer:
+    """Returns a tokenizer of the library, as `sgmg.tokenizer` would import torch."""
+    found = tokenizers.Tokenizer.from_str(text)
+    found.no_truncation()
+    return found
 
 
 @dataclass
@@ -128,7 +165,7 @@ class _ShardFile:
     _row_groups: list[tuple[RowInfo, ...]] = field(default_factory=list)
     _fingerprints: list[str] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
-    _dropped: Counter[str] = field(default_factory=Counter)
+    _left_out: list[Dropped] = field(default_factory=list)
 
     def __enter__(self) -> "_ShardFile":
         # No dictionaries, and statistics only where readers look for a video: frames would double the file's memory.
@@ -148,7 +185,7 @@ class _ShardFile:
         self._pending.append(row_info(record))
         self._pending_bytes += size
         self._fingerprints.append(record.source_fingerprint)
-        self._dropped.update(one.reason for one in dropped)
+        self._left_out += dropped
         self._counts.update(
             videos=1,
             frames=len(record.frames),
@@ -166,8 +203,9 @@ class _ShardFile:
             tuple(self._row_groups),
             tuple(self._fingerprints),
             dict(sorted(self._counts.items())),
-            dict(sorted(self._dropped.items())),
+            dict(sorted(Counter(one.reason for one in self._left_out).items())),
             tuple(self.quarantined),
+            tuple(self._left_out),
         )
         self._writer.add_key_value_metadata({_FOOTER: json.dumps(without_none(asdict(footer)))})
         return footer

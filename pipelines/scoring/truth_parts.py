@@ -61,7 +61,7 @@ class SentencesPart:
 
     def read(self) -> list[VideoTruth]:
         try:
-            names = tuple(sorted(self.listed["frames"]))
+            names = tuple(self.listed["frames"])
             expressions = [
                 Expression(number, one["exp"], (int(one["obj_id"]),), external_id=number)
                 for number, one in self.listed["expressions"].items()

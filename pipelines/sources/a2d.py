@@ -9,6 +9,7 @@ from pipelines.files import Folder
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.a2d_clip import Annotation, annotation_of_h5, decoded_clip
 from pipelines.sources.base import Item, Reading, build_record
+from pipelines.sources.csv_table import headless_lines
 from pipelines.sources.frame_ids import frame_id_template
 from pipelines.sources.reading import (
     annotation_json,
@@ -132,14 +133,13 @@ class A2DSentences:
         """Returns the split (train or test) of every video in videoset.csv."""
         names = {number: split for split, number in _SPLITS.items()}
         found: dict[str, str] = {}
-        for number, line in enumerate(annotation_text(self.root, _VIDEOSET).splitlines(), start=1):
-            columns = line.split(",")
-            if line and (len(columns) < 2 or columns[-1].strip() not in names):
+        for number, columns in headless_lines(annotation_text(self.root, _VIDEOSET)):
+            if len(columns) < 2 or columns[-1] not in names:
                 raise LayoutError(
-                    f"{self.root.path(_VIDEOSET)}, line {number}: {line!r} does not end with 0 (train) or 1 (test). "
-                    f"Download it again."
+                    f"{self.root.path(_VIDEOSET)}, line {number}: {','.join(columns)!r} does not end with 0 (train) or "
+                    f"1 (test). Download it again."
                 )
-            found[columns[0]] = names.get(columns[-1].strip(), "")
+            found[columns[0]] = names[columns[-1]]
         return found
 
     def _sentences_at_frames(self) -> Iterator[_Expression]:

@@ -127,7 +127,7 @@ def _expressions(
     dropped: list[Dropped] = []
     for place, (number, text, found) in enumerate(annotations.expressions):
         if not text.strip():
-            dropped.append(Dropped(video, "empty expression", number))
+            dropped.append(Dropped(video, "empty expression", f"expression {number}, of object {found}"))
         elif int(found) not in objects:
             dropped.append(Dropped(video, "object without pixels", f"object {found} of expression {number}: {text}"))
         else:

@@ -83,7 +83,7 @@ def converted_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo
 
 def _converted(video: DavisVideo, entry: Mapping[str, Any], path: str, meta_path: str) -> DavisVideo:
     """Returns the video with its frames and expressions, or with a description of what is wrong."""
-    frames = sorted(safe_name(frame) for frame in entry["frames"])
+    frames = [safe_name(frame) for frame in entry["frames"]]
     expressions = [_expression(number, expression) for number, expression in entry["expressions"].items()]
     problem = ""
     if not frames:

@@ -181,7 +181,8 @@ class JhmdbSentences:
             )
         asked = with_pixels if video.asked is None else sorted(set(video.asked))
         frames = tuple(number - 1 for number in asked if 1 <= number <= len(masks))
-        dropped += [Dropped(name, "asked frame without mask", str(n)) for n in asked if n - 1 not in frames]
+        without = [number for number in asked if number - 1 not in frames]
+        dropped += [Dropped(name, "asked frame without mask", f"frame {number}: {video.text}") for number in without]
         if not frames:
             return (), (*dropped, Dropped(name, "no asked frame has a mask", video.text))
         external = frame_id_template(f"v_{name}_f_")

@@ -27,7 +27,7 @@ class MetaExpression:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The checked entry of one video: names of the frames, sorted, and sentences in the order of the file."""
+    """The checked entry of one video: names of the frames and sentences, in the order of the file."""
 
     frame_names: tuple[str, ...]
     sentences: tuple[MetaExpression, ...]
@@ -108,7 +108,7 @@ def checked(video: str, entry: Any, path: str) -> Listed:
             sentences.append(MetaExpression(id, text, expression))
         else:
             dropped.append(Dropped(video, EMPTY, f"expression {id}"))
-    return Listed(tuple(sorted(frames)), tuple(sentences), tuple(dropped))
+    return Listed(tuple(frames), tuple(sentences), tuple(dropped))
 
 
 def typed(video: str, entry: Any, key: str, kind: type, where: str) -> Any:

@@ -85,18 +85,18 @@ class MeViS:
         self, item: Item, listed: Listed, size: tuple[int, int]
     ) -> tuple[tuple[ObjectTrack, ...], tuple[Dropped, ...]]:
         """Returns the objects that have a pixel in some frame, and the objects that are dropped."""
-        in_file_order = item.key["listed"]["frames"]
         tracks, dropped = [], []
         for id, masks in item.key["masks"].items():
             where = f"{self.root.path(f'{self.split}/mask_dict.json')}, object {id!r}"
             if masks is None:
                 dropped.append(Dropped(item.video, "object not in mask_dict.json, or twice", f"object {id}"))
                 continue
-            if not isinstance(masks, list) or len(masks) != len(in_file_order):
+            names = listed.frame_names
+            if not isinstance(masks, list) or len(masks) != len(names):
                 found = f"{len(masks)} masks" if isinstance(masks, list) else f"a {type(masks).__name__}"
-                raise BadItem(item.video, "list", f"{where} has {found} for {len(in_file_order)} frames.")
-            by_name = dict(zip(in_file_order, masks, strict=True))
-            rle = tuple(_rle(item.video, by_name[name], size, f"{where}, frame {name}") for name in listed.frame_names)
+                raise BadItem(item.video, "list", f"{where} has {found} for {len(names)} frames.")
+            of_frames = zip(names, masks, strict=True)
+            rle = tuple(_rle(item.video, mask, size, f"{where}, frame {name}") for name, mask in of_frames)
             if any(rle_area(one, size) for one in rle):
                 tracks.append(ObjectTrack(int(id), rle))
             else:
@@ -120,7 +120,7 @@ def _with_objects(
             expressions.append(Expression(sentence.id, sentence.text, object_ids, external_id=sentence.id))
         else:
             reason = "expression of an object that is not there" if ids else "expression of no object"
-            dropped.append(Dropped(video, reason, f"expression {sentence.id}"))
+            dropped.append(Dropped(video, reason, f"expression {sentence.id}, of objects {ids}: {sentence.text}"))
     return tuple(expressions), tuple(dropped)
 
 

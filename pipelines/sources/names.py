@@ -9,6 +9,8 @@ DatasetName = Literal[
     "mevis",
 ]  # fmt: skip
 """Names of the datasets, as --dataset spells them."""
+ExifChoice = Literal["apply", "ignore"]
+"""What --exif chooses: frames turned as viewers show them, or as their pixels are stored."""
 
 
 def check_dataset(name: str) -> DatasetName:

@@ -1,7 +1,5 @@
 """Reading shared by several sources: annotation files, files of one video, frames; errors say how to mend them."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder, safe_name
 from pipelines.images import checked_size
+from pipelines.sources.csv_table import csv_lines
 
 _UNREADABLE = (FileNotFoundError, PermissionError)  # Others, such as network errors, are raised: a retry may succeed.
 
@@ -54,26 +53,17 @@ def annotation_json(root: Folder, name: str) -> Any:
         raise LayoutError(f"{root.path(name)} is no JSON ({error}). Download it again.") from error
 
 
-def annotation_rows(root: Folder, name: str, header: Sequence[str]) -> list[list[str]]:
-    """Returns the rows of a CSV file below its header, without empty lines.
+def annotation_rows(root: Folder, name: str, columns: Sequence[str]) -> list[list[str]]:
+    """Returns these columns of a CSV file, a list for each line that is not blank.
 
     Raises:
-        LayoutError: the file cannot be read, has another header, or has a row of another length.
+        LayoutError: the file cannot be read, lacks a column, has another one, or has a row of another length.
     """
-    reader = csv.reader(io.StringIO(annotation_text(root, name), newline=""))
-    if (found := next(reader, [])) != list(header):
-        raise LayoutError(
-            f"{root.path(name)} begins with {','.join(found)!r}, not with the header {','.join(header)!r}. "
-            f"Add that line, or download the file again."
-        )
-    rows = []
-    for row in filter(None, reader):
-        if len(row) != len(header):
-            raise LayoutError(
-                f"{root.path(name)}, line {reader.line_num}: {len(row)} columns where {','.join(header)} are expected. "
-                f"Put a text with commas in double quotes."
-            )
-        rows.append(row)
+    rows, path = [], root.path(name)
+    for line in csv_lines(annotation_text(root, name), path, columns, strict=False):
+        if line.problem:
+            raise LayoutError(f"{path}, line {line.number} {line.problem}")
+        rows.append([line.values[column] for column in columns])
     return rows
 
 

@@ -109,7 +109,8 @@ class RefYouTubeVOS:
             if object_id in known:
                 expressions.append(Expression(sentence.id, sentence.text, (object_id,), external_id=sentence.id))
             else:
-                dropped.append(Dropped(video, "expression of an object that is not there", f"expression {sentence.id}"))
+                what = f"expression {sentence.id}, of object {object_id}: {sentence.text}"
+                dropped.append(Dropped(video, "expression of an object that is not there", what))
         return tuple(expressions), tuple(dropped)
 
 

@@ -76,7 +76,7 @@ def predictions_of(truth: Path, out: Path) -> Path:
 
 def prepared_small(raw: Path, out: Path) -> None:
     """With frames of 130 pixels, as --short-side makes them."""
-    source, folder = entry_of("ref-youtube-vos").open(Folder(str(raw)), "train", 95), Folder(str(out)).make()
+    source, folder = entry_of("ref-youtube-vos").open(Folder(str(raw)), "train"), Folder(str(out)).make()
     plans = plan_shards(source, {}, 2)
     for plan in plans:
         ShardWriter(source, folder, 130, 95).write(plan)

@@ -77,7 +77,7 @@ def test_parquet_holds_exactly_what_the_source_reads(
     data_kit: Path, tmp_path: Path, dataset: str, split: str, folder: str
 ) -> None:
     config = PrepareConfig(dataset, split, str(tmp_path), str(data_kit / folder))
-    source = entry_of(dataset).open(Folder(config.raw), split, config.quality)
+    source = entry_of(dataset).open(Folder(config.raw), split)
     readings = [source.read(item) for item in source.items()]
     assert main(config) == Exit.CLEAN
     manifest = read_manifest(Folder(config.out))
@@ -239,6 +239,19 @@ def test_sentences_nobody_can_learn_from_are_told_beside_what_was_left_out(
     manifest = prepared("ref-youtube-vos", data_kit / "refytvos", "valid", tmp_path / "out")
     assert main(replace(ytvos(data_kit, tmp_path), split="valid", raw="", show=1)) == Exit.CLEAN
     assert f"not for training: {manifest.counts['expressions']} x {WITHHELD}\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_dataset_with_nothing_to_learn_from_is_an_error(data_kit: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(data_kit / "refytvos/train/JPEGImages/31f1e819d1", raw / "JPEGImages/cart")
+    shutil.copytree(data_kit / "refytvos/train/Annotations/31f1e819d1", raw / "Annotations/cart")
+    (raw / "expressions.csv").write_text("video,object_id,text\ncart,9,the cart\n")
+    out = tmp_path / "out"
+    with pytest.raises(JobError, match=f"nothing is left to learn from: 0 expressions, 1 videos in quarantine. {out}"):
+        main(PrepareConfig("own", "train", str(out), str(raw), allow_failures=True))
+    (bad,) = map(json.loads, (out / QUARANTINE).read_text().splitlines())
+    assert "speak of object 9, but there are only pixels of 1, 2, 3" in bad["reason"]
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from pipelines.files import Folder, safe_name, without_options
+from pipelines.files import Folder, number_order, safe_name, without_options
 from pipelines.ledger import PREDICTIONS
-from pipelines.prediction_reader import Counting, number_first, row_groups_of
+from pipelines.prediction_reader import Counting, row_groups_of
 from pipelines.predictions import PREDICTION_VERSION, Status
 from sgmg.masks import Size, mask_to_rle
 
@@ -172,7 +172,7 @@ class _Video:
             one.best = Best(float(scores[at]), name, float(times[at]), rle)
 
     def summary(self, video: str) -> VideoSummary:
-        expressions = sorted(self.expressions.items(), key=lambda one: number_first(one[0]))
+        expressions = sorted(self.expressions.items(), key=lambda one: number_order(one[0]))
         return VideoSummary(
             video=video,
             source=self.row["source"],

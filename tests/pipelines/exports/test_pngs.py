@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.exports.pngs import decode_mask, decode_object_map, encode_mask, encode_object_map, voc_palette
+from pipelines.exports.pngs import decode_mask, decode_object_map, encode_mask, encode_object_map
+from pipelines.images import voc_palette
 
 
 def opened(data: bytes) -> Image.Image:

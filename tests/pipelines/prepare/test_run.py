@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 from patience import PATIENCE
 from pipelines.errors import LayoutError
 from pipelines.files import UNFINISHED, Folder
-from pipelines.manifest import MANIFEST, QUARANTINE, Manifest, read_manifest
+from pipelines.manifest import DROPPED, MANIFEST, QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.a2d import A2DSentences
@@ -69,6 +70,10 @@ def test_what_no_item_speaks_of_is_counted_beside_what_readings_drop(data_kit: P
     assert left_out.reason == "video in a2d_missed_videos.txt"
     manifest = prepared(source, tmp_path)
     assert manifest.dropped == {"instance is no number": 1, "video in a2d_missed_videos.txt": 1}
+    named = [json.loads(line) for line in (tmp_path / DROPPED).read_text().splitlines()]
+    assert [one["reason"] for one in named] == ["video in a2d_missed_videos.txt", "instance is no number"]
+    assert (named[0]["video"], named[0]["what"]) == (left_out.video, left_out.what)
+    assert all(one["video"] and one["what"] for one in named)
 
 
 @pytest.mark.usefixtures("ray_local")

@@ -251,6 +251,18 @@ def test_a_video_without_frames_is_refused(raw: Path) -> None:
         read(raw, "car-shadow", "train")
 
 
+def test_frames_of_a_folder_go_by_their_numbers_and_hidden_files_are_none(raw: Path) -> None:
+    expected = read(raw, "car-shadow", "train").record
+    for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations_unsupervised", ".png")):
+        images = raw / "DAVIS" / folder / "480p" / "car-shadow"
+        for number, name in enumerate(expected.frame_names, start=8):
+            (images / f"{name}{suffix}").rename(images / f"f{number}{suffix}")
+        (images / f"._f8{suffix}").write_bytes(b"macOS")
+    record = read(raw, "car-shadow", "train").record
+    assert record.frame_names == tuple(f"f{number}" for number in range(8, 8 + len(expected.frames)))
+    assert (record.frames, record.objects) == (expected.frames, expected.objects)
+
+
 def test_frames_of_several_sizes_are_refused(raw: Path) -> None:
     path = raw / "DAVIS" / "JPEGImages" / "480p" / "car-shadow" / "00002.jpg"
     Image.new("RGB", (8, 8)).save(path)
