@@ -1,6 +1,5 @@
 """Building a model from given weights without initialising it first; mismatches are reported by name."""
 
-import argparse
 import logging
 import re
 import zipfile
@@ -16,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from sgmg.config import SgMgConfig
 from sgmg.fusion import Decoupling
 from sgmg.model import SgMg
+from sgmg.plain_types import plain_classes
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def with_config(model: SgMg, config: SgMgConfig) -> SgMg:
 
 
 def read_torch_file(path: Path, origin: str) -> Any:
-    """Reads a file of `torch.save` that holds tensors, plain values and an argparse Namespace only.
+    """Reads a file of `torch.save` that holds tensors and plain values only, see `plain_types`.
 
     Args:
         path: path of the file.
@@ -145,7 +145,7 @@ def read_torch_file(path: Path, origin: str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Get it from {origin}, or correct the path.")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(plain_classes(path)):
             # Only tensors in use are read of a mapped file, not the optimiser state. Old files cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged pickle can raise anything
@@ -155,8 +155,8 @@ def read_torch_file(path: Path, origin: str) -> Any:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return (
-            f"{path} asks for {unsafe[1]}, which is not trusted: a checkpoint holds tensors, plain values and an "
-            f"argparse Namespace. Nothing of it was run. Get the file from a source you know."
+            f"{path} asks for {unsafe[1]}, which is not trusted: a checkpoint holds tensors and plain values. "
+            f"Nothing of it was run. Get the file from a source you know."
         )
     with path.open("rb") as file:
         cut = file.read(2) == b"PK" and not zipfile.is_zipfile(path)

@@ -139,8 +139,11 @@ def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
         except _DAMAGE as error:
             raise ValueError(f"{path} is no zip, empty or cut short ({error}). Write or copy it again.") from error
         with archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-            yield [(name, lambda name=name: _unpacked(archive, name)) for name in _checked_names(names, path)]
+            stored = {name.replace("\\", "/"): name for name in archive.namelist()}  # as some zips of Windows have it
+            if len(stored) < len(archive.namelist()):
+                stored = {name: name for name in archive.namelist()}
+            names = [name for name in stored if not name.endswith("/")]
+            yield [(name, lambda name=name: _unpacked(archive, stored[name])) for name in _checked_names(names, path)]
 
 
 def _checked_names(names: list[str], path: str | Path) -> list[str]:
