@@ -398,6 +398,18 @@ def join_uri(folder: str, name: str) -> str:
     return f"{without_options(folder).rstrip('/')}/{name}{uri_options(folder)}"
 
 
+def parent_and_name(path: str) -> tuple[str, str]:
+    """Splits a path or URI into its folder and its name.
+
+    >>> parent_and_name("a.zip"), parent_and_name("/a.zip"), parent_and_name("s3://bucket/b/a.zip")
+    (('.', 'a.zip'), ('/', 'a.zip'), ('s3://bucket/b', 'a.zip'))
+    >>> parent_and_name("s3://bucket/a.zip?region=eu-west-1")
+    ('s3://bucket?region=eu-west-1', 'a.zip')
+    """
+    parent, slash, name = without_options(path).rstrip("/").rpartition("/")
+    return (parent or slash or ".") + uri_options(path), name
+
+
 def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:
     """Returns the filesystem of a path or URI, and the path within it, special characters unchanged.
 

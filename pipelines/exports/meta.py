@@ -9,8 +9,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.exports.coco import IMAGE_SETS, image_ids
-from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder, number_order, uri_options, without_options
+from pipelines.files import Folder, number_order, parent_and_name, uri_options, without_options
 from pipelines.prediction_reader import Predictions
 from pipelines.sources.davis_texts import raw_videos
 from pipelines.sources.meta_expressions import checked

@@ -14,8 +14,7 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt8
 
 from pipelines.exports.pngs import decode_mask, decode_object_map
-from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder, is_hidden, number_order, safe_name
+from pipelines.files import Folder, is_hidden, number_order, parent_and_name, safe_name
 from sgmg.masks import Size
 
 # RuntimeError: encrypted entry; NotImplementedError: unknown compression.

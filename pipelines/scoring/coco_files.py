@@ -9,8 +9,7 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder
+from pipelines.files import Folder, parent_and_name
 from pipelines.scoring.pictures import Box, hit_ranks, match_boxes, match_masks
 from pipelines.scoring.rows import PictureRow
 from pipelines.sources.coco_annotations import segmentation_to_rle

@@ -14,14 +14,14 @@ _HINT = (
 )
 Header = tuple[tuple[int, int], int]
 """Stored (width, height) and orientation of a frame."""
-Masks = Iterator[tuple[int, bytes]]
-"""Yields the index of a frame, and the PNG of its mask."""
+MaskSize = tuple[int, tuple[int, int] | None]
+"""Index of a frame, and the (width, height) of its mask; None: it cannot be read."""
 
 
 def fitted_frames(
     video: str,
     frames: Sequence[bytes],
-    masks: Callable[[], Masks],
+    mask_sizes: Callable[[], Iterator[MaskSize]],
     choice: ExifChoice | None,
     quality: int,
 ) -> tuple[tuple[bytes, ...], tuple[int, int]]:
@@ -30,7 +30,7 @@ def fitted_frames(
     Args:
         video: for messages.
         frames: encoded images, all of one stored size.
-        masks: of the frames that have one; read only if there is something to choose.
+        mask_sizes: of the frames that have a mask; called only if there is something to choose.
         choice: None takes what the sizes of the masks tell.
         quality: JPEG quality of turned frames.
 
@@ -42,7 +42,7 @@ def fitted_frames(
     if all(orientation == UPRIGHT for _, orientation in headers):
         return tuple(frames), size
     if choice is None:
-        choice = _choice(video, headers, masks())
+        choice = _choice(video, headers, mask_sizes())
     if choice == "ignore":
         return tuple(frames), size
     turned = [turned_size(*header) for header in headers]
@@ -51,12 +51,10 @@ def fitted_frames(
     return tuple(_turned(data, header[1], quality) for data, header in zip(frames, headers, strict=True)), turned[0]
 
 
-def _choice(video: str, headers: Sequence[Header], masks: Masks) -> ExifChoice:
+def _choice(video: str, headers: Sequence[Header], sizes: Iterator[MaskSize]) -> ExifChoice:
     fits_stored = fits_turned = True
-    for place, data in masks:
-        try:
-            size = header_of(data)[0]
-        except OSError:  # said where its pixels are read
+    for place, size in sizes:
+        if size is None:
             return "ignore"
         fits_stored &= size == headers[place][0]
         fits_turned &= size == turned_size(*headers[place])

@@ -13,32 +13,19 @@ from pipelines.files import Folder, safe_name
 from pipelines.records import Expression
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.csv_table import CsvLine, csv_lines
-from pipelines.sources.exif_frames import fitted_frames
+from pipelines.sources.exif_frames import MaskSize, fitted_frames
 from pipelines.sources.label_colours import LABEL_MAP, ColourTable, colour_table
 from pipelines.sources.meta_expressions import EMPTY
 from pipelines.sources.names import ExifChoice
 from pipelines.sources.object_maps import Annotation, read_annotation
+from pipelines.sources.pictures import Pictures, pictures_of_file
 from pipelines.sources.reading import annotation_text, checked_video, image_frames, item_bytes
-from pipelines.sources.video_files import QUALITY, decode_video
+from pipelines.sources.video_files import QUALITY
+from pipelines.video.exif import header_of
 from pipelines.video.suffixes import IMAGE_SUFFIXES, is_image, is_video, suffix_of
 
 TABLE = "expressions.csv"
 COLUMNS = ("video", "object_id", "text")
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """The frames of one video, from images or from a video file, and the bytes that its fingerprint is made from."""
-
-    names: tuple[str, ...]
-    frames: tuple[bytes, ...]
-    width: int
-    height: int
-    source: str
-    raw: tuple[bytes, ...]
-    timestamps: tuple[float, ...] | None = None
-    fps: float | None = None
-    other_tracks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +138,10 @@ class Own:
         if not place.startswith("videos/"):
             names = self._images(item.video, place)
             raw, _ = image_frames(self.root, [f"{place}/{name}" for name in names.values()], item.video)
-            masks = partial(self._masks, item.video, names)
-            frames, size = fitted_frames(item.video, raw, masks, self.exif, self.quality)
+            sizes = partial(self._mask_sizes, item.video, names)
+            frames, size = fitted_frames(item.video, raw, sizes, self.exif, self.quality)
             return Pictures(tuple(names), frames, *size, place, raw)
-        data = item_bytes(self.root, place, item.video)
-        try:
-            video = decode_video(data, self.quality)
-        except ValueError as error:
-            raise BadItem(item.video, "decode", f"{self.root.path(place)}: {error}") from error
-        names = tuple(f"{index:05d}" for index in range(len(video.frames)))
-        size = (video.width, video.height)
-        return Pictures(names, video.frames, *size, place, (data,), video.timestamps, video.fps, video.other_tracks)
+        return pictures_of_file(self.root, place, item.video, self.quality)
 
     def _images(self, video: str, place: str) -> dict[str, str]:
         """Returns the file name of each frame, ordered by the numbers in it: frame2 comes before frame10."""
@@ -188,12 +168,16 @@ class Own:
         files = [name for name in self._names(video, f"Annotations/{video}") if suffix_of(name) == ".png"]
         return {PurePosixPath(name).stem: name for name in files}
 
-    def _masks(self, video: str, names: Iterable[str]) -> Iterator[tuple[int, bytes]]:
-        """Yields the PNGs that there are of some frames, with the index of the frame."""
+    def _mask_sizes(self, video: str, names: Iterable[str]) -> Iterator[MaskSize]:
+        """Yields the sizes of the PNGs that there are of some frames, with the index of the frame."""
         pngs = self._pngs(video)
         for place, name in enumerate(names):
             if name in pngs:
-                yield place, item_bytes(self.root, f"Annotations/{video}/{pngs[name]}", video)
+                data = item_bytes(self.root, f"Annotations/{video}/{pngs[name]}", video)
+                try:
+                    yield place, header_of(data)[0]
+                except OSError:  # reported where its pixels are read
+                    yield place, None
 
     def _annotation(self, item: Item, pictures: Pictures, objects: dict[int, str]) -> Annotation:
         video, folder = item.video, f"Annotations/{item.video}"

@@ -1,0 +1,122 @@
+"""Annotation files of tools, which --raw names: one file, or a folder of them; read whole, and checked by msgspec."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from pyarrow import fs
+
+from pipelines.errors import LayoutError
+from pipelines.files import Folder, parent_and_name
+
+MOST_BYTES = 2_000_000_000
+"""Largest annotation file that is read, since it is held in memory several times over."""
+
+T = TypeVar("T")
+Id = int | str
+"""Id of an image, video, category or track: a number, or a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFiles:
+    """The annotation files that --raw names: their folder, and their names in it."""
+
+    folder: Folder
+    names: tuple[str, ...]
+
+    def read(self, name: str) -> bytes:
+        """Returns the bytes of a file, without a byte order mark.
+
+        Raises:
+            LayoutError: it cannot be read, or is larger than `MOST_BYTES`.
+        """
+        path = self.folder.path(name)
+        try:
+            if (size := self.folder.size(name)) > MOST_BYTES:
+                raise LayoutError(
+                    f"{path} has {size / 1e9:.1f} GB, but at most {MOST_BYTES / 1e9:.0f} GB are read at once. Split it "
+                    f"into several files, with all annotations of a video in one, and give their folder as --raw."
+                )
+            return self.folder.read(name).removeprefix(b"\xef\xbb\xbf")
+        except (FileNotFoundError, PermissionError) as error:
+            raise LayoutError(f"{error} Check --raw.") from error
+
+
+def label_files(raw: Folder, suffix: str) -> LabelFiles:
+    """Returns the file that --raw names, or those of a suffix in the folder that it names.
+
+    Raises:
+        LayoutError: there is none.
+    """
+    kind = raw.filesystem.get_file_info(raw.path()).type
+    if kind == fs.FileType.Directory:
+        names = tuple(name for name in raw.names() if name.lower().endswith(suffix))
+        if not names:
+            raise LayoutError(
+                f"{raw.path()} holds no file {suffix}. Give the annotation file, or its folder, as --raw."
+            )
+        return LabelFiles(raw, names)
+    if kind == fs.FileType.NotFound:
+        raise LayoutError(f"{raw.path()} does not exist. Give the annotation file, or its folder, as --raw.")
+    parent, name = parent_and_name(raw.uri)
+    return LabelFiles(Folder(parent), (name,))
+
+
+def json_content(data: bytes, kind: type[T], path: str, tool: str, known: Collection[str] = ()) -> T:
+    """Decodes an annotation file, and checks the types of what it holds.
+
+    Args:
+        kind: type of the content, as msgspec checks it.
+        path: of the file, for messages.
+        tool: name of the format, for messages.
+        known: the topmost keys that the format has, to tell which key of another format does not fit.
+
+    Raises:
+        LayoutError: the file is no JSON, is nested too deep, or has the layout of another format.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise LayoutError(f"{path} is not {tool}: {_misfit(data, known)}{error}. Check --dataset.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LayoutError(f"{path} is no JSON, or cut short ({error}). Export it again.") from error
+    except RecursionError as error:
+        raise LayoutError(f"{path} is nested too deep to be {tool}. Export it again.") from error
+
+
+def plain(raw: bytes | msgspec.Raw) -> Any:
+    """Returns a part of a file as plain values; None if it is no JSON."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def single_names(names: Iterator[tuple[str, str]]) -> None:
+    """Checks that no two videos have one name.
+
+    Args:
+        names: name of each video, and the path of the file that describes it.
+
+    Raises:
+        LayoutError: two have.
+    """
+    files: dict[str, str] = {}
+    for name, path in names:
+        if name in files:
+            raise LayoutError(
+                f"Two videos are called {name!r}, in {files[name]} and in {path}, but records need a name each. Rename "
+                f"one of them, or prepare the files apart."
+            )
+        files[name] = path
+
+
+def _misfit(data: bytes, known: Collection[str]) -> str:
+    """Names the first topmost key that the format does not have; empty if there is none."""
+    try:
+        found = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    odd = next((key for key in found if key not in known), None)
+    return "" if odd is None or not known else f"it has no key {odd!r}, which is in the file. "
