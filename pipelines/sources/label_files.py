@@ -1,6 +1,6 @@
 """Annotation files of tools, which --raw names: one file, or a folder of them; read whole, and checked by msgspec."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -78,11 +78,18 @@ def json_content(data: bytes, kind: type[T], path: str, tool: str, known: Collec
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise LayoutError(f"{path} is not {tool}: {_misfit(data, known)}{error}. Check --dataset.") from error
+        odd = "" if "at `$" in str(error) else _misfit(data, known, tool)
+        raise LayoutError(f"{path} is not {tool}: {odd}{error}. Check --dataset.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LayoutError(f"{path} is no JSON, or cut short ({error}). Export it again.") from error
     except RecursionError as error:
         raise LayoutError(f"{path} is nested too deep to be {tool}. Export it again.") from error
+
+
+def text_of(raw: msgspec.Raw) -> str:
+    """Returns a part of a file as JSON text without blanks; empty if it is null, or an empty list or object."""
+    text = msgspec.json.format(bytes(raw), indent=-1).decode(errors="replace")
+    return "" if text in ("null", "[]", "[[]]", "{}") else text
 
 
 def plain(raw: bytes | msgspec.Raw) -> Any:
@@ -93,7 +100,7 @@ def plain(raw: bytes | msgspec.Raw) -> Any:
         return None
 
 
-def single_names(names: Iterator[tuple[str, str]]) -> None:
+def single_names(names: Iterable[tuple[str, str]]) -> None:
     """Checks that no two videos have one name.
 
     Args:
@@ -112,11 +119,11 @@ def single_names(names: Iterator[tuple[str, str]]) -> None:
         files[name] = path
 
 
-def _misfit(data: bytes, known: Collection[str]) -> str:
+def _misfit(data: bytes, known: Collection[str], tool: str) -> str:
     """Names the first topmost key that the format does not have; empty if there is none."""
     try:
         found = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):
         return ""
     odd = next((key for key in found if key not in known), None)
-    return "" if odd is None or not known else f"it has no key {odd!r}, which is in the file. "
+    return "" if odd is None or not known else f"{tool} has no key {odd!r}. "

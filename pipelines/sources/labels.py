@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
@@ -11,6 +10,7 @@ from pipelines.errors import BadItem, Dropped
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, Source, build_record
 from pipelines.sources.coco_annotations import segmentation_to_rle
+from pipelines.sources.label_files import plain
 from pipelines.sources.meta_expressions import EMPTY
 from pipelines.sources.pictures import Pictures
 from sgmg.masks import Size, rle_area, rle_union
@@ -19,7 +19,7 @@ NO_PIXELS = "object without pixels"
 OUTSIDE = "polygon without a pixel in the image"
 
 RleOf = Callable[[str, Size], str]
-"""Converts a segmentation, as JSON text of the format, to COCO's compressed RLE; raises ValueError if it is unusable."""
+"""Converts a segmentation, as JSON text of the format, to COCO's compressed RLE; a ValueError says why it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ def labelled_reading(
         raise BadItem(
             video,
             "decode",
-            f"{labels.file} annotates {width}x{height} pixels, but {pictures.source} has {size[0]}x{size[1]}: the masks "
-            f"do not fit. Give the frames that were annotated, or export the annotation again.",
+            f"{labels.file} annotates {width}x{height} pixels, but {pictures.source} has {size[0]}x{size[1]}: its "
+            f"masks do not fit. Give the frames that were annotated, or export the annotation again.",
         )
     tracks, outside = _tracks(video, labels, pictures, rle_of or coco_rle)
     return record_of_tracks(
@@ -187,7 +187,7 @@ def coco_rle(text: str, size: Size) -> str:
     Raises:
         ValueError: it is none, is damaged, or belongs to an image of another size.
     """
-    segmentation: Any = json.loads(text)
+    segmentation = plain(text.encode())
     if isinstance(segmentation, list) and segmentation:
         kept = [polygon for polygon in segmentation if not _is_outside(polygon, size)]
         return segmentation_to_rle(kept, size) if kept else rle_union([], size)

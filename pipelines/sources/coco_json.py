@@ -1,0 +1,186 @@
+"""Parser of COCO JSON of any tool: images, alone or as frames of videos, and annotations, alone or as tracks."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import msgspec
+
+from pipelines.errors import Dropped, LayoutError
+from pipelines.sources.label_annotations import NO_MASK, Annotation, Category, GatheredObject, named
+from pipelines.sources.label_files import Id, json_content, plain, text_of
+from pipelines.sources.labels import VideoLabels
+from pipelines.video.suffixes import is_video
+
+_KNOWN = ("info", "licenses", "images", "annotations", "categories", "videos", "tracks", "type")
+_AGAIN = "Export it again."
+
+
+class _Image(msgspec.Struct):
+    id: Id
+    file_name: str
+    width: float | None = None
+    height: float | None = None
+    video_id: Id | None = None
+    video: Id | None = None
+    frame_id: float | None = None
+    frame_index: float | None = None
+
+
+class _Video(msgspec.Struct):
+    id: Id
+    name: str | None = None
+    file_name: str | None = None
+    fps: float | None = None
+    timestamps: list[float] | None = None
+
+
+class _Mask(Annotation, kw_only=True):
+    image_id: Id
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _File(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[msgspec.Raw]
+    categories: list[Category] = []
+    videos: list[_Video] = []
+
+
+def coco_labels(data: bytes, path: str) -> tuple[dict[str, VideoLabels], list[Dropped]]:
+    """Returns the labels of every video and image that has an annotation, and what belongs to none.
+
+    Images are frames of one video if they have one `video_id` or `video`; or, where annotations have a track, if they
+    are in one folder. Any other image is a record of its own. Frames are ordered by `frame_id` or `frame_index`, if all
+    have it, else as they are listed. Every listed image counts as annotated: an object without annotation is absent.
+
+    Args:
+        data: the file.
+        path: of the file, for messages.
+
+    Raises:
+        LayoutError: the file is no COCO JSON, or two images have one id.
+    """
+    file = json_content(data, _File, path, "COCO JSON", _KNOWN)
+    images = {image.id: image for image in file.images}
+    if len(images) < len(file.images):
+        raise LayoutError(f"{path}: two images have one id, so annotations could be of either. {_AGAIN}")
+    masks, problems, dropped = _masks(file.annotations, images)
+    names = {category.id: category.name for category in file.categories}
+    videos = {video.id: video for video in file.videos}
+    labels: dict[str, VideoLabels] = {}
+    for name, group in _groups(file.images, masks, videos).items():
+        if not any(image.id in masks or image.id in problems for image in group):
+            dropped.append(Dropped(name, "image without annotation", f"{len(group)} images"))
+        elif wrong := next((problems[image.id] for image in group if image.id in problems), ""):
+            labels[name] = VideoLabels(path, problem=f"{wrong} Mend it, or {_AGAIN.lower()}")
+        else:
+            labels[name] = _labels(path, _ordered(group), masks, names, videos)
+    return labels, dropped
+
+
+def _masks(
+    annotations: Sequence[msgspec.Raw], images: Mapping[Id, _Image]
+) -> tuple[dict[Id, list[_Mask]], dict[Id, str], list[Dropped]]:
+    """Returns the annotations by image, what is wrong with those of an image, and those that belong to none."""
+    masks: dict[Id, list[_Mask]] = defaultdict(list)
+    problems: dict[Id, str] = {}
+    dropped: list[Dropped] = []
+    for number, raw in enumerate(annotations):
+        try:
+            mask, wrong = msgspec.json.decode(raw, type=_Mask), ""
+            image: Any = mask.image_id
+        except (msgspec.DecodeError, RecursionError) as error:
+            mask, wrong, content = None, f"annotations[{number}]: {error}.", plain(raw)
+            image = content.get("image_id") if isinstance(content, dict) else None
+        if not isinstance(image, (int, str)) or image not in images:
+            dropped.append(Dropped(str(image), "annotation of no image", f"annotations[{number}]"))
+        elif mask is None:
+            problems[image] = wrong
+        else:
+            masks[image].append(mask)
+    return masks, problems, dropped
+
+
+def _groups(
+    images: Sequence[_Image], masks: Mapping[Id, Sequence[_Mask]], videos: Mapping[Id, _Video]
+) -> dict[str, list[_Image]]:
+    """Groups images into videos, in the order of the file; an image that belongs to no video is a group of its own."""
+    tracked = {
+        _folder(image.file_name) for image in images if any(one.track is not None for one in masks.get(image.id, ()))
+    }
+    groups: dict[str, list[_Image]] = defaultdict(list)
+    for image in images:
+        folder = _folder(image.file_name)
+        if image.video_id is not None:
+            name = _video_name(image.video_id, videos)
+        elif image.video is not None:
+            name = str(image.video)
+        elif folder and folder in tracked:
+            name = folder
+        else:
+            name = PurePosixPath(image.file_name).with_suffix("").as_posix() if image.file_name else f"image {image.id}"
+        groups[name].append(image)
+    return groups
+
+
+def _video_name(id: Id, videos: Mapping[Id, _Video]) -> str:
+    video = videos.get(id)
+    name = (video and (video.name or video.file_name)) or str(id)
+    return PurePosixPath(name).with_suffix("").as_posix() if is_video(name) else name
+
+
+def _folder(file_name: str) -> str:
+    return file_name.rpartition("/")[0]
+
+
+def _ordered(group: Sequence[_Image]) -> list[_Image]:
+    for key in ("frame_id", "frame_index"):
+        numbers = [getattr(image, key) for image in group]
+        if None not in numbers:
+            return [group[place] for place in sorted(range(len(group)), key=numbers.__getitem__)]
+    return list(group)
+
+
+def _labels(
+    path: str,
+    group: Sequence[_Image],
+    masks: Mapping[Id, Sequence[_Mask]],
+    categories: Mapping[Id, str],
+    videos: Mapping[Id, _Video],
+) -> VideoLabels:
+    """Returns the labels of one video or image."""
+    sizes = {(int(image.width or 0), int(image.height or 0)) for image in group if image.width and image.height}
+    if len(sizes) > 1:
+        said = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        return VideoLabels(path, problem=f"its images have the sizes {said}, but those of a video have one size.")
+    gathered: dict[Any, GatheredObject] = {}
+    dropped: list[tuple[str, str]] = []
+    for index, image in enumerate(group):
+        for place, mask in enumerate(masks.get(image.id, ())):
+            track = mask.track
+            key = (image.id, place) if track is None else (track,)
+            number = mask.id if track is None else track
+            one = gathered.setdefault(key, GatheredObject(number))  # pyright: ignore[reportArgumentType]
+            one.note(mask, categories.get(mask.category_id, "") if mask.category_id is not None else "")
+            if track is None:
+                one.unknown = {other for other in range(len(group)) if other != index}
+            if text := text_of(mask.segmentation):
+                one.add_mask(index, text, mask.score)
+            else:
+                one.unknown.add(index)
+                dropped.append((NO_MASK, f"annotation {mask.id} of {image.file_name}"))
+    objects, sentences, without = named(list(gathered.values()))
+    video = videos.get(group[0].video_id) if group[0].video_id is not None else None
+    return VideoLabels(
+        path,
+        objects,
+        sentences,
+        frames=[image.file_name for image in group],
+        size=next(iter(sizes), None),
+        names=[name for name in (video and video.file_name, video and video.name) if name],
+        fps=video and video.fps,
+        timestamps=video and video.timestamps,
+        dropped=[*dropped, *without],
+    )
