@@ -13,7 +13,7 @@ import tyro
 
 from jobs.common.cli import run
 from pipelines.errors import Exit
-from pipelines.sources.names import ExifChoice, check_dataset
+from pipelines.sources.names import TOOL_FORMATS, ExifChoice, check_dataset
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,20 @@ class PrepareConfig:
     """Dataset, raw files and result."""
 
     dataset: str
-    """own, refcoco, refcoco+, refcocog, ref-youtube-vos, ref-davis17, a2d-sentences, jhmdb-sentences or mevis."""
+    """own, refcoco, refcoco+, refcocog, ref-youtube-vos, ref-davis17, a2d-sentences, jhmdb-sentences or mevis; or the
+    format of an annotation tool: coco, youtube-vis, cvat, davis-folder, sa-v or label-studio."""
     split: str
     """Split, in the dataset's own spelling; a wrong one prints the choices."""
     out: str
     """Folder for the result, or s3://…, gs://…. Use one folder per dataset and split."""
     raw: str = ""
-    """Folder of the dataset as its owners distribute it, or s3://…, gs://…. Optional with --show on prepared data."""
+    """Folder of the dataset as its owners distribute it, or s3://…, gs://…. Optional with --show on prepared data. Of
+    an annotation tool: its file, or a folder of such files."""
+    frames: str | None = None
+    """Folder of the images that the file of an annotation tool names, or s3://…, gs://…. Default: that of the file."""
+    videos: str | None = None
+    """Folder of the video files that were annotated, instead of --frames. The number at the end of a frame's name is
+    its index in the video, from 0."""
     short_side: int | None = None
     """Pixels of the shorter side of every frame; smaller videos keep their size. Default: files are kept unchanged."""
     quality: int = 95
@@ -57,7 +64,12 @@ class PrepareConfig:
             LayoutError: there is no such dataset.
             ValueError: a number is out of range.
         """
-        check_dataset(self.dataset)
+        dataset = check_dataset(self.dataset)
+        for name in ("frames", "videos"):
+            if getattr(self, name) and dataset not in TOOL_FORMATS:
+                raise ValueError(f"--{name} is not for {dataset}, but for {', '.join(TOOL_FORMATS)}. Leave it out.")
+        if self.frames and self.videos:
+            raise ValueError("--frames and --videos cannot both be given. Give the one that holds the pictures.")
         if not 1 <= self.quality <= 100:
             raise ValueError(f"--quality must be between 1 and 100 (got {self.quality}).")
         for name in ("short_side", "rows_per_shard", "num_cpus"):

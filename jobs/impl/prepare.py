@@ -20,8 +20,21 @@ from pipelines.sources.catalog import SourceOptions, entry_of
 from sgmg.tokenizer import Tokenizer
 
 SHEET = "contact-sheet.png"
-SETTINGS = ("dataset", "split", "raw", "short_side", "quality", "rows_per_shard", "exif", "tokenizer")
+SETTINGS = (
+    "dataset",
+    "split",
+    "raw",
+    "short_side",
+    "quality",
+    "rows_per_shard",
+    "exif",
+    "tokenizer",
+    "frames",
+    "videos",
+)
 """Fields of the config that decide the content of the shards."""
+PATHS = ("raw", "frames", "videos")
+"""Those that say where the raw data are."""
 LATER = ("exif", "tokenizer")
 """Those of them that earlier versions did not have."""
 
@@ -45,14 +58,18 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     raw = durable_folder(config.raw, "--raw")
     entry = entry_of(config.dataset)
     rows_per_shard = config.rows_per_shard or entry.rows_per_shard
-    source = entry.open(raw, config.split, SourceOptions(config.quality, config.exif))
-    whole = replace(config, raw=raw.uri, out=out.uri, rows_per_shard=rows_per_shard)
+    given = ((name, getattr(config, name)) for name in ("frames", "videos"))
+    places = {name: durable_folder(path, f"--{name}").uri for name, path in given if path}
+    source = entry.open(raw, config.split, SourceOptions(config.quality, config.exif, **places))
+    whole = replace(config, raw=raw.uri, out=out.uri, rows_per_shard=rows_per_shard, **places)
     settings = redacted_values({name: getattr(whole, name) for name in SETTINGS})
-    # Planned before anything is written, as the raw data may be wrong. Their path is not part of the plan: the same
+    # Planned before anything is written, as the raw data may be wrong. Their paths are not part of the plan: the same
     # data may be mounted elsewhere.
     # Nor is what is left to be found out, so that folders of earlier versions go on.
     deciding = {
-        name: settings[name] for name in SETTINGS if name != "raw" and (name not in LATER or settings[name] is not None)
+        name: settings[name]
+        for name in SETTINGS
+        if name not in PATHS and (name not in LATER or settings[name] is not None)
     }
     plans = plan_shards(source, deciding, rows_per_shard)
     require_same_settings(out.make(), settings)

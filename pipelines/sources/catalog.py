@@ -3,15 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.files import Folder
+from pipelines.files import Folder, parent_and_name
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
+from pipelines.sources.cvat import Cvat
 from pipelines.sources.davis import RefDavis17
+from pipelines.sources.davis_folder import DavisFolder
+from pipelines.sources.frame_files import FrameFiles, is_folder
 from pipelines.sources.jhmdb import JhmdbSentences
+from pipelines.sources.label_studio import LabelStudio
 from pipelines.sources.mevis import MeViS
 from pipelines.sources.names import DatasetName, ExifChoice, check_dataset
 from pipelines.sources.own import Own
 from pipelines.sources.refcoco import RefCoco
+from pipelines.sources.sa_v import SaV
+from pipelines.sources.tool_json import ToolJson
 from pipelines.sources.video_files import QUALITY
 from pipelines.sources.ytvos import RefYouTubeVOS
 
@@ -26,10 +32,19 @@ class SourceOptions:
     Args:
         quality: JPEG quality of frames that are encoded anew: those of video files, and turned ones.
         exif: whether frames are turned as their EXIF says; None: as their masks fit.
+        frames: folder of the images that an annotation file of a tool speaks of; empty: the folder of that file.
+        videos: folder of its video files; empty if not given.
     """
 
     quality: int = QUALITY
     exif: ExifChoice | None = None
+    frames: str = ""
+    videos: str = ""
+
+    def frame_files(self, root: Folder) -> FrameFiles:
+        """Returns where the pictures of an annotation file are, or of all those in a folder."""
+        folder = root if is_folder(root) else Folder(parent_and_name(root.uri)[0])
+        return FrameFiles(folder, self.frames, self.videos, self.quality, self.exif)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,14 @@ DATASETS: dict[DatasetName, DatasetEntry] = {
     "a2d-sentences": DatasetEntry(lambda root, split, options: A2DSentences(root, split, options.quality)),
     "jhmdb-sentences": DatasetEntry(lambda root, split, _: JhmdbSentences(root, split)),
     "mevis": DatasetEntry(lambda root, split, _: MeViS(root, split)),
+    "coco": DatasetEntry(lambda root, split, options: ToolJson(root, split, options.frame_files(root), "coco")),
+    "youtube-vis": DatasetEntry(
+        lambda root, split, options: ToolJson(root, split, options.frame_files(root), "youtube-vis")
+    ),
+    "cvat": DatasetEntry(lambda root, split, options: Cvat(root, split, options.frame_files(root))),
+    "davis-folder": DatasetEntry(lambda root, split, options: DavisFolder(root, split, options.frame_files(root))),
+    "sa-v": DatasetEntry(lambda root, split, options: SaV(root, split, options.frame_files(root))),
+    "label-studio": DatasetEntry(lambda root, split, options: LabelStudio(root, split, options.frame_files(root))),
 }
 
 

@@ -81,8 +81,8 @@ def read_task(data: bytes, path: str) -> CvatTask:
                 element.clear()
     except DefusedXmlException as error:
         raise LayoutError(
-            f"{path} declares a document type or entities, which are not read, as they may name other files. Remove the "
-            f"declaration, or: {_AGAIN}"
+            f"{path} declares a document type or entities, which are not read, since they may name other files. "
+            f"Remove the declaration. {_AGAIN}"
         ) from error
     except ParseError as error:
         raise LayoutError(f"{path} is no XML, or cut short ({error}). {_AGAIN}") from error
@@ -184,9 +184,9 @@ def cvat_mask_to_rle(mask: Any, size: Size) -> str:
     left, top, width, height = (mask[name] for name in ("left", "top", "width", "height"))
     if left + width > size[1] or top + height > size[0]:
         raise ValueError(f"its box {left}, {top}, {width}, {height} leaves the frame of {size[1]}x{size[0]}")
+    if (filled := sum(mask["rle"])) != width * height:
+        raise ValueError(f"its runs fill {filled} pixels, but its box has {width * height}")
     runs = np.array(mask["rle"], dtype=np.int64)
-    if runs.sum() != width * height:
-        raise ValueError(f"its runs fill {runs.sum()} pixels, but its box has {width * height}")
     pixels = np.zeros(size, dtype=np.bool_)
     pixels[top : top + height, left : left + width] = np.repeat(np.arange(runs.size) % 2 == 1, runs).reshape(
         height, width

@@ -68,7 +68,7 @@ class FrameFiles:
             _check(video, name)
         if self.videos:
             return self._frames_of_file(video, files, names)
-        images = self._images
+        images = self.images
         try:
             there = list(files) if images.has(files[0]) else _with_other_suffix(images, files)
         except PermissionError as error:
@@ -93,22 +93,23 @@ class FrameFiles:
             _check(video, name)
         if not self.videos:
             for folder in tried:
-                if files := [name for name in _names(self._images, folder, video) if is_image(name)]:
+                if files := [name for name in _names(self.images, folder, video) if is_image(name)]:
                     return self._encoded(video, [f"{folder}/{name}".lstrip("/") for name in files], size, folder)
         if self.frames:
-            where = " or ".join(self._images.path(folder) for folder in tried)
+            where = " or ".join(self.images.path(folder) for folder in tried)
             raise BadItem(video, "list", f"there are no images in {where}. Put its frames there, or give --videos.")
         return self._decoded(video, (video, *names))
 
     @property
-    def _images(self) -> Folder:
+    def images(self) -> Folder:
+        """The folder of images."""
         return Folder(self.frames) if self.frames else self.root
 
     def _encoded(self, video: str, files: Sequence[str], size: PictureSize | None, place: str) -> Pictures:
         names = [PurePosixPath(name).stem for name in files]
         if len(set(names)) < len(names):
             names = [f"{index:05d}" for index in range(len(files))]
-        raw, _ = image_frames(self._images, files, video)
+        raw, _ = image_frames(self.images, files, video)
         sizes = [(0, size)] if size else []
         frames, found = fitted_frames(video, raw, lambda: iter(sizes), self.exif, self.quality)
         return Pictures(tuple(names), frames, *found, place or files[0], raw)

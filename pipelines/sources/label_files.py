@@ -63,7 +63,7 @@ def label_files(raw: Folder, suffix: str) -> LabelFiles:
     return LabelFiles(Folder(parent), (name,))
 
 
-def json_content(data: bytes, kind: type[T], path: str, tool: str, known: Collection[str] = ()) -> T:
+def json_content(data: bytes, kind: type[T], path: str, tool: str, known: Collection[str] | None = None) -> T:
     """Decodes an annotation file, and checks the types of what it holds.
 
     Args:
@@ -78,7 +78,7 @@ def json_content(data: bytes, kind: type[T], path: str, tool: str, known: Collec
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        odd = "" if "at `$" in str(error) else _misfit(data, known, tool)
+        odd = "" if known is None or "at `$" in str(error) else _misfit(data, known, tool)
         raise LayoutError(f"{path} is not {tool}: {odd}{error}. Check --dataset.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LayoutError(f"{path} is no JSON, or cut short ({error}). Export it again.") from error
@@ -126,4 +126,4 @@ def _misfit(data: bytes, known: Collection[str], tool: str) -> str:
     except (msgspec.DecodeError, RecursionError):
         return ""
     odd = next((key for key in found if key not in known), None)
-    return "" if odd is None or not known else f"{tool} has no key {odd!r}. "
+    return "" if odd is None else f"{tool} has no key {odd!r}. "
