@@ -20,21 +20,10 @@ from pipelines.sources.catalog import SourceOptions, entry_of
 from sgmg.tokenizer import Tokenizer
 
 SHEET = "contact-sheet.png"
-SETTINGS = (
-    "dataset",
-    "split",
-    "raw",
-    "short_side",
-    "quality",
-    "rows_per_shard",
-    "exif",
-    "tokenizer",
-    "frames",
-    "videos",
-)
-"""Fields of the config that decide the content of the shards."""
 PATHS = ("raw", "frames", "videos")
-"""Those that say where the raw data are."""
+"""Fields of the config that say where the raw data are."""
+SETTINGS = ("dataset", "split", *PATHS, "short_side", "quality", "rows_per_shard", "exif", "tokenizer")
+"""Fields of the config that decide the content of the shards."""
 LATER = ("exif", "tokenizer")
 """Those of them that earlier versions did not have."""
 

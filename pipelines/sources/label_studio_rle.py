@@ -1,8 +1,8 @@
 """Label Studio's run lengths of brushes: the format of thi.ng/rle-pack, decoded by its public description.
 
 A stream of bits, most significant first: the number of words (32 bits), the size of a word less 1 (5 bits), four sizes
-of run lengths less 1 (4 bits each). Then runs, until all words are there: 1 bit (1: one word, repeated; 0: every word on
-its own), which of the four sizes (2 bits), the length less 1 (so many bits), and the word or words.
+of run lengths less 1 (4 bits each). Then runs, until all words are there: 1 bit (1: one word, repeated; 0: each word
+follows), which of the four sizes (2 bits), the length less 1 (so many bits), and the word or words.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def brush_mask(rle: Sequence[int], size: Size) -> Bool[np.ndarray, "h w"]:
 def unpack_rle(rle: Sequence[int], count: int) -> UInt8[np.ndarray, " n"]:
     """Decodes `count` words of 8 bits.
 
-    >>> unpack_rle([0, 0, 0, 3, 56, 0, 1, 81, 254], 3).tolist()
+    >>> unpack_rle([0, 0, 0, 3, 57, 27, 252, 95, 224], 3).tolist()
     [255, 255, 255]
 
     Raises:
