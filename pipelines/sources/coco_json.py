@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from pipelines.errors import Dropped, LayoutError
+from pipelines.files import Folder
 from pipelines.sources.label_annotations import NO_MASK, Annotation, Category, GatheredObject, named
 from pipelines.sources.label_files import Id, json_content, plain, text_of
 from pipelines.sources.labels import VideoLabels
@@ -48,7 +49,7 @@ class _File(msgspec.Struct):
     videos: list[_Video] = []
 
 
-def coco_labels(data: bytes, path: str) -> tuple[dict[str, VideoLabels], list[Dropped]]:
+def coco_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, VideoLabels], list[Dropped]]:
     """Returns the labels of every video and image that has an annotation, and what belongs to none.
 
     Images are frames of one video if they have one `video_id` or `video`; or, where annotations have a track, if they
@@ -57,11 +58,13 @@ def coco_labels(data: bytes, path: str) -> tuple[dict[str, VideoLabels], list[Dr
 
     Args:
         data: the file.
-        path: of the file, for messages.
+        folder: of the file, for messages.
+        name: of the file.
 
     Raises:
         LayoutError: the file is no COCO JSON, or two images have one id.
     """
+    path = folder.path(name)
     file = json_content(data, _File, path, "COCO JSON", _KNOWN)
     images = {image.id: image for image in file.images}
     if len(images) < len(file.images):
@@ -70,13 +73,13 @@ def coco_labels(data: bytes, path: str) -> tuple[dict[str, VideoLabels], list[Dr
     names = {category.id: category.name for category in file.categories}
     videos = {video.id: video for video in file.videos}
     labels: dict[str, VideoLabels] = {}
-    for name, group in _groups(file.images, masks, videos).items():
+    for video, group in _groups(file.images, masks, videos).items():
         if not any(image.id in masks or image.id in problems for image in group):
-            dropped.append(Dropped(name, "image without annotation", f"{len(group)} images"))
+            dropped.append(Dropped(video, "image without annotation", f"{len(group)} images"))
         elif wrong := next((problems[image.id] for image in group if image.id in problems), ""):
-            labels[name] = VideoLabels(path, problem=f"{wrong} Mend it, or {_AGAIN.lower()}")
+            labels[video] = VideoLabels(name, problem=f"{wrong} Mend it, or {_AGAIN.lower()}")
         else:
-            labels[name] = _labels(path, _ordered(group), masks, names, videos)
+            labels[video] = _labels(name, _ordered(group), masks, names, videos)
     return labels, dropped
 
 
@@ -144,7 +147,7 @@ def _ordered(group: Sequence[_Image]) -> list[_Image]:
 
 
 def _labels(
-    path: str,
+    file: str,
     group: Sequence[_Image],
     masks: Mapping[Id, Sequence[_Mask]],
     categories: Mapping[Id, str],
@@ -154,7 +157,7 @@ def _labels(
     sizes = {(int(image.width or 0), int(image.height or 0)) for image in group if image.width and image.height}
     if len(sizes) > 1:
         said = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
-        return VideoLabels(path, problem=f"its images have the sizes {said}, but those of a video have one size.")
+        return VideoLabels(file, problem=f"its images have the sizes {said}, but those of a video have one size.")
     gathered: dict[Any, GatheredObject] = {}
     dropped: list[tuple[str, str]] = []
     for index, image in enumerate(group):
@@ -174,7 +177,7 @@ def _labels(
     objects, sentences, without = named(list(gathered.values()))
     video = videos.get(group[0].video_id) if group[0].video_id is not None else None
     return VideoLabels(
-        path,
+        file,
         objects,
         sentences,
         frames=[image.file_name for image in group],

@@ -30,8 +30,8 @@ class Cvat:
     Args:
         raw: the file or folder.
         split: any name; the records get it.
-        files: where the images or video files are. Images are looked for in a folder of the video's name, in `images/`
-            and in the folder itself.
+        files: where the images or video files are. Images are looked for in a folder of the video's name; those of
+            a single XML also in `images/`, where CVAT puts them, and in the folder itself.
     """
 
     raw: Folder
@@ -48,9 +48,8 @@ class Cvat:
         """
         self.files.check()
         found = label_files(self.raw, ".xml")
-        items = [
-            _item(read_task(found.read(name), found.folder.path(name)), found.folder, name) for name in found.names
-        ]
+        tasks = [(name, read_task(found.read(name), found.folder.path(name))) for name in found.names]
+        items = [_item(task, name, alone=len(tasks) == 1) for name, task in tasks]
         single_names((item.video, item.key["labels"]["file"]) for item in items)
         return sorted(items, key=lambda item: item.video)
 
@@ -60,13 +59,13 @@ class Cvat:
         Raises:
             BadItem: a picture is missing, damaged, or not of the annotated size, or a shape is unusable.
         """
-        labels = labels_of(Item(item.video, item.key["labels"]))
-        folders = (item.video, f"images/{item.video}", "images", "")
+        labels = labels_of(Item(item.video, item.key["labels"]), self.files.root)
+        folders = (item.video, f"images/{item.video}", *(("images", "") if item.key["alone"] else ()))
         pictures = self.files.whole(item.video, labels.size, labels.names, folders)
         return labelled_reading(self, item, _held(item, labels, pictures), pictures, _rle)
 
 
-def _item(task: CvatTask, folder: Folder, name: str) -> Item:
+def _item(task: CvatTask, name: str, *, alone: bool) -> Item:
     source = task.source.rpartition("/")[2]
     video = PurePosixPath(source).stem if is_video(source) else task.name or PurePosixPath(name).stem
     objects = [LabelledObject(track.id, track.shapes, track.label) for track in task.tracks]
@@ -75,7 +74,7 @@ def _item(task: CvatTask, folder: Folder, name: str) -> Item:
     texts = {one.id: track.texts for one, track in zip(objects, task.tracks, strict=True)}
     names = [one for one in (source, task.name, PurePosixPath(name).stem) if one]
     labels = VideoLabels(
-        folder.path(name),
+        name,
         objects,
         sentences_of(texts),
         size=task.size,
@@ -83,7 +82,7 @@ def _item(task: CvatTask, folder: Folder, name: str) -> Item:
         dropped=task.dropped,
         problem=task.problem,
     )
-    return Item(video, {"labels": labels.item(video).key, "frames": task.frames})
+    return Item(video, {"labels": labels.item(video).key, "frames": task.frames, "alone": alone})
 
 
 def _held(item: Item, labels: VideoLabels, pictures: Pictures) -> VideoLabels:

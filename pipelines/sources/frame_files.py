@@ -132,8 +132,7 @@ class FrameFiles:
     def _decoded(self, video: str, names: Iterable[str]) -> Pictures:
         """Decodes the video file whose name, with or without its suffix, is one of the names."""
         folder = Folder(self.videos) if self.videos else self.root
-        for name in dict.fromkeys(names):
-            _check(video, name)
+        for name in filter(_is_safe, dict.fromkeys(names)):
             above, _, base = name.rpartition("/")
             there = [one for one in _names(folder, above, video) if is_video(one)]
             found = [one for one in there if one == base] or [one for one in there if PurePosixPath(one).stem == base]
@@ -160,6 +159,14 @@ def _check(video: str, name: str) -> None:
         safe_name(name)
     except ValueError as error:
         raise BadItem(video, "list", str(error)) from error
+
+
+def _is_safe(name: str) -> bool:
+    try:
+        safe_name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _names(folder: Folder, name: str, video: str) -> list[str]:

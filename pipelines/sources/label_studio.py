@@ -59,7 +59,7 @@ class LabelStudio:
         Raises:
             BadItem: a picture is missing, damaged, or not of the annotated size, or a brush is unusable.
         """
-        labels = labels_of(item)
+        labels = labels_of(item, self.files.root)
         if labels.frames is None:
             names = [name for path in labels.names for name in _possible(path)]
             pictures = self.files.whole(item.video, labels.size, names)
@@ -78,7 +78,7 @@ class LabelStudio:
 
     def _listings(self) -> list[tuple[list[tuple[str, VideoLabels]], list[Dropped]]]:
         found = label_files(self.raw, ".json")
-        return [label_studio_labels(found.read(name), found.folder.path(name)) for name in found.names]
+        return [label_studio_labels(found.read(name), found.folder, name) for name in found.names]
 
 
 def _with_unknown(labels: VideoLabels, t: int) -> VideoLabels:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from pipelines.errors import Dropped, LayoutError
+from pipelines.files import Folder
 from pipelines.sources.label_annotations import NO_TEXT, texts_in
 from pipelines.sources.label_files import json_content, text_of
 from pipelines.sources.labels import LabelledObject, VideoLabels, sentences_of
@@ -48,16 +49,18 @@ class _Task(msgspec.Struct):
     id: int | str | None = None
 
 
-def label_studio_labels(data: bytes, path: str) -> tuple[list[tuple[str, VideoLabels]], list[Dropped]]:
+def label_studio_labels(data: bytes, folder: Folder, name: str) -> tuple[list[tuple[str, VideoLabels]], list[Dropped]]:
     """Returns the labels of every task with a brush, and the tasks without.
 
     Args:
         data: the file.
-        path: of the file, for messages.
+        folder: of the file, for messages.
+        name: of the file.
 
     Raises:
         LayoutError: the file is no export of Label Studio.
     """
+    path = folder.path(name)
     tasks = json_content(data, list[_Task], path, "Label Studio's JSON", ())
     labels: list[tuple[str, VideoLabels]] = []
     dropped: list[Dropped] = []
@@ -69,18 +72,18 @@ def label_studio_labels(data: bytes, path: str) -> tuple[list[tuple[str, VideoLa
                 f"{path}: the data of task {number} have neither image nor video, but {keys}. Name the variable so in "
                 f"the labelling interface, and export again."
             )
-        name = _path(picture)
+        source = _path(picture)
         is_filmed = "image" not in task.data
-        one = _labels(path, task, is_filmed)
+        one = _labels(name, task, is_filmed)
         if one is None:
-            dropped.append(Dropped(name, "task without brush", f"task {task.id}"))
+            dropped.append(Dropped(source, "task without brush", f"task {task.id}"))
             continue
-        one = replace(one, names=[name], frames=None if is_filmed else [name])
-        labels.append((PurePosixPath(name).with_suffix("").as_posix(), one))
+        one = replace(one, names=[source], frames=None if is_filmed else [source])
+        labels.append((PurePosixPath(source).with_suffix("").as_posix(), one))
     return labels, dropped
 
 
-def _labels(path: str, task: _Task, is_filmed: bool) -> VideoLabels | None:
+def _labels(file: str, task: _Task, is_filmed: bool) -> VideoLabels | None:
     """Returns the labels of a task; None if it has no brush."""
     whole = [one for one in task.annotations if not one.was_cancelled]
     chosen = next((one for one in whole if one.ground_truth), whole[0] if whole else None)
@@ -90,21 +93,21 @@ def _labels(path: str, task: _Task, is_filmed: bool) -> VideoLabels | None:
     try:
         results = [msgspec.json.decode(raw, type=_Result) for raw in chosen.result]
     except (msgspec.DecodeError, RecursionError) as error:
-        return VideoLabels(path, problem=f"a result of task {task.id}: {error}. Mend it, or export it again.")
+        return VideoLabels(file, problem=f"a result of task {task.id}: {error}. Mend it, or export it again.")
     brushes = [one for one in results if one.type in _BRUSHES and text_of(one.value.rle)]
     if not brushes:
         return None
     sizes = {(one.original_width, one.original_height) for one in brushes}
     if len(sizes) > 1 or any(one.image_rotation for one in brushes):
         what = f"has the sizes {sorted(map(str, sizes))}" if len(sizes) > 1 else "was painted on a turned image"
-        return VideoLabels(path, problem=f"task {task.id} {what}. Turn the image itself, and paint it again.")
+        return VideoLabels(file, problem=f"task {task.id} {what}. Turn the image itself, and paint it again.")
     regions: dict[str, list[_Result]] = {}
     for place, one in enumerate(brushes):
         regions.setdefault(one.id or f"result {place}", []).append(one)
     objects, texts, dropped = _objects(regions, _typed_texts(results), is_filmed)
     width, height = sizes.pop()
     return VideoLabels(
-        path, objects, sentences_of(texts), size=(width, height) if width and height else None, dropped=others + dropped
+        file, objects, sentences_of(texts), size=(width, height) if width and height else None, dropped=others + dropped
     )
 
 

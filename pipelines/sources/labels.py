@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from pipelines.errors import BadItem, Dropped
+from pipelines.files import Folder
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, Source, build_record
 from pipelines.sources.coco_annotations import segmentation_to_rle
@@ -52,7 +53,7 @@ class VideoLabels:
     """What an annotation file says of one video: the key of its item.
 
     Attributes:
-        file: path of the annotation file, for messages.
+        file: name of the annotation file, for messages.
         frames: image files, in order; None: all frames of the video.
         size: annotated (width, height); None if the file has none.
         names: other names that a video file of it may have.
@@ -76,13 +77,14 @@ class VideoLabels:
         return Item(video, msgspec.to_builtins(self, str_keys=True))
 
 
-def labels_of(item: Item) -> VideoLabels:
-    """Returns the labels that are the key of an item.
+def labels_of(item: Item, folder: Folder) -> VideoLabels:
+    """Returns the labels that are the key of an item, with the full path of the annotation file.
 
     Raises:
         BadItem: they have a problem.
     """
     labels = msgspec.convert(item.key, VideoLabels, str_keys=True, strict=False)
+    labels = replace(labels, file=folder.path(labels.file))
     if labels.problem:
         raise BadItem(item.video, "list", f"{labels.file}: {labels.problem}")
     return labels

@@ -15,7 +15,7 @@ from pipelines.sources.youtube_vis_json import youtube_vis_labels
 Listing = tuple[dict[str, VideoLabels], list[Dropped]]
 """Labels of each video, and what belongs to none."""
 
-_PARSERS: dict[str, Callable[[bytes, str], Listing]] = {"coco": coco_labels, "youtube-vis": youtube_vis_labels}
+_PARSERS: dict[str, Callable[[bytes, Folder, str], Listing]] = {"coco": coco_labels, "youtube-vis": youtube_vis_labels}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,10 @@ class ToolJson:
         Raises:
             BadItem: a picture is missing, damaged, or not of the annotated size, or an annotation is unusable.
         """
-        labels = labels_of(item)
+        labels = labels_of(item, self.files.root)
         pictures = self.files.listed(item.video, labels.frames or [], labels.size, labels.names)
         return labelled_reading(self, item, labels, pictures)
 
     def _listings(self) -> list[Listing]:
-        found = label_files(self.raw, ".json")
-        parse = _PARSERS[self.dataset]
-        return [parse(found.read(name), found.folder.path(name)) for name in found.names]
+        found, parse = label_files(self.raw, ".json"), _PARSERS[self.dataset]
+        return [parse(found.read(name), found.folder, name) for name in found.names]

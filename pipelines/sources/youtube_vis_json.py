@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from pipelines.errors import Dropped, LayoutError
+from pipelines.files import Folder
 from pipelines.sources.label_annotations import Annotation, Category, GatheredObject, named
 from pipelines.sources.label_files import Id, json_content, plain, text_of
 from pipelines.sources.labels import VideoLabels
@@ -43,18 +44,20 @@ class _File(msgspec.Struct):
     categories: list[Category] = []
 
 
-def youtube_vis_labels(data: bytes, path: str) -> tuple[dict[str, VideoLabels], list[Dropped]]:
+def youtube_vis_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, VideoLabels], list[Dropped]]:
     """Returns the labels of every video that has an annotation, and what belongs to none.
 
     An object without mask in a frame (null) is absent there.
 
     Args:
         data: the file.
-        path: of the file, for messages.
+        folder: of the file, for messages.
+        name: of the file.
 
     Raises:
         LayoutError: the file is no YouTube-VIS JSON, or two videos have one id or name.
     """
+    path = folder.path(name)
     file = json_content(data, _File, path, "YouTube-VIS JSON", _KNOWN)
     videos = {video.id: video for video in file.videos}
     titles = {video.title for video in file.videos}
@@ -65,9 +68,9 @@ def youtube_vis_labels(data: bytes, path: str) -> tuple[dict[str, VideoLabels], 
     labels: dict[str, VideoLabels] = {}
     for video in file.videos:
         if video.id in problems:
-            labels[video.title] = VideoLabels(path, problem=f"{problems[video.id]} Mend it, or export it again.")
+            labels[video.title] = VideoLabels(name, problem=f"{problems[video.id]} Mend it, or export it again.")
         elif video.id in tracks:
-            labels[video.title] = _labels(path, video, tracks[video.id], names)
+            labels[video.title] = _labels(name, video, tracks[video.id], names)
         else:
             dropped.append(Dropped(video.title, "video without annotation", f"{len(video.file_names)} frames"))
     return labels, dropped
@@ -100,7 +103,7 @@ def _tracks(
     return tracks, problems, dropped
 
 
-def _labels(path: str, video: _Video, tracks: Sequence[_Track], categories: Mapping[Id, str]) -> VideoLabels:
+def _labels(file: str, video: _Video, tracks: Sequence[_Track], categories: Mapping[Id, str]) -> VideoLabels:
     gathered: dict[Any, GatheredObject] = {}
     for place, track in enumerate(_best(tracks)):
         key = (place,) if track.track is None else track.track
@@ -113,7 +116,7 @@ def _labels(path: str, video: _Video, tracks: Sequence[_Track], categories: Mapp
     objects, sentences, without = named(list(gathered.values()))
     has_size = video.width is not None and video.height is not None
     return VideoLabels(
-        path,
+        file,
         objects,
         sentences,
         frames=video.file_names,
