@@ -108,5 +108,5 @@ def test_a_folder_without_masks_or_without_table_stops_everything(sa_v: Path) ->
         path.rename(path.with_name(f"masks-of-{path.name.removesuffix('_manual.json')}.json"))
     for path in sa_v.glob("*_auto*"):
         path.rename(sa_v / "x.json")
-    with pytest.raises(LayoutError, match="holds no <video>_manual.json"):
+    with pytest.raises(LayoutError, match=r"holds no <video>_manual\.json"):
         opened("sa-v", sa_v).items()
