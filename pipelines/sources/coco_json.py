@@ -9,7 +9,7 @@ import msgspec
 
 from pipelines.errors import Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.sources.label_annotations import NO_MASK, Annotation, Category, GatheredObject, named
+from pipelines.sources.label_annotations import NO_MASK, Annotation, Category, GatheredObject, named, times_of
 from pipelines.sources.label_files import Id, json_content, plain, text_of
 from pipelines.sources.labels import VideoLabels
 from pipelines.video.suffixes import is_video
@@ -27,6 +27,8 @@ class _Image(msgspec.Struct):
     video: Id | None = None
     frame_id: float | None = None
     frame_index: float | None = None
+    timestamp: float | None = None
+    source: Any = None
 
 
 class _Video(msgspec.Struct):
@@ -34,7 +36,7 @@ class _Video(msgspec.Struct):
     name: str | None = None
     file_name: str | None = None
     fps: float | None = None
-    timestamps: list[float] | None = None
+    timestamps: Any = None
 
 
 class _Mask(Annotation, kw_only=True):
@@ -182,8 +184,16 @@ def _labels(
         sentences,
         frames=[image.file_name for image in group],
         size=next(iter(sizes), None),
-        names=[name for name in (video and video.file_name, video and video.name) if name],
+        names=_file_names(group[0], video),
         fps=video and video.fps,
-        timestamps=video and video.timestamps,
+        timestamps=times_of(video and video.timestamps, len(group))
+        or times_of([image.timestamp for image in group], len(group)),
         dropped=[*dropped, *without],
     )
+
+
+def _file_names(image: _Image, video: _Video | None) -> list[str]:
+    """Returns the names that the video file of an image may have."""
+    listed = [video.file_name, video.name] if video else []
+    source = image.source.rpartition("/")[2] if isinstance(image.source, str) else None
+    return [name for name in (*listed, source) if name]

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from pyarrow import fs
 
 from pipelines.errors import BadItem, LayoutError
-from pipelines.files import Folder, safe_name
+from pipelines.files import Folder, parent_and_name, safe_name
 from pipelines.sources.exif_frames import fitted_frames
 from pipelines.sources.names import ExifChoice
 from pipelines.sources.pictures import Pictures, pictures_of_file
@@ -68,12 +68,12 @@ class FrameFiles:
             _check(video, name)
         if self.videos:
             return self._frames_of_file(video, files, names)
-        images = self.images
         try:
+            images = self._folder_of(files[0])
             there = list(files) if images.has(files[0]) else _with_other_suffix(images, files)
         except PermissionError as error:
             raise BadItem(video, "list", f"{error} Make it readable for this user.") from error
-        return self._encoded(video, there, size, files[0].rpartition("/")[0])
+        return self._encoded(video, images, there, size, files[0].rpartition("/")[0])
 
     def whole(
         self, video: str, size: PictureSize | None, names: Iterable[str] = (), folders: Iterable[str] = ()
@@ -94,7 +94,8 @@ class FrameFiles:
         if not self.videos:
             for folder in tried:
                 if files := [name for name in _names(self.images, folder, video) if is_image(name)]:
-                    return self._encoded(video, [f"{folder}/{name}".lstrip("/") for name in files], size, folder)
+                    listed = [f"{folder}/{name}".lstrip("/") for name in files]
+                    return self._encoded(video, self.images, listed, size, folder)
         if self.frames:
             where = " or ".join(self.images.path(folder) for folder in tried)
             raise BadItem(video, "list", f"there are no images in {where}. Put its frames there, or give --videos.")
@@ -105,11 +106,20 @@ class FrameFiles:
         """The folder of images."""
         return Folder(self.frames) if self.frames else self.root
 
-    def _encoded(self, video: str, files: Sequence[str], size: PictureSize | None, place: str) -> Pictures:
+    def _folder_of(self, file: str) -> Folder:
+        """Returns the folder that a listed image is in: our exports in parts, a folder, name images beside it."""
+        if self.frames or self.root.has(file):
+            return self.images
+        beside = Folder(parent_and_name(self.root.uri)[0])
+        return beside if beside.has(file) else self.root
+
+    def _encoded(
+        self, video: str, images: Folder, files: Sequence[str], size: PictureSize | None, place: str
+    ) -> Pictures:
         names = [PurePosixPath(name).stem for name in files]
         if len(set(names)) < len(names):
             names = [f"{index:05d}" for index in range(len(files))]
-        raw, _ = image_frames(self.images, files, video)
+        raw, _ = image_frames(images, files, video)
         sizes = [(0, size)] if size else []
         frames, found = fitted_frames(video, raw, lambda: iter(sizes), self.exif, self.quality)
         return Pictures(tuple(names), frames, *found, place or files[0], raw)

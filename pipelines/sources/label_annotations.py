@@ -77,6 +77,13 @@ def texts_in(value: object) -> list[str]:
     return [text for text in listed if isinstance(text, str) and text.strip()]
 
 
+def times_of(values: object, frames: int) -> list[float] | None:
+    """Returns the seconds of every frame; None unless there is a number for each."""
+    if not isinstance(values, list) or len(values) != frames:
+        return None
+    return values if all(type(value) in (int, float) for value in values) else None
+
+
 @dataclass(slots=True)
 class GatheredObject:
     """What the annotations of one object say of it, while they are read."""

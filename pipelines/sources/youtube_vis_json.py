@@ -8,7 +8,7 @@ import msgspec
 
 from pipelines.errors import Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.sources.label_annotations import Annotation, Category, GatheredObject, named
+from pipelines.sources.label_annotations import Annotation, Category, GatheredObject, named, times_of
 from pipelines.sources.label_files import Id, json_content, plain, text_of
 from pipelines.sources.labels import VideoLabels
 
@@ -23,8 +23,8 @@ class _Video(msgspec.Struct):
     video: str | None = None
     name: str | None = None
     fps: float | None = None
-    timestamps: list[float] | None = None
-    source: str | None = None
+    timestamps: Any = None
+    source: Any = None
 
     @property
     def title(self) -> str:
@@ -121,9 +121,9 @@ def _labels(file: str, video: _Video, tracks: Sequence[_Track], categories: Mapp
         sentences,
         frames=video.file_names,
         size=(int(video.width or 0), int(video.height or 0)) if has_size else None,
-        names=[video.source.rpartition("/")[2]] if video.source else [],
+        names=[video.source.rpartition("/")[2]] if isinstance(video.source, str) else [],
         fps=video.fps,
-        timestamps=video.timestamps,
+        timestamps=times_of(video.timestamps, len(video.file_names)),
         dropped=without,
     )
 

@@ -46,7 +46,7 @@ def test_our_own_exports_can_be_prepared(
     raw, out = tmp_path / "our.json", Folder(str(tmp_path))
     if in_parts:
         raw = raw.with_suffix("")
-        PARTS[dataset](predictions, out, "our.json", 1)  # a part for every video
+        PARTS[dataset](predictions, out, "our.json", most=1)  # a part for every video
         assert len(list(raw.iterdir())) == 2
     else:
         WRITERS[dataset](predictions, out, "our.json")
@@ -62,6 +62,14 @@ def test_our_own_exports_can_be_prepared(
         for place, mask in enumerate(expected.values()):
             assert record.expressions[place].object_ids == (record.objects[place].id,)
             np.testing.assert_array_equal(np.stack(masks_of(record, place)), mask)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("dataset", WRITERS)
+def test_parts_may_name_images_beside_their_folder(dataset: str, predictions: Predictions, tmp_path: Path) -> None:
+    PARTS[dataset](predictions, Folder(str(tmp_path)), "our.json", most=1)
+    for name in ("a", "day 1"):
+        (tmp_path / "frames" / name).rename(tmp_path / name)
+    assert [one.record.video for one in read_all(opened(dataset, tmp_path / "our"))] == ["a", "day 1/b"]
 
 
 @pytest.mark.parametrize("dataset", WRITERS)
