@@ -95,8 +95,8 @@ def _check_place(element: Element, depth: int, path: str) -> None:
     if depth == 1 and element.tag != "annotations":
         raise LayoutError(f"{path} begins with <{element.tag}>, not with <annotations>, as CVAT's do. {_AGAIN}")
     if depth == 2 and element.tag not in ("version", "meta", "track", "tag"):
-        kind = ' as "CVAT for images 1.1" has' if element.tag == "image" else ""
-        raise LayoutError(f'{path} holds <{element.tag}>{kind}, which is not in "CVAT for video 1.1". {_AGAIN}')
+        kind = ', as "CVAT for images 1.1" does' if element.tag == "image" else ""
+        raise LayoutError(f'{path} holds <{element.tag}>{kind}; "CVAT for video 1.1" has none. {_AGAIN}')
 
 
 def _read_meta(task: CvatTask, meta: Element, path: str) -> None:

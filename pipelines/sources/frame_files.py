@@ -108,10 +108,11 @@ class FrameFiles:
 
     def _folder_of(self, file: str) -> Folder:
         """Returns the folder that a listed image is in: our exports in parts, a folder, name images beside it."""
-        if self.frames or self.root.has(file):
+        if self.frames:
             return self.images
-        beside = Folder(parent_and_name(self.root.uri)[0])
-        return beside if beside.has(file) else self.root
+        folders = (self.root, Folder(parent_and_name(self.root.uri)[0]))
+        names = filter(None, (file, file.rpartition("/")[0]))  # it may have another suffix
+        return next((folder for name in names for folder in folders if folder.has(name)), self.root)
 
     def _encoded(
         self, video: str, images: Folder, files: Sequence[str], size: PictureSize | None, place: str

@@ -54,7 +54,7 @@ def label_files(raw: Folder, suffix: str) -> LabelFiles:
         names = tuple(name for name in raw.names() if name.lower().endswith(suffix))
         if not names:
             raise LayoutError(
-                f"{raw.path()} holds no file {suffix}. Give the annotation file, or its folder, as --raw."
+                f"{raw.path()} holds no {suffix} file. Give the annotation file, or its folder, as --raw."
             )
         return LabelFiles(raw, names)
     if kind == fs.FileType.NotFound:

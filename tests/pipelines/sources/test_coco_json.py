@@ -176,7 +176,7 @@ def test_annotations_without_category_or_mask_are_dropped_and_counted(tmp_path: 
         ({"segmentation": [[1, 2, 3, 4]]}, "is not at least three corners"),
         ({"segmentation": [["a"] * 6]}, "of finite numbers"),
         ({"segmentation": "cat.png"}, "its segmentation is neither polygons nor RLE, but 'cat.png'"),
-        ({"segmentation": POLYGONS, "iscrowd": "no"}, r"annotations\[1\]: Expected `int \| bool`, got `str`"),
+        ({"segmentation": POLYGONS, "iscrowd": "no"}, r"annotations\[1\]: Expected `bool \| int`, got `str`"),
         ({"segmentation": POLYGONS, "category_id": [1]}, r"annotations\[1\]: Expected .*got `array`"),
     ],
 )

@@ -161,8 +161,11 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><annotations>&b;</ann
     [
         (ENTITY, "declares a document type or entities, which are not read"),
         (BOMB, "declares a document type or entities, which are not read"),
-        ('<annotations><version>1.1</version><image id="0"/></annotations>', '<image> as "CVAT for images 1.1" has'),
-        ("<annotations><object/></annotations>", 'holds <object>, which is not in "CVAT for video 1.1"'),
+        (
+            '<annotations><version>1.1</version><image id="0"/></annotations>',
+            'holds <image>, as "CVAT for images 1.1" does',
+        ),
+        ("<annotations><object/></annotations>", 'holds <object>; "CVAT for video 1.1" has none'),
         ("<annotation><folder/></annotation>", "begins with <annotation>, not with <annotations>"),
         ("<annotations><meta><project/></meta></annotations>", "is the export of a project"),
         ("<annotations><meta>", "is no XML, or cut short"),

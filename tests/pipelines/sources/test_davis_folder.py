@@ -126,7 +126,7 @@ def test_a_folder_without_table_or_a_file_that_is_no_zip_stops_everything(davis:
     (davis / "expressions.csv").unlink()
     with pytest.raises(LayoutError, match=f"{davis}/expressions.csv does not exist"):
         opened("davis-folder", davis).items()
-    with pytest.raises(LayoutError, match=r"nowhere is no folder and no zip\. Give the folder of expressions.csv"):
+    with pytest.raises(LayoutError, match=r"nowhere is no folder and no zip\. Point --raw at the folder that holds"):
         opened("davis-folder", davis / "nowhere").items()
     (davis.parent / "a.zip").write_bytes(b"PK")
     with pytest.raises(LayoutError, match=r"a.zip is no zip, or cut short"):

@@ -20,6 +20,7 @@ from tool_files import masks_of, opened, read_all, read_one, said, write_frames,
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
 WRITERS = {"coco": write_coco_frames, "youtube-vis": write_youtube_vis}
+NAMELESS = '{"images": [{"id": 1}], "videos": [{"id": 1}], "annotations": []}'
 PARTS = {"coco": write_coco_parts, "youtube-vis": write_youtube_vis_parts}
 
 
@@ -103,9 +104,12 @@ def test_what_is_sent_to_workers_does_not_depend_on_where_the_data_lie(
         ("[1, 2]", "is not {tool}: Expected `object`, got `array`. Check --dataset"),
         ('{"images": [', "is no JSON, or cut short"),
         ("", "is no JSON, or cut short"),
-        ("[" * 200_000, "is nested too deep to be {tool}"),
+        ('{"info": ' + "[" * 200_000, "is nested too deep to be {tool}"),
         ('{"annotations": ' + "[" * 200_000 + "]" * 200_000 + "}", "is nested too deep to be {tool}"),
-        ('{"images": [{"id": 1}], "videos": [{"id": 1}], "annotations": []}', r"required field `file_names?` - at `\$"),
+        (
+            NAMELESS,
+            r"is not {tool}: .* required field `file_names?` - at `\$",
+        ),
     ],
 )
 def test_a_file_of_another_layout_stops_everything(

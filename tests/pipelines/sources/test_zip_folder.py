@@ -18,7 +18,7 @@ def packed(tmp_path: Path) -> ZipFolder:
 def test_a_zip_is_read_like_a_folder(packed: ZipFolder) -> None:
     assert packed.names() == ["a", "table.csv"]
     assert packed.names("a") == ["9.png", "10.png", "b"]
-    assert packed.names("a", ".png", hidden=True) == ["._9.png", "9.png", "10.png"]
+    assert packed.names("a", ".png", hidden=True) == ["9.png", "10.png", "._9.png"]
     assert packed.names("missing") == []
     assert packed.read("a/b/x.txt") == b"a/b/x.txt"
     assert [packed.has(name) for name in ("a", "a/b", "table.csv", "b")] == [True, True, True, False]
