@@ -5,7 +5,8 @@ from typing import Any
 
 import pycocotools.mask
 
-from sgmg.masks import Size, rle_to_coco
+from pipelines.sources.label_files import plain
+from sgmg.masks import Size, rle_to_coco, rle_union
 
 _coco: Any = pycocotools.mask  # its type hints lack polygons, and counts as bytes
 
@@ -31,6 +32,21 @@ def segmentation_to_rle(segmentation: object, size: Size) -> str:
     if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != math.prod(size):
         raise ValueError(f"its run lengths do not add up to the {math.prod(size)} pixels of the image")
     return _coco.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"].decode("ascii")
+
+
+def coco_rle(text: str, size: Size) -> str:
+    """Converts a segmentation of COCO, as JSON text, to a compressed RLE.
+
+    Polygons are filled by pycocotools, clipped at the edges of the image.
+
+    Raises:
+        ValueError: it is none, is damaged, or belongs to an image of another size.
+    """
+    segmentation = plain(text.encode())
+    if isinstance(segmentation, list) and segmentation:
+        kept = [polygon for polygon in segmentation if not _is_outside(polygon, size)]
+        return segmentation_to_rle(kept, size) if kept else rle_union([], size)
+    return segmentation_to_rle(segmentation, size)
 
 
 def clipped_xyxy(bbox: object, size: Size) -> tuple[float, float, float, float]:
@@ -60,6 +76,14 @@ def _polygons_to_rle(polygons: list[Any], size: Size) -> str:
         if min(polygon) < -reach or max(polygon) > 2 * reach:
             raise ValueError(f"its polygon {_short(polygon)} lies far outside the image of {size[1]}x{size[0]}")
     return _coco.merge(_coco.frPyObjects(polygons, *size))["counts"].decode("ascii")
+
+
+def _is_outside(polygon: object, size: Size) -> bool:
+    """Returns whether a polygon is well-formed, and wholly beside the image."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or not all(type(value) in (int, float) for value in polygon):
+        return False
+    xs, ys = polygon[::2], polygon[1::2]
+    return max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[1] or min(ys) >= size[0]
 
 
 def _is_finite(value: object) -> bool:

@@ -1,6 +1,6 @@
 """Parser of COCO JSON of any tool: images, alone or as frames of videos, and annotations, alone or as tracks."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -75,7 +75,7 @@ def coco_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, Video
     names = {category.id: category.name for category in file.categories}
     videos = {video.id: video for video in file.videos}
     labels: dict[str, VideoLabels] = {}
-    for video, group in _groups(file.images, masks, videos).items():
+    for video, group in _groups(_merged(file.images, masks, problems), masks, videos).items():
         if not any(image.id in masks or image.id in problems for image in group):
             dropped.append(Dropped(video, "image without annotation", f"{len(group)} images"))
         elif wrong := next((problems[image.id] for image in group if image.id in problems), ""):
@@ -108,6 +108,18 @@ def _masks(
     return masks, problems, dropped
 
 
+def _merged(images: Sequence[_Image], masks: dict[Id, list[_Mask]], problems: dict[Id, str]) -> list[_Image]:
+    """Returns the images without those of a file that was listed before, whose annotations go to the first."""
+    first: dict[Any, _Image] = {}
+    for image in images:
+        known = first.setdefault((image.video_id, image.video, image.file_name), image)
+        if known is not image and image.id in masks:
+            masks[known.id].extend(masks.pop(image.id))
+        if known is not image and image.id in problems:
+            problems[known.id] = problems.pop(image.id)
+    return list(first.values())
+
+
 def _groups(
     images: Sequence[_Image], masks: Mapping[Id, Sequence[_Mask]], videos: Mapping[Id, _Video]
 ) -> dict[str, list[_Image]]:
@@ -116,6 +128,7 @@ def _groups(
         _folder(image.file_name) for image in images if any(one.track is not None for one in masks.get(image.id, ()))
     }
     groups: dict[str, list[_Image]] = defaultdict(list)
+    stems = Counter(_stem(image.file_name) for image in images)
     for image in images:
         folder = _folder(image.file_name)
         if image.video_id is not None:
@@ -125,7 +138,8 @@ def _groups(
         elif folder and folder in tracked:
             name = folder
         else:
-            name = PurePosixPath(image.file_name).with_suffix("").as_posix() if image.file_name else f"image {image.id}"
+            stem = _stem(image.file_name)
+            name = stem if stems[stem] == 1 else image.file_name
         groups[name].append(image)
     return groups
 
@@ -133,7 +147,12 @@ def _groups(
 def _video_name(id: Id, videos: Mapping[Id, _Video]) -> str:
     video = videos.get(id)
     name = (video and (video.name or video.file_name)) or str(id)
-    return PurePosixPath(name).with_suffix("").as_posix() if is_video(name) else name
+    return _stem(name) if is_video(name) else name
+
+
+def _stem(name: str) -> str:
+    """Returns a path without its suffix, as it is written."""
+    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 def _folder(file_name: str) -> str:
@@ -169,8 +188,7 @@ def _labels(
             number = mask.id if track is None else track
             one = gathered.setdefault(key, GatheredObject(number))  # pyright: ignore[reportArgumentType]
             one.note(mask, categories.get(mask.category_id, "") if mask.category_id is not None else "")
-            if track is None:
-                one.unknown = {other for other in range(len(group)) if other != index}
+            one.alone = track is None
             if text := text_of(mask.segmentation):
                 one.add_mask(index, text, mask.score)
             else:

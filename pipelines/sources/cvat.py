@@ -9,10 +9,11 @@ from typing import Any
 from pipelines.errors import BadItem
 from pipelines.files import Folder
 from pipelines.sources.base import Item, Reading
+from pipelines.sources.coco_annotations import coco_rle
 from pipelines.sources.cvat_xml import CvatTask, cvat_mask_to_rle, read_task
 from pipelines.sources.frame_files import FrameFiles
 from pipelines.sources.label_files import label_files, plain, single_names
-from pipelines.sources.labels import LabelledObject, VideoLabels, coco_rle, labelled_reading, labels_of, sentences_of
+from pipelines.sources.labels import LabelledObject, VideoLabels, labelled_reading, labels_of, sentences_of
 from pipelines.sources.pictures import Pictures
 from pipelines.video.suffixes import is_video
 from sgmg.masks import Size

@@ -10,8 +10,7 @@ from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, Source, build_record
-from pipelines.sources.coco_annotations import segmentation_to_rle
-from pipelines.sources.label_files import plain
+from pipelines.sources.coco_annotations import coco_rle
 from pipelines.sources.meta_expressions import EMPTY
 from pipelines.sources.pictures import Pictures
 from sgmg.masks import Size, rle_area, rle_union
@@ -30,6 +29,7 @@ class LabelledObject:
     Attributes:
         masks: segmentations as JSON text, by index of the frame; the mask is their union.
         unknown: indices of the frames in which it may be or not. In all other frames without a mask it is absent.
+        alone: whether all frames without a mask are unknown.
     """
 
     id: int
@@ -37,6 +37,7 @@ class LabelledObject:
     category: str = ""
     iscrowd: bool = False
     unknown: list[int] = field(default_factory=list)
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,29 +182,6 @@ def record_of_tracks(
     return Reading(record, (*others, *dropped, *without))
 
 
-def coco_rle(text: str, size: Size) -> str:
-    """Converts a segmentation of COCO, as JSON text, to a compressed RLE.
-
-    Polygons are filled by pycocotools, clipped at the edges of the image.
-
-    Raises:
-        ValueError: it is none, is damaged, or belongs to an image of another size.
-    """
-    segmentation = plain(text.encode())
-    if isinstance(segmentation, list) and segmentation:
-        kept = [polygon for polygon in segmentation if not _is_outside(polygon, size)]
-        return segmentation_to_rle(kept, size) if kept else rle_union([], size)
-    return segmentation_to_rle(segmentation, size)
-
-
-def _is_outside(polygon: object, size: Size) -> bool:
-    """Returns whether a polygon is well-formed, and wholly beside the image."""
-    if not isinstance(polygon, list) or len(polygon) < 6 or not all(type(value) in (int, float) for value in polygon):
-        return False
-    xs, ys = polygon[::2], polygon[1::2]
-    return max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[1] or min(ys) >= size[0]
-
-
 def _tracks(
     video: str, labels: VideoLabels, pictures: Pictures, rle_of: RleOf
 ) -> tuple[list[ObjectTrack], list[Dropped]]:
@@ -212,7 +190,7 @@ def _tracks(
     tracks: list[ObjectTrack] = []
     outside: list[Dropped] = []
     for one in labels.objects:
-        rles: list[str | None] = [rle_union([], size)] * t
+        rles: list[str | None] = [None if one.alone else rle_union([], size)] * t
         for index in one.unknown:
             rles[index] = None
         known: dict[str, str] = {}  # a mask that holds over many frames is converted once

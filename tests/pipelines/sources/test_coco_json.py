@@ -208,6 +208,15 @@ def test_images_of_a_video_differ_in_size(tmp_path: Path) -> None:
         read_one(opened("coco", path))
 
 
+def test_images_of_one_stem_are_two_records_and_one_listed_twice_is_one(tmp_path: Path) -> None:
+    one = {"category_id": 1, "segmentation": POLYGONS}
+    path = coco(tmp_path, ["a.jpg", "a.png", "b.jpg", "b.jpg"], [{"image_id": id, **one} for id in range(4)])
+    readings = read_all(opened("coco", path))
+    assert [one.record.video for one in readings] == ["a.jpg", "a.png", "b"]
+    assert [len(one.record.objects) for one in readings] == [1, 1, 2]
+    assert [len(one.record.frames) for one in readings] == [1, 1, 1]
+
+
 def test_frames_of_a_video_file_have_the_numbers_of_their_names(make_video: Any, tmp_path: Path) -> None:
     shades = np.linspace(0, 255, 8).astype(np.uint8)
     make_video("videos/cat.MP4", np.broadcast_to(shades[:, None, None, None], (8, HEIGHT, WIDTH, 3)))

@@ -5,12 +5,12 @@ import pytest
 from pipelines.errors import BadItem
 from pipelines.files import Folder
 from pipelines.records import ObjectTrack
+from pipelines.sources.coco_annotations import coco_rle
 from pipelines.sources.frame_files import FrameFiles
 from pipelines.sources.labels import (
     LabelledObject,
     LabelledSentence,
     VideoLabels,
-    coco_rle,
     labelled_reading,
     labels_of,
     record_of_tracks,
@@ -75,16 +75,3 @@ def test_sentences_keep_the_objects_that_have_a_pixel(pictures: Pictures, tmp_pa
     assert [track.id for track in reading.record.objects] == [2]
     assert [one.reason for one in reading.dropped] == ["object without pixels", "empty expression"]
     assert (reading.record.fps, reading.record.timestamps) == (5, (0, 1, 2))
-
-
-def test_a_polygon_beside_the_image_is_an_empty_mask_and_a_damaged_one_is_an_error() -> None:
-    assert coco_rle("[[40,1,50,1,50,9]]", SIZE) == EMPTY
-    assert coco_rle("[[1,1,9,1,9,9],[1e9,1e9,2e9,1e9,2e9,2e9]]", SIZE) == coco_rle("[[1,1,9,1,9,9]]", SIZE)
-    for text, message in (
-        ("[[40,1,50,1]]", "at least three corners"),
-        ("7", "neither"),
-        ("[[", "neither"),
-        ("", "neither"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            coco_rle(text, SIZE)
