@@ -24,6 +24,7 @@ from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, read_manifest
 from pipelines.prepare.row_info import row_info
 from pipelines.records import Record, records_of, table_of
 from pipelines.sources.catalog import entry_of
+from tool_files import write_frames, write_json
 from training_runs import prepared
 
 LAYOUTS = [
@@ -203,11 +204,32 @@ def test_a_wrong_raw_folder_leaves_nothing_behind(data_kit: Path, tmp_path: Path
         ({"short_side": 0}, "--short-side must be 1 or more"),
         ({"rows_per_shard": -1}, "--rows-per-shard must be 1 or more"),
         ({"show": -1}, "--show must be 0 or more"),
+        ({"frames": "images"}, "--frames is not for ref-youtube-vos, but for coco, youtube-vis, cvat"),
+        ({"dataset": "cvat", "frames": "images", "videos": "films"}, "--frames and --videos cannot both be given"),
     ],
 )
 def test_an_odd_setting_is_an_error(data_kit: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         replace(ytvos(data_kit, tmp_path), **change)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_the_file_of_a_tool_is_prepared_with_frames_from_elsewhere(tmp_path: Path) -> None:
+    write_frames(tmp_path / "images", ["a.jpg", "b.jpg"])
+    mask = {"caption": "a cat", "segmentation": [[1, 2, 12, 3, 9, 14]]}
+    content = {
+        "images": [{"id": id, "file_name": f"{name}.jpg"} for id, name in enumerate("abc")],
+        "annotations": [{"id": id, "image_id": id, **mask} for id in range(3)],
+    }
+    raw, out = write_json(tmp_path / "coco.json", content), tmp_path / "out"
+    config = PrepareConfig("coco", "train", str(out), str(raw), frames=str(tmp_path / "images"))
+    assert main(config) == Exit.QUARANTINE
+    manifest = read_manifest(Folder(str(out)))
+    assert [record.video for record in records_in(out, manifest)] == ["a", "b"]
+    assert "c.jpg does not exist" in (out / QUARANTINE).read_text()
+    (tmp_path / "images").rename(tmp_path / "moved")
+    with pytest.raises(JobError, match=r"frames was '.*images' and is now '.*moved'"):
+        main(replace(config, frames=str(tmp_path / "moved")))
 
 
 @pytest.mark.usefixtures("ray_local")
