@@ -10,7 +10,7 @@ from pipelines.errors import BadItem
 from pipelines.files import Folder
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.coco_annotations import coco_rle
-from pipelines.sources.cvat_xml import CvatTask, cvat_mask_to_rle, read_task
+from pipelines.sources.cvat_xml import CvatTask, cvat_mask_to_rle, joined_masks, read_task
 from pipelines.sources.frame_files import FrameFiles
 from pipelines.sources.label_files import label_files, plain, single_names
 from pipelines.sources.labels import LabelledObject, VideoLabels, labelled_reading, labels_of, sentences_of
@@ -26,7 +26,8 @@ class Cvat:
     The documented rule: a shape holds from its frame until the next shape of its track, and `outside` ends it. Polygons
     are filled by pycocotools, as CVAT's own COCO export is; boxes and other shapes are no masks, and are dropped.
     Numbers of frames are those of the video: images named `frame_000123`, as CVAT names them, have the number of their
-    name, others count from 0.
+    name, others count from 0. Tracks of one frame that share group, label and sentence are one object, since CVAT makes
+    a track of every mask.
 
     Args:
         raw: the file or folder.
@@ -68,11 +69,14 @@ class Cvat:
 
 def _item(task: CvatTask, name: str, *, alone: bool) -> Item:
     source = task.source.rpartition("/")[2]
-    video = PurePosixPath(source).stem if is_video(source) else task.name or PurePosixPath(name).stem
-    objects = [LabelledObject(track.id, track.shapes, track.label) for track in task.tracks]
+    # CVAT gives a file name, of which several tasks may be made; our own export a path, and the video's id as the name.
+    is_named = is_video(source) and not task.is_ours
+    video = PurePosixPath(source).stem if is_named else task.name or PurePosixPath(name).stem
+    tracks = joined_masks(task.tracks)
+    objects = [LabelledObject(track.id, track.shapes, track.label) for track in tracks]
     if len({one.id for one in objects}) < len(objects):
         objects = [replace(one, id=number) for number, one in enumerate(objects, start=1)]
-    texts = {one.id: track.texts for one, track in zip(objects, task.tracks, strict=True)}
+    texts = {one.id: track.texts for one, track in zip(objects, tracks, strict=True)}
     names = [one for one in (source, task.name, PurePosixPath(name).stem) if one]
     labels = VideoLabels(
         name,
@@ -83,7 +87,7 @@ def _item(task: CvatTask, name: str, *, alone: bool) -> Item:
         dropped=task.dropped,
         problem=task.problem,
     )
-    return Item(video, {"labels": labels.item(video).key, "frames": task.frames, "alone": alone})
+    return Item(video, {"labels": labels.item(video).key, "frames": task.frames, "ours": task.is_ours, "alone": alone})
 
 
 def _held(item: Item, labels: VideoLabels, pictures: Pictures) -> VideoLabels:
@@ -99,6 +103,13 @@ def _held(item: Item, labels: VideoLabels, pictures: Pictures) -> VideoLabels:
             "list",
             f"{labels.file} has a shape in frame {last}, but the last one of {pictures.source} is {max(numbers)}. Give "
             f"the video that was annotated.",
+        )
+    if item.key["ours"] and item.key["frames"] and item.key["frames"][1] != len(numbers):
+        raise BadItem(
+            item.video,
+            "list",
+            f"{labels.file} counts the {item.key['frames'][1]} frames that were annotated, but {pictures.source} has "
+            f"{len(numbers)}. Give the folder of the annotated frames as --frames.",
         )
     first, count, step = item.key["frames"] or (0, max(numbers) + 1, 1)
     annotated = range(first, first + count * max(step, 1), max(step, 1))

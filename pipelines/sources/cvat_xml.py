@@ -2,7 +2,8 @@
 
 import io
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
@@ -25,12 +26,14 @@ class CvatTrack:
     Attributes:
         shapes: masks as JSON text, by number of the frame from which they hold; none where the object is not visible.
         texts: values of its attributes that hold sentences, or else its label.
+        group: id of the group that it is in; empty if it is in none.
     """
 
     id: int
     label: str
     shapes: dict[int, list[str]]
     texts: list[str]
+    group: str = ""
 
 
 @dataclass(slots=True)
@@ -40,7 +43,8 @@ class CvatTask:
     Attributes:
         name: of the task.
         source: file name of the video; empty if the task is of images.
-        frames: numbers of its frames in the video; None if the file does not say.
+        frames: number of its first frame in the video, count, and step; None if the file does not say.
+        is_ours: whether our own export wrote it: the task has no id, and counts the frames that were predicted.
         size: (width, height) of the frames; None if the file does not say.
         dropped: what was left out: reason, and what.
         problem: what is wrong with a track; empty if nothing is.
@@ -49,6 +53,7 @@ class CvatTask:
     name: str = ""
     source: str = ""
     frames: tuple[int, int, int] | None = None
+    is_ours: bool = False
     size: tuple[int, int] | None = None
     tracks: list[CvatTrack] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
@@ -107,7 +112,7 @@ def _read_meta(task: CvatTask, meta: Element, path: str) -> None:
     task.source = (meta.findtext("source") or "").strip()
     if about is None:
         return
-    task.name = (about.findtext("name") or "").strip()
+    task.name, task.is_ours = (about.findtext("name") or "").strip(), about.find("id") is None
     task.source = task.source or (about.findtext("source") or "").strip()
     original = meta.find("original_size") if about.find("original_size") is None else about.find("original_size")
     try:
@@ -148,9 +153,28 @@ def _read_track(task: CvatTask, track: Element) -> None:
     }
     texts = [text for text in said if text] or ([label] if label.strip() else [])
     if texts:
-        task.tracks.append(CvatTrack(number, label, shapes, texts))
+        group = track.get("group_id", "0")
+        task.tracks.append(CvatTrack(number, label, shapes, texts, "" if group == "0" else group))
     else:
         task.dropped.append(("track without label or sentence", f"track {id}"))
+
+
+def joined_masks(tracks: Iterable[CvatTrack]) -> list[CvatTrack]:
+    """Joins tracks of one frame that have one group, label and sentence: CVAT makes a track of every mask.
+
+    >>> masks = {0: ["a"], 1: []}, {1: ["b"]}
+    >>> tracks = [CvatTrack(id, "cat", shapes, ["cat"], "7") for id, shapes in enumerate(masks)]
+    >>> [(one.id, one.shapes) for one in joined_masks(tracks)]
+    [(0, {0: ['a'], 1: ['b']})]
+    """
+    joined: dict[Hashable, CvatTrack] = {}
+    for place, track in enumerate(tracks):
+        short = len(track.shapes) == 1 or (len(track.shapes) == 2 and not track.shapes[max(track.shapes)])
+        key = (track.group, track.label, *track.texts) if track.group and short else place
+        one = joined.setdefault(key, replace(track, shapes={}))
+        for frame, texts in track.shapes.items():
+            one.shapes.setdefault(frame, []).extend(texts)
+    return list(joined.values())
 
 
 def _text(shape: Element) -> str:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 POINTS = "1.50,2.00;12.25,3.00;9.00,14.50"
 POLYGON = polygon_mask([[1.5, 2, 12.25, 3, 9, 14.5]])
 NOTHING = np.zeros((HEIGHT, WIDTH), bool)
-META = """<task><id>4</id><name>cats at home</name><size>{size}</size><mode>interpolation</mode>
+META = """<task>{id}<name>{name}</name><size>{size}</size><mode>interpolation</mode>
 <start_frame>{start}</start_frame><stop_frame>9</stop_frame><frame_filter>{step}</frame_filter></task>
 <original_size><width>30</width><height>20</height></original_size><source>{source}</source>"""
 
@@ -29,11 +29,12 @@ def attribute(name: str, value: str) -> str:
     return f'<attribute name="{name}">{value}</attribute>'
 
 
-def cvat(folder: Path, *tracks: str, name: str = "annotations.xml", **meta: Any) -> Path:
+def cvat(folder: Path, *tracks: str, file: str = "annotations.xml", **meta: Any) -> Path:
     """Writes the XML of a task of five frames."""
-    meta = {"size": 5, "start": 0, "step": "", "source": "cat.mp4", **meta}
+    given = {"id": "<id>4</id>", "name": "cats at home", "size": 5, "start": 0, "step": "", "source": "cat.mp4"}
+    meta = given | meta
     about = f"<meta>{META.format(**meta)}</meta>"
-    path = folder / name
+    path = folder / file
     text = f'<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>{about}'
     path.write_text(f"{text}{''.join(tracks)}</annotations>")
     return path
@@ -117,9 +118,35 @@ def test_images_named_by_cvat_have_the_number_of_their_name(tmp_path: Path) -> N
     np.testing.assert_array_equal(masks_of(read_one(opened("cvat", path)).record), [NOTHING, POLYGON])
 
 
+def test_masks_of_one_group_are_one_object_and_others_are_asked_for_together(images: Path) -> None:
+    masks = [
+        f'<mask frame="{{}}" outside="{{}}" rle="0, {n}" left="1" top="2" width="{n}" height="1"/>' for n in (4, 6, 8)
+    ]
+    tracks = [
+        f'<track id="{id}" label="cat" {group}>{mask.format(id, 0)}{mask.format(id + 1, 1)}</track>'
+        for id, (mask, group) in enumerate(zip(masks, ['group_id="2"', 'group_id="2"', 'group_id="0"'], strict=True))
+    ]
+    record = read_one(opened("cvat", cvat(images, *tracks))).record
+    assert said(record) == [("cat", (0, 2))]
+    assert [int(mask.sum()) for mask in masks_of(record, 0) if mask is not None] == [4, 6, 0, 0, 0]
+    assert [int(mask.sum()) for mask in masks_of(record, 1) if mask is not None] == [0, 0, 8, 0, 0]
+
+
+def test_our_own_export_counts_the_frames_that_were_annotated(make_video: Any, tmp_path: Path) -> None:
+    ours = {"id": "", "name": "day 1/cat", "source": "/data/day 1/cat.mp4", "size": 2}
+    path = cvat(tmp_path, track(polygon(1)), **ours)
+    write_frames(tmp_path / "frames/day 1/cat", ["00000.jpg", "00005.jpg"])
+    record = read_one(opened("cvat", path, tmp_path / "frames")).record
+    assert (record.video, record.frame_names) == ("day 1/cat", ("00000", "00005"))
+    np.testing.assert_array_equal(masks_of(record), [NOTHING, POLYGON])
+    make_video("videos/day 1/cat.mp4", np.zeros((6, HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(BadItem, match=r"counts the 2 frames that were annotated, but day 1/cat.mp4 has 6. Give"):
+        read_one(opened("cvat", path, videos=tmp_path / "videos"))
+
+
 def test_several_tasks_in_one_folder_are_videos_with_folders_of_their_own(tmp_path: Path) -> None:
     for number, source in enumerate(("cat.mp4", "")):
-        cvat(tmp_path, track(polygon(0)), name=f"task_{number}.xml", source=source)
+        cvat(tmp_path, track(polygon(0)), file=f"task_{number}.xml", source=source)
     for folder in ("cat", "cats at home"):
         write_frames(tmp_path / "frames" / folder, [f"{frame}.jpg" for frame in range(5)])
     readings = read_all(opened("cvat", tmp_path, tmp_path / "frames"))
