@@ -8,7 +8,7 @@ import msgspec
 from pyarrow import fs
 
 from pipelines.errors import LayoutError
-from pipelines.files import Folder, parent_and_name
+from pipelines.files import Folder, is_hidden, number_order, parent_and_name
 
 MOST_BYTES = 2_000_000_000
 """Largest annotation file that is read, since it is held in memory several times over."""
@@ -44,14 +44,14 @@ class LabelFiles:
 
 
 def label_files(raw: Folder, suffix: str) -> LabelFiles:
-    """Returns the file that --raw names, or those of a suffix in the folder that it names.
+    """Returns the file that --raw names, or those of a suffix in the folder that it names and in folders inside.
 
     Raises:
         LayoutError: there is none.
     """
     kind = raw.filesystem.get_file_info(raw.path()).type
     if kind == fs.FileType.Directory:
-        names = tuple(name for name in raw.names() if name.lower().endswith(suffix))
+        names = _within(raw, suffix)
         if not names:
             raise LayoutError(
                 f"{raw.path()} holds no {suffix} file. Give the annotation file, or its folder, as --raw."
@@ -61,6 +61,14 @@ def label_files(raw: Folder, suffix: str) -> LabelFiles:
         raise LayoutError(f"{raw.path()} does not exist. Give the annotation file, or its folder, as --raw.")
     parent, name = parent_and_name(raw.uri)
     return LabelFiles(Folder(parent), (name,))
+
+
+def _within(folder: Folder, suffix: str) -> tuple[str, ...]:
+    selector = fs.FileSelector(folder.path(), recursive=True)
+    files = (one for one in folder.filesystem.get_file_info(selector) if one.type == fs.FileType.File)
+    names = [one.path.removeprefix(folder.path()).lstrip("/") for one in files if one.path.lower().endswith(suffix)]
+    shown = (name for name in names if not any(is_hidden(part) for part in name.split("/")))
+    return tuple(sorted(shown, key=number_order))
 
 
 def json_content(data: bytes, kind: type[T], path: str, tool: str, known: Collection[str] | None = None) -> T:

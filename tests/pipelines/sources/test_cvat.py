@@ -124,7 +124,7 @@ def test_masks_of_one_group_are_one_object_and_others_are_asked_for_together(ima
     ]
     tracks = [
         f'<track id="{id}" label="cat" {group}>{mask.format(id, 0)}{mask.format(id + 1, 1)}</track>'
-        for id, (mask, group) in enumerate(zip(masks, ['group_id="2"', 'group_id="2"', 'group_id="0"'], strict=True))
+        for id, (mask, group) in enumerate(zip(masks, ['group_id="20"', 'group_id="20"', 'group_id="0"'], strict=True))
     ]
     record = read_one(opened("cvat", cvat(images, *tracks))).record
     assert said(record) == [("cat", (0, 2))]

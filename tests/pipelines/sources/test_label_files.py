@@ -8,9 +8,10 @@ from pipelines.sources.label_files import MOST_BYTES, json_content, label_files,
 
 
 def test_raw_is_a_file_or_a_folder_of_files(tmp_path: Path) -> None:
-    for name in ("b.json", "a.JSON", "c.txt"):
+    (tmp_path / "day 1").mkdir()
+    for name in ("b.json", "a.JSON", "c.txt", "day 1/d.json", "._b.json"):
         (tmp_path / name).write_text(name)
-    assert label_files(Folder(str(tmp_path)), ".json").names == ("a.JSON", "b.json")
+    assert label_files(Folder(str(tmp_path)), ".json").names == ("a.JSON", "b.json", "day 1/d.json")
     single = label_files(Folder(str(tmp_path / "c.txt")), ".json")
     assert single.read(*single.names) == b"c.txt"
 
