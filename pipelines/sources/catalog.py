@@ -21,8 +21,8 @@ from pipelines.sources.tool_json import ToolJson
 from pipelines.sources.video_files import QUALITY
 from pipelines.sources.ytvos import RefYouTubeVOS
 
-IMAGES, VIDEOS = 256, 16
-"""Rows per shard; a few tens of MB in both cases."""
+IMAGES, EITHER, VIDEOS = 256, 64, 16
+"""Rows per shard: a few tens of MB of images or of videos; of files that may hold either, something between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,16 @@ DATASETS: dict[DatasetName, DatasetEntry] = {
     "a2d-sentences": DatasetEntry(lambda root, split, options: A2DSentences(root, split, options.quality)),
     "jhmdb-sentences": DatasetEntry(lambda root, split, _: JhmdbSentences(root, split)),
     "mevis": DatasetEntry(lambda root, split, _: MeViS(root, split)),
-    "coco": DatasetEntry(lambda root, split, options: ToolJson(root, split, options.frame_files(root), "coco")),
+    "coco": DatasetEntry(lambda root, split, options: ToolJson(root, split, options.frame_files(root), "coco"), EITHER),
     "youtube-vis": DatasetEntry(
         lambda root, split, options: ToolJson(root, split, options.frame_files(root), "youtube-vis")
     ),
     "cvat": DatasetEntry(lambda root, split, options: Cvat(root, split, options.frame_files(root))),
     "davis-folder": DatasetEntry(lambda root, split, options: DavisFolder(root, split, options.frame_files(root))),
     "sa-v": DatasetEntry(lambda root, split, options: SaV(root, split, options.frame_files(root))),
-    "label-studio": DatasetEntry(lambda root, split, options: LabelStudio(root, split, options.frame_files(root))),
+    "label-studio": DatasetEntry(
+        lambda root, split, options: LabelStudio(root, split, options.frame_files(root)), EITHER
+    ),
 }
 
 

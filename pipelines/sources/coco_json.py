@@ -56,7 +56,8 @@ def coco_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, Video
 
     Images are frames of one video if they have one `video_id` or `video`; or, where annotations have a track, if they
     are in one folder. Any other image is a record of its own. Frames are ordered by `frame_id` or `frame_index`, if all
-    have it, else as they are listed. Every listed image counts as annotated: an object without annotation is absent.
+    have it, else as they are listed. Every listed image counts as annotated: an object without annotation is absent, also
+    one without track in the other frames of its video.
 
     Args:
         data: the file.
@@ -188,7 +189,6 @@ def _labels(
             number = mask.id if track is None else track
             one = gathered.setdefault(key, GatheredObject(number))  # pyright: ignore[reportArgumentType]
             one.note(mask, categories.get(mask.category_id, "") if mask.category_id is not None else "")
-            one.alone = track is None
             if text := text_of(mask.segmentation):
                 one.add_mask(index, text, mask.score)
             else:

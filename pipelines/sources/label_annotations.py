@@ -96,7 +96,6 @@ class GatheredObject:
     scores: dict[int, float] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     unknown: set[int] = field(default_factory=set)
-    alone: bool = False
 
     def note(self, annotation: Annotation, category: str) -> None:
         """Takes over category and sentences of an annotation."""
@@ -123,7 +122,7 @@ def named(
     with_text = {id: one for id, one in _numbered(list(gathered)).items() if one.texts or one.category.strip()}
     without = [one for one in gathered if not one.texts and not one.category.strip()]
     objects = [
-        LabelledObject(id, one.masks, one.category, one.iscrowd, sorted(one.unknown - one.masks.keys()), one.alone)
+        LabelledObject(id, one.masks, one.category, one.iscrowd, sorted(one.unknown - one.masks.keys()))
         for id, one in with_text.items()
     ]
     ours = [LabelledSentence(one.category, [id], one.ours) for id, one in with_text.items() if one.ours is not None]

@@ -29,7 +29,6 @@ class LabelledObject:
     Attributes:
         masks: segmentations as JSON text, by index of the frame; the mask is their union.
         unknown: indices of the frames in which it may be or not. In all other frames without a mask it is absent.
-        alone: whether all frames without a mask are unknown.
     """
 
     id: int
@@ -37,7 +36,6 @@ class LabelledObject:
     category: str = ""
     iscrowd: bool = False
     unknown: list[int] = field(default_factory=list)
-    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +188,7 @@ def _tracks(
     tracks: list[ObjectTrack] = []
     outside: list[Dropped] = []
     for one in labels.objects:
-        rles: list[str | None] = [None if one.alone else rle_union([], size)] * t
+        rles: list[str | None] = [rle_union([], size)] * t
         for index in one.unknown:
             rles[index] = None
         known: dict[str, str] = {}  # a mask that holds over many frames is converted once

@@ -124,12 +124,13 @@ def test_images_of_a_folder_are_a_video_where_annotations_have_tracks(track: dic
     assert [len(one.record.objects) for one in readings] == [1, 1, 1]
 
 
-def test_an_annotation_without_track_says_nothing_of_the_other_frames_of_its_video(tmp_path: Path) -> None:
-    alone = [{"image_id": 1, "category_id": 2, "segmentation": POLYGONS}]
-    record = read_one(opened("coco", coco(tmp_path, ["1.jpg", "2.jpg"], alone, video=["v", "v"]))).record
-    before, mask = masks_of(record)
-    assert before is None
-    np.testing.assert_array_equal(mask, polygon_mask(POLYGONS))  # pyright: ignore[reportArgumentType]
+def test_an_annotation_without_track_is_an_object_of_one_frame_of_its_video(tmp_path: Path) -> None:
+    alone = [{"image_id": id, "category_id": 2, "segmentation": POLYGONS} for id in (1, 2)]
+    record = read_one(opened("coco", coco(tmp_path, ["1.jpg", "2.jpg", "3.jpg"], alone, video=["v"] * 3))).record
+    mask, nothing = polygon_mask(POLYGONS), np.zeros((HEIGHT, WIDTH), bool)
+    np.testing.assert_array_equal(masks_of(record, 0), [nothing, mask, nothing])
+    np.testing.assert_array_equal(masks_of(record, 1), [nothing, nothing, mask])
+    assert said(record) == [("dog", (100, 101))]
 
 
 def test_polygons_are_clipped_at_the_edge_and_dropped_beyond_it(tmp_path: Path) -> None:
