@@ -56,8 +56,8 @@ def coco_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, Video
 
     Images are frames of one video if they have one `video_id` or `video`; or, where annotations have a track, if they
     are in one folder. Any other image is a record of its own. Frames are ordered by `frame_id` or `frame_index`, if all
-    have it, else as they are listed. Every listed image counts as annotated: an object without annotation is absent, also
-    one without track in the other frames of its video.
+    have it, else as they are listed. Every listed image counts as annotated: an object without annotation is absent,
+    and so is one without track in the other frames of its video.
 
     Args:
         data: the file.
