@@ -63,7 +63,7 @@ class DavisFolder:
         checked_video(item.video)
         folder = self._masks(item.video)
         pngs = {PurePosixPath(name).stem: name for name in self._root.names(folder) if suffix_of(name) == ".png"}
-        pictures = self._pictures(item.video, set(pngs))
+        pictures = self._pictures(item.video, folder, set(pngs))
         names = [f"{folder}/{pngs[name]}" if name in pngs else None for name in pictures.names]
         sentences = sentences_of_rows(item.key)
         objects = dict.fromkeys(sorted({id for one in sentences for id in one.objects}), "")
@@ -97,9 +97,12 @@ class DavisFolder:
                 return folder
         raise BadItem(video, "list", f"{self._root.path(folders[0])} holds no PNG. Name them as the frames.")
 
-    def _pictures(self, video: str, masks: set[str]) -> Pictures:
+    def _pictures(self, video: str, folder: str, masks: set[str]) -> Pictures:
+        """Returns the pictures of a video: its masks, the PNGs in `folder`, are images too, but none of them."""
+        images, masks_path = self.files.images, self._root.path(folder)
         above = ("",) if self.files.frames else _IMAGES
-        pictures = self.files.whole(video, None, folders=[f"{one}/{video}".lstrip("/") for one in above])
+        folders = [f"{one}/{video}".lstrip("/") for one in above]
+        pictures = self.files.whole(video, None, folders=[one for one in folders if images.path(one) != masks_path])
         if strange := sorted(masks - set(pictures.names)):
             span = f"{pictures.names[0]} … {pictures.names[-1]}"
             raise BadItem(video, "list", f"the PNG {strange[0]} belongs to no frame of {pictures.source}: {span}.")

@@ -76,7 +76,7 @@ class FrameFiles:
         return self._encoded(video, images, there, size, files[0].rpartition("/")[0])
 
     def whole(
-        self, video: str, size: PictureSize | None, names: Iterable[str] = (), folders: Iterable[str] = ()
+        self, video: str, size: PictureSize | None, names: Iterable[str] = (), folders: Iterable[str] | None = None
     ) -> Pictures:
         """Returns all pictures of a video: the images of its folder, in the order of their numbers, or its video file.
 
@@ -88,7 +88,7 @@ class FrameFiles:
         Raises:
             BadItem: there are no such pictures, or they are damaged.
         """
-        tried = [*folders] or [video]
+        tried = [video] if folders is None else [*folders]
         for name in (video, *filter(None, tried)):
             _check(video, name)
         if not self.videos:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO, cast
 
+import pyarrow as pa
+
 from pipelines.errors import LayoutError
 from pipelines.files import Folder, is_hidden, number_order, parent_and_name, safe_name
 
@@ -76,7 +78,7 @@ def _opened(uri: str) -> _Archive:
     parent, name = parent_and_name(uri)
     try:
         files = zipfile.ZipFile(cast(IO[bytes], Folder(parent).open(name)))
-    except (zipfile.BadZipFile, FileNotFoundError) as error:
+    except (zipfile.BadZipFile, FileNotFoundError, pa.ArrowInvalid) as error:
         raise LayoutError(f"{uri} is no zip, or cut short ({error}). Make it again, or unpack it.") from error
     names: dict[str, set[str]] = defaultdict(set)
     for entry in files.namelist():

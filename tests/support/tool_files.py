@@ -1,6 +1,7 @@
 """Small pictures and annotation files of tools, for the tests of the sources that read them."""
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ def said(record: Record) -> list[tuple[str, tuple[int, ...]]]:
 def polygon_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     """Returns the mask that pycocotools makes of polygons."""
     rles: Any = coco_mask.frPyObjects([list(one) for one in polygons], *size)  # pyright: ignore[reportArgumentType]
-    return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
+    with warnings.catch_warnings():
+        # pycocotools decodes by an array interface that numpy has since changed.
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword")
+        return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
 
 
 def coco_counts(mask: np.ndarray) -> list[int]:

@@ -22,8 +22,6 @@ from tool_files import (
     write_json,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 POLYGONS = [[1.5, 2, 12.25, 3, 9, 14.5], [20, 4, 28, 4, 28, 12.5, 20.75, 12]]
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 

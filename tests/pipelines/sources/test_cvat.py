@@ -7,8 +7,6 @@ import pytest
 from pipelines.errors import BadItem, LayoutError
 from tool_files import HEIGHT, WIDTH, masks_of, opened, polygon_mask, read_all, read_one, said, write_frames
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 POINTS = "1.50,2.00;12.25,3.00;9.00,14.50"
 POLYGON = polygon_mask([[1.5, 2, 12.25, 3, 9, 14.5]])
 NOTHING = np.zeros((HEIGHT, WIDTH), bool)

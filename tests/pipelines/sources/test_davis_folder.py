@@ -73,6 +73,13 @@ def test_other_layouts_with_images_beside_the_maps_are_read(layout: str, davis: 
     np.testing.assert_array_equal(masks_of(read_one(opened("davis-folder", davis)).record)[::2], maps == 1)
 
 
+@pytest.mark.parametrize("frames", [None, "davis"])
+def test_maps_are_never_taken_for_frames(frames: str | None, davis: Path) -> None:
+    (davis / "Annotations/cat").rename(davis / "cat")
+    with pytest.raises(BadItem, match=r"Give the folder of the images as --frames|no images"):
+        read_one(opened("davis-folder", davis, frames and davis))  # pyright: ignore[reportArgumentType]
+
+
 def test_frames_of_a_video_file_have_the_numbers_of_the_maps(davis: Path, maps: np.ndarray, make_video: Any) -> None:
     make_video("videos/cat.mp4", np.zeros((5, HEIGHT, WIDTH, 3), np.uint8))
     record = read_one(opened("davis-folder", davis, videos=davis.parent / "videos")).record

@@ -8,8 +8,6 @@ import pytest
 from pipelines.errors import BadItem, Dropped, LayoutError
 from tool_files import HEIGHT, WIDTH, compressed, masks_of, opened, read_one, said, write_frames, write_json
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 
 @pytest.fixture
 def masks() -> np.ndarray:

@@ -17,8 +17,6 @@ from pipelines.prediction_reader import Predictions, read_predictions
 from pipelines.records import records_of, table_of
 from tool_files import masks_of, opened, read_all, read_one, said, write_frames, write_json
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 WRITERS = {"coco": write_coco_frames, "youtube-vis": write_youtube_vis}
 NAMELESS = '{"images": [{"id": 1}], "videos": [{"id": 1}], "annotations": []}'
 PARTS = {"coco": write_coco_parts, "youtube-vis": write_youtube_vis_parts}

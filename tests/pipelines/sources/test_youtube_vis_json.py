@@ -19,8 +19,6 @@ from tool_files import (
     write_json,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 POLYGON = [1.5, 2, 12.25, 3, 9, 14.5]
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 
