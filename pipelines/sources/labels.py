@@ -136,7 +136,7 @@ def labelled_reading(
         labels.sentences,
         dropped=[*(Dropped(video, *one) for one in labels.dropped), *outside],
         made_from=[json.dumps(item.key, sort_keys=True)],
-        times=(labels.fps, labels.timestamps and tuple(labels.timestamps)),
+        times=(labels.fps, tuple(labels.timestamps) if labels.timestamps else None),
     )
 
 

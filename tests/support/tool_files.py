@@ -17,6 +17,7 @@ from pipelines.sources.catalog import SourceOptions, entry_of
 from sgmg.masks import rle_to_mask
 
 HEIGHT, WIDTH = 20, 30
+_coco: Any = coco_mask  # its type hints lack polygons, and counts as bytes
 
 
 def write_frames(folder: Path, names: Iterable[str], size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
@@ -65,11 +66,11 @@ def said(record: Record) -> list[tuple[str, tuple[int, ...]]]:
 
 def polygon_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     """Returns the mask that pycocotools makes of polygons."""
-    rles: Any = coco_mask.frPyObjects([list(one) for one in polygons], *size)  # pyright: ignore[reportArgumentType]
+    rles = _coco.frPyObjects([list(one) for one in polygons], *size)
     with warnings.catch_warnings():
         # pycocotools decodes by an array interface that numpy has since changed.
         warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword")
-        return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
+        return _coco.decode(_coco.merge(rles)).astype(bool)
 
 
 def coco_counts(mask: np.ndarray) -> list[int]:
@@ -81,8 +82,8 @@ def coco_counts(mask: np.ndarray) -> list[int]:
 
 def compressed(mask: np.ndarray) -> dict[str, Any]:
     """Returns a mask as compressed RLE of COCO, by pycocotools."""
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(mask.shape), "counts": rle["counts"].decode()}  # pyright: ignore[reportAttributeAccessIssue]
+    rle = _coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(mask.shape), "counts": rle["counts"].decode()}
 
 
 def packed(words: Sequence[int], sizes: Sequence[int] = (3, 4, 8, 16)) -> list[int]:

@@ -11,8 +11,8 @@ from pipelines.sources.frame_files import FrameFiles
 from tool_files import write_frames
 
 
-def files(root: Path, **folders: Any) -> FrameFiles:
-    return FrameFiles(Folder(str(root)), **{name: str(folder) for name, folder in folders.items()})
+def files(root: Path, *, frames: Path | str = "", videos: Path | str = "") -> FrameFiles:
+    return FrameFiles(Folder(str(root)), str(frames), str(videos))
 
 
 def test_listed_images_may_have_another_suffix(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_our_own_exports_can_be_prepared(
         assert [one.text for one in record.expressions] == [f"the {id}th thing" for id in expected]
         for place, mask in enumerate(expected.values()):
             assert record.expressions[place].object_ids == (record.objects[place].id,)
-            np.testing.assert_array_equal(np.stack(masks_of(record, place)), mask)  # pyright: ignore[reportArgumentType]
+            np.testing.assert_array_equal(masks_of(record, place), mask)
 
 
 @pytest.mark.parametrize("dataset", WRITERS)
@@ -80,7 +80,7 @@ def test_of_several_queries_of_an_expression_the_one_with_the_best_score_counts(
     run = read_predictions(save({"v.parquet": [predict("v", "0", best, other, dataset="a2d-sentences")]}))
     WRITERS[dataset](run, Folder(str(tmp_path)), "our.json")
     record = read_one(opened(dataset, tmp_path / "our.json")).record
-    np.testing.assert_array_equal(np.stack(masks_of(record)), best)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(masks_of(record), best)
 
 
 @pytest.mark.parametrize("dataset", WRITERS)
