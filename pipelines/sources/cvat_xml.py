@@ -38,7 +38,7 @@ class CvatTrack:
 
 @dataclass(slots=True)
 class CvatTask:
-    """What the XML of a task says.
+    """Content of the XML of a task.
 
     Attributes:
         name: of the task.

@@ -1,4 +1,4 @@
-"""What annotations of COCO and YouTube-VIS have in common: the object that they belong to, and its sentences."""
+"""Annotations of COCO and YouTube-VIS: the keys that both have, for the object, its category and its sentences."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Annotation(msgspec.Struct, kw_only=True):
 
     @property
     def track(self) -> Hashable:
-        """What is the same in all annotations of one object of a video; None if nothing says so."""
+        """Id of its object, the same in all annotations of the object in a video; None if it has none."""
         if self.is_ours:
             return f"expression {self.expression}"
         places = (self, self._attributes)
@@ -86,7 +86,7 @@ def times_of(values: object, frames: int) -> list[float] | None:
 
 @dataclass(slots=True)
 class GatheredObject:
-    """What the annotations of one object say of it, while they are read."""
+    """Category, sentences and masks of one object, collected from its annotations."""
 
     number: Id | None
     category: str = ""

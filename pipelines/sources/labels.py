@@ -1,4 +1,4 @@
-"""What annotation files of tools say of one video, in the same terms for every format, and the record made of it."""
+"""Labels of one video, the same for the annotation files of every tool, and the record made of them."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +49,7 @@ class LabelledSentence:
 
 @dataclass(frozen=True, slots=True)
 class VideoLabels:
-    """What an annotation file says of one video: the key of its item.
+    """Content of an annotation file about one video: the key of its item.
 
     Attributes:
         file: name of the annotation file, for messages.
