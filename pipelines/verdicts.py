@@ -1,16 +1,16 @@
-"""What a person said of answers: accepted, rejected, or to correct, by video and expression.
+"""What a person said of answers: accepted, rejected, or to-correct, by video and expression.
 
 The file is a CSV that the page exports, or review.csv with its column `verdict` filled in.
 """
 
 from collections.abc import Mapping
-from typing import Literal, TypeGuard, get_args
+from typing import TypeGuard, get_args
 
 from pipelines.errors import LayoutError
 from pipelines.files import read_bytes
 from pipelines.sources.csv_table import csv_lines
+from pipelines.verdict_names import Verdict
 
-Verdict = Literal["accepted", "rejected", "to correct"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 COLUMNS = ("video", "expression", "verdict")
 _OTHERS = (
@@ -31,7 +31,7 @@ def read_verdicts(path: str) -> Mapping[tuple[str, str], Verdict]:
         where = f"{path}, line {line.number}"
         if line.problem:
             raise LayoutError(f"{where} {line.problem}")
-        verdict = line.values["verdict"].strip().lower()
+        verdict = line.values["verdict"].strip().lower().replace(" ", "-")
         if not verdict:
             continue
         if not _is_verdict(verdict):

@@ -8,12 +8,14 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
+import ray
 from jaxtyping import Bool, Float
 
-from pipelines.files import Folder
-from pipelines.ledger import Entry, Rows
+from pipelines.files import Folder, parent_and_name
+from pipelines.ledger import Entry, Ledger, Rows
 from pipelines.prediction_reader import read_segments
 from pipelines.predictions import Prediction
 from sgmg.masks import rle_area
@@ -23,6 +25,8 @@ COLUMNS = (
     "why", "verdict",
 )  # fmt: skip
 """Columns of review.csv; `verdict` is empty, for the person to fill in (`pipelines.verdicts`)."""
+_VIDEOS = 64
+"""Videos of a task."""
 SHORT = 3
 """Frames of a run of masks, or of a gap between two, at which it flickers."""
 JUMP = 2.0
@@ -155,6 +159,31 @@ def _jumps(areas: Float[np.ndarray, " t"]) -> list[int]:
     both = (before > 0) & (after > 0)
     ratio = np.maximum(before, after) / np.maximum(np.minimum(before, after), 1)
     return [int(at) + 1 for at in np.flatnonzero(both & (ratio > JUMP))]
+
+
+def write_review(out: Folder, ledger: Ledger, path: str) -> int:
+    """Writes review.csv about all answers of a run, read on Ray. Returns how many are doubtful.
+
+    Args:
+        out: folder of the run.
+        ledger: of the results.
+        path: of the file, local or a URI.
+
+    Raises:
+        ray.exceptions.RayError: a file is damaged, or the cluster is lost.
+        OSError: the file cannot be written.
+    """
+    task = ray.remote(num_cpus=1, max_retries=-1)(_doubts_of_videos)
+    videos = [(rows, ledger.by_video[video]) for video, rows in ledger.rows.items()]
+    parts = [videos[first : first + _VIDEOS] for first in range(0, len(videos), _VIDEOS)]
+    doubts = list(chain.from_iterable(ray.get([task.remote(out, part) for part in parts])))
+    parent, name = parent_and_name(path)
+    Folder(parent).write(name, review_csv(doubts))
+    return sum(bool(one.reasons) for one in doubts)
+
+
+def _doubts_of_videos(out: Folder, videos: Sequence[tuple[Sequence[Rows], Sequence[Entry]]]) -> list[Doubt]:
+    return [doubt for rows, entries in videos for doubt in doubts_of(out, rows, entries)]
 
 
 def by_doubt(doubts: Iterable[Doubt]) -> list[Doubt]:
