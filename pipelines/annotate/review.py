@@ -1,7 +1,7 @@
 """What a person should look at first: doubtful answers, worst first, as review.csv.
 
-Four signs of a bad answer are taken from the rows: a low score; windows that do not agree on their shared frames; a mask
-that comes and goes; an area that jumps from one frame to the next.
+Four signs of a bad answer are taken from the rows: a low score; windows that do not agree on their shared frames; a
+mask that comes and goes; an area that jumps from one frame to the next.
 """
 
 import csv
