@@ -15,6 +15,7 @@ from jobs.common.cli import run
 from jobs.common.predictor_config import PredictorConfig
 from pipelines.annotate.settings import FormatName, Settings
 from pipelines.errors import Exit
+from pipelines.verdict_names import Verdict
 from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 
 
@@ -39,6 +40,13 @@ class _InputFlags:
     of YouTube-VOS). davis: masks of all sentences together. overlay: videos with masks. report: an HTML page."""
     parts: bool = False
     """Write youtube-vis and coco as folders of files of at most 256 MB, each whole in itself, instead of one file."""
+    review: str | None = None
+    """File for a table of all answers, the most doubtful first: low scores, windows that disagree, masks that come and
+    go, areas that jump. Fill in its column verdict, or use the page of --formats report."""
+    verdicts: str | None = None
+    """Table of verdicts: review.csv, or what the page exports."""
+    redo: tuple[Verdict, ...] = ()
+    """Answer only what has one of these verdicts: rejected, to-correct. Into another --out, by another checkpoint."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
     """Frames per second to segment, chosen by time. Default: every frame. Of folders of images all are taken, unless
     --image-fps, the folder's name ('cat_5fps') or their EXIF times tell when they were taken."""
@@ -86,6 +94,8 @@ class AnnotateConfig(PredictorConfig, _InputFlags):  # dataclasses take the last
             raise ValueError("--videos is empty. Give at least one file, folder, glob or list.")
         if bool(self.expressions) == bool(self.text):
             raise ValueError("Give either --expressions FILE or --text 'a sentence' …: the sentences to segment.")
+        if bool(self.redo) != bool(self.verdicts):
+            raise ValueError("Give --redo and --verdicts together: what to answer again, and the table that says so.")
         if not self.time_limit > 0:
             raise ValueError(f"--time-limit must be above 0 seconds (got {self.time_limit}).")
 

@@ -42,6 +42,9 @@ class PrepareConfig:
     exif: ExifChoice | None = None
     """Own frames with an EXIF orientation: apply turns them as viewers do, ignore leaves them as they are stored.
     Default: whichever way the masks fit."""
+    verdicts: str | None = None
+    """Table of verdicts on answers (review.csv, or what the page of annotate exports): sentences whose answer was
+    rejected are left out."""
     tokenizer: str | None = None
     """Folder or name of a tokenizer, to count the tokens of long sentences: those of more than 512 are left out.
     Default: a sentence of at most 510 bytes is taken, since no tokenizer makes more tokens of it."""

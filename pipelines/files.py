@@ -92,6 +92,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") and not name.startswith("..")
 
 
+def is_litter(name: str) -> bool:
+    """Returns whether a file is one that macOS or Windows leaves in any folder, so that nobody misses it."""
+    return name.startswith("._") or name in (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
 def is_uri(path: str) -> bool:
     """Returns whether a path names its filesystem, as s3://… does; any other is a path of this machine."""
     return "://" in path

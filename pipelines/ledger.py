@@ -43,6 +43,8 @@ class Entry:
         absent: sentences whose object is in no frame.
         damage: which parts of the video are missing; empty if none is.
         remark: what was decided in reading it; empty if nothing.
+        agreements: for each of the sentences, the lowest IoU of a window's mask with that of the window before; None
+            where windows share no mask. Empty if none do.
         failures: what goes into the quarantine.
         superseded: ids of those sentences that another entry answers better; readers skip their rows.
         file: name of the result file; empty without rows, and in the footer of that file.
@@ -60,6 +62,7 @@ class Entry:
     absent: int = 0
     damage: str = ""
     remark: str = ""
+    agreements: tuple[float | None, ...] = ()
     failures: tuple[Failure, ...] = ()
     superseded: tuple[str, ...] = ()
     file: str = ""

@@ -260,6 +260,7 @@ def _check_replaceable(folder: Path) -> None:
     if folder.is_file():
         raise FileExistsError(f"{folder} is a file; a checkpoint is a folder. Choose another name.")
     held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    held = {name for name in held if name != ".DS_Store" and not name.startswith("._")}  # macOS leaves them anywhere
     if foreign := sorted(held - {MODEL, AVERAGED, CONFIG, TOKENIZER, TRAINING}):
         raise FileExistsError(
             f"{folder} holds {', '.join(foreign[:5])}, which a new checkpoint would remove. Choose another folder."

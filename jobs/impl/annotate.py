@@ -16,6 +16,7 @@ from jobs.common.predictors import predictor_spec, resources_of, with_resources
 from jobs.common.progress import track
 from pipelines.annotate.formats import Written, impossible, write_formats, write_page
 from pipelines.annotate.requests import FORMATS, Requests, collect_requests, delete_stale_failures
+from pipelines.annotate.review import write_review
 from pipelines.annotate.run import Stream, annotate_videos
 from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
@@ -30,6 +31,7 @@ from pipelines.manifest import QUARANTINE
 from pipelines.secrets import keep_credentials
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.run_handle import RunHandle
+from pipelines.verdicts import read_verdicts
 from pipelines.video.listing import keep_credentials_of_lists
 from sgmg.tokenizer import Tokenizer
 
@@ -54,8 +56,9 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
     write_config(out, config)
     ledger = read_ledger(out, stream.fingerprint)
     requests = collect_requests(
-        config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify
-    )
+        config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify,
+        _to_redo(config),
+    )  # fmt: skip
     for note in requests.notes:
         _log.info("%s", note)
     delete_stale_failures(out, requests.videos)
@@ -66,6 +69,8 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
         if run:
             run.log_figures(progress.figures(failures, ledger))
     _report(progress, failures, out, stream.spec.sentences_together)
+    if config.review:
+        print(f"{write_review(out, ledger, config.review)} answers to look at: {config.review}")
     for remark, count in _remarks(ledger, requests.videos).most_common(10):
         print(f"remarked: {count} x {remark}")
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
@@ -170,6 +175,13 @@ def _made_by(stream: Stream) -> dict[str, Any]:
 def _run_name(out: Folder) -> str:
     """Returns the name of the MLflow run: the folder's name, and a hash of its path that makes it unique."""
     return f"{out.name}-{hashlib.sha256(out.uri.encode()).hexdigest()[:8]}"
+
+
+def _to_redo(config: AnnotateConfig) -> frozenset[tuple[str, str]] | None:
+    """Returns video and expression of the answers to give again; None if all are to be given."""
+    if not config.verdicts:
+        return None
+    return frozenset(key for key, verdict in read_verdicts(config.verdicts).items() if verdict in config.redo)
 
 
 def _remarks(ledger: Ledger, videos: Collection[str]) -> Counter[str]:

@@ -17,14 +17,15 @@ from pipelines.prepare.shard import ShardWriter
 from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
 from pipelines.sources.catalog import SourceOptions, entry_of
+from pipelines.verdicts import read_verdicts
 from sgmg.tokenizer import Tokenizer
 
 SHEET = "contact-sheet.png"
 PATHS = ("raw", "frames", "videos")
 """Fields of the config that say where the raw data are."""
-SETTINGS = ("dataset", "split", *PATHS, "short_side", "quality", "rows_per_shard", "exif", "tokenizer")
+SETTINGS = ("dataset", "split", *PATHS, "short_side", "quality", "rows_per_shard", "exif", "tokenizer", "verdicts")
 """Fields of the config that decide the content of the shards."""
-LATER = ("exif", "tokenizer")
+LATER = ("exif", "tokenizer", "verdicts")
 """Those of them that earlier versions did not have."""
 
 
@@ -69,7 +70,8 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
         start_ray(config.num_cpus)
     started = time.monotonic()
     tokenizer = Tokenizer.from_pretrained(config.tokenizer).to_json() if config.tokenizer else ""
-    writer = ShardWriter(source, out, config.short_side, config.quality, tokenizer)
+    rejected = _rejected(config.verdicts)
+    writer = ShardWriter(source, out, config.short_side, config.quality, tokenizer, rejected)
     written = sum(track(write_shards(todo, writer, config.num_cpus), len(todo), "shard"))
     seconds = time.monotonic() - started
     if todo:
@@ -78,6 +80,13 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     else:
         print(f"all {len(plans)} shards were already written")
     return finish(plans, source, out, settings)
+
+
+def _rejected(verdicts: str | None) -> frozenset[tuple[str, str]]:
+    """Returns video and expression of the rejected answers."""
+    return (
+        frozenset(key for key, one in read_verdicts(verdicts).items() if one == "rejected") if verdicts else frozenset()
+    )
 
 
 def _already_prepared(config: PrepareConfig, out: Folder) -> Manifest:

@@ -54,7 +54,8 @@ class RowWriter:
         first, frames, notes = self._groups, 0, []
         present: set[str] = set()
         remarks: dict[str, None] = {}
-        for rows in join_windows(_remarked(windows, remarks), settings, missing):
+        agreements: dict[str, float] = {}
+        for rows in join_windows(_remarked(windows, remarks), settings, missing, agreements=agreements):
             table = predictions_table(rows)
             self._writer.write_table(table, row_group_size=len(table))
             self._groups += 1
@@ -69,6 +70,7 @@ class RowWriter:
             absent=len(entry.sentences) - len(present) if frames else 0,
             damage="; ".join(notes),
             remark="; ".join(remarks),
+            agreements=tuple(agreements.get(id) for id, _ in entry.sentences) if agreements else (),
             failures=tuple(failures),
         )
         self.entries.append(written)

@@ -90,6 +90,7 @@ class ShardWriter:
     short_side: int | None = None  # pixels; None: frames stay as they are
     quality: int = 95  # of resized frames
     tokenizer: str = ""  # JSON, to count the tokens of long sentences; without it an upper bound counts
+    rejected: frozenset[tuple[str, str]] = frozenset()  # video and expression of answers that are not learned from
 
     def write(self, plan: ShardPlan) -> Footer:
         """Writes a shard and returns its footer. Unusable items are quarantined.
@@ -123,17 +124,16 @@ class ShardWriter:
             raise BadItem(item.video, "list", reason) from error
 
     def _with_fitting_sentences(self, record: Record) -> tuple[Record, list[Dropped]]:
-        """Returns the record without the sentences that no text encoder can take, and these."""
-        reasons = [too_long(one.text, self._tokens) for one in record.expressions]
-        dropped = [
-            Dropped(record.video, TOO_LONG, f"expression {one.id}, {reason}: {one.text[:60]}…")
-            for one, reason in zip(record.expressions, reasons, strict=True)
-            if reason
-        ]
-        if not dropped:
-            return record, []
-        kept = tuple(one for one, reason in zip(record.expressions, reasons, strict=True) if not reason)
-        return replace(record, expressions=kept), dropped
+        """Returns the record without the sentences that no text encoder can take or a person rejected, and these."""
+        kept, dropped = [], []
+        for one in record.expressions:
+            if (record.video, one.id) in self.rejected:
+                dropped.append(Dropped(record.video, REJECTED, f"expression {one.id}: {one.text}"))
+            elif reason := too_long(one.text, self._tokens):
+                dropped.append(Dropped(record.video, TOO_LONG, f"expression {one.id}, {reason}: {one.text[:60]}…"))
+            else:
+                kept.append(one)
+        return (replace(record, expressions=tuple(kept)) if dropped else record), dropped
 
     def _tokens(self, text: str) -> int:
         """Counts the tokens of a long sentence; without a tokenizer, at most so many."""
@@ -142,7 +142,7 @@ class ShardWriter:
         return len(_tokenizer(self.tokenizer).encode(normalize_expression(text)).ids)
 
 
-TOO_LONG = f"sentence of more than {MAX_TOKENS} tokens"
+TOO_LONG, REJECTED = f"sentence of more than {MAX_TOKENS} tokens", "rejected by its verdict"
 
 
 @cache

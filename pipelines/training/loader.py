@@ -85,7 +85,7 @@ class StepLoader:
         before = epoch * self.data.plan(epoch).steps
         for slots in train(self.data, epoch, self.rank, self.world, first, self.streaming):
             step = before + slots[0].step
-            slots = tuple(_with_fitting_sentences(slot, self.tokenizer) for slot in slots)
+            slots = tuple(with_fitting_sentences(slot, self.tokenizer) for slot in slots)
             passes = [
                 slots[first : first + self.data.clips_per_pass]
                 for first in range(0, len(slots), self.data.clips_per_pass)
@@ -103,7 +103,7 @@ class StepLoader:
         return MicroBatch(batch, targets, int(seed))
 
 
-def _with_fitting_sentences(slot: Slot, tokenizer: Tokenizer) -> Slot:
+def with_fitting_sentences(slot: Slot, tokenizer: Tokenizer) -> Slot:
     """Returns a slot without the sentences that the text encoder cannot take, or dropped if its own is one."""
     clip = slot.clip
     if clip is None or not (long := {target.text for target in clip.targets if too_long(target.text, tokenizer.count)}):

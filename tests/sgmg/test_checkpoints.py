@@ -149,6 +149,14 @@ def test_a_folder_with_other_files_is_never_replaced(model: SgMg, tmp_path: Path
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+def test_what_macos_leaves_in_a_checkpoint_is_no_foreign_file(model: SgMg, tmp_path: Path) -> None:
+    save(tmp_path / "a", model)
+    (tmp_path / "a/.DS_Store").touch()
+    (tmp_path / "a/._model.safetensors").write_bytes(b"no weights")
+    load(tmp_path / "a")
+    save(tmp_path / "a", model)
+
+
 def test_a_link_to_a_checkpoint_stays_a_link(model: SgMg, tmp_path: Path) -> None:
     save(tmp_path / "a", model)
     (tmp_path / "newest").symlink_to("a")

@@ -18,7 +18,7 @@ _DATA = "data"
 _STATUSES = ("ok", "absent", "partial")
 _OURS = re.compile(r"(?:page|problems)-[0-9]{4,}\.js")
 _HERE = Path(__file__).parent
-_ASSETS = ("page.css", "model.js", "parts.js", "details.js", "page.js")
+_ASSETS = ("page.css", "model.js", "parts.js", "verdicts.js", "details.js", "page.js")
 _CONFIG = "config.json"
 _LONG = 300  # maximum letters of a setting
 

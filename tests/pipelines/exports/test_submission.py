@@ -62,6 +62,16 @@ def test_anyones_zip_of_either_server_gives_masks_in_order(zipped: Zip, root: st
     assert [one.frame for one in read_submission(str(path), {"v": (5, 7)})] == [one.frame for one in found]
 
 
+def test_a_zip_made_on_windows_is_read_and_hidden_files_are_not(tmp_path: Path, zipped: Zip) -> None:
+    path = zipped({"v/0/00000.png": PNG, "v/0/._00001.png": b"macOS", "v/0/00002.png": PNG})
+    data = path.read_bytes()
+    for name in (b"v/0/00000.png", b"v/0/._00001.png", b"v/0/00002.png"):
+        data = data.replace(name, name.replace(b"/", b"\\"))
+    (tmp_path / "windows.zip").write_bytes(data)
+    found = [(one.video, one.expression, one.frame) for one in read_submission(tmp_path / "windows.zip")]
+    assert found == [("v", "0", "00000"), ("v", "0", "00002")]
+
+
 def test_masks_come_one_at_a_time(zipped: Zip) -> None:
     masks = read_submission(zipped({"v/0/00000.png": PNG, "v/0/00005.png": b"spoilt"}))
     assert next(masks).frame == "00000"

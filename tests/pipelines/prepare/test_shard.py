@@ -13,6 +13,7 @@ from pipelines.prepare.shard import Footer, ShardWriter, read_footer
 from pipelines.records import Expression, record_of
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.ytvos import RefYouTubeVOS
+from sgmg.tokenizer import Tokenizer
 
 
 @pytest.fixture
@@ -99,6 +100,36 @@ class Flaky(RefYouTubeVOS):
         if len(self.tried[0]) <= self.failures:
             raise ConnectionResetError("the bucket went away")
         return RefYouTubeVOS.read(self, item)
+
+
+@dataclass(frozen=True, slots=True)
+class Wordy(RefYouTubeVOS):
+    """A source of which every video has a sentence of 400 short words too."""
+
+    def read(self, item: Item) -> Reading:
+        reading = RefYouTubeVOS.read(self, item)
+        first = reading.record.expressions[0]
+        record = replace(reading.record, expressions=(*reading.record.expressions, replace(first, id="x", text=LONG)))
+        return Reading(record, reading.dropped)
+
+
+LONG = "the dog " * 200
+
+
+def test_a_sentence_of_too_many_tokens_is_left_out_by_name(source: RefYouTubeVOS, tmp_path: Path) -> None:
+    expected = write(source, tmp_path / "a")[1]
+    wordy = Wordy(source.root, "train")
+    _, footer = write(wordy, tmp_path / "b")
+    assert footer.counts["expressions"] == expected.counts["expressions"]
+    reason = "sentence of more than 512 tokens"
+    assert footer.dropped == {**expected.dropped, reason: 7}
+    (first, *_) = [one for one in footer.left_out if one.reason == reason]
+    assert first.video == source.items()[0].video
+    assert first.what.startswith("expression x, up to 1601 tokens where the text encoder takes 512: the dog the dog")
+    few = Tokenizer.train(["the dog " * 9], vocabulary=300).to_json()
+    (plan,) = plan_shards(wordy, {}, 100)
+    counted = ShardWriter(wordy, Folder(str(tmp_path / "c")).make(), tokenizer=few).write(plan)
+    assert counted.counts["expressions"] == expected.counts["expressions"] + 7, "the tokenizer makes 402 tokens of it"
 
 
 def test_storage_that_fails_once_is_asked_again(

@@ -227,6 +227,14 @@ def test_the_table_may_come_out_of_a_spreadsheet(own: Path) -> None:
     assert [said.id for said in read_only_one(own).record.expressions] == ["0", "2"]
 
 
+def test_the_table_may_have_empty_rows_and_columns_and_semicolons(own: Path) -> None:
+    table = TABLE.replace("video,object_id", "Video,OBJECT_ID").replace("\n", ",,\n") + ",,,,,\n" * 3
+    (own / "expressions.csv").write_text(table)
+    assert [said.id for said in read_only_one(own).record.expressions] == ["0", "2"]
+    (own / "expressions.csv").write_text(f"video;object_id;text\n{VIDEO};1;a cart, moving left\n;;\n")
+    assert [said.text for said in read_only_one(own).record.expressions] == ["a cart, moving left"]
+
+
 def remove_frames(own: Path) -> None:
     shutil.rmtree(own / "JPEGImages" / VIDEO)
     (own / "JPEGImages/another").mkdir()
