@@ -286,15 +286,16 @@ def test_the_rate_of_rows_is_that_of_the_frames_taken_of_the_whole_video(
     out: Folder, make_video: Callable[..., Path]
 ) -> None:
     video = Video(str(make_video("a.mp4", images(3 * FRAMES))))
-    wished = replace(SETTINGS, fps=10)  # of 25: the 1st, 4th, 6th, 9th and so on
+    wished = replace(SETTINGS, fps=9)  # of 25: the 1st, 4th, 7th, 10th, 13th, 15th and so on
     messages = plan(out, ask(video, DOG), settings=wished)
     assert planned(messages).stretches > 1
     times = np.concatenate([unit.times for _, (unit,) in shards(messages)])
     whole = np.unique(times)
     (rate,) = rates(messages)
     assert rate == pytest.approx((len(whole) - 1) / (whole[-1] - whole[0]))
-    assert rate not in (10.0, 25.0)
-    assert rates(plan(out, ask(video, CAT), settings=replace(SETTINGS, fps=100))) == {pytest.approx(25)}
+    assert rate not in (9.0, 25.0)
+    (rate,) = rates(plan(out, ask(video, CAT), settings=replace(SETTINGS, fps=100)))
+    assert rate == pytest.approx(25)
 
 
 def test_images_without_times_have_no_rate_whatever_is_wished(out: Folder, tmp_path: Path) -> None:
@@ -304,7 +305,8 @@ def test_images_without_times_have_no_rate_whatever_is_wished(out: Folder, tmp_p
             Image.fromarray(images(1)[0]).save(tmp_path / name / f"{place}.png")
     untimed, timed = (Video(str(tmp_path / name), images=True) for name in ("cat", "cat_5fps"))
     assert rates(plan(out, ask(untimed, DOG), settings=replace(SETTINGS, fps=2))) == {None}
-    assert rates(plan(out, ask(timed, DOG))) == {pytest.approx(5)}
+    (rate,) = rates(plan(out, ask(timed, DOG)))
+    assert rate == pytest.approx(5)
 
 
 def test_a_short_video_that_cannot_be_decoded_is_a_failure_beside_the_others(
