@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-import sgmg  # noqa: F401 (lets torchvision be imported where its own library does not load)
 from annotated_run import SIZE, AnnotatedRun, annotated_run
+from pipelines.files import Folder
+from sgmg._torchvision import make_torchvision_importable
 from sgmg.masks import rles_to_masks
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,7 +52,7 @@ def run(home: Path) -> AnnotatedRun:
     made = annotated_run(home)
     (home / "out").mkdir()
     Path(made.out.path()).rename(home / "out" / "corpus")
-    return AnnotatedRun(type(made.out)(str(home / "out" / "corpus")), made.videos, made.rows)
+    return AnnotatedRun(Folder(str(home / "out" / "corpus")), made.videos, made.rows)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,7 @@ def masks(run: AnnotatedRun) -> Masks:
 def names(run: AnnotatedRun, home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
     """What the example of a tool has made."""
     assert run
+    make_torchvision_importable()  # its CUDA build on a CPU build of torch, which is what some test machines have
     monkeypatch.chdir(home)
     found: dict[str, Any] = {}
     with contextlib.redirect_stdout(io.StringIO()):
