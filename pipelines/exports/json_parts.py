@@ -14,7 +14,7 @@ PART_BYTES = 256 * 10**6
 
 @dataclass(frozen=True, slots=True)
 class JsonHead:
-    """What every part begins with.
+    """The beginning of every part.
 
     Attributes:
         info: of the whole file, as JSON.
@@ -54,7 +54,7 @@ def write_parts(
     Args:
         out: folder of the run.
         name: that a single file would have; without its suffix it is the folder of the parts.
-        head: what every part begins with.
+        head: the beginning of every part.
         things: id of each video, and its entries in the list of videos or images.
         annotations: in the order of the videos.
         most: bytes of a part, which is larger only if one video is.
