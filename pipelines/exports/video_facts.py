@@ -1,6 +1,6 @@
 """Facts of the predicted videos beside their masks: where each is from, its frames, and when they are shown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -92,7 +92,7 @@ def _differing(entries: list[PredictionEntry]) -> list[PredictionEntry]:
     return chosen
 
 
-def _times(names: tuple[str, ...], rows: list[Mapping[str, Any]]) -> tuple[float, ...] | None:
+def _times(names: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
     known: dict[str, float] = {}
     for row in rows:
         if row["timestamps"] is not None and (row["fps"] is not None or len(names) == 1):

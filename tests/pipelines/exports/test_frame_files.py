@@ -68,7 +68,7 @@ def test_frames_that_are_there_are_not_written_again(make_video: Writer, predict
 
 def test_images_of_a_folder_are_upright_and_of_one_size(predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    wide, turned = Image.new("RGB", SIZE[::-1], (200, 30, 60)), Image.new("RGB", SIZE, (30, 200, 60))
+    wide, turned = Image.new("RGB", (SIZE[1], SIZE[0]), (200, 30, 60)), Image.new("RGB", SIZE, (30, 200, 60))
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     wide.save(tmp_path / "in" / "img_1.png")
