@@ -1,9 +1,10 @@
 """Segments the objects that sentences describe, in any videos: one command from video files to mask tracks.
 
-Writes into --out: predictions/*.parquet, from which every other format is made; on request youtube_vis.json, coco.json,
-png.zip, davis.zip, overlay/*.mp4 and report/index.html; quarantine.jsonl (one line per item that could not be used:
-video, stage, reason) and config.json. Run the same command again to continue; more videos or sentences are added to the
-results that exist. Exit code 0: everything was annotated; 3: finished, but some items are in quarantine; 1: failed.
+Writes into --out: predictions/*.parquet, from which every other format is made; on request frames/<video>/*.jpg,
+youtube_vis.json, coco.json, cvat/*.xml, png.zip, davis.zip, overlay/*.mp4 and report/index.html; quarantine.jsonl
+(one line per item that could not be used: video, stage, reason) and config.json. Run the same command again to
+continue; more videos or sentences are added to the results that exist. Exit code 0: everything was annotated; 3:
+finished, but some items are in quarantine; 1: failed.
 """
 
 from dataclasses import dataclass
@@ -36,8 +37,10 @@ class _InputFlags:
     text: tuple[str, ...] = ()
     """The sentences themselves, instead of a file; they apply to every video."""
     formats: tuple[FormatName, ...] = ("parquet",)
-    """Formats besides Parquet. youtube-vis: JSON of tracks. coco: JSON of frames. png: masks per sentence (layout
-    of YouTube-VOS). davis: masks of all sentences together. overlay: videos with masks. report: an HTML page."""
+    """Formats besides Parquet. frames: the segmented frames as JPEG, which the two JSON formats then name.
+    youtube-vis: JSON of tracks. coco: JSON of frames. cvat: XML of masks, a file per video (CVAT for video 1.1). png:
+    masks per sentence (layout of YouTube-VOS). davis: masks of all sentences together, and a table of the sentences.
+    overlay: videos with masks. report: an HTML page. docs/tools.md shows which tools open them, and how."""
     parts: bool = False
     """Write youtube-vis and coco as folders of files of at most 256 MB, each whole in itself, instead of one file."""
     review: str | None = None

@@ -86,6 +86,27 @@ class Predictions:
                         parts.append(prediction_of(group.slice(place, 1).to_pylist()[0]))
                 yield _joined(parts)
 
+    def read_columns(
+        self, entries: Iterable[PredictionEntry], columns: Sequence[str]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Reads some columns of the predictions of some entries, in their order: a row for each segment of an entry.
+
+        Raises:
+            ValueError: a file is damaged; the message names it.
+        """
+        entries = list(entries)
+        wanted = ((row.file, row.group) for entry in entries for row in entry.rows)
+        with closing(_row_groups(self.folder, (key for key, _ in groupby(wanted)), columns)) as groups:
+            at, group = ("", -1), pa.table({})
+            for entry in entries:
+                found: list[dict[str, Any]] = []
+                for file, number, place in entry.rows:
+                    with _named(self.folder, file):
+                        if at != (file, number):
+                            at, group = (file, number), next(groups)
+                        found += group.slice(place, 1).to_pylist()
+                yield found
+
     def _absent(self, entry: PredictionEntry) -> Prediction:
         """Makes a prediction with an empty mask in every frame."""
         t = len(entry.frame_names)
@@ -207,14 +228,19 @@ def _light_rows(folder: Folder, file: str, counting: Counting) -> Iterator[tuple
                 yield Row(file, group, place), values
 
 
-def _row_groups(folder: Folder, wanted: Iterable[tuple[str, int]]) -> Generator[pa.Table]:
-    """Yields row groups in order. Reads ahead as many as `_AHEAD_BYTES` hold, which hides the way to a store."""
+def _row_groups(
+    folder: Folder, wanted: Iterable[tuple[str, int]], columns: Sequence[str] | None = None
+) -> Generator[pa.Table]:
+    """Yields row groups in order, with some columns or all.
+
+    Reads ahead as many as `_AHEAD_BYTES` hold, which hides the way to a store.
+    """
     waiting: deque[Future[pa.Table]] = deque()
     most = 1
     with ThreadPoolExecutor(READERS) as readers:
         try:
             for file, group in wanted:
-                waiting.append(readers.submit(_row_group, folder, file, group))
+                waiting.append(readers.submit(_row_group, folder, file, group, columns))
                 while len(waiting) > most:
                     table = waiting.popleft().result()
                     most = max(1, min(READERS, _AHEAD_BYTES // max(1, table.nbytes)))
@@ -226,9 +252,10 @@ def _row_groups(folder: Folder, wanted: Iterable[tuple[str, int]]) -> Generator[
                 one.cancel()
 
 
-def _row_group(folder: Folder, file: str, group: int) -> pa.Table:
+def _row_group(folder: Folder, file: str, group: int, columns: Sequence[str] | None) -> pa.Table:
+    names = PREDICTION_SCHEMA.names if columns is None else list(columns)
     with folder.parquet(file) as parquet:
-        return parquet.read_row_group(group, columns=PREDICTION_SCHEMA.names, use_threads=False)
+        return parquet.read_row_group(group, columns=names, use_threads=False)
 
 
 def _entry(rows: list[tuple[int, Row, dict[str, Any]]]) -> PredictionEntry:

@@ -127,7 +127,7 @@ def _conflict(expression: Expression, before: str) -> str:
 def delete_stale_failures(out: Folder, videos: Collection[str]) -> None:
     """Deletes failure notes of videos that are no longer requested, and temporary files of killed runs."""
     out.remove_unfinished(WRITTEN)
-    known = {LISTED, FORMATS, *(f"{video}-overlay" for video in videos)}
+    known = {LISTED, FORMATS, *(f"{video}-{name}" for video in videos for name in ("frames", "overlay"))}
     for name in out.names(FAILED, ".json"):
         if name.removesuffix(".json") not in known:
             out.remove(f"{FAILED}/{name}")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.video.defaults import LENGTH, OVERLAP
 
-FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay", "report"]
+FormatName = Literal["parquet", "frames", "youtube-vis", "coco", "cvat", "png", "davis", "overlay", "report"]
 
 DATASET = "videos"
 WINDOWS_EACH = 8

@@ -29,6 +29,8 @@ _DAMAGE = (
 )
 _LARGEST = 64 * 2**20  # maximum bytes of a PNG; a mask has thousands
 _FROM_MACOS = "__MACOSX"
+EXPRESSIONS = "expressions.csv"
+"""Table beside the masks that says what they are of; no server wants it, but ours has it for annotated videos."""
 
 ArrayT = TypeVar("ArrayT", bound=np.ndarray)
 ArchiveFile = tuple[str, Callable[[], bytes]]
@@ -74,7 +76,8 @@ def read_submission(
     """
     with submitted_files(path) as entries:
         # Both servers' layouts are read: they differ in the folder at the root only.
-        inside = all(name.startswith("Annotations/") and name.count("/") == 3 for name, _ in entries)
+        masks = [name for name, _ in entries if name != EXPRESSIONS]
+        inside = all(name.startswith("Annotations/") and name.count("/") == 3 for name in masks)
         layout = f"{'Annotations/' if inside else ''}<video>/<expression id>/<frame>.png"
         seen = dict(sizes or {})
         for parts, load in _in_layout(entries, layout, path):
@@ -176,9 +179,11 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
 def _in_layout(
     entries: Sequence[ArchiveFile], layout: str, path: str | Path
 ) -> list[tuple[list[str], Callable[[], bytes]]]:
-    """Splits names into parts, the last one without `.png`; all must have the layout."""
+    """Splits names into parts, the last one without `.png`; all but the table must have the layout."""
     found = []
     for name, load in entries:
+        if name == EXPRESSIONS:
+            continue
         parts = name.split("/")
         fits = len(parts) == layout.count("/") + 1 and name.endswith(".png")
         if not fits or not all(part.strip(".") for part in parts):

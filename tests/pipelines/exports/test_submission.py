@@ -72,6 +72,15 @@ def test_a_zip_made_on_windows_is_read_and_hidden_files_are_not(tmp_path: Path, 
     assert found == [("v", "0", "00000"), ("v", "0", "00002")]
 
 
+def test_the_table_of_sentences_beside_masks_is_passed_over(zipped: Zip) -> None:
+    table = {"expressions.csv": b"video,object_id,expression,text\n"}
+    for root in ("Annotations/", ""):
+        (mask,) = read_submission(zipped({f"{root}v/0/00000.png": PNG} | table))
+        np.testing.assert_array_equal(mask.mask, MASK)
+    (one,) = read_object_maps(zipped({"anno_0/v/00000.png": encode_object_map(MASK * 2)} | table))
+    np.testing.assert_array_equal(one.ids, MASK * 2)
+
+
 def test_masks_come_one_at_a_time(zipped: Zip) -> None:
     masks = read_submission(zipped({"v/0/00000.png": PNG, "v/0/00005.png": b"spoilt"}))
     assert next(masks).frame == "00000"
