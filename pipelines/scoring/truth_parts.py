@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipelines.files import Folder
-from pipelines.images import object_map
+from pipelines.images import object_map, object_rles
 from pipelines.manifest import MANIFEST, read_manifest, read_rows
 from pipelines.records import Expression, ObjectTrack
 from pipelines.scoring.truth import TRUTH_COLUMNS, VideoTruth, truth_of
-from sgmg.masks import Size, mask_to_rle, masks_to_rles, rle_union
+from sgmg.masks import Size, mask_to_rle, rle_union
 
 
 class TruthPart(Protocol):
@@ -184,19 +184,11 @@ def _object_tracks(folder: Folder, names: Sequence[str]) -> tuple[Size, dict[int
     size: Size | None = None
     for name in names:
         try:
-            ids = object_map(folder.read(f"{name}.png"))
+            ids = object_map(folder.read(f"{name}.png"), size)
+            by_frame.append(object_rles(ids))
         except ValueError as error:
-            raise ValueError(f"{folder.path(f'{name}.png')}: {error}. Unpack it again.") from error
-        height, width = ids.shape
-        if size not in (None, (height, width)):
-            raise ValueError(
-                f"{folder.path(f'{name}.png')} has height, width {(height, width)}, those before it {size}. Unpack "
-                f"masks of one resolution."
-            )
-        size = (height, width)
-        present = [int(found) for found in np.unique(ids) if found]
-        rles = masks_to_rles(ids == np.array(present)[:, None, None]) if present else []
-        by_frame.append(dict(zip(present, rles, strict=True)))
+            raise ValueError(f"{folder.path(f'{name}.png')}: {error}. Unpack masks of one resolution again.") from error
+        size = (ids.shape[0], ids.shape[1])
     if size is None:
         raise ValueError(f"{folder.path()}: the list names no frame of it. Take the list again from where it was.")
     empty = mask_to_rle(np.zeros(size, dtype=np.bool_))
