@@ -13,9 +13,22 @@ MAX_ARRAY_BYTES = 2**27
 """Bytes of the largest unpacked array of a MATLAB or HDF5 file; real ones have 3 MB."""
 MAX_ANNOTATION_BYTES = 2**32
 """Bytes of the largest annotation file; the masks of MeViS have 2**30."""
+MAX_LEDGER_BYTES = 2**29
+"""Bytes of the largest unpacked ledger: that of a million videos."""
 MAX_FRAMES = 2**20
 """Frames of one video of a dataset or of a row of prepared data: ten hours at 25 per second."""
 MAX_SENTENCES = 2**20
 """Sentences of one video."""
 MAX_SAMPLES = 2**28
 """Frames x sentences of one row of prepared data: what an epoch is planned from."""
+
+
+def check_pixels(height: object, width: object) -> None:
+    """Checks the size of a frame or mask that a file claims, before memory is reserved for it.
+
+    Raises:
+        ValueError: height or width is no whole number from 1, or there are more than `MAX_PIXELS`.
+    """
+    whole = type(height) is int and type(width) is int
+    if not whole or height < 1 or width < 1 or height * width > MAX_PIXELS:  # pyright: ignore
+        raise ValueError(f"its height {height!r} and width {width!r} are not whole numbers of 1 to {MAX_PIXELS} pixels")

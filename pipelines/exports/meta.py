@@ -12,6 +12,7 @@ from pipelines.images import opened_image
 from pipelines.prediction_reader import Predictions
 from pipelines.sources.davis_texts import raw_videos
 from pipelines.sources.meta_expressions import checked
+from sgmg.json_text import parse_json
 from sgmg.masks import Size
 
 _META = {
@@ -240,8 +241,8 @@ def _image_size(frames: Folder, name: str) -> Size | None:
 
 def _read_json(root: Folder, name: str) -> dict[str, Any]:
     try:
-        content = json.loads(root.read(name))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = parse_json(root.read(name))
+    except json.JSONDecodeError as error:
         raise ValueError(f"{root.path(name)} is no JSON ({error}). It may be cut short: download it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{root.path(name)} holds a {type(content).__name__}, not an object. Check --meta.")

@@ -14,6 +14,7 @@ from pipelines.files import Folder
 from pipelines.scoring.pictures import Box, hit_ranks, match_boxes, match_masks
 from pipelines.scoring.rows import PictureRow
 from pipelines.sources.coco_annotations import segmentation_to_rle
+from sgmg.json_text import parse_json
 from sgmg.masks import rle_union
 
 AVERAGES = (
@@ -87,8 +88,8 @@ def read_json(path: str) -> Any:
     """
     parent, name = parent_and_name(path)
     try:
-        return json.loads(Folder(parent).read(name))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(Folder(parent).read(name))
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no whole JSON ({error}). Make it or download it again.") from error
 
 

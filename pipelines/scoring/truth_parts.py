@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipelines.files import Folder
+from pipelines.files import Folder, safe_name
 from pipelines.images import object_map, object_rles
 from pipelines.manifest import MANIFEST, read_manifest, read_rows
 from pipelines.records import Expression, ObjectTrack
 from pipelines.scoring.truth import TRUTH_COLUMNS, VideoTruth, truth_of
+from sgmg.json_text import parse_json
 from sgmg.masks import Size, mask_to_rle, rle_union
 
 
@@ -61,12 +62,13 @@ class SentencesPart:
 
     def read(self) -> list[VideoTruth]:
         try:
-            names = tuple(self.listed["frames"])
+            safe_name(self.video)
+            names = tuple(safe_name(name) for name in self.listed["frames"])
             expressions = [
-                Expression(number, one["exp"], (int(one["obj_id"]),), external_id=number)
+                Expression(number, str(one["exp"]), (int(one["obj_id"]),), external_id=number)
                 for number, one in self.listed["expressions"].items()
             ]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"{self.folder.path(self.file)}, video {self.video!r}: {error!r}. It needs frames, and expressions "
                 f"with exp and obj_id; a file without obj_id holds no truth."
@@ -168,9 +170,9 @@ def _prepared_parts(folder: Folder) -> list[TruthPart]:
 
 def _sentences_parts(folder: Folder, file: str) -> list[TruthPart]:
     try:
-        videos = json.loads(folder.read(file))["videos"]
+        videos = parse_json(folder.read(file))["videos"]
         items = sorted(videos.items())
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder.path(file)} lists no videos ({error!r}). Take it again from where it was."
         ) from error

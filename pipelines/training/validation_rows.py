@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.errors import BadItem
+from pipelines.errors import BadItem, DamagedFile
 from pipelines.files import Folder
 from pipelines.inference.model_frames import ModelFrames, model_frames
 from pipelines.inference.protocols import InferenceProtocol
@@ -117,7 +117,7 @@ def _read_group(group: Sequence[RowRef]) -> Iterator[tuple[RowRef, Record | Lost
     try:
         with first.folder.parquet(first.file) as parquet:
             table = parquet.read_row_group(first.row_group, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, DamagedFile) as error:
         for ref in group:
             yield ref, Lost(ref.video, f"{where} cannot be read: {error}", truth=True)
         return

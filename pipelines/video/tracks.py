@@ -29,9 +29,9 @@ def choose_track(container: InputContainer) -> Track | None:
     decoded.
 
     Returns:
-        None if the file holds no picture but perhaps a cover.
+        None if the file holds no picture that can be decoded but perhaps a cover; `why_no_track` says why.
     """
-    streams = list(container.streams.video)
+    streams = [stream for stream in container.streams.video if is_decodable(stream)]
     counts = _frames(container, streams) if len(streams) > 1 else {}
     moving = [stream for stream in streams if counts.get(stream.index, 1) > 1]
     pictures = [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
@@ -43,6 +43,24 @@ def choose_track(container: InputContainer) -> Track | None:
     size = f"{best.width} x {best.height}"
     remark = f"the file has several video tracks: track {best.index} of {size} is read, not {others}" if others else ""
     return Track(best.index, remark)
+
+
+def why_no_track(container: InputContainer) -> str:
+    """Says what a file holds of which `choose_track` finds no track."""
+    unknown = [str(stream.index) for stream in container.streams.video if not is_decodable(stream)]
+    if unknown:
+        which = f"track {unknown[0]}" if len(unknown) == 1 else f"tracks {', '.join(unknown)}"
+        return (
+            f"the file holds no picture that can be decoded: FFmpeg knows no decoder for the codec of its video "
+            f"{which}. Encode it again, for instance as H.264"
+        )
+    heard = "sound, but no moving picture" if container.streams.audio else "no moving picture"
+    return f"the file holds {heard}"
+
+
+def is_decodable(stream: VideoStream) -> bool:
+    """Returns whether FFmpeg has a decoder for a track; without one, PyAV gives it no codec and no size."""
+    return stream.codec_context is not None
 
 
 def _frames(container: InputContainer, streams: Sequence[VideoStream]) -> dict[int, int]:
