@@ -147,8 +147,8 @@ def read_torch_file(path: Path, origin: str) -> Any:
         raise FileNotFoundError(f"There is no file {path}. Get it from {origin}, or correct the path.")
     if packed := _packed_part(path):
         raise ValueError(
-            f"{path} holds {packed} in compressed form, as torch.save never writes it: it could unpack to any size. Get "
-            f"the file from a source you know."
+            f"{path} holds {packed} in compressed form, as torch.save never writes it: it could unpack to any size. "
+            f"Get the file from a source you know."
         )
     try:
         with torch.serialization.safe_globals(plain_classes(path)):

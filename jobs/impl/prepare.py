@@ -79,6 +79,8 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
         print(f"all {len(plans)} shards were already written")
     try:
         return finish(plans, source, out, settings)
+    except FileNotFoundError:  # of a shard, or of the raw data
+        raise
     except OSError as error:
         raise JobError(
             f"{out.path()} cannot be written ({error}). All shards are done and kept. Free disk space, and run the "
