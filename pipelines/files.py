@@ -262,10 +262,7 @@ class Folder:
         except (pa.ArrowException, UnicodeDecodeError, MemoryError, OSError) as error:
             if isinstance(error, OSError) and not _says_damaged(error):
                 raise
-            raise DamagedFile(
-                f"{self.path(name)} is damaged or no Parquet file ({_first_line(error)}): remove it, and run the job "
-                f"that wrote it again. It makes what is missing."
-            ) from error
+            raise damaged_file(self.path(name), error) from error
 
     def size(self, name: str) -> int:
         """Returns the size of a file in bytes.
@@ -411,8 +408,13 @@ def _says_damaged(error: OSError) -> bool:
     return type(error) is OSError and error.errno is None and not _STORE.search(str(error))
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def damaged_file(path: str, error: object) -> DamagedFile:
+    """Makes the error of a Parquet file of ours that cannot be read, with what to do."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return DamagedFile(
+        f"{path} is damaged or no Parquet file ({said}): remove it and run the job that wrote it again "
+        f"(jobs/prepare.py, jobs/predict.py or jobs/annotate.py), which makes what is missing."
+    )
 
 
 def upload_files(sources: Iterable[Path], filesystem: fs.FileSystem, folder: str) -> None:

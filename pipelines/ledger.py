@@ -18,7 +18,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from pipelines.errors import DamagedFile, Failure, JobError
-from pipelines.files import Folder, at_once
+from pipelines.files import Folder, at_once, damaged_file
 from pipelines.limits import MAX_LEDGER_BYTES
 
 PREDICTIONS, LEDGER = "predictions", "ledger.json.gz"
@@ -251,7 +251,7 @@ def read_footer(out: Folder, file: str) -> list[Entry]:
             footer = (parquet.metadata.metadata or {})[_FOOTER]
         return msgspec.json.decode(footer, type=list[Entry])
     except (KeyError, RecursionError, msgspec.DecodeError) as error:
-        raise DamagedFile(f"{out.path(path)} is damaged (its entries cannot be read: {error!r})") from error
+        raise damaged_file(out.path(path), f"its entries cannot be read: {error!r}") from error
 
 
 def _footer_if_whole(out: Folder, file: str) -> list[Entry] | None:

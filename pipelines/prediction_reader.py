@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from pipelines.errors import DamagedFile
-from pipelines.files import READERS, Folder, at_once, number_order, safe_name
+from pipelines.files import READERS, Folder, at_once, damaged_file, number_order, safe_name
 from pipelines.ledger import LEDGER, PREDICTIONS, Rows, read_ledger
 from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Prediction, QueryTrack, prediction_of
 from sgmg.masks import Size, rle_union
@@ -335,10 +335,7 @@ def _named(folder: Folder, file: str) -> Iterator[None]:
     except DamagedFile:
         raise
     except (pa.ArrowException, OverflowError, UnicodeDecodeError) as error:
-        raise DamagedFile(
-            f"{folder.path(file)} is damaged ({error}): remove it, and run the job that wrote it again. It makes what "
-            f"is missing."
-        ) from error
+        raise damaged_file(folder.path(file), error) from error
     except ValueError as error:
         raise ValueError(f"{folder.path(file)}: {error}") from error
 

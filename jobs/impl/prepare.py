@@ -98,11 +98,11 @@ def _written(todo: Sequence[ShardPlan], writer: ShardWriter, config: PrepareConf
     try:
         for size in track(write_shards(todo, writer, config.num_cpus), len(todo), "shard"):
             sizes.append(size)
-    except (RayError, OSError) as error:
+    except (JobError, RayError) as error:
         _log.debug("traceback of the error below", exc_info=True)
         raise JobError(
             f"{len(sizes)} of {len(todo)} shards are done and kept. The run stopped because: {root_cause(error)}\n"
-            f"Correct this, and run the same command again to continue."
+            f"Free disk space or correct what it says, and run the same command again to continue."
         ) from error
     return sum(sizes)
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tokenizers
 
-from pipelines.errors import FULL, BadItem, DamagedFile, Dropped, LayoutError
-from pipelines.files import Folder
+from pipelines.errors import FULL, BadItem, Dropped, LayoutError
+from pipelines.files import Folder, damaged_file
 from pipelines.manifest import RowInfo, without_none
 from pipelines.prepare.resize import resized
 from pipelines.prepare.row_info import row_info
@@ -79,10 +79,7 @@ def read_footer(out: Folder, file: str) -> Footer:
             values = parse_json((parquet.metadata.metadata or {})[_FOOTER])
         return msgspec.convert(values, Footer, str_keys=True)
     except (KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
-        raise DamagedFile(
-            f"{out.path(file)} is damaged, or no shard of prepared data ({error}): remove it, and run jobs/prepare.py "
-            f"again. It makes what is missing."
-        ) from error
+        raise damaged_file(out.path(file), f"it lacks the description of a shard: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

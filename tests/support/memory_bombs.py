@@ -1,4 +1,4 @@
-"""Small files that ask for gigabytes, each read as a job does. Run as a program: prints what each reader says, as JSON."""
+"""Small files that ask for gigabytes, each read as a job does. As a program it prints what readers say, as JSON."""
 
 import io
 import json
@@ -154,8 +154,9 @@ def said(folder: Path) -> Iterator[tuple[str, str, str, int]]:
             bomb(folder)
         except Exception as error:
             found = (type(error).__name__, str(error))
-        (peak,) = (line.split()[1] for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
-        yield bomb.__name__, *found, int(peak) // 1024
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (peak,) = (int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
+        yield bomb.__name__, *found, peak
 
 
 if __name__ == "__main__":
