@@ -248,8 +248,12 @@ class Folder:
             return _patiently(lambda: self.filesystem.open_input_file(self.path(name)))
 
     @contextmanager
-    def parquet(self, name: str) -> Iterator[pq.ParquetFile]:
+    def parquet(self, name: str, columns: Iterable[str] = ()) -> Iterator[pq.ParquetFile]:
         """Opens a Parquet file. A row group of an object store is read in one or two requests, not one a column.
+
+        Args:
+            name: of the file.
+            columns: that it has to have.
 
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
@@ -258,6 +262,8 @@ class Folder:
         options: Any = {"pre_buffer": self.is_object_store, "page_checksum_verification": True}
         try:
             with self.open(name) as source, pq.ParquetFile(source, **options) as parquet:
+                if missing := sorted(set(columns) - set(parquet.schema_arrow.names)):
+                    raise damaged_file(self.path(name), f"it has no column {', '.join(missing)}")
                 yield parquet
         except (pa.ArrowException, UnicodeDecodeError, MemoryError, OSError) as error:
             if isinstance(error, OSError) and not _says_damaged(error):

@@ -10,6 +10,7 @@ import msgspec
 
 from pipelines.files import Folder, safe_name
 from pipelines.limits import MAX_FRAMES, MAX_SAMPLES, MAX_SENTENCES
+from pipelines.records import SCHEMA
 from sgmg.json_text import parse_json
 
 MANIFEST_VERSION = 2
@@ -170,7 +171,7 @@ def read_rows(folder: Folder, file: str, row_group: int, columns: Sequence[str] 
         FileNotFoundError: the shard does not exist.
         DamagedFile: it is damaged.
     """
-    with folder.parquet(file) as parquet:
+    with folder.parquet(file, columns or SCHEMA.names) as parquet:
         return parquet.read_row_group(row_group, columns=columns, use_threads=False).to_pylist()
 
 

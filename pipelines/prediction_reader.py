@@ -249,7 +249,7 @@ def _row_groups(folder: Folder, wanted: Iterable[tuple[str, int]]) -> Generator[
 
 
 def _row_group(folder: Folder, file: str, group: int) -> pa.Table:
-    with folder.parquet(file) as parquet:
+    with folder.parquet(file, PREDICTION_SCHEMA.names) as parquet:
         return parquet.read_row_group(group, columns=PREDICTION_SCHEMA.names, use_threads=False)
 
 

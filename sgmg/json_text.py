@@ -44,7 +44,7 @@ def parse_json(
     except RecursionError as error:  # the check above takes closing brackets in strings for real ones
         raise json.JSONDecodeError(_TOO_DEEP, "", 0) from error
     except ValueError as error:  # Python's limit of digits
-        raise json.JSONDecodeError(str(error), "", 0) from error
+        raise json.JSONDecodeError("A number of thousands of digits", "", 0) from error
 
 
 def _is_too_deep(data: bytes) -> bool:

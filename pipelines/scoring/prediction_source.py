@@ -1,5 +1,6 @@
 """Predictions of a run or of a submission file: which videos they cover, and how a worker reads some of them."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -137,7 +138,7 @@ def open_submission(path: str, davis: bool) -> PngPredictions:
     with submitted_files(path) as entries:
         for name, _ in entries:
             parts = name.split("/")
-            fits = len(parts) >= 3 and (not davis or parts[-3].removeprefix("anno_").isdecimal())
+            fits = len(parts) >= 3 and (not davis or re.fullmatch("anno_[0-3]", parts[-3]))
             if not fits or not name.endswith(".png"):
                 raise ValueError(f"{path} holds {name}, but results of this benchmark are {form}. Give one of these.")
             files.setdefault(parts[-2] if davis else parts[-3], []).append(name)

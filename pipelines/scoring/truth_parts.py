@@ -42,7 +42,11 @@ class PreparedPart:
     videos: tuple[str, ...]
 
     def read(self) -> list[VideoTruth]:
-        return [truth_of(row) for row in read_rows(self.folder, self.file, self.row_group, TRUTH_COLUMNS)]
+        rows = read_rows(self.folder, self.file, self.row_group, TRUTH_COLUMNS)
+        try:
+            return [truth_of(row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.folder.path(self.file)}: {error}") from error
 
 
 @dataclass(frozen=True)

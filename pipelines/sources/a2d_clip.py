@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from pipelines.errors import BadItem, Dropped
 from pipelines.limits import MAX_ARRAY_BYTES
-from pipelines.video.tracks import is_decodable, why_no_track
+from pipelines.video.tracks import is_decodable, limit_decoder, why_no_track
 from sgmg.masks import Size, masks_to_rles
 
 
@@ -60,7 +60,7 @@ def decoded_clip(video: str, path: str, data: bytes, quality: int) -> A2DClip:
             stream = container.streams.video[0]
             if not is_decodable(stream):
                 raise BadItem(video, "decode", f"{path}: {why_no_track(container)}.")
-            stream.codec_context.thread_count = 1  # One video per core is decoded at the same time.
+            limit_decoder(stream)
             rate, promised = stream.average_rate, stream.frames
             for frame in container.decode(stream):
                 frames.append(_jpeg(frame.to_ndarray(format="bgr24"), quality))

@@ -10,7 +10,7 @@ from av.error import FFmpegError
 from jaxtyping import UInt8
 
 from pipelines.video.pixels import aspect_of, orientation_of, rgb, square_size, turned
-from pipelines.video.tracks import choose_track, why_no_track
+from pipelines.video.tracks import choose_track, limit_decoder, why_no_track
 
 QUALITY = 95
 
@@ -56,6 +56,7 @@ def decode_video(data: bytes, quality: int = QUALITY) -> DecodedVideo:
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace") as container:
             stream = container.streams[track.index]
             assert isinstance(stream, av.VideoStream)
+            limit_decoder(stream)
             fps = float(stream.average_rate) if stream.average_rate else None
             for frame in container.decode(stream):
                 if frame.is_corrupt:

@@ -10,7 +10,7 @@ from pipelines.errors import BadItem, DamagedFile
 from pipelines.files import Folder
 from pipelines.inference.model_frames import ModelFrames, model_frames
 from pipelines.inference.protocols import InferenceProtocol
-from pipelines.records import Record, record_of
+from pipelines.records import SCHEMA, Record, record_of
 from pipelines.scoring.truth import VideoTruth, truth_of
 from pipelines.training.loader import Prefetcher
 
@@ -115,7 +115,7 @@ def _read_group(group: Sequence[RowRef]) -> Iterator[tuple[RowRef, Record | Lost
     first = group[0]
     where = f"{first.folder.path(first.file)}, row group {first.row_group}"
     try:
-        with first.folder.parquet(first.file) as parquet:
+        with first.folder.parquet(first.file, SCHEMA.names) as parquet:
             table = parquet.read_row_group(first.row_group, use_threads=False)
     except (OSError, DamagedFile) as error:
         for ref in group:

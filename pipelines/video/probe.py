@@ -22,7 +22,7 @@ from pipelines.errors import BadItem
 from pipelines.files import is_uri, resolve_filesystem, safe_name
 from pipelines.video.listing import Video
 from pipelines.video.pixels import aspect_of, orientation_of, square_size
-from pipelines.video.tracks import choose_track, why_no_track
+from pipelines.video.tracks import choose_track, limit_decoder, why_no_track
 
 TRUSTED = ("mov", "matroska")
 """Containers whose packets have presentation times, so that frames can be listed and sought without decoding."""
@@ -163,7 +163,7 @@ def _stream(video: Video, file: pa.NativeFile) -> Iterator[tuple[InputContainer,
             container = stack.enter_context(_container(video, file))
         stream = container.streams[track.index]
         assert isinstance(stream, av.VideoStream)
-        stream.codec_context.thread_count = 1
+        limit_decoder(stream)
         yield container, stream, track.remark
 
 

@@ -8,6 +8,8 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from pipelines.limits import MAX_PIXELS
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -61,6 +63,15 @@ def why_no_track(container: InputContainer) -> str:
 def is_decodable(stream: VideoStream) -> bool:
     """Returns whether FFmpeg has a decoder for a track; without one, PyAV gives it no codec and no size."""
     return stream.codec_context is not None
+
+
+def limit_decoder(stream: VideoStream) -> None:
+    """Lets the decoder of a track use one core, and refuse frames of more than `limits.MAX_PIXELS`.
+
+    One core, since as many videos are decoded at the same time as there are, and errors come at their own packet.
+    """
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_PIXELS)}
 
 
 def _frames(container: InputContainer, streams: Sequence[VideoStream]) -> dict[int, int]:

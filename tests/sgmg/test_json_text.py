@@ -21,7 +21,7 @@ def test_what_is_json_is_read_as_json_reads_it() -> None:
         ("[" * 200_000 + "]" * 200_000, "lists or objects in one another"),
         ('{"a":' * 200_000 + "1" + "}" * 200_000, "lists or objects in one another"),
         ('["' + "]" * 200_000 + '", ' + "[" * 200_000 + "]" * 200_000 + "]", "lists or objects in one another"),
-        ("9" * 5000, "4300"),
+        ("9" * 5000, "thousands of digits"),
     ],
 )
 def test_whatever_is_wrong_with_it_is_one_kind_of_error(text: str | bytes, said: str) -> None:

@@ -27,11 +27,11 @@ from pipelines.prediction_reader import iter_predictions
 from pipelines.predictions import PREDICTION_SCHEMA, Prediction, QueryTrack, predictions_table
 from pipelines.prepare.run import finish, plan_shards
 from pipelines.prepare.shard import ShardWriter, read_footer
-from pipelines.records import record_of
 from pipelines.scoring.coco_files import coco_rows, read_json
 from pipelines.scoring.prediction_source import open_submission
 from pipelines.scoring.score import score_video, scoring_protocol
 from pipelines.scoring.truth import truth_of
+from pipelines.scoring.truth_parts import truth_parts
 from pipelines.sources.catalog import entry_of
 from pipelines.video.decoder import VideoDecoder
 from pipelines.video.listing import Video
@@ -95,11 +95,12 @@ def _read_prepared(root: Path) -> list[str]:
     for shard in manifest.shards:
         read_footer(folder, shard.file)
         for number in range(len(shard.row_groups)):
-            for row in read_rows(folder, shard.file, number):
-                truth = truth_of(record_of(row))
-                score_video(truth, [], scoring_protocol("ref-youtube-vos"), missing_as_empty=True)
+            assert read_rows(folder, shard.file, number)
             group = RowGroup.read(folder, shard.file, number)
             assert [group.frame(0, place) for place in range(group.frame_count(0))]
+    for part in truth_parts(str(root)):
+        for truth in part.read():
+            score_video(truth, [], scoring_protocol("ref-youtube-vos"), missing_as_empty=True)
     return []
 
 
