@@ -54,7 +54,7 @@ def opened_image(data: bytes | IO[bytes], formats: Sequence[str] | None = None) 
                 raise ValueError(f"the image is {image.width} x {image.height} pixels, more than {MAX_PIXELS} in all")
             yield image
     except UnidentifiedImageError as error:
-        raise ValueError("the file is no image") from error
+        raise ValueError(f"the file is no {' or '.join(formats) if formats else 'image'}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"the image is larger than {MAX_PIXELS} pixels") from error
     except _DAMAGE as error:

@@ -66,7 +66,9 @@ def decoded_clip(video: str, path: str, data: bytes, quality: int) -> A2DClip:
                 frames.append(_jpeg(frame.to_ndarray(format="bgr24"), quality))
                 times.append(frame.time)
                 sizes.add((frame.width, frame.height))
-    except (FFmpegError, IndexError) as error:
+    except BadItem:
+        raise
+    except (FFmpegError, LookupError, ValueError) as error:
         raise BadItem(video, "decode", f"{path} is no video or damaged ({error}). Unpack it again.") from error
     if len(sizes) != 1:
         found = f"frames of sizes {sorted(sizes)}" if sizes else "no frame"

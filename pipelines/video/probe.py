@@ -163,7 +163,10 @@ def _stream(video: Video, file: pa.NativeFile) -> Iterator[tuple[InputContainer,
             container = stack.enter_context(_container(video, file))
         stream = container.streams[track.index]
         assert isinstance(stream, av.VideoStream)
-        limit_decoder(stream)
+        try:
+            limit_decoder(stream)
+        except ValueError as error:
+            raise BadItem(video.path, "decode", str(error)) from error
         yield container, stream, track.remark
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from av import VideoStream
 from av.container import InputContainer
@@ -9,6 +10,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from pipelines.limits import MAX_PIXELS
+from pipelines.video.pixels import square_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,12 @@ def limit_decoder(stream: VideoStream) -> None:
     """Lets the decoder of a track use one core, and refuse frames of more than `limits.MAX_PIXELS`.
 
     One core, since as many videos are decoded at the same time as there are, and errors come at their own packet.
+
+    Raises:
+        ValueError: the header says that frames are larger.
     """
+    if stream.width and stream.height:
+        square_size(stream.width, stream.height, Fraction(1))
     stream.codec_context.thread_count = 1
     stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_PIXELS)}
 
