@@ -95,7 +95,7 @@ def number_order(name: str) -> tuple[tuple[int, str, str] | str, ...]:
 
 def is_hidden(name: str) -> bool:
     """Returns whether a file or folder is hidden, as `._00001.jpg` of macOS is: its name begins with one dot."""
-    return name.startswith(".") and not name.startswith("..")
+    return len(name) > 1 and name.startswith(".") and not name.startswith("..")
 
 
 def is_uri(path: str) -> bool:

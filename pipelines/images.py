@@ -81,7 +81,7 @@ def object_map(data: bytes, size: Size | None = None) -> Integer[np.ndarray, "h 
         pixels = np.asarray(image)
     if pixels.dtype.kind == "i" and pixels.min(initial=0) < 0:
         raise ValueError(f"the mask holds {pixels.min()}, but object ids are whole numbers from 0")
-    pixels = pixels.view(np.uint8) if pixels.dtype == np.bool_ else pixels
+    pixels = pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
     step = _grey_step(data)
     return pixels // pixels.dtype.type(step) if step > 1 else pixels
 

@@ -195,7 +195,7 @@ def _checked_row(row: object) -> tuple[str, str, str, int, str]:
     name, frame, masks, total, text = row
     if not all(isinstance(value, str) for value in (name, frame, masks, text)) or type(total) is not int:
         raise TypeError("a value of another type")
-    if not 1 <= total <= MAX_FRAMES:
+    if not 0 <= total <= MAX_FRAMES:
         raise ValueError(f"{total} frames")
     return name, frame, masks, total, text
 

@@ -89,7 +89,7 @@ def test_another_size_than_that_of_the_frame_is_refused_by_the_header() -> None:
     data = encoded(Image.new("L", (5, 4)), "PNG")
     assert object_map(data, (4, 5)).shape == (4, 5)
     with pytest.raises(ValueError, match=r"the mask has height, width \(4, 5\), not \(5, 4\)"):
-        object_map(data[:-30], (5, 4))
+        object_map(data, (5, 4))
 
 
 @pytest.mark.parametrize(("kind", "value"), [(np.uint8, 255), (np.uint16, 65535), (np.int32, 70_000)])
