@@ -10,7 +10,7 @@ from pack import ROOT
 from patience import PATIENCE
 
 SAID = {
-    "refs": ("LayoutError", "refs.p wants builtins.bytearray"),
+    "refs": ("LayoutError", "refs.p wants __builtin__.bytearray"),
     "nested_refs": ("LayoutError", "refs.p: refs[0] needs a 'split' (str), but has [["),
     "submission": ("ValueError", "a.zip, Annotations/v/0/00000.png: the file is no image"),
     "mat": ("BadItem", "puppet_mask.mat holds more than 134217728 bytes when it is unpacked"),

@@ -40,6 +40,7 @@ def fault_of(error: Exception, file: Path) -> str:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.filterwarnings("default")  # of libraries about what they read
+@pytest.mark.usefixtures("as_users_run_it")
 def test_a_damaged_file_is_read_or_quarantined_or_refused_in_words(name: str, tmp_path: Path) -> None:
     kind, root = KINDS[name], tmp_path / "files"
     root.mkdir()

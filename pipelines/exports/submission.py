@@ -20,7 +20,7 @@ from pipelines.files import Folder, is_hidden, number_order, safe_name
 from pipelines.limits import MAX_MASK_BYTES
 from sgmg.masks import Size
 
-# RuntimeError: encrypted entry; NotImplementedError: unknown compression.
+# RuntimeError: encrypted entry; NotImplementedError, which is one: unknown compression.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -29,10 +29,8 @@ _DAMAGE = (
     EOFError,
     OSError,
     RuntimeError,
-    NotImplementedError,
     LookupError,
-    OverflowError,
-    UnicodeDecodeError,
+    ArithmeticError,
     ValueError,
 )
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a limit

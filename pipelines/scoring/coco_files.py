@@ -113,7 +113,7 @@ def _row(image: dict[str, Any], truth: dict[str, Any], results: list[dict[str, A
 
 
 def _xyxy(bbox: list[float]) -> Box:
-    x, y, width, height = bbox
+    x, y, width, height = map(float, bbox)
     return x, y, x + width, y + height
 
 

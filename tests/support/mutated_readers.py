@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -36,9 +36,10 @@ from pipelines.sources.catalog import entry_of
 from pipelines.video.decoder import VideoDecoder
 from pipelines.video.listing import Video
 from pipelines.video.segments import segments
-from prepared_data import tiny_model
 from sgmg.checkpoints import load, save
+from sgmg.config import SgMgConfig, SwinConfig, TextConfig
 from sgmg.masks import mask_to_rle, rle_to_coco
+from sgmg.model import SgMg
 from sgmg.tokenizer import Tokenizer
 from sgmg.weights import read_torch_file
 from small_layouts import LAYOUTS, frame, write, ytvos
@@ -221,7 +222,9 @@ def _read_meta(root: Path) -> list[str]:
 
 
 def _make_checkpoint(root: Path) -> None:
-    model = tiny_model()
+    text = TextConfig(vocabulary=300, width=16, layers=1, heads=2, ffn=32, max_tokens=40)
+    backbone = SwinConfig(8, (1, 1, 1, 1), (1, 2, 4, 8), video=True, window=(8, 7, 7))
+    model = SgMg(replace(SgMgConfig.preset("tiny"), backbone=backbone, text=text, width=32, ffn=32))
     step = {"step": 5, "lr": [0.1], "state": {0: torch.ones(3)}}
     save(root / "checkpoint", model, tokenizer=Tokenizer.train(["a dog", "a cat"]), training=step, notes={"a": [1]})
     torch.save({"model": {"a.weight": torch.ones(4, 4)}, "epoch": 3}, root / "published.pth")
