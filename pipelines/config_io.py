@@ -9,7 +9,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, get_type_hints
 
-from pipelines.errors import JobError
+from pipelines.errors import JobError, shown
 from pipelines.files import Folder
 from pipelines.secrets import keep_credentials, redacted_values
 from sgmg.json_text import parse_json
@@ -122,7 +122,7 @@ def require_same_settings(out: Folder, settings: Mapping[str, Any], key: str | N
         settings = redacted_values(settings)
         names = dict.fromkeys([*stored, *settings])
         differences = [
-            f"{name} was {stored.get(name)!r} and is now {settings.get(name)!r}"
+            f"{shown(name)[1:-1]} was {shown(stored.get(name))} and is now {shown(settings.get(name))}"
             for name in names
             if stored.get(name) != settings.get(name) and name != "fingerprint"
         ]

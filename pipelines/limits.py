@@ -3,6 +3,8 @@
 A damaged or hostile file of a few kilobytes may claim any size. Each reader checks the claim before it reserves memory.
 """
 
+from pipelines.errors import shown
+
 MAX_PIXELS = 2**26
 """Pixels of the largest frame or mask that is decoded: 8K has 2**25."""
 MAX_MASK_BYTES = 2**26
@@ -31,4 +33,6 @@ def check_pixels(height: object, width: object) -> None:
     """
     whole = type(height) is int and type(width) is int
     if not whole or height < 1 or width < 1 or height * width > MAX_PIXELS:  # pyright: ignore
-        raise ValueError(f"its height {height!r} and width {width!r} are not whole numbers of 1 to {MAX_PIXELS} pixels")
+        raise ValueError(
+            f"its height {shown(height)} and width {shown(width)} are not whole numbers of 1 to {MAX_PIXELS} pixels"
+        )

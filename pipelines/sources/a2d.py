@@ -137,7 +137,7 @@ class A2DSentences:
         for number, columns in headless_lines(annotation_text(self.root, _VIDEOSET)):
             if len(columns) < 2 or columns[-1] not in names:
                 raise LayoutError(
-                    f"{self.root.path(_VIDEOSET)}, line {number}: {','.join(columns)!r} does not end with 0 (train) or "
+                    f"{self.root.path(_VIDEOSET)}, line {number}: {shown(','.join(columns))} does not end with 0 (train) or "
                     f"1 (test). Download it again."
                 )
             found[columns[0]] = names[columns[-1]]

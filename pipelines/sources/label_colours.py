@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int
 
-from pipelines.errors import LayoutError
+from pipelines.errors import LayoutError, shown
 from pipelines.files import Folder
 from pipelines.images import opened_image, voc_palette
 from pipelines.sources.reading import annotation_text
@@ -38,7 +38,7 @@ def colour_table(root: Folder) -> ColourTable:
         channels = [int(part) for part in found["colour"].split(",")] if found else []
         if not found or max(channels) > 255:
             raise LayoutError(
-                f"{root.path(LABEL_MAP)}, line {number}: {line!r} is not `name:red,green,blue::`. Mend the line."
+                f"{root.path(LABEL_MAP)}, line {number}: {shown(line)} is not `name:red,green,blue::`. Mend the line."
             )
         if any(channels):
             labels[int.from_bytes(bytes(channels), "big")] = found["label"].strip()

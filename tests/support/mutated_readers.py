@@ -225,14 +225,21 @@ def _make_checkpoint(root: Path) -> None:
     text = TextConfig(vocabulary=300, width=16, layers=1, heads=2, ffn=32, max_tokens=40)
     backbone = SwinConfig(8, (1, 1, 1, 1), (1, 2, 4, 8), video=True, window=(8, 7, 7))
     model = SgMg(replace(SgMgConfig.preset("tiny"), backbone=backbone, text=text, width=32, ffn=32))
-    step = {"step": 5, "lr": [0.1], "state": {0: torch.ones(3)}}
-    save(root / "checkpoint", model, tokenizer=Tokenizer.train(["a dog", "a cat"]), training=step, notes={"a": [1]})
-    torch.save({"model": {"a.weight": torch.ones(4, 4)}, "epoch": 3}, root / "published.pth")
+    save(root / "checkpoint", model, tokenizer=Tokenizer.train(["a dog", "a cat"]), notes={"a": [1]})
 
 
 def _read_checkpoint(root: Path) -> list[str]:
-    load(root / "checkpoint").training()
-    read_torch_file(root / "published.pth", "its owners")
+    load(root / "checkpoint")
+    return []
+
+
+def _make_torch_files(root: Path) -> None:
+    torch.save({"model": {"a.weight": torch.ones(4, 4)}, "epoch": 3, "lr": [0.1]}, root / "published.pth")
+    torch.save([torch.ones(3)], root / "old.pt", _use_new_zipfile_serialization=False)
+
+
+def _read_torch_files(root: Path) -> list[str]:
+    assert [read_torch_file(path, "its owners") for path in sorted(root.iterdir())]
     return []
 
 
@@ -268,6 +275,7 @@ KINDS: dict[str, Kind] = {
     "submissions": Kind(_make_submissions, _read_submissions, 60),
     "coco": Kind(_make_coco, _read_coco, 100),
     "meta": Kind(_make_meta, _read_meta, 60),
-    "checkpoint": Kind(_make_checkpoint, _read_checkpoint, 15),
+    "checkpoint": Kind(_make_checkpoint, _read_checkpoint, 9),
+    "torch files": Kind(_make_torch_files, _read_torch_files, 50),
     "videos": Kind(_make_videos, _read_videos, 25),
 }
