@@ -175,7 +175,7 @@ def _backbone_to_dict(backbone: SwinConfig | ResNetConfig) -> dict[str, Any]:
     return {"kind": kind, **dataclasses.asdict(backbone)}
 
 
-def _backbone_from_dict(values: Mapping[str, Any]) -> SwinConfig | ResNetConfig:
+def _backbone_from_dict(values: object) -> SwinConfig | ResNetConfig:
     if not isinstance(values, Mapping):
         raise ValueError(f"The saved backbone is a {type(values).__name__}, not an object. Save the checkpoint again.")
     rest = dict(values)

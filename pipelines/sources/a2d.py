@@ -137,8 +137,8 @@ class A2DSentences:
         for number, columns in headless_lines(annotation_text(self.root, _VIDEOSET)):
             if len(columns) < 2 or columns[-1] not in names:
                 raise LayoutError(
-                    f"{self.root.path(_VIDEOSET)}, line {number}: {shown(','.join(columns))} does not end with 0 (train) or "
-                    f"1 (test). Download it again."
+                    f"{self.root.path(_VIDEOSET)}, line {number}: {shown(','.join(columns))} does not end with 0 "
+                    f"(train) or 1 (test). Download it again."
                 )
             found[columns[0]] = names[columns[-1]]
         return found

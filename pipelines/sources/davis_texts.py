@@ -104,7 +104,8 @@ def _texts(root: Folder, name: str, encoding: str) -> dict[str, list[tuple[str, 
             continue
         if len(words) < 3 or whole_number(words[1]) is None:
             raise LayoutError(
-                f'{root.path(name)}, line {number}: {shown(line)} is not `<video> <object number> "<text>"`. Mend the line.'
+                f'{root.path(name)}, line {number}: {shown(line)} is not `<video> <object number> "<text>"`. Mend the '
+                f"line."
             )
         text = " ".join(words[2:])[1:-1]  # without its quotes
         found.setdefault(_MISSPELT.get(words[0], words[0]), []).append((words[1], text))

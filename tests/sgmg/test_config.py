@@ -88,12 +88,14 @@ def test_a_backbone_or_text_encoder_that_cannot_be_built_is_refused_at_birth() -
         TextConfig(width=100)
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize("value", [2**63, 257, 0, -1, "4", 4.0, True, None, [4], float("nan")])
 def test_a_saved_number_of_layers_is_a_whole_number_that_a_model_can_have(value: object) -> None:
     with pytest.raises(ValueError, match=r"SgMgConfig\.decoder_layers=.* must be a whole number from 1 to 256"):
         SgMgConfig.from_dict(TINY.to_dict() | {"decoder_layers": value})
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
     ("part", "key", "value"),
     [
@@ -121,6 +123,7 @@ def test_a_saved_value_of_another_type_or_beyond_its_range_is_named(part: str, k
         SgMgConfig.from_dict(json.loads(json.dumps(values)))
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize("value", [None, [], "x", 5])
 @pytest.mark.parametrize("part", ["text", "backbone"])
 def test_a_saved_part_that_is_no_object_is_refused(part: str, value: object) -> None:

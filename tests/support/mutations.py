@@ -38,7 +38,12 @@ def mutated(name: str, data: bytes, rng: random.Random) -> bytes:
     try:
         if inside and rng.random() < 0.7:
             return inside(data, rng)
-    except (ValueError, LookupError, struct.error):  # it is empty, or of another kind than its suffix says
+    except (
+        ValueError,
+        LookupError,
+        struct.error,
+        zipfile.BadZipFile,
+    ):  # it is empty, or of another kind than its suffix says
         pass
     return _damaged_bytes(data, rng)
 
