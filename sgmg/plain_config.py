@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, TypeVar
 
-MOST_LAYERS, MOST_CHANNELS = 256, 2**16
+MOST_LAYERS, MOST_CHANNELS = 64, 2**16
 """Largest number of layers, and of channels, tokens or heads, that a model can have: a damaged config may say any."""
 
 _T = TypeVar("_T")

@@ -20,7 +20,7 @@ SAID = {
     "polygon": ("ValueError", "has an outline of more than 1048576 pixels"),
     "deep_json": ("LayoutError", "a.json is no JSON (More than 100 lists or objects in one another"),
     "manifest": ("ValueError", "manifest.json: it is no manifest of prepared data (1099511627776 frames"),
-    "config": ("ValueError", "SgMgConfig.decoder_layers=9223372036854775808 must be a whole number from 1 to 256"),
+    "config": ("ValueError", "SgMgConfig.decoder_layers=9223372036854775808 must be a whole number from 1 to 64"),
 }
 
 

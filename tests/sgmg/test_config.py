@@ -89,9 +89,9 @@ def test_a_backbone_or_text_encoder_that_cannot_be_built_is_refused_at_birth() -
 
 
 @pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.parametrize("value", [2**63, 257, 0, -1, "4", 4.0, True, None, [4], float("nan")])
+@pytest.mark.parametrize("value", [2**63, 65, 0, -1, "4", 4.0, True, None, [4], float("nan")])
 def test_a_saved_number_of_layers_is_a_whole_number_that_a_model_can_have(value: object) -> None:
-    with pytest.raises(ValueError, match=r"SgMgConfig\.decoder_layers=.* must be a whole number from 1 to 256"):
+    with pytest.raises(ValueError, match=r"SgMgConfig\.decoder_layers=.* must be a whole number from 1 to 64"):
         SgMgConfig.from_dict(TINY.to_dict() | {"decoder_layers": value})
 
 
