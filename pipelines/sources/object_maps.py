@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
-from pipelines.errors import BadItem
+from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder
 from pipelines.images import ColouredMask, ids_of, object_map, opened_image, white_of
 from pipelines.records import ObjectTrack
@@ -65,6 +65,8 @@ def read_annotation(
         data.append(item_bytes(root, name, video))
         try:
             ids = _ids_of_size(data[-1], size, colours)
+        except LayoutError:  # of the label map, which concerns all videos
+            raise
         except ValueError as error:
             raise BadItem(video, "decode", f"{root.path(name)}: {error}. Make it again.") from error
         found = set(ids_of(ids))
