@@ -1,5 +1,6 @@
 """Folders on any filesystem of pyarrow: names cannot leave them, and files are written whole or not at all."""
 
+import errno
 import random
 import re
 import shutil
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from pipelines.errors import DamagedFile
 from pipelines.secrets import redacted, with_credentials
 
 UNFINISHED = ".unfinished-"
@@ -39,10 +41,14 @@ _BUSY = re.compile(
     r"|HTTP (status|response code)\D*(429|50[0234])|\b(UNAVAILABLE|RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED)\b"
 )
 """Errors of a store that may pass: it is too busy, or the network broke."""
+_STORE = re.compile(r"AWS Error|\bHTTP\b|When \w+ing |google::|Azure|too busy|\berrno\b", re.IGNORECASE)
+"""Errors on the way to a file."""
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between two tries, give or take half."""
 _NUMBER = re.compile(r"([0-9]+)")
 _OPTION_VALUES = {"true": True, "false": False, "1": True, "0": False}
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+"""Errors of the system that say that there is no such file, whose name may come out of an annotation."""
 _IN_MEMORY, _PIECE = 64 * 2**20, 8 * 2**20
 """Bytes of a file that are kept in memory until it is uploaded, and of a piece of the upload."""
 
@@ -89,7 +95,7 @@ def number_order(name: str) -> tuple[tuple[int, str, str] | str, ...]:
 
 def is_hidden(name: str) -> bool:
     """Returns whether a file or folder is hidden, as `._00001.jpg` of macOS is: its name begins with one dot."""
-    return name.startswith(".") and not name.startswith("..")
+    return len(name) > 1 and name.startswith(".") and not name.startswith("..")
 
 
 def is_litter(name: str) -> bool:
@@ -203,7 +209,7 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Returns whether a file or folder of that name exists."""
-        return _patiently(lambda: self.filesystem.get_file_info(self.path(name))).type != fs.FileType.NotFound
+        return self._type_and_size(name)[0] != fs.FileType.NotFound
 
     def names(self, name: str = "", suffix: str = "", *, hidden: bool = False) -> list[str]:
         """Lists the names directly in a folder, in `number_order`; empty if the folder does not exist.
@@ -229,7 +235,11 @@ class Folder:
         selector = fs.FileSelector(self.path(name), allow_not_found=True)
         try:
             found = _patiently(lambda: self.filesystem.get_file_info(selector))
-        except (NotADirectoryError, pa.ArrowInvalid):
+        except pa.ArrowInvalid:
+            return []
+        except OSError as error:
+            if not _says_missing(error):
+                raise
             return []
         return [one for one in found if one.base_name.startswith(UNFINISHED) is unfinished]
 
@@ -243,14 +253,27 @@ class Folder:
             return _patiently(lambda: self.filesystem.open_input_file(self.path(name)))
 
     @contextmanager
-    def parquet(self, name: str) -> Iterator[pq.ParquetFile]:
+    def parquet(self, name: str, columns: Iterable[str] = ()) -> Iterator[pq.ParquetFile]:
         """Opens a Parquet file. A row group of an object store is read in one or two requests, not one a column.
+
+        Args:
+            name: of the file.
+            columns: that it has to have.
 
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
+            DamagedFile: the file is damaged, as is seen here or while it is read inside the block.
         """
-        with self.open(name) as source, pq.ParquetFile(source, pre_buffer=self.is_object_store) as parquet:
-            yield parquet
+        options: Any = {"pre_buffer": self.is_object_store, "page_checksum_verification": True}
+        try:
+            with self.open(name) as source, pq.ParquetFile(source, **options) as parquet:
+                if missing := sorted(set(columns) - set(parquet.schema_arrow.names)):
+                    raise damaged_file(self.path(name), f"it has no column {', '.join(missing)}")
+                yield parquet
+        except (pa.ArrowException, UnicodeDecodeError, MemoryError, OSError) as error:
+            if isinstance(error, OSError) and not _says_damaged(error):
+                raise
+            raise damaged_file(self.path(name), error) from error
 
     def size(self, name: str) -> int:
         """Returns the size of a file in bytes.
@@ -258,10 +281,19 @@ class Folder:
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
         """
-        found = _patiently(lambda: self.filesystem.get_file_info(self.path(name)))
-        if found.type != fs.FileType.File:
+        kind, size = self._type_and_size(name)
+        if kind != fs.FileType.File:
             raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.")
-        return found.size
+        return size
+
+    def _type_and_size(self, name: str) -> tuple[fs.FileType, int]:
+        try:
+            found = _patiently(lambda: self.filesystem.get_file_info(self.path(name)))
+        except OSError as error:
+            if not _says_missing(error):
+                raise
+            return fs.FileType.NotFound, 0
+        return found.type, found.size or 0
 
     def make(self) -> "Folder":
         """Creates the folder and its parents if they are missing. Returns the folder."""
@@ -368,8 +400,32 @@ class Folder:
     def _missing_named(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        except OSError as error:
+            if not _says_missing(error):
+                raise
             raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
+
+
+def _says_missing(error: OSError) -> bool:
+    """Returns whether an error says that there is no such file; its name may come out of an annotation."""
+    return isinstance(error, FileNotFoundError) or error.errno in _MISSING or "is a directory" in str(error)
+
+
+def _says_damaged(error: OSError) -> bool:
+    """Returns whether an error is about the content of a Parquet file, and not about the way to it.
+
+    pyarrow raises plain OSErrors for both; those of the system have a number, those of stores name their store.
+    """
+    return type(error) is OSError and error.errno is None and not _STORE.search(str(error))
+
+
+def damaged_file(path: str, error: object) -> DamagedFile:
+    """Makes the error of a Parquet file of ours that cannot be read, with what to do."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return DamagedFile(
+        f"{path} is damaged or no Parquet file ({said}): remove it and run the job that wrote it again "
+        f"(jobs/prepare.py, jobs/predict.py or jobs/annotate.py), which makes what is missing."
+    )
 
 
 def upload_files(sources: Iterable[Path], filesystem: fs.FileSystem, folder: str) -> None:

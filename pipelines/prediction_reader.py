@@ -6,16 +6,37 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
+import msgspec
 import pyarrow as pa
 
-from pipelines.files import READERS, Folder, at_once, number_order, safe_name
+from pipelines.errors import DamagedFile
+from pipelines.files import READERS, Folder, at_once, damaged_file, number_order, safe_name
 from pipelines.ledger import LEDGER, PREDICTIONS, Rows, read_ledger
 from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Prediction, QueryTrack, prediction_of
 from sgmg.masks import Size, rle_union
 
 _LIGHT = [name for name in PREDICTION_SCHEMA.names if name not in ("queries", "merged", "timestamps", "source")]
+
+
+class _LightRow(TypedDict):
+    """The types of the columns of an index; a damaged file may hold nothing in their place."""
+
+    dataset: str
+    split: str
+    video: str
+    expression: str
+    text: str
+    width: Annotated[int, msgspec.Meta(ge=1)]
+    height: Annotated[int, msgspec.Meta(ge=1)]
+    frame_names: list[str]
+    fingerprint: str
+    external_id: str | None
+    annotator: int | None
+    status: str
+    start_frame: Annotated[int, msgspec.Meta(ge=0)]
+    schema_version: int
 
 
 _AHEAD_BYTES = 64 * 2**20
@@ -218,6 +239,7 @@ def _light_rows(folder: Folder, file: str, counting: Counting) -> Iterator[tuple
             for place, values in enumerate(rows):
                 if values["expression"] in without:
                     continue
+                msgspec.convert(values, _LightRow)
                 if values["schema_version"] != PREDICTION_VERSION:
                     raise ValueError(
                         f"it has prediction version {values['schema_version']}, this code reads {PREDICTION_VERSION}. "
@@ -254,7 +276,7 @@ def _row_groups(
 
 def _row_group(folder: Folder, file: str, group: int, columns: Sequence[str] | None) -> pa.Table:
     names = PREDICTION_SCHEMA.names if columns is None else list(columns)
-    with folder.parquet(file) as parquet:
+    with folder.parquet(file, names) as parquet:
         return parquet.read_row_group(group, columns=names, use_threads=False)
 
 
@@ -337,11 +359,10 @@ def _named(folder: Folder, file: str) -> Iterator[None]:
     """Prefixes errors with the file's name."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{folder.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job that wrote it "
-            f"again (jobs/predict.py or jobs/annotate.py): it makes what is missing."
-        ) from error
+    except DamagedFile:
+        raise
+    except (pa.ArrowException, OverflowError, UnicodeDecodeError) as error:
+        raise damaged_file(folder.path(file), error) from error
     except ValueError as error:
         raise ValueError(f"{folder.path(file)}: {error}") from error
 
@@ -354,6 +375,7 @@ def read_segments(out: Folder, rows: Sequence[Rows]) -> Iterator[list[Prediction
             found: list[Prediction] = []
             for one, file in zip(rows, files, strict=True):
                 if number < one.groups:
-                    group = file.read_row_group(one.first + number).to_pylist()
-                    found += [prediction_of(row) for row in group if row["expression"] not in one.without]
+                    with _named(out.folder(PREDICTIONS), one.file):
+                        group = file.read_row_group(one.first + number).to_pylist()
+                        found += [prediction_of(row) for row in group if row["expression"] not in one.without]
             yield sorted(found, key=lambda row: row.expression)

@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from pipelines.limits import check_pixels
+
 PREDICTION_VERSION = 1
 """Schema version, written into every row; readers refuse other versions."""
 
@@ -77,8 +79,9 @@ class Prediction:
         """Checks the invariants that readers rely on.
 
         Raises:
-            ValueError: no query, lists of different length, or an unknown status.
+            ValueError: an impossible size, no query, lists of different length, or an unknown status.
         """
+        check_pixels(self.height, self.width)
         t = len(self.frame_names)
         if not t or not self.queries or any(len(query.rle) != t for query in self.queries):
             found = [len(query.rle) for query in self.queries]

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sgmg.config import SgMgConfig
+from sgmg.json_text import parse_json
 from sgmg.model import SgMg
 from sgmg.published import load_published
 from sgmg.tokenizer import Tokenizer
@@ -211,7 +212,7 @@ def _load_folder(folder: Path, config: SgMgConfig | None, file: str = MODEL) -> 
     config = config or saved
     try:
         weights = load_file(folder / file)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         raise ValueError(f"{folder / file} is damaged or cut short ({error}). Use another checkpoint.") from error
     if config.multi_object and not saved.multi_object:
         single = _load_folder(folder, replace(config, multi_object=False), file)
@@ -229,12 +230,14 @@ def _load_folder(folder: Path, config: SgMgConfig | None, file: str = MODEL) -> 
 
 def _read_config(path: Path) -> tuple[SgMgConfig, dict[str, Any]]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values["format"]
+        values = parse_json(path.read_bytes())
+        version, notes = values["format"], values["notes"]
+        if type(version) is not int or not isinstance(notes, dict):
+            raise ValueError(f"format is {str(version)[:40]}, not a number, or notes are no object")
         if version > FORMAT:
             raise ValueError(f"it has format {version}, newer than the {FORMAT} of this sgmg. Update sgmg")
-        return SgMgConfig.from_dict(values["model"]), values["notes"]
-    except (ValueError, KeyError, TypeError) as error:
+        return SgMgConfig.from_dict(values["model"]), notes
+    except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}. It must be as sgmg.checkpoints.save wrote it.") from error
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,12 +145,27 @@ def read_torch_file(path: Path, origin: str) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Get it from {origin}, or correct the path.")
+    if packed := _packed_part(path):
+        raise ValueError(
+            f"{path} holds {packed} in compressed form, as torch.save never writes it: it could unpack to any size. "
+            f"Get the file from a source you know."
+        )
     try:
         with torch.serialization.safe_globals(plain_classes(path)):
             # Only tensors in use are read of a mapped file, not the optimiser state. Old files cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(_why_unreadable(path, error)) from error
+
+
+def _packed_part(path: Path) -> str:
+    """Returns the name of a part of a zip that is compressed; empty if none is, or the file is no zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, LookupError, struct.error, NotImplementedError):
+        return ""  # reading it says what it is
+    return next((one.filename for one in parts if one.compress_type != zipfile.ZIP_STORED), "")
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

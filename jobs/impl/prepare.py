@@ -1,24 +1,30 @@
 """Prepares a raw dataset: the body of jobs/prepare.py."""
 
 import json
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+
+from ray.exceptions import RayError
 
 from jobs.common.progress import track
 from jobs.prepare import PrepareConfig
 from pipelines.clips.contact_sheet import contact_sheet, prepared_tiles
 from pipelines.clips.recipe_choice import published_kind, recipe_for
 from pipelines.config_io import CONFIG, require_same_settings, write_config
-from pipelines.errors import Exit, JobError
+from pipelines.errors import Exit, JobError, root_cause
 from pipelines.files import Folder
 from pipelines.manifest import DROPPED, QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
-from pipelines.prepare.shard import ShardWriter
+from pipelines.prepare.shard import ShardPlan, ShardWriter
 from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
 from pipelines.sources.catalog import SourceOptions, entry_of
 from pipelines.verdicts import read_verdicts
 from sgmg.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
 
 SHEET = "contact-sheet.png"
 PATHS = ("raw", "frames", "videos")
@@ -72,14 +78,41 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     tokenizer = Tokenizer.from_pretrained(config.tokenizer).to_json() if config.tokenizer else ""
     rejected = _rejected(config.verdicts)
     writer = ShardWriter(source, out, config.short_side, config.quality, tokenizer, rejected)
-    written = sum(track(write_shards(todo, writer, config.num_cpus), len(todo), "shard"))
+    written = _written(todo, writer, config)
     seconds = time.monotonic() - started
     if todo:
         speed = written / 1e6 / seconds
         print(f"{len(todo)} of {len(plans)} shards written in {seconds:.1f} s, {speed:.1f} MB/s")
     else:
         print(f"all {len(plans)} shards were already written")
-    return finish(plans, source, out, settings)
+    try:
+        return finish(plans, source, out, settings)
+    except FileNotFoundError:  # of a shard, or of the raw data
+        raise
+    except OSError as error:
+        raise JobError(
+            f"{out.path()} cannot be written ({error}). All shards are done and kept. Free disk space, and run the "
+            f"same command again."
+        ) from error
+
+
+def _written(todo: Sequence[ShardPlan], writer: ShardWriter, config: PrepareConfig) -> int:
+    """Writes the shards, and returns the bytes of their frames.
+
+    Raises:
+        JobError: a worker failed: the disk is full, or the raw data cannot be read; the finished shards are kept.
+    """
+    sizes: list[int] = []
+    try:
+        for size in track(write_shards(todo, writer, config.num_cpus), len(todo), "shard"):
+            sizes.append(size)
+    except (JobError, RayError) as error:
+        _log.debug("traceback of the error below", exc_info=True)
+        raise JobError(
+            f"{len(sizes)} of {len(todo)} shards are done and kept. The run stopped because: {root_cause(error)}\n"
+            f"Free disk space or correct what it says, and run the same command again to continue."
+        ) from error
+    return sum(sizes)
 
 
 def _rejected(verdicts: str | None) -> frozenset[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """Reads the expressions of each video: a CSV or JSONL table, or a list of expressions for every video."""
 
 import hashlib
-import json
 import re
 import unicodedata
 from collections import defaultdict
@@ -17,6 +16,7 @@ from pipelines.secrets import redacted
 from pipelines.sentences import MAX_TOKENS, token_upper_bound
 from pipelines.sources.csv_table import csv_lines
 from pipelines.video.listing import Video
+from sgmg.json_text import parse_json
 
 REQUIRED = {"video", "expression"}
 COLUMNS = ("video", "expression", "id")
@@ -208,7 +208,7 @@ def _json_rows(name: str, lines: Sequence[bytes]) -> Iterator[_Row | BadItem]:
             yield text
         elif text.strip():
             try:
-                row = json.loads(text)
+                row = parse_json(text)
                 if not isinstance(row, dict) or not REQUIRED <= set(row) <= set(COLUMNS):
                     raise ValueError("it must be an object with video, expression and optionally id")
                 if not isinstance(row["video"], str) or not isinstance(row["expression"], str):

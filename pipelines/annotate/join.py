@@ -23,7 +23,7 @@ class RowWriter:
     """
 
     def __init__(self, stream: object) -> None:
-        self._writer = pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd")
+        self._writer = pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd", write_page_checksum=True)
         self._groups = 0
         self.entries: list[Entry] = []
 

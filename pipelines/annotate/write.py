@@ -71,7 +71,7 @@ class WriteStage:
                 path = of.group.stretch(number, whole=not part.failures)
                 with (
                     self.out.output(path) as stream,
-                    pq.ParquetWriter(stream, WINDOW_SCHEMA, compression="zstd") as writer,
+                    pq.ParquetWriter(stream, WINDOW_SCHEMA, compression="zstd", write_page_checksum=True) as writer,
                 ):
                     for rows in part.windows:
                         writer.write_table(windows_table(rows), row_group_size=len(rows))

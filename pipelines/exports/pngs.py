@@ -4,15 +4,13 @@ A mask has 2 bits of grey, which Pillow and OpenCV read as mode L with 0 and 255
 mode 1.) Rows are unfiltered, since flat areas compress better that way: 1.9 KB at 1280x720, Pillow's PNG has 3.4 KB.
 """
 
-import io
 import struct
 import zlib
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
-from PIL import Image, UnidentifiedImageError
 
-from pipelines.images import voc_palette
+from pipelines.images import opened_image, voc_palette
 from sgmg.masks import Size
 
 _GREY, _PALETTE = 0, 3  # colour types of PNG
@@ -73,18 +71,13 @@ def decode_object_map(data: bytes, size: Size | None = None) -> UInt8[np.ndarray
 
 
 def _pixels(data: bytes, mode: str, size: Size | None) -> UInt8[np.ndarray, "h w"]:
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            found = (image.height, image.width)
-            if image.mode != mode:
-                raise ValueError(f"the PNG has mode {image.mode}, but mode {mode} is needed. Convert it")
-            if size is not None and found != size:  # before any pixel is decoded: a small file may claim any size
-                raise ValueError(f"the PNG has height, width {found}, but {size} is needed. Write the original size")
-            return np.asarray(image)
-    except UnidentifiedImageError as error:
-        raise ValueError("the entry is no PNG") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the PNG is damaged or cut short ({error})") from error
+    with opened_image(data, formats=("PNG",)) as image:
+        found = (image.height, image.width)
+        if image.mode != mode:
+            raise ValueError(f"the PNG has mode {image.mode}, but mode {mode} is needed. Convert it")
+        if size is not None and found != size:  # before any pixel is decoded: a small file may claim any size
+            raise ValueError(f"the PNG has height, width {found}, but {size} is needed. Write the original size")
+        return np.asarray(image)
 
 
 def _png(values: UInt8[np.ndarray, "h w"], bits: int, colour: int) -> bytes:

@@ -1,5 +1,6 @@
 """Reading of submissions, as zips or folders of PNGs, without unpacking them to disk."""
 
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -15,19 +16,23 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.exports.pngs import decode_mask, decode_object_map
 from pipelines.files import Folder, is_hidden, number_order, parent_and_name, safe_name
+from pipelines.limits import MAX_MASK_BYTES
 from sgmg.masks import Size
 
-# RuntimeError: encrypted entry; NotImplementedError: unknown compression.
+# RuntimeError: encrypted entry; NotImplementedError, which is one: unknown compression.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     pa.ArrowException,
     EOFError,
     OSError,
     RuntimeError,
-    NotImplementedError,
+    LookupError,
+    ArithmeticError,
+    ValueError,
 )
-_LARGEST = 64 * 2**20  # maximum bytes of a PNG; a mask has thousands
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a limit
 _FROM_MACOS = "__MACOSX"
 EXPRESSIONS = "expressions.csv"
 """Table beside the masks that says what they are of; no server wants it, but ours has it for annotated videos."""
@@ -132,7 +137,7 @@ def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
     """
     if Path(path).is_dir():
         found = {str(file.relative_to(path).as_posix()): file for file in Path(path).rglob("*") if file.is_file()}
-        yield [(name, found[name].read_bytes) for name in _checked_names(list(found), path)]
+        yield [(name, lambda name=name: _read(found[name])) for name in _checked_names(list(found), path)]
         return
     parent, base = parent_and_name(str(path))
     with Folder(parent).open(base) as file:
@@ -166,14 +171,34 @@ def _checked_names(names: list[str], path: str | Path) -> list[str]:
     return sorted(kept, key=name_order)
 
 
+class _TooLarge(ValueError):
+    """Error: a PNG has more bytes than a mask may have."""
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return _bounded(stream)
+
+
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    size = archive.getinfo(name).file_size
-    if size > _LARGEST:
-        raise ValueError(f"it has {size} bytes, a mask has at most {_LARGEST}")
+    info = archive.getinfo(name)
+    if info.compress_type not in _PACKINGS:
+        raise ValueError(f"it is packed by method {info.compress_type} of zip, but only deflate is read. Zip it again")
     try:
-        return archive.read(name)
+        with archive.open(info) as stream:
+            return _bounded(stream)
+    except _TooLarge:
+        raise
     except _DAMAGE as error:
         raise ValueError(f"it is damaged ({error})") from error
+
+
+def _bounded(stream: IO[bytes]) -> bytes:
+    """Reads a PNG whole, or as much of it as shows that it is too large: the header of a zip may understate it."""
+    data = stream.read(MAX_MASK_BYTES + 1)
+    if len(data) > MAX_MASK_BYTES:
+        raise _TooLarge(f"it has more than {MAX_MASK_BYTES} bytes, the most that a mask may have")
+    return data
 
 
 def _in_layout(

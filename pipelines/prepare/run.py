@@ -10,11 +10,12 @@ from typing import Any
 import ray
 from ray.data import TaskPoolStrategy
 
-from pipelines.errors import Dropped, LayoutError
+from pipelines.errors import Dropped, JobError, LayoutError
 from pipelines.files import Folder, at_once
 from pipelines.manifest import DROPPED, MANIFEST, MANIFEST_VERSION, QUARANTINE, Manifest, Shard
 from pipelines.prepare.shard import Footer, ShardPlan, ShardWriter, items_to_json, read_footer
 from pipelines.records import SCHEMA_VERSION
+from pipelines.secrets import redacted
 from pipelines.sources.base import LeavesOut, Source, fingerprint
 
 
@@ -72,6 +73,9 @@ def write_shards(todo: Sequence[ShardPlan], writer: ShardWriter, workers: int | 
 
     Args:
         workers: most tasks at once; by default one per core of the cluster.
+
+    Raises:
+        JobError: the disk is full, the storage fails, or a file that concerns all items is damaged.
     """
     if not todo:
         return
@@ -79,11 +83,25 @@ def write_shards(todo: Sequence[ShardPlan], writer: ShardWriter, workers: int | 
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset.context.enable_progress_bars = False
     done = dataset.map(
-        lambda row: {"frame_bytes": writer.write(ShardPlan(**row)).counts.get("frame_bytes", 0)},
+        lambda row: _written_or_problem(writer, ShardPlan(**row)),
         compute=TaskPoolStrategy(workers and min(workers, len(rows))),
     )
     for row in done.iter_rows():
+        if row["problem"]:
+            raise JobError(row["problem"])
         yield row["frame_bytes"]
+
+
+def _written_or_problem(writer: ShardWriter, plan: ShardPlan) -> dict[str, Any]:
+    """Writes a shard. Returns the bytes of its frames, or in words why the disk or storage did not take it.
+
+    Raised here, such an error would reach the driver with a hundred lines of Ray's about where it was.
+    """
+    try:
+        return {"frame_bytes": writer.write(plan).counts.get("frame_bytes", 0), "problem": ""}
+    except (OSError, LayoutError) as error:
+        what = redacted(" ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+        return {"frame_bytes": 0, "problem": what}
 
 
 def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapping[str, Any]) -> Manifest:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tokenizers
 
-from pipelines.errors import BadItem, Dropped
-from pipelines.files import Folder
+from pipelines.errors import FULL, BadItem, Dropped, LayoutError
+from pipelines.files import Folder, damaged_file
 from pipelines.manifest import RowInfo, without_none
 from pipelines.prepare.resize import resized
 from pipelines.prepare.row_info import row_info
@@ -23,6 +23,7 @@ from pipelines.records import SCHEMA, Record, table_of
 from pipelines.sentences import MAX_TOKENS, token_upper_bound, too_long
 from pipelines.sources.base import Item, Source
 from sgmg.expressions import normalize_expression
+from sgmg.json_text import parse_json
 
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -71,14 +72,14 @@ def read_footer(out: Folder, file: str) -> Footer:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a shard, or damaged.
+        DamagedFile: the file is not a shard, or damaged.
     """
     try:
         with out.parquet(file) as parquet:
-            values = json.loads((parquet.metadata.metadata or {})[_FOOTER])
+            values = parse_json((parquet.metadata.metadata or {})[_FOOTER])
         return msgspec.convert(values, Footer, str_keys=True)
-    except (pa.ArrowInvalid, KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
-        raise ValueError(f"{out.path(file)} is no shard of prepared data, or damaged. Remove it.") from error
+    except (KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
+        raise damaged_file(out.path(file), f"it lacks the description of a shard: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,13 @@ class ShardWriter:
             if self.short_side is not None:
                 record = resized(record, self.short_side, self.quality)
             file.add(record, (*reading.dropped, *too_long))
+        except (BadItem, LayoutError):
+            raise
         except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which is no text.
             reason = f"a name or text holds {error.object!r}, which is no Unicode text. Mend it in the annotations."
+            raise BadItem(item.video, "list", reason) from error
+        except (ValueError, OverflowError, pa.ArrowException) as error:  # of Record, or of numbers beyond its columns
+            reason = f"its annotations contradict one another or hold impossible values ({error}). Mend them."
             raise BadItem(item.video, "list", reason) from error
 
     def _with_fitting_sentences(self, record: Record) -> tuple[Record, list[Dropped]]:
@@ -170,6 +176,7 @@ class _ShardFile:
     def __enter__(self) -> "_ShardFile":
         # No dictionaries, and statistics only where readers look for a video: frames would double the file's memory.
         options: Any = {"compression": _compression(), "use_dictionary": False, "write_statistics": ["video"]}
+        options["write_page_checksum"] = True
         self._writer = pq.ParquetWriter(self.stream, SCHEMA, **options)
         return self
 
@@ -177,12 +184,12 @@ class _ShardFile:
         self._writer.close()
 
     def add(self, record: Record, dropped: Iterable[Dropped]) -> None:
-        table = table_of([record])
+        table, info = table_of([record]), row_info(record)
         size = sum(map(len, record.frames))
         if self._pending_bytes + size > LARGEST_GROUP:
             self._flush()
         self._tables.append(table)
-        self._pending.append(row_info(record))
+        self._pending.append(info)
         self._pending_bytes += size
         self._fingerprints.append(record.source_fingerprint)
         self._left_out += dropped
@@ -235,6 +242,8 @@ def _again_if_storage_fails(work: Callable[[], Result], what: str) -> Result:
         except (FileNotFoundError, PermissionError):
             raise
         except OSError as error:
+            if error.errno in FULL:  # nobody makes room in a few seconds
+                raise
             pause = PAUSE * 2 ** (attempt - 1)
             _log.warning("%s: attempt %d failed (%s); again in %.0f s", what, attempt, error, pause)
             time.sleep(pause)

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipelines.errors import LayoutError
+from pipelines.errors import LayoutError, shown
 
 _SEPARATORS = (",", ";", "\t")
 
@@ -51,8 +51,9 @@ def csv_lines(
     header = headers[place]
     if not set(required) <= set(header) <= {*required, *optional} or len(set(header)) < len(header):
         wanted = f" and, if wanted, {', '.join(optional)}" if optional else ""
+        found = shown(", ".join(header))[1:-1] or "none"
         raise LayoutError(
-            f"{path} begins with the columns {', '.join(header) or 'none'}. It needs {', '.join(required)}{wanted}, "
+            f"{path} begins with the columns {found}. It needs {', '.join(required)}{wanted}, "
             f"separated by commas, semicolons or tabs."
         )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_SEPARATORS[place], strict=strict)

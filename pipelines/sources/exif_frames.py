@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from PIL import Image
 
 from pipelines.errors import BadItem
+from pipelines.images import opened_image
 from pipelines.sources.names import ExifChoice
 from pipelines.video.exif import UPRIGHT, header_of, turned_size, upright
 
@@ -67,7 +68,7 @@ def _choice(video: str, headers: Sequence[Header], sizes: Iterator[MaskSize]) ->
 def _turned(data: bytes, orientation: int, quality: int) -> bytes:
     if orientation == UPRIGHT:
         return data
-    with Image.open(io.BytesIO(data)) as image:
+    with opened_image(data) as image:
         kind, shown = image.format, upright(image)
     out = io.BytesIO()
     if kind == "JPEG":

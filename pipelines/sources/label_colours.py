@@ -1,23 +1,21 @@
 """Masks whose objects have colours: which id a colour means, by a `labelmap.txt` or the palette of PASCAL VOC."""
 
-import io
 import re
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Int
-from PIL import Image
 
-from pipelines.errors import LayoutError
+from pipelines.errors import LayoutError, shown
 from pipelines.files import Folder
-from pipelines.images import voc_palette
+from pipelines.images import opened_image, voc_palette
 from pipelines.sources.reading import annotation_text
 
 LABEL_MAP = "labelmap.txt"
 """What CVAT writes beside coloured masks: a line for each label, `name:red,green,blue:parts:actions`."""
 ColourTable = Mapping[int, int]
 """Object ids by colour, 65536 · red + 256 · green + blue."""
-_LINE = re.compile(r"(?P<label>[^:]*):\s*(?P<colour>\d+\s*,\s*\d+\s*,\s*\d+)\s*(:.*)?")
+_LINE = re.compile(r"(?P<label>[^:]*):\s*(?P<colour>[0-9]{1,3}\s*,\s*[0-9]{1,3}\s*,\s*[0-9]{1,3})\s*(:.*)?")
 
 
 def colour_table(root: Folder) -> ColourTable:
@@ -40,11 +38,11 @@ def colour_table(root: Folder) -> ColourTable:
         channels = [int(part) for part in found["colour"].split(",")] if found else []
         if not found or max(channels) > 255:
             raise LayoutError(
-                f"{root.path(LABEL_MAP)}, line {number}: {line!r} is not `name:red,green,blue::`. Mend the line."
+                f"{root.path(LABEL_MAP)}, line {number}: {shown(line)} is not `name:red,green,blue::`. Mend the line."
             )
         if any(channels):
             labels[int.from_bytes(bytes(channels), "big")] = found["label"].strip()
-    numbers = [re.search(r"(\d+)$", label) for label in labels.values()]
+    numbers = [re.search(r"(?<![0-9])([0-9]{1,9})$", label) for label in labels.values()]
     ids = [int(one[1]) for one in numbers if one]
     if len(set(ids)) < len(labels) or 0 in ids:
         ids = list(range(1, len(labels) + 1))
@@ -57,15 +55,21 @@ def ids_of_colours(data: bytes, table: ColourTable) -> Int[np.ndarray, "h w"]:
     Raises:
         ValueError: a colour is not in the table, or the data are damaged.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = np.asarray(image.convert("RGBA")).astype(np.int64)
-    colours = (pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]) * (pixels[..., 3] > 0)
-    found, places, counts = np.unique(colours, return_inverse=True, return_counts=True)
-    for colour, count in zip(found.tolist(), counts.tolist(), strict=True):
+    with opened_image(data) as image:
+        pixels = np.asarray(image.convert("RGBA"))
+    colours = np.zeros(pixels.shape[:2], dtype=np.int32)
+    for channel in range(3):
+        colours <<= 8
+        colours |= pixels[..., channel]
+    colours[pixels[..., 3] == 0] = 0
+    ids = np.zeros(colours.shape, dtype=np.int32)
+    for colour in map(int, np.unique(colours)):
+        found = colours == colour
         if colour not in table:
             channels = ",".join(map(str, colour.to_bytes(3, "big")))
             raise ValueError(
-                f"{count} pixels have the colour {channels}, which is neither in {LABEL_MAP} nor in the VOC palette. "
-                f"Add it there, or write object ids into a palette PNG"
+                f"{found.sum()} pixels have the colour {channels}, which is neither in {LABEL_MAP} nor in the VOC "
+                f"palette. Add it there, or write object ids into a palette PNG"
             )
-    return np.array([table[colour] for colour in found.tolist()])[places].reshape(colours.shape)
+        ids[found] = table[colour]
+    return ids

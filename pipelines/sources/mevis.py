@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import BadItem, Dropped
+from pipelines.errors import BadItem, Dropped, shown
 from pipelines.files import Folder
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.meta_expressions import Listed, check_images, checked, read_json, read_videos, typed
-from pipelines.sources.reading import checked_split, image_frames
+from pipelines.sources.reading import checked_split, image_frames, whole_number
 from sgmg.masks import rle_area, rle_union
 
 SPLITS = {"train": True, "valid_u": True, "valid": False}
@@ -114,7 +114,7 @@ def _with_objects(
         where = f"{path}, expression {sentence.id!r}"
         ids = typed(video, sentence.entry, "anno_id", list, where)
         if not all(_is_id(id) for id in ids):
-            raise BadItem(video, "list", f"{where}: 'anno_id' should be whole numbers from 0, but is {ids}.")
+            raise BadItem(video, "list", f"{where}: 'anno_id' should be whole numbers from 0, but is {shown(ids)}.")
         object_ids = tuple(dict.fromkeys(int(id) for id in ids))
         if object_ids and known.issuperset(object_ids):
             expressions.append(Expression(sentence.id, sentence.text, object_ids, external_id=sentence.id))
@@ -132,7 +132,9 @@ def _rle(video: str, mask: Any, size: tuple[int, int], where: str) -> str:
     found = typed(video, mask, "size", list, where)
     if found != list(size):
         raise BadItem(
-            video, "decode", f"{where}: the mask is of height, width {found}, but its frame {list(size)}. Unpack again."
+            video,
+            "decode",
+            f"{where}: the mask is of height, width {shown(found)}, but its frame {list(size)}. Get it again.",
         )
     try:
         rle_area(counts, size)
@@ -153,4 +155,4 @@ def _anno_ids(entry: Any) -> list[str]:
 
 
 def _is_id(id: Any) -> bool:
-    return not isinstance(id, bool) and str(id).isascii() and str(id).isdigit()
+    return type(id) in (int, str) and whole_number(str(id)) is not None

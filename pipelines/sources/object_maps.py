@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
-from pipelines.errors import BadItem
+from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder
-from pipelines.images import ColouredMask, object_map, white_of
+from pipelines.images import ColouredMask, ids_of, object_map, opened_image, white_of
 from pipelines.records import ObjectTrack
 from pipelines.sources.label_colours import ColourTable, ids_of_colours
 from pipelines.sources.reading import item_bytes
-from sgmg.masks import mask_to_rle, masks_to_rles
+from sgmg.masks import mask_to_rle
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,13 @@ def read_annotation(
         data.append(item_bytes(root, name, video))
         try:
             ids = _ids_of_size(data[-1], size, colours)
+        except LayoutError:  # of the label map, which concerns all videos
+            raise
         except ValueError as error:
             raise BadItem(video, "decode", f"{root.path(name)}: {error}. Make it again.") from error
-        found = set(np.flatnonzero(np.bincount(ids.ravel())).tolist())
+        found = set(ids_of(ids))
         seen |= found
-        rles.append(masks_to_rles(np.stack([ids == id for id in categories])) if categories else [])
+        rles.append([mask_to_rle(ids == id) for id in categories])
         if only is not None and found <= {0, white_of(data[-1])}:
             white.append(mask_to_rle(ids > 0))
         else:
@@ -87,17 +89,17 @@ def read_annotation(
 
 def _ids_of_size(
     data: bytes, size: tuple[int, int], colours: Callable[[], ColourTable] | None
-) -> Int[np.ndarray, "h w"]:
-    try:
-        ids = object_map(data)
-    except ColouredMask:
-        if colours is None:
-            raise
-        ids = ids_of_colours(data, colours())
-    height, width = ids.shape
+) -> Integer[np.ndarray, "h w"]:
+    with opened_image(data) as image:
+        width, height = image.size
     if (width, height) != size:
         raise ValueError(
             f"the mask is {width}x{height}, but its frame {size[0]}x{size[1]}. Masks of images have the size of the "
             f"stored or (--exif apply) the turned image, those of video files the size at which players show them"
         )
-    return ids
+    try:
+        return object_map(data)
+    except ColouredMask:
+        if colours is None:
+            raise
+        return ids_of_colours(data, colours())

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipelines.errors import BadItem, Dropped, LayoutError
+from pipelines.errors import BadItem, Dropped, LayoutError, shown
 from pipelines.files import Folder, safe_name
 from pipelines.records import Expression
 from pipelines.sources.base import Item, Reading, build_record
@@ -19,7 +19,7 @@ from pipelines.sources.meta_expressions import EMPTY
 from pipelines.sources.names import ExifChoice
 from pipelines.sources.object_maps import Annotation, read_annotation
 from pipelines.sources.pictures import Pictures, pictures_of_file
-from pipelines.sources.reading import annotation_text, checked_video, image_frames, item_bytes
+from pipelines.sources.reading import annotation_text, checked_video, image_frames, item_bytes, whole_number
 from pipelines.sources.video_files import QUALITY
 from pipelines.video.exif import header_of
 from pipelines.video.suffixes import IMAGE_SUFFIXES, is_image, is_video, suffix_of
@@ -176,7 +176,7 @@ class Own:
                 data = item_bytes(self.root, f"Annotations/{video}/{pngs[name]}", video)
                 try:
                     yield place, header_of(data)[0]
-                except OSError:  # reported where its pixels are read
+                except ValueError:  # reported where its pixels are read
                     yield place, None
 
     def _annotation(self, item: Item, pictures: Pictures, objects: dict[int, str]) -> Annotation:
@@ -215,11 +215,12 @@ def _row(line: CsvLine, where: str) -> tuple[str, dict[str, Any]]:
     video, object_id, split = row["video"].strip(), row["object_id"].strip(), row["split"].strip()
     if not video or not split:
         raise LayoutError(f"{where} has no {'split' if video else 'video'}. Fill it in, or take the line out.")
-    if not (object_id.isascii() and object_id.isdigit() and int(object_id)):
+    number = whole_number(object_id)
+    if not number:
         raise LayoutError(
-            f"{where}: object_id {object_id!r} is no whole number from 1. It is what the PNG's pixels hold."
+            f"{where}: object_id {shown(object_id)} is no whole number from 1. It is what the PNG's pixels hold."
         )
-    return video, {"object_id": int(object_id), "text": row["text"], "split": split}
+    return video, {"object_id": number, "text": row["text"], "split": split}
 
 
 def _expressions(

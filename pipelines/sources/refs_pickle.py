@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import struct
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,8 +25,10 @@ _BROKEN = (
     KeyError,
     MemoryError,
     OverflowError,
+    RecursionError,
     TypeError,
     ValueError,
+    struct.error,
 )
 """Errors that the standard library raises for bytes that are no whole pickle."""
 
@@ -83,6 +86,14 @@ class _PlainUnpickler(pickle._Unpickler):
         raise _Refused("a bytearray")
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+    def load_build(self) -> None:
+        """Sets the state of a dtype; of anything else it could change what this module calls."""
+        if not isinstance(self.stack[-2], _Kind):  # pyright: ignore[reportAttributeAccessIssue]
+            raise _Refused(f"the state of a {type(self.stack[-2]).__name__}")  # pyright: ignore
+        super().load_build()  # pyright: ignore[reportAttributeAccessIssue]
+
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def plain_pickle(data: bytes, path: str) -> object:

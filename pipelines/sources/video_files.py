@@ -10,7 +10,7 @@ from av.error import FFmpegError
 from jaxtyping import UInt8
 
 from pipelines.video.pixels import aspect_of, orientation_of, rgb, square_size, turned
-from pipelines.video.tracks import choose_track
+from pipelines.video.tracks import choose_track, limit_decoder, why_no_track
 
 QUALITY = 95
 
@@ -51,11 +51,12 @@ def decode_video(data: bytes, quality: int = QUALITY) -> DecodedVideo:
     try:
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace") as container:
             track = choose_track(container)
-        if track is None:
-            raise ValueError("the file holds sound, but no video")
+            if track is None:
+                raise ValueError(why_no_track(container))
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace") as container:
             stream = container.streams[track.index]
             assert isinstance(stream, av.VideoStream)
+            limit_decoder(stream)
             fps = float(stream.average_rate) if stream.average_rate else None
             for frame in container.decode(stream):
                 if frame.is_corrupt:

@@ -1,8 +1,8 @@
 """The orientation that EXIF gives an image: viewers turn it so, while its pixels are stored unturned."""
 
-import io
-
 from PIL import Image, ImageOps
+
+from pipelines.images import opened_image
 
 _ORIENTATION = 0x0112
 UPRIGHT = 1
@@ -30,7 +30,7 @@ def header_of(data: bytes) -> tuple[tuple[int, int], int]:
     """Returns stored (width, height) and orientation of an encoded image, from its header.
 
     Raises:
-        OSError: it is no image.
+        ValueError: it is no image, too large or damaged.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    with opened_image(data) as image:
         return image.size, orientation_tag(image)

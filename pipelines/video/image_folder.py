@@ -4,7 +4,6 @@ Runs in the decoder process (`pipelines.video.decoder_process`).
 """
 
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -13,11 +12,11 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
-from PIL import Image
 from pyarrow import fs
 
 from pipelines.errors import BadItem
 from pipelines.files import is_hidden, number_order, resolve_filesystem
+from pipelines.images import opened_image
 from pipelines.video.exif import UPRIGHT, orientation_tag, upright
 from pipelines.video.frame_reader import UNTIMED_FPS, Damage, Frame
 from pipelines.video.image_times import exif_times, rate_of_name
@@ -81,7 +80,7 @@ def images_frames(
     for name in names:
         try:
             image = _rgb(_bytes(video, name))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             damage = damage or f"{name}: {error}"
             continue
         found, first = (image.shape[0], image.shape[1]), (info.height, info.width)
@@ -102,10 +101,10 @@ def _info(video: Video, names: Sequence[str], fingerprint: str) -> VideoInfo:
     for name in names:
         try:
             data = _bytes(video, name)
-            with Image.open(io.BytesIO(data)) as image:
+            with opened_image(data) as image:
                 kind, mode, orientation = image.format or "", image.mode, orientation_tag(image)
             height, width = _rgb(data).shape[:2]
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             reason = f"not one image can be decoded ({name}: {error})"
             continue
         size = (width, height, width, height)
@@ -125,7 +124,7 @@ def _opened(video: Video, name: str) -> pa.NativeFile:
 
 
 def _rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data)) as stored:
+    with opened_image(data) as stored:
         square_size(*stored.size, aspect=Fraction(1))
         image = upright(stored)
         if image.has_transparency_data:

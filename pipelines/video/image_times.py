@@ -7,7 +7,8 @@ from typing import IO
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
+
+from pipelines.images import opened_image
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 _RATE = re.compile(rf"(?<![0-9.]){_NUMBER}[ _-]?fps(?![a-z])|(?<![a-z])fps[ _=-]?{_NUMBER}", re.IGNORECASE)
@@ -45,10 +46,10 @@ def exif_times(names: Sequence[str], opened: Callable[[str], IO[bytes]]) -> Floa
 def _taken(opened: Callable[[str], IO[bytes]], name: str) -> datetime | None:
     """Returns when an image was taken; None if it does not tell."""
     try:
-        with opened(name) as file, Image.open(file) as image:
+        with opened(name) as file, opened_image(file) as image:
             details = image.getexif().get_ifd(_DETAILS)
         part = str(details.get(_PART, "0")).strip(" \0") or "0"
         whole = str(details.get(_TAKEN, "")).strip(" \0")
         return datetime.strptime(f"{whole}.{part[:6]}", "%Y:%m:%d %H:%M:%S.%f")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (OSError, ValueError):
         return None

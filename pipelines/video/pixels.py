@@ -7,13 +7,12 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
+from pipelines.limits import MAX_PIXELS
 from pipelines.video.colour import is_hdr, matrix_of, tone_mapped
 from pipelines.video.letterbox import fitted, letterboxed, size_remark
 from sgmg.masks import Size
 from sgmg.resize import resize_frames
 
-MAX_PIXELS = 2**26
-"""Pixels of the largest frame that is decoded: 8K has 2**25; a broken header may demand all memory."""
 MAX_STRETCH = 8
 """Largest ratio of width to height of a pixel, or of height to width; beyond it the file is wrong."""
 _TRIANGLE = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND

@@ -22,7 +22,7 @@ from pipelines.errors import BadItem
 from pipelines.files import is_uri, resolve_filesystem, safe_name
 from pipelines.video.listing import Video
 from pipelines.video.pixels import aspect_of, orientation_of, square_size
-from pipelines.video.tracks import choose_track
+from pipelines.video.tracks import choose_track, limit_decoder, why_no_track
 
 TRUSTED = ("mov", "matroska")
 """Containers whose packets have presentation times, so that frames can be listed and sought without decoding."""
@@ -156,15 +156,17 @@ def _stream(video: Video, file: pa.NativeFile) -> Iterator[tuple[InputContainer,
         container = stack.enter_context(_container(video, file))
         track = choose_track(container)
         if track is None:
-            heard = "sound, but no moving picture" if container.streams.audio else "no moving picture"
-            raise BadItem(video.path, "decode", f"the file holds {heard}")
+            raise BadItem(video.path, "decode", why_no_track(container))
         if len(container.streams.video) > 1:  # packets were read to choose
             stack.close()
             file.seek(0)
             container = stack.enter_context(_container(video, file))
         stream = container.streams[track.index]
         assert isinstance(stream, av.VideoStream)
-        stream.codec_context.thread_count = 1
+        try:
+            limit_decoder(stream)
+        except ValueError as error:
+            raise BadItem(video.path, "decode", str(error)) from error
         yield container, stream, track.remark
 
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from av import VideoStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
+
+from pipelines.limits import MAX_PIXELS
+from pipelines.video.pixels import square_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,9 @@ def choose_track(container: InputContainer) -> Track | None:
     decoded.
 
     Returns:
-        None if the file holds no picture but perhaps a cover.
+        None if the file holds no picture that can be decoded but perhaps a cover; `why_no_track` says why.
     """
-    streams = list(container.streams.video)
+    streams = [stream for stream in container.streams.video if is_decodable(stream)]
     counts = _frames(container, streams) if len(streams) > 1 else {}
     moving = [stream for stream in streams if counts.get(stream.index, 1) > 1]
     pictures = [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
@@ -43,6 +47,38 @@ def choose_track(container: InputContainer) -> Track | None:
     size = f"{best.width} x {best.height}"
     remark = f"the file has several video tracks: track {best.index} of {size} is read, not {others}" if others else ""
     return Track(best.index, remark)
+
+
+def why_no_track(container: InputContainer) -> str:
+    """Says what a file holds of which `choose_track` finds no track."""
+    unknown = [str(stream.index) for stream in container.streams.video if not is_decodable(stream)]
+    if unknown:
+        which = f"track {unknown[0]}" if len(unknown) == 1 else f"tracks {', '.join(unknown)}"
+        return (
+            f"the file holds no picture that can be decoded: FFmpeg knows no decoder for the codec of its video "
+            f"{which}. Encode it again, for instance as H.264"
+        )
+    heard = "sound, but no moving picture" if container.streams.audio else "no moving picture"
+    return f"the file holds {heard}"
+
+
+def is_decodable(stream: VideoStream) -> bool:
+    """Returns whether FFmpeg has a decoder for a track; without one, PyAV gives it no codec and no size."""
+    return stream.codec_context is not None
+
+
+def limit_decoder(stream: VideoStream) -> None:
+    """Lets the decoder of a track use one core, and refuse frames of more than `limits.MAX_PIXELS`.
+
+    One core, since as many videos are decoded at the same time as there are, and errors come at their own packet.
+
+    Raises:
+        ValueError: the header says that frames are larger.
+    """
+    if stream.width and stream.height:
+        square_size(stream.width, stream.height, Fraction(1))
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_PIXELS)}
 
 
 def _frames(container: InputContainer, streams: Sequence[VideoStream]) -> dict[int, int]:

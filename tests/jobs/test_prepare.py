@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from jobs.common.cli import run
+from jobs.impl import prepare as impl
 from jobs.impl.prepare import SHEET
 from jobs.prepare import PrepareConfig, main
 from pack import ROOT
@@ -296,3 +299,43 @@ def test_the_command_says_what_went_wrong_and_ends_so(data_kit: Path, tmp_path: 
     wrong = subprocess.run([*words, "--split", "nope"], capture_output=True, text=True, env=environment)
     assert wrong.returncode == Exit.FAILED
     assert wrong.stderr.endswith("ref-youtube-vos has no split 'nope'. Choose one of: train, valid, test.\n")
+
+
+def test_a_full_disk_is_told_in_one_sentence(
+    data_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> Iterator[int]:
+        yield 1000
+        raise JobError("OSError: [Errno 28] No space left on device")
+
+    monkeypatch.setattr(impl, "start_ray", lambda _: None)
+    monkeypatch.setattr(impl, "write_shards", full)
+    config = ytvos(data_kit, tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run(PrepareConfig, main, arguments(config))
+    assert ended.value.code == Exit.FAILED
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "error: 1 of 3 shards are done and kept. The run stopped because: OSError: [Errno 28] No space left on device",
+        "Free disk space or correct what it says, and run the same command again to continue.",
+    ]
+
+
+def test_a_disk_that_is_full_at_the_very_end_is_told_in_one_sentence(
+    data_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Manifest:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(impl, "start_ray", lambda _: None)
+    monkeypatch.setattr(impl, "write_shards", lambda *_: iter(()))
+    monkeypatch.setattr(impl, "finish", full)
+    config = ytvos(data_kit, tmp_path)
+    with pytest.raises(JobError, match=rf"{config.out} cannot be written .*No space left.* run the same command again"):
+        main(config)
+
+
+def arguments(config: PrepareConfig) -> list[str]:
+    """The flags that give this config."""
+    flags = {"dataset": config.dataset, "split": config.split, "out": config.out, "raw": config.raw}
+    flags["rows-per-shard"] = str(config.rows_per_shard)
+    return [part for name, value in flags.items() for part in (f"--{name}", value)]

@@ -1,6 +1,7 @@
 import argparse
 import json
 import os
+import zipfile
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from datetime import datetime
@@ -284,3 +285,12 @@ def test_a_kinetics_file_is_no_checkpoint_and_the_error_says_which_way_to_go(mod
         ValueError, match=r"k\.pth holds 'meta', 'state_dict', but no weights under 'model'.*load_kinetics"
     ):
         load_published(tmp_path / "k.pth")
+
+
+def test_a_packed_file_which_could_unpack_to_any_size_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.zeros(2)}}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as whole, zipfile.ZipFile(tmp_path / "b.pth", "w") as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"b\.pth holds .*data\.pkl in compressed form, as torch\.save never writes"):
+        load_published(tmp_path / "b.pth")

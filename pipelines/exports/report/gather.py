@@ -82,14 +82,8 @@ def gather(out: Folder, files: Mapping[str, Counting] | None = None) -> tuple[Vi
     inner = out.folder(PREDICTIONS)
     videos: dict[str, _Video] = {}
     for file, counting in (row_groups_of(out) if files is None else files).items():
-        try:
-            for row in _rows(inner, file, counting):
-                videos.setdefault(row["video"], _Video()).add(row)
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(
-                f"{inner.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job that wrote it "
-                f"again (jobs/predict.py or jobs/annotate.py): it makes what is missing."
-            ) from error
+        for row in _rows(inner, file, counting):
+            videos.setdefault(row["video"], _Video()).add(row)
     return by_name(video.summary(name) for name, video in videos.items())
 
 

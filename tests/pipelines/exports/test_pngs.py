@@ -68,7 +68,7 @@ def test_ids_beyond_a_byte_are_refused(ids: list[list[int]]) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no PNG"),
+        (b"", "the file is empty"),
         (b"GIF89a and so on", "no PNG"),
         (encode_mask(np.random.default_rng(0).random((4, 4)) < 0.5)[:-26], "damaged or cut short"),
         (saved(np.eye(4, dtype=bool)), "mode 1, but mode L"),

@@ -135,7 +135,7 @@ def test_shards_of_another_number_are_refused(source: RefYouTubeVOS, tmp_path: P
 def test_a_damaged_shard_is_told(source: RefYouTubeVOS, tmp_path: Path) -> None:
     manifest = prepared(source, tmp_path)
     (tmp_path / manifest.shards[0].file).write_bytes(b"PAR1 no more")
-    with pytest.raises(ValueError, match=r"00000-of-00007.parquet is no shard of prepared data, or damaged"):
+    with pytest.raises(ValueError, match=r"00000-of-00007.parquet is damaged .*: remove it and run"):
         shards_to_do(plan_shards(source, {}, 1), Folder(str(tmp_path)))
 
 

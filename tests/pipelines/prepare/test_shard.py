@@ -1,3 +1,4 @@
+import errno
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -5,11 +6,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.errors import DamagedFile
 from pipelines.files import Folder
 from pipelines.manifest import read_rows
 from pipelines.prepare import shard
-from pipelines.prepare.run import plan_shards
-from pipelines.prepare.shard import Footer, ShardWriter, read_footer
+from pipelines.prepare.run import _written_or_problem, plan_shards
+from pipelines.prepare.shard import Footer, ShardPlan, ShardWriter, read_footer
 from pipelines.records import Expression, record_of
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.ytvos import RefYouTubeVOS
@@ -158,3 +160,54 @@ def test_rows_are_read_back_as_records(source: RefYouTubeVOS, tmp_path: Path) ->
     file, _ = write(source, tmp_path)
     first = record_of(read_rows(Folder(str(tmp_path)), file, 0)[0])
     assert first == source.read(source.items()[0]).record
+
+
+def test_a_full_disk_ends_at_once_and_is_told_as_a_value(
+    source: RefYouTubeVOS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def full(_: ShardWriter, plan: ShardPlan) -> Footer:
+        tried.append(plan.file)
+        raise OSError(errno.ENOSPC, "No space left on device", plan.file)
+
+    monkeypatch.setattr(ShardWriter, "_write", full)
+    (plan,) = plan_shards(source, {}, 100)
+    problem = _written_or_problem(ShardWriter(source, Folder(str(tmp_path))), plan)["problem"]
+    assert tried == [plan.file]
+    assert problem == f"OSError: [Errno {errno.ENOSPC}] No space left on device: {plan.file!r}"
+
+
+def test_numbers_beyond_the_columns_put_only_their_video_into_quarantine(source: RefYouTubeVOS, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Huge(RefYouTubeVOS):
+        def read(self, item: Item) -> Reading:
+            reading = RefYouTubeVOS.read(self, item)
+            if item.video != source.items()[1].video:
+                return reading
+            track = replace(reading.record.objects[0], id=2**70)
+            return Reading(replace(reading.record, objects=(track,), expressions=()))
+
+    _, footer = write(Huge(source.root, "train"), tmp_path)
+    (bad,) = footer.quarantined
+    assert bad["video"] == source.items()[1].video
+    assert "hold impossible values" in bad["reason"]
+    assert footer.counts["videos"] == 6
+
+
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.98])
+def test_a_flipped_byte_in_a_page_or_footer_is_said_to_be_damage(
+    source: RefYouTubeVOS, tmp_path: Path, place: float
+) -> None:
+    file, _ = write(source, tmp_path)
+    data = bytearray((tmp_path / file).read_bytes())
+    data[int(len(data) * place)] ^= 0x10
+    (tmp_path / file).write_bytes(data)
+    folder = Folder(str(tmp_path))
+
+    def read() -> None:
+        for number in range(len(read_footer(folder, file).row_groups)):
+            read_rows(folder, file, number)
+
+    with pytest.raises(DamagedFile, match=rf"{file} is damaged .*: remove it and run the job that wrote it again"):
+        read()

@@ -241,7 +241,7 @@ def test_a_missing_mask_is_named(raw: Path) -> None:
 def test_a_mask_of_another_size_is_named(raw: Path) -> None:
     path = raw / "DAVIS" / "Annotations_unsupervised" / "480p" / "car-shadow" / "00002.png"
     Image.new("L", (8, 8), 1).save(path)
-    with pytest.raises(BadItem, match=rf"{path} has height, width \(8, 8\), its frame \(240, 428\)"):
+    with pytest.raises(BadItem, match=rf"{path}: the mask has height, width \(8, 8\), not \(240, 428\)"):
         read(raw, "car-shadow", "train")
 
 

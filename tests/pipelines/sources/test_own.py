@@ -179,7 +179,7 @@ def test_a_video_file_tagged_in_latin_1_is_read(
         ("constructed__truncated_no_moov.mp4", "no video, or cut short"),
         ("constructed__text_not_video.mp4", "no video, or cut short"),
         ("constructed__zero_bytes.mp4", "the file is empty"),
-        ("mp4parse__afconvert-aac-0.5s.mp4", "holds sound, but no video"),
+        ("mp4parse__afconvert-aac-0.5s.mp4", "holds sound, but no moving picture"),
     ],
 )
 def test_a_video_file_that_cannot_be_decoded_is_quarantined(
