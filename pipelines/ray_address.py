@@ -1,4 +1,4 @@
-"""Whether a Ray cluster answers at an address: Ray itself would try for a quarter of an hour."""
+"""Check that a Ray cluster answers at an address: Ray itself would try for a quarter of an hour."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def check_cluster(address: str, seconds: float = _SECONDS) -> None:
 
 
 def _answer(host: str, port: int) -> str:
-    """Says what is wrong with who answers at a port; empty if it speaks gRPC.
+    """Returns what is wrong with who answers at a port; empty if it speaks gRPC.
 
     Raises:
         OSError: nobody answers.

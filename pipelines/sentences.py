@@ -1,4 +1,4 @@
-"""How long a sentence may be, for every door through which sentences come."""
+"""Limit of the length of a sentence, for every door through which sentences come."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ def token_upper_bound(text: str) -> int:
 
 
 def too_long(text: str, tokens: Callable[[str], int] = token_upper_bound) -> str:
-    """Says why a sentence cannot be asked: it has more than `MAX_TOKENS` tokens; empty if it can.
+    """Returns why a sentence cannot be asked: it has more than `MAX_TOKENS` tokens; empty if it can.
 
     Args:
         text: the sentence.

@@ -1,4 +1,4 @@
-"""What a person said of answers: accepted, rejected, or to-correct, by video and expression.
+"""Verdicts of a person on answers: accepted, rejected, or to-correct, by video and expression.
 
 The file is a CSV that the page exports, or review.csv with its column `verdict` filled in.
 """

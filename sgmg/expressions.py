@@ -1,4 +1,4 @@
-"""How expressions are written before anything reads them."""
+"""Normal form of expressions, in which everything reads them."""
 
 
 def normalize_expression(text: str) -> str:

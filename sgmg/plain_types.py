@@ -18,7 +18,7 @@ _TRUSTED_ROOTS = ("torch", "numpy", "builtins", "__builtin__", *sys.stdlib_modul
 
 
 class Unread:
-    """Stands for an enum member of a class that is not looked up: keeps its value.
+    """Stand-in for an enum member of a class that is not looked up: keeps its value.
 
     >>> Unread("adamw")
     Unread('adamw')

@@ -1,4 +1,4 @@
-"""What a person should look at first: doubtful answers, worst first, as review.csv.
+"""Table of the answers that a person should look at first, the most doubtful first: review.csv.
 
 Four signs of a bad answer are taken from the rows: a low score; windows that do not agree on their shared frames; a
 mask that comes and goes; an area that jumps from one frame to the next.
@@ -74,7 +74,7 @@ class Doubt:
 
     @property
     def doubt(self) -> float:
-        """How doubtful the answer is: 0 if no sign is seen, at most 4, one for each sign."""
+        """Doubt about the answer: 0 if no sign is seen, at most 4, one for each sign."""
         agreement = 1.0 if self.agreement is None else self.agreement
         return (
             max(0.0, SURE_SCORE - self.score) / SURE_SCORE

@@ -146,10 +146,8 @@ def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
         except _DAMAGE as error:
             raise ValueError(f"{path} is no zip, empty or cut short ({error}). Write or copy it again.") from error
         with archive:
-            stored = {name.replace("\\", "/"): name for name in archive.namelist()}  # as some zips of Windows have it
-            if len(stored) < len(archive.namelist()):
-                stored = {name: name for name in archive.namelist()}
-            names = [name for name in stored if not name.endswith("/")]
+            pairs = [(name.replace("\\", "/"), name) for name in archive.namelist()]  # some zips of Windows have \
+            names, stored = [name for name, _ in pairs if not name.endswith("/")], dict(pairs)
             yield [(name, lambda name=name: _unpacked(archive, stored[name])) for name in _checked_names(names, path)]
 
 

@@ -27,7 +27,7 @@ IMAGES, EITHER, VIDEOS = 256, 64, 16
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What is chosen for a source beside its folder and split; each source takes what concerns it.
+    """Choices for a source beside its folder and split; each source takes what concerns it.
 
     Args:
         quality: JPEG quality of frames that are encoded anew: those of video files, and turned ones.

@@ -34,7 +34,7 @@ _BROKEN = (
 
 
 class _Refused(Exception):
-    """The pickle names a class or function that is no plain value."""
+    """Error: the pickle names a class or function that is no plain value."""
 
 
 class _Kind:
@@ -56,7 +56,7 @@ def _number(kind: _Kind, data: bytes | str) -> object:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How a pickle of protocol 2 writes bytes."""
+    """Returns the bytes that a pickle of protocol 2 wrote as text."""
     if encoding not in ("latin1", "latin-1"):
         raise _Refused(f"_codecs.encode({encoding!r})")
     return text.encode("latin-1")
@@ -71,7 +71,7 @@ _FUNCTIONS = {
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    """Reads plain values. It is Python's own and not C's, in which a number in the file may reserve any memory."""
+    """Reader of plain values. Its base is Python's own: in C's a number in the file may reserve any memory."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 

@@ -1,4 +1,4 @@
-"""When the images of a folder were taken: at a rate that is given or stands in the folder's name, or as EXIF tells."""
+"""Times of the images of a folder: from a rate that is given or stands in the folder's name, or from EXIF."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ from sgmg.masks import Size
 
 
 class Place(NamedTuple):
-    """Where a picture lies within another, in pixels."""
+    """Place of a picture within another, in pixels."""
 
     x: int
     y: int
@@ -40,7 +40,7 @@ def letterboxed(image: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndarr
 
 
 def size_remark(size: Size, first: Size) -> str:
-    """Says what became of frames of a size, where the first frame has another one."""
+    """Returns what became of frames of a size, where the first frame has another one."""
     x, y, width, height = fitted(size, first)
     return (
         f"frames of {size[1]} x {size[0]} pixels follow frames of {first[1]} x {first[0]}: they are a shot of their "

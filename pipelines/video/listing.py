@@ -75,7 +75,7 @@ class Listing:
 
     @property
     def notes(self) -> list[str]:
-        """Says how many files of the folders were not taken; empty if all were."""
+        """Texts that say how many files of the folders were not taken; empty if all were."""
         notes = [counted(self.passed_over)] if self.passed_over else []
         if self.thumbnails:
             notes.append(f"{self.thumbnails} images lie beside video files and count as their thumbnails")

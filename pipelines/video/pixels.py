@@ -115,7 +115,7 @@ class SmallFrames:
         return letterboxed(self._converted(frame, shown, (place.height, place.width)), self._size)
 
     def remark(self, frame: av.VideoFrame) -> str:
-        """Says what becomes of a frame of another size than the first; empty for any other."""
+        """Returns what becomes of a frame of another size than the first; empty for any other."""
         shown = self.shown(frame)
         return size_remark(shown, self._shown) if shown != self._shown else ""
 

@@ -34,8 +34,8 @@ def test_hidden_names_are_listed_on_demand_only(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     for name in ("10.png", "9.png", "._9.png", "..odd.png", ".DS_Store"):
         folder.write(name, b"x")
-    assert folder.names(suffix=".png") == ["..odd.png", "9.png", "10.png"]
-    assert list(folder.files()) == ["..odd.png", "9.png", "10.png"]
+    assert folder.names(suffix=".png") == ["9.png", "10.png", "..odd.png"]
+    assert list(folder.files()) == ["9.png", "10.png", "..odd.png"]
     assert set(folder.names(hidden=True)) == {"..odd.png", "9.png", "10.png", "._9.png", ".DS_Store"}
 
 

@@ -138,7 +138,7 @@ def test_a_line_that_is_no_row_is_a_problem(tmp_path: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("e.csv", b"video;expression\n", "needs video, expression"),
+        ("e.csv", b"video|expression\n", "needs video, expression"),
         ("e.csv", b"", "needs video, expression"),
         ("e.csv", b"video,expression,txt\n", "video, expression, txt"),
         ("e.csv", b'video,expression\nswan,"open\n', "Close every double quote"),

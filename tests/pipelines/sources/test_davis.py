@@ -167,7 +167,7 @@ def test_an_empty_expression_is_dropped_and_the_others_keep_their_numbers(raw: P
     path.write_text(path.read_text().replace("a white car crossing a signal", " "))
     reading = read(raw, "car-shadow", "train")
     assert [(one.id, one.annotator) for one in reading.record.expressions] == [("0", 0), ("2", 2), ("3", 3)]
-    assert [(one.reason, one.what) for one in reading.dropped] == [("empty expression", "1")]
+    assert [(one.reason, one.what) for one in reading.dropped] == [("empty expression", "expression 1, of object 1")]
 
 
 def test_expressions_about_an_object_without_pixels_are_dropped(raw: Path) -> None:

@@ -188,9 +188,9 @@ def test_objects_without_masks_or_pixels_are_dropped_with_their_sentences(mevis:
     assert reading.dropped == (
         Dropped(VIDEO, "object without pixels", "object 10"),
         Dropped(VIDEO, "object not in mask_dict.json, or twice", "object 12"),
-        Dropped(VIDEO, GONE, "expression 0"),
-        Dropped(VIDEO, GONE, "expression 1"),
-        Dropped(VIDEO, "expression of no object", "expression 2"),
+        Dropped(VIDEO, GONE, "expression 0, of objects [10]: the cart rolling down"),
+        Dropped(VIDEO, GONE, "expression 1, of objects [11, 12]: The men in and behind the cart"),
+        Dropped(VIDEO, "expression of no object", "expression 2, of objects []: none"),
     )
     assert [track.id for track in reading.record.objects] == [11]
 

@@ -294,11 +294,11 @@ def test_an_object_without_pixels_is_dropped_with_its_sentences(one_video: Path)
         ids = np.asarray(Image.open(path))
         Image.fromarray(np.where(ids == 2, 0, ids)).save(path)
     reading = read_only_one(one_video)
-    gone = "expression of an object that is not there"
+    gone, texts = "expression of an object that is not there", meta(one_video, "train")[VIDEO]["expressions"]
     assert reading.dropped == (
         Dropped(VIDEO, "object without pixels", "object 2"),
-        Dropped(VIDEO, gone, "expression 2"),
-        Dropped(VIDEO, gone, "expression 3"),
+        Dropped(VIDEO, gone, f"expression 2, of object 2: {texts['2']['exp']}"),
+        Dropped(VIDEO, gone, f"expression 3, of object 2: {texts['3']['exp']}"),
     )
     assert [track.id for track in reading.record.objects] == [1, 3]
 
@@ -306,10 +306,11 @@ def test_an_object_without_pixels_is_dropped_with_its_sentences(one_video: Path)
 def test_an_object_that_meta_json_does_not_name_is_dropped_with_its_sentences(one_video: Path) -> None:
     change_meta(one_video, lambda videos: videos[VIDEO]["objects"].pop("3"), "train/meta.json")
     reading = read_only_one(one_video)
+    gone, texts = "expression of an object that is not there", meta(one_video, "train")[VIDEO]["expressions"]
     assert [(lost.reason, lost.what) for lost in reading.dropped] == [
         ("object not in meta.json", "object 3"),
-        ("expression of an object that is not there", "expression 4"),
-        ("expression of an object that is not there", "expression 5"),
+        (gone, f"expression 4, of object 3: {texts['4']['exp']}"),
+        (gone, f"expression 5, of object 3: {texts['5']['exp']}"),
     ]
 
 
