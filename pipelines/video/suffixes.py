@@ -37,6 +37,6 @@ def counted(passed_over: Mapping[str, int]) -> str:
     '8 files are no videos or images: 5 .json, 2 .txt, 1 without suffix'
     """
     total = sum(passed_over.values())
-    by_count = sorted(passed_over.items(), key=lambda one: (-one[1], one[0]))
+    by_count = sorted(passed_over.items(), key=lambda one: (-one[1], not one[0], one[0]))
     kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in by_count)
     return f"{total} {'files are' if total > 1 else 'file is'} no videos or images: {kinds}"
