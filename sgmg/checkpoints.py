@@ -115,7 +115,7 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
     """Loads a checkpoint: a folder written by `save`, or a published `.pth` file.
 
     Args:
-        path: folder or file; of a folder with averaged weights, that file alone loads these.
+        path: folder or file; also a file of weights in a folder, which is how averaged ones are loaded.
         preset: config of the model instead of the one in the checkpoint; the weights must fit it.
 
     Raises:
@@ -124,8 +124,8 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
     """
     path = Path(path).resolve()
     config = SgMgConfig.preset(preset) if isinstance(preset, str) else preset
-    if path.is_file() and path.name == AVERAGED:
-        return _load_folder(path.parent, config, AVERAGED)
+    if path.is_file() and path.name in (MODEL, AVERAGED):
+        return _load_folder(path.parent, config, path.name)
     if path.is_file():
         return Checkpoint(path, load_published(path, config), None, {})
     folder = path if path.exists() else _previous(path)
@@ -141,11 +141,11 @@ def files_of(path: Path) -> list[Path]:
     """Returns the files that make the model of a checkpoint: a published file, or those of a folder.
 
     Args:
-        path: as in `load`. The path of averaged weights gives these, and what lies beside them.
+        path: as in `load`. The path of a file of weights gives these, and what lies beside them.
     """
     if path.is_dir():
         return [path / CONFIG, path / MODEL, path / TOKENIZER]
-    if path.name == AVERAGED:
+    if path.name in (MODEL, AVERAGED):
         return [path.parent / CONFIG, path, path.parent / TOKENIZER]
     return [path]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgmg.checkpoints import AVERAGED, load, load_pretrained, save, saved_tokenizer
+from sgmg.checkpoints import AVERAGED, MODEL, load, load_pretrained, save, saved_tokenizer
 from sgmg.config import SgMgConfig, SwinConfig, TextConfig
 from sgmg.model import SgMg
 from sgmg.optim import optimizer_for, schedule_for
@@ -83,6 +83,13 @@ def test_a_checkpoint_comes_back_as_it_was_saved(model: SgMg, tokenizer: Tokeniz
     assert same(loaded.model, model)
     assert loaded.tokenizer == tokenizer
     assert loaded.notes == {"data": ["ytvos"], "metrics": {"J&F": 0.5}}
+
+
+def test_the_file_of_the_weights_stands_for_its_folder(model: SgMg, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    save(tmp_path / "a", model, tokenizer=tokenizer)
+    found = load(tmp_path / "a" / MODEL)
+    assert found.tokenizer == tokenizer == saved_tokenizer(tmp_path / "a" / MODEL)
+    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in found.model.state_dict().items())
 
 
 def test_averaged_weights_lie_beside_the_others_and_load_alone_with_their_tokenizer(
