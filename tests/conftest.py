@@ -117,7 +117,9 @@ def ray_local() -> Iterator[None]:
     """A small local Ray: four logical cores on whatever there is, so that a pipeline fits beside two workers."""
     import ray  # here: most tests need no Ray, and its import takes a second
 
-    ray.init(address="local", num_cpus=4, object_store_memory=512 * 2**20, include_dashboard=False, log_to_driver=False)
+    from pipelines.session import start_local
+
+    start_local(4, object_store_memory=512 * 2**20, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import psutil
 import ray
-from ray.cluster_utils import Cluster
 
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
 from jobs.common.stopping import safe_exit
+from patient_cluster import Cluster
 
 DECODE, PREDICT, WRITE = "MapBatches(Decode", "MapBatches(PredictStage)", "MapBatches(Write"
 STORE = 200 * 2**20

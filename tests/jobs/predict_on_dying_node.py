@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import ray
-from ray.cluster_utils import Cluster
 
 from jobs.common.stopping import safe_exit
 from jobs.predict import PredictConfig, main
+from patient_cluster import Cluster
 from pipelines.ledger import PREDICTIONS
 
 

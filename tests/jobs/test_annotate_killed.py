@@ -103,7 +103,7 @@ def test_nodes_and_workers_that_die_at_random_change_nothing(
     config: AnnotateConfig, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     script = Path(__file__).with_name("annotate_on_dying_nodes.py")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity"), str(ROOT / "tests" / "support")])
     ran = subprocess.run(
         [sys.executable, str(script), str(SEED), *flags(replace(config, out=str(tmp_path), actors="1:3"))],
         env={**os.environ, "PYTHONPATH": paths},

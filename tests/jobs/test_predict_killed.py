@@ -114,7 +114,7 @@ def test_a_node_that_is_lost_changes_nothing(
     config: PredictConfig, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     script = Path(__file__).with_name("predict_on_dying_node.py")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity"), str(ROOT / "tests" / "support")])
     ran = subprocess.run(
         [sys.executable, str(script), config.data, config.checkpoint, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": paths},

@@ -19,6 +19,7 @@ from pipelines.clips.stream import Streaming, TrainData, TrainPart, train
 from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
+from pipelines.session import start_local
 
 KILLS = 2
 
@@ -43,7 +44,7 @@ def main(prepared: str, out: str) -> None:
     assert spec.loader is not None
     tests = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tests)
-    ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=200 * 2**20)
+    start_local(3, object_store_memory=200 * 2**20)
     folder = Folder(prepared)
     part = TrainPart(folder, read_manifest(folder), ClipRecipe.video(tests.LENGTH))
     data = TrainData((part,), seed=1, global_batch=4, shuffle_window=8)

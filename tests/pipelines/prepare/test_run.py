@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pack import ROOT
 from patience import PATIENCE
 from pipelines.errors import LayoutError
 from pipelines.files import UNFINISHED, Folder
@@ -172,7 +173,9 @@ def start(mode: str, source: RefYouTubeVOS, tmp_path: Path) -> subprocess.Popen[
     words = [sys.executable, str(SCRIPT), mode, source.root.path(), str(tmp_path / "out"), str(marks)]
     log = (tmp_path / "log").open("ab")
     with log:
-        return subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log)
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
+        environment = {**os.environ, "PYTHONPATH": paths}
+        return subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log, env=environment)
 
 
 def wait_for(
