@@ -134,7 +134,8 @@ def start_local(num_cpus: int, *, dashboard: bool = False, **more: Any) -> Any:
 def in_attempts(start: Callable[[], T]) -> T:
     """Calls a function that starts processes of Ray, and calls it again where they were too slow.
 
-    Ray gives them 30 seconds, which is short on a busy machine.
+    Ray gives its processes 30 seconds, and its dashboard 60, which is short on a busy machine. What a failed attempt
+    has started is killed: every process below this one that was not there before.
 
     Raises:
         JobError: the machine is too busy.

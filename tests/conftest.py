@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 # The tests build every weight and tokenizer they need; offline, a stray look at the hub fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Tests read what the workers of a job log. Ray holds a line back that another worker has logged in its own words, until
-# some worker logs more 5 s later: it may never come.
+# Tests read what the workers of a job log. Of lines that differ in numbers only, Ray prints the first, and the others
+# once a worker logs something 5 s later: perhaps never.
 os.environ["RAY_DEDUP_LOGS"] = "0"
 
 import jaxtyping
