@@ -22,12 +22,15 @@ import torch
 import processor
 import rounding
 from pack import ROOT, full_pack
+from python_path import FORKED_WORKERS
 
 if TYPE_CHECKING:
     from s3_server import S3Server
     from training_runs import JobServer
 
 
+# Whatever Ray a test starts, unless it is about how much memory workers have.
+os.environ["PYTHONPATH"] = os.pathsep.join([*FORKED_WORKERS, *filter(None, [os.environ.get("PYTHONPATH")])])
 LATE = "out of time: this machine is too slow for all of them, see .ci/run"
 
 

@@ -20,6 +20,7 @@ from pipelines.errors import Exit
 from pipelines.ledger import PREDICTIONS
 from pipelines.records import Record
 from prepared_data import a_record, png, prepared_folder, tiny_checkpoint
+from python_path import PYTHONPATH
 
 ROOT = Path(__file__).resolve().parents[2]
 VIDEOS = 8
@@ -114,10 +115,9 @@ def test_a_node_that_is_lost_changes_nothing(
     config: PredictConfig, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     script = Path(__file__).with_name("predict_on_dying_node.py")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity"), str(ROOT / "tests" / "support")])
     ran = subprocess.run(
         [sys.executable, str(script), config.data, config.checkpoint, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -11,7 +11,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pack import ROOT
 from patience import PATIENCE
 from pipelines.errors import LayoutError
 from pipelines.files import UNFINISHED, Folder
@@ -21,6 +20,7 @@ from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Item, Source
 from pipelines.sources.ytvos import RefYouTubeVOS
+from python_path import PYTHONPATH
 
 SCRIPT = Path(__file__).with_name("slow_prepare.py")
 
@@ -173,8 +173,7 @@ def start(mode: str, source: RefYouTubeVOS, tmp_path: Path) -> subprocess.Popen[
     words = [sys.executable, str(SCRIPT), mode, source.root.path(), str(tmp_path / "out"), str(marks)]
     log = (tmp_path / "log").open("ab")
     with log:
-        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
-        environment = {**os.environ, "PYTHONPATH": paths}
+        environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
         return subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log, env=environment)
 
 
