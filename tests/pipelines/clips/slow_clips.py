@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import ray
 
 from jobs.common.stopping import safe_exit
@@ -20,6 +19,7 @@ from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.session import start_local
+from ray_workers import workers_at
 
 KILLS = 2
 
@@ -28,13 +28,9 @@ def kill_a_decoder(seconds: float) -> bool:
     """Ends one process of this Ray that is decoding now, as running out of memory would; False if there was none."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for process in psutil.Process().children(recursive=True):
-            try:
-                if "decode_row" in " ".join(process.cmdline()):
-                    process.kill()
-                    return True
-            except psutil.NoSuchProcess:
-                continue
+        for process in workers_at("decode_row"):
+            process.kill()
+            return True
     return False
 
 

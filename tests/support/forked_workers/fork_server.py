@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NoReturn
@@ -30,9 +31,10 @@ OURS = ("pipelines.clips.stream", "pipelines.inference.actor", "pipelines.traini
 """What they import of the project, where the path has it."""
 
 
-def preload() -> None:
-    """Imports the modules. No random number of Ray's C++ is drawn: all workers would go on from the same state.
+def preload() -> Iterator[str]:
+    """Imports the modules, and yields the name of each.
 
+    No random number of Ray's C++ is drawn by it: all workers would go on from the same state.
     A decorator, `ray.remote`, draws one for the ID of a class.
     """
     from ray import ActorClassID
@@ -47,12 +49,18 @@ def preload() -> None:
     actor.ActorClassID = DrawnByTheSystem
     for name in MODULES + OURS * bool(find_spec("pipelines")):
         import_module(name)
+        yield name
     actor.ActorClassID = ActorClassID
 
 
-def serve(listener: socket.socket, request: dict[str, Any]) -> NoReturn:
-    """Forks a worker for this request, and for each that arrives, until the raylet has ended."""
-    raylet = os.pidfd_open(int(os.environ["RAY_RAYLET_PID"]))
+def serve(listener: socket.socket, raylet: int, request: dict[str, Any]) -> NoReturn:
+    """Forks a worker for this request, and for each that arrives, until the raylet has ended.
+
+    Args:
+        listener: socket that requests come to.
+        raylet: file descriptor that becomes readable when the raylet ends.
+        request: the first one.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a worker that has ended is forgotten at once
     gc.freeze()  # a collection in a worker would copy what it has in common with the others
     while True:
@@ -82,16 +90,22 @@ def work(request: dict[str, Any]) -> NoReturn:
 
 def main() -> None:
     """Becomes the fork server of its raylet; where another process was faster, asks that."""
+    with open(int(sys.argv[1]), "rb") as file:  # noqa: PTH123
+        file.seek(0)
+        request = file.read().decode()
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             listener.bind(address())
         except OSError:
-            while not ask(sys.argv[1]):  # it does not listen yet
+            while not ask(request):  # it does not listen yet
                 time.sleep(0.01)
             return
         listener.listen(64)
-        preload()
-        serve(listener, json.loads(sys.argv[1]))
+        raylet = os.pidfd_open(int(os.environ["RAY_RAYLET_PID"]))
+        for _ in preload():
+            if select.select([raylet], [], [], 0)[0]:  # a Ray may live for less than this takes
+                return
+        serve(listener, raylet, json.loads(request))
 
 
 if __name__ == "__main__":
