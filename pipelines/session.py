@@ -62,7 +62,7 @@ def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
                 f"address or the cluster, or take RAY_ADDRESS out of the environment to use this machine alone."
             ) from error
     else:  # its processes inherit the environment
-        _start_local(num_cpus or max(4, os.cpu_count() or 1), dashboard)
+        start_local(num_cpus or max(4, os.cpu_count() or 1), dashboard=dashboard)
 
 
 def _environment_of_workers() -> dict[str, Any] | None:
@@ -114,16 +114,44 @@ def dashboard_port() -> Iterator[int]:
             os.environ[_DASHBOARD_URL] = before
 
 
-def _start_local(num_cpus: int, dashboard: bool) -> None:
-    """Starts a local Ray. Ray gives its processes 30 seconds, which is short on a busy machine: tries again then."""
+def start_local(num_cpus: int, *, dashboard: bool = False, **more: Any) -> Any:
+    """Starts a local Ray, in several attempts on a busy machine.
+
+    Args:
+        num_cpus: logical cores.
+        dashboard: whether it has its dashboard.
+        more: what else `ray.init` takes.
+
+    Returns:
+        What `ray.init` returns.
+
+    Raises:
+        JobError: it does not start, as the machine is too busy.
+    """
+
+    def start() -> Any:
+        with keep_handlers(), dashboard_port() if dashboard else nullcontext() as port:
+            return ray.init(
+                address="local", num_cpus=num_cpus, include_dashboard=dashboard,
+                dashboard_host="127.0.0.1", dashboard_port=port, **more,
+            )  # fmt: skip
+
+    return in_attempts(start)
+
+
+def in_attempts(start: Callable[[], T]) -> T:
+    """Calls a function that starts processes of Ray, and calls it again where they were too slow.
+
+    Ray gives its processes 30 seconds, and its dashboard 60, which is short on a busy machine. What a failed attempt
+    has started is killed: every process below this one that was not there before.
+
+    Raises:
+        JobError: the machine is too busy.
+    """
     for attempt in range(1, _STARTS + 1):
         before = set(psutil.Process().children(recursive=True))
         try:
-            with keep_handlers(), dashboard_port() if dashboard else nullcontext() as port:
-                ray.init(
-                    address="local", num_cpus=num_cpus, include_dashboard=dashboard,
-                    dashboard_host="127.0.0.1", dashboard_port=port,
-                )  # fmt: skip
+            return start()
         except Exception as error:  # Ray has no type for it
             how = next((how for text, how in _BUSY.items() if text in str(error)), None)
             if how is None:
@@ -132,8 +160,6 @@ def _start_local(num_cpus: int, dashboard: bool) -> None:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             _log.warning("Ray did not start %s, attempt %d of %d: this machine is busy", how, attempt, _STARTS)
-        else:
-            return
     raise JobError(
         f"Ray did not start here in {_STARTS} attempts. See what else runs on this machine, and run the "
         f"same command again."

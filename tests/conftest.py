@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 # The tests build every weight and tokenizer they need; offline, a stray look at the hub fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Tests read what the workers of a job log. Ray holds a line back that another worker has logged in its own words, until
-# some worker logs more 5 s later: it may never come.
+# Tests read what the workers of a job log. Of lines that differ in numbers only, Ray prints the first, and the others
+# once a worker logs something 5 s later: perhaps never.
 os.environ["RAY_DEDUP_LOGS"] = "0"
 
 import jaxtyping
@@ -22,12 +22,15 @@ import torch
 import processor
 import rounding
 from pack import ROOT, full_pack
+from python_path import FORKED_WORKERS
 
 if TYPE_CHECKING:
     from s3_server import S3Server
     from training_runs import JobServer
 
 
+# Whatever Ray a test starts, unless it is about how much memory workers have.
+os.environ["PYTHONPATH"] = os.pathsep.join([*FORKED_WORKERS, *filter(None, [os.environ.get("PYTHONPATH")])])
 LATE = "out of time: this machine is too slow for all of them, see .ci/run"
 
 
@@ -117,7 +120,9 @@ def ray_local() -> Iterator[None]:
     """A small local Ray: four logical cores on whatever there is, so that a pipeline fits beside two workers."""
     import ray  # here: most tests need no Ray, and its import takes a second
 
-    ray.init(address="local", num_cpus=4, object_store_memory=512 * 2**20, include_dashboard=False, log_to_driver=False)
+    from pipelines.session import start_local
+
+    start_local(4, object_store_memory=512 * 2**20, log_to_driver=False)
     yield
     ray.shutdown()
 

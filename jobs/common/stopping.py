@@ -23,6 +23,10 @@ _AT_ONCE = 0.5
 """Seconds within which a second signal counts as the first: a terminal and a wrapper may both send it."""
 _LOOKS = 10
 """Looks for Ray's process on this node, once Ray runs: it may not be found at once, or be hidden by the system."""
+_STREAM = "StreamingExecutor"
+"""How the names of the threads of Ray Data's streams begin. They are of a class of Ray's own, with a `shutdown`."""
+_STREAM_END = 5.0
+"""Seconds that a stream has for its end: less than `GRACE`."""
 _CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 _KEPT = "what is finished is kept, and the same command goes on from there"
 _KILLED = f"error: this job, or its Ray on this machine, was killed: {_KEPT}"
@@ -88,6 +92,7 @@ class Stop:
         self._raised = True
         logging.disable()
         if _ray_runs():
+            end_streams()
             with suppress(Exception):  # it may be half started, or have lost its cluster
                 sys.modules["ray"].shutdown()
 
@@ -152,6 +157,18 @@ class Stop:
         if self._witness is not None and self._witness.stdin is not None:
             with suppress(OSError, ValueError):  # somebody killed it
                 os.write(self._witness.stdin.fileno(), b"\n")
+
+
+def end_streams() -> None:
+    """Ends the streams of Ray Data that run in this process, each in a thread.
+
+    Such a thread that calls Ray after its end would end the process, in C++, with an exit code of Ray's.
+    """
+    for thread in threading.enumerate():
+        if thread.name.startswith(_STREAM):
+            with suppress(Exception):  # it may have lost its cluster
+                thread.shutdown(force=True)  # pyright: ignore[reportAttributeAccessIssue]
+            thread.join(_STREAM_END)
 
 
 def safe_exit() -> Callable[[int], NoReturn]:

@@ -15,8 +15,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
-from pipelines.session import dashboard_port
-from pipelines.signals import keep_handlers
+from pipelines.session import start_local
 
 JOBS = Path(__file__).resolve().parents[1]
 """Folder of the commands."""
@@ -32,10 +31,7 @@ class Submitter:
 
     def __enter__(self) -> "Submitter":
         os.environ.setdefault("RAY_JOB_STOP_WAIT_TIME_S", str(_STOPPING_SECONDS))  # for Ray's processes
-        with keep_handlers(), dashboard_port() as port:
-            context = ray.init(
-                address="local", num_cpus=4, log_to_driver=False, dashboard_host="127.0.0.1", dashboard_port=port
-            )
+        context = start_local(4, dashboard=True, log_to_driver=False)
         self.client = JobSubmissionClient(f"http://{context.dashboard_url}")
         self.address = ray.get_runtime_context().gcs_address
         self.submits = True

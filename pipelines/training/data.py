@@ -88,7 +88,10 @@ def shares(config: TrainConfig) -> tuple[float, ...] | None:
         raise JobError(f"--weights give no share of {', '.join(missing)}. Give one of each folder of --data.")
     whole = sum(given.values())
     if not whole:
-        raise JobError(f"--weights {' '.join(config.weights)} sum to 0, so there is nothing to learn from.")
+        raise JobError(
+            f"--weights {' '.join(config.weights)} sum to 0, so there is nothing to learn from. Give at least one of "
+            f"them a share above 0."
+        )
     return tuple(given[folder] / whole for folder in config.data)
 
 

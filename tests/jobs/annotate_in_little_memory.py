@@ -16,6 +16,7 @@ import ray
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
 from jobs.common.stopping import safe_exit
+from pipelines.session import start_local
 
 STORE = 80 * 2**20  # about the least that Ray takes
 KINDS = ("MapBatches(Plan", "MapBatches(Decode", "MapBatches(PredictStage)", "MapBatches(Write", "join_group")
@@ -42,7 +43,7 @@ def watch(peaks: dict[str, int], over: threading.Event) -> None:
 if __name__ == "__main__":
     leave = safe_exit()
     config = parse(AnnotateConfig, sys.argv[1:])
-    ray.init(address="local", num_cpus=4, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
+    start_local(4, object_store_memory=STORE, log_to_driver=False)
     peaks: dict[str, int] = defaultdict(int)
     over = threading.Event()
     watcher = threading.Thread(target=watch, args=(peaks, over))

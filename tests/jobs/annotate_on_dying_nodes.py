@@ -8,31 +8,17 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
-import psutil
 import ray
-from ray.cluster_utils import Cluster
 
 from jobs.annotate import AnnotateConfig, main
 from jobs.common.cli import parse
 from jobs.common.stopping import safe_exit
+from patient_cluster import Cluster
+from ray_workers import raylet_of, workers_at
 
 DECODE, PREDICT, WRITE = "MapBatches(Decode", "MapBatches(PredictStage)", "MapBatches(Write"
 STORE = 200 * 2**20
-
-
-def workers_of(node: Any, title: str) -> list[psutil.Process]:
-    """Processes on a node that do what the title says."""
-    raylet = node.all_processes["raylet"][0].process.pid
-    found = []
-    for process in psutil.Process(raylet).children(recursive=True):
-        try:
-            if title in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 class Chaos:
@@ -61,7 +47,7 @@ class Chaos:
             self.cluster.remove_node(doomed, allow_graceful=False)
             self.nodes.append(self.cluster.add_node(num_cpus=2, object_store_memory=STORE))
         else:
-            victims = [process for node in self.nodes for process in workers_of(node, what)]
+            victims = [process for node in self.nodes for process in workers_at(what, raylet_of(node))]
             if not victims:
                 return
             self.dice.choice(victims).kill()

@@ -8,25 +8,13 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import ray
-from ray.cluster_utils import Cluster
 
 from jobs.common.stopping import safe_exit
 from jobs.predict import PredictConfig, main
+from patient_cluster import Cluster
 from pipelines.ledger import PREDICTIONS
-
-
-def predictors_of(node: object) -> int:
-    """Predictor processes on a node."""
-    raylet = node.all_processes["raylet"][0].process.pid  # pyright: ignore[reportAttributeAccessIssue]
-    count = 0
-    for process in psutil.Process(raylet).children(recursive=True):
-        try:
-            count += "MapBatches(PredictStage)" in " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-    return count
+from ray_workers import raylet_of, workers_at
 
 
 def run(data: str, checkpoint: str, out: str) -> int:
@@ -41,7 +29,7 @@ def run(data: str, checkpoint: str, out: str) -> int:
     job = threading.Thread(target=lambda: codes.append(main(config)), daemon=True)
     job.start()
     while job.is_alive():
-        doomed = next((node for node in nodes if predictors_of(node)), None)
+        doomed = next((node for node in nodes if workers_at("MapBatches(PredictStage)", raylet_of(node))), None)
         if doomed and any((Path(out) / PREDICTIONS).glob("[!.]*.parquet")):
             cluster.remove_node(doomed, allow_graceful=False)
             sys.stdout.write("killed a node\n")

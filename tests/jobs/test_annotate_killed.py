@@ -17,6 +17,7 @@ from patience import PATIENCE
 from pipelines.annotate.settings import WINDOWS_EACH
 from pipelines.errors import Exit
 from prepared_data import SENTENCES, tiny_checkpoint
+from python_path import PYTHONPATH
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 7
@@ -103,10 +104,9 @@ def test_nodes_and_workers_that_die_at_random_change_nothing(
     config: AnnotateConfig, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     script = Path(__file__).with_name("annotate_on_dying_nodes.py")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity")])
     ran = subprocess.run(
         [sys.executable, str(script), str(SEED), *flags(replace(config, out=str(tmp_path), actors="1:3"))],
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -20,7 +19,11 @@ from pipelines.files import UNFINISHED
 from pipelines.scoring.davis import truth_maps
 from pipelines.scoring.summary import SCORES
 from pipelines.scoring.truth_parts import read_truths
+from ray_workers import workers_at
 from training_runs import Job, prepared
+
+SCORING = "_score_parts"
+"""Title of the workers of Ray that score."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
@@ -60,18 +63,6 @@ def files_of(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
-def scoring(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those workers of Ray that score just now."""
-    found = []
-    for process in processes:
-        try:
-            if any("_score_parts" in word for word in process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 def flags_of(config: EvaluateConfig, out: Path) -> list[str]:
     return [
         "--truth", *config.truth, "--submission", str(config.submission), "--pictures", str(config.pictures),
@@ -87,7 +78,7 @@ def test_a_worker_that_is_killed_changes_nothing(
     def kill_once() -> None:
         end = time.monotonic() + PATIENCE
         while not killed and time.monotonic() < end:
-            for process in scoring(psutil.Process().children(recursive=True))[:1]:
+            for process in workers_at(SCORING)[:1]:
                 process.kill()
                 killed.append(process.pid)
 
@@ -104,7 +95,7 @@ def test_a_scoring_that_is_killed_leaves_nothing_and_is_run_again(
 ) -> None:
     out = tmp_path / "out"
     with Job("evaluate", flags_of(config, out), tmp_path / "log") as job:
-        job.wait_until(lambda: bool(scoring(job.children())))
+        job.wait_until(lambda: bool(workers_at(SCORING, job.process.pid)))
         job.kill_driver()
     assert files_of(out) == {}
     evaluate(replace(config, out=str(out)))

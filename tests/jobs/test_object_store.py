@@ -20,6 +20,7 @@ from pipelines.files import Folder
 from pipelines.prediction_reader import iter_predictions
 from pipelines.secrets import redacted
 from prepared_data import SENTENCES, prepared_folder, tiny_checkpoint
+from python_path import PYTHONPATH
 from s3_server import S3Server
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ def run(job: str, *flags: str, **variables: str) -> str:
     """A job of its own, whose workers have the credentials from its environment, if its flags hold none."""
     ran = subprocess.run(
         [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *flags],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, **variables},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from jobs.predict import PredictConfig, main
@@ -20,6 +19,8 @@ from pipelines.errors import Exit
 from pipelines.ledger import PREDICTIONS
 from pipelines.records import Record
 from prepared_data import a_record, png, prepared_folder, tiny_checkpoint
+from python_path import PYTHONPATH
+from ray_workers import workers_at
 
 ROOT = Path(__file__).resolve().parents[2]
 VIDEOS = 8
@@ -65,15 +66,10 @@ def kill_once(title: str, when: Callable[[], bool]) -> tuple[threading.Thread, l
     def watch() -> None:
         end = time.monotonic() + PATIENCE
         while not killed and time.monotonic() < end:
-            for process in psutil.Process().children(recursive=True) if when() else ():
-                try:
-                    if title in " ".join(process.cmdline()):
-                        process.kill()
-                        killed.append(process.pid)
-                        return
-                except psutil.Error:
-                    continue
-            time.sleep(0.005)
+            for process in workers_at(title)[:1] if when() else ():
+                process.kill()
+                killed.append(process.pid)
+            time.sleep(0.001)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -114,10 +110,9 @@ def test_a_node_that_is_lost_changes_nothing(
     config: PredictConfig, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     script = Path(__file__).with_name("predict_on_dying_node.py")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity")])
     ran = subprocess.run(
         [sys.executable, str(script), config.data, config.checkpoint, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -209,9 +209,12 @@ def test_a_training_that_is_stopped_says_from_where_it_goes_on(head: Head, tmp_p
     flags = flags_of(data.images, tmp_path, "run", "--epochs", "40", "--max-steps", "400")
     run = run_of(PRETRAIN, tmp_path, "run")
 
-    def said_rightly(log: str) -> bool:
-        """Whether the last line says where it goes on, and nothing is a traceback, of Python or of C++."""
-        assert not re.search(r"Traceback|\*\*\* |Stack|Fatal", log), log
+    def said_rightly(log: str, before: str) -> bool:
+        """Whether the last line says where it goes on, and nothing after `before` is a traceback, of Python or of C++.
+
+        Before it is stopped, Ray itself may log one where a busy machine made it wait.
+        """
+        assert not re.search(r"Traceback|\*\*\* |Stack|Fatal", log[len(before) :]), log
         newest = f"step_{max(checkpoints(run)):08d}"
         return log.splitlines()[-1] == (
             f"error: Training ended early: it was interrupted. The last checkpoint is {newest} in {run}; the same "
@@ -223,13 +226,15 @@ def test_a_training_that_is_stopped_says_from_where_it_goes_on(head: Head, tmp_p
     while 4 not in checkpoints(run):
         assert time.monotonic() < end, head.ray_job("logs", number)
         time.sleep(0.05)
+    running = head.ray_job("logs", number)
     head.ray_job("stop", number)
     log = head.ray_job("logs", number)
-    assert said_rightly(log), log
+    assert said_rightly(log, running), log
 
     before = max(checkpoints(run))
     with Job(PRETRAIN, flags, tmp_path / "log") as job:
         job.wait_until(lambda: max(checkpoints(run)) > before)
+        running = job.text
         job.process.send_signal(signal.SIGINT)
         assert job.end() == Exit.INTERRUPTED
-        assert said_rightly(job.text), job.text
+        assert said_rightly(job.text, running), job.text

@@ -21,20 +21,13 @@ from jobs.common.stopping import safe_exit
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import train_data
 from ray_heads import STORE, simulated_cluster
+from ray_workers import raylet_of, workers_at
 from training_runs import LAST, PRETRAIN, checkpoints, run_of
 
 
 def workers_of(node: object) -> list[psutil.Process]:
     """Training workers on a node."""
-    raylet = node.all_processes["raylet"][0].process.pid  # pyright: ignore[reportAttributeAccessIssue]
-    found = []
-    for process in psutil.Process(raylet).children(recursive=True):
-        try:
-            if " ".join(process.cmdline()).startswith("ray::RayTrainWorker"):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return workers_at("ray::RayTrainWorker", raylet_of(node))
 
 
 def give_notice(node_id: str) -> None:

@@ -12,7 +12,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import psutil
 import ray
 from ray.train import ScalingConfig
 
@@ -23,6 +22,7 @@ from pipelines.training import run as training_run
 from pipelines.training.config import TrainConfig
 from pipelines.training.recipes import FINETUNE
 from ray_heads import STORE, simulated_cluster
+from ray_workers import workers_at
 from training_runs import checkpoints, run_of
 
 
@@ -62,13 +62,7 @@ def run(flags: list[str]) -> None:
 
 def _working() -> int:
     """Training workers that are alive."""
-    count = 0
-    for process in psutil.Process().children(recursive=True):
-        try:
-            count += " ".join(process.cmdline()).startswith("ray::RayTrainWorker")
-        except psutil.Error:
-            continue
-    return count
+    return len(workers_at("ray::RayTrainWorker"))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from pack import ROOT
 from patience import PATIENCE
+from python_path import PYTHONPATH
 from rounding import in_float64
 from sgmg.batch import ClipBatch, ClipTargets
 from sgmg.config import SgMgConfig
@@ -178,10 +178,7 @@ def test_two_processes_learn_what_one_learns_of_both_batches(tmp_path: Path) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "parity", ROOT / "tests" / "support"))),
-        },
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
     )
     try:
         gradients, valid = learned_by(0, tmp_path)

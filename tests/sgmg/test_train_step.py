@@ -19,8 +19,9 @@ from torch.optim import SGD
 
 from loss_cases import padded_targets
 from model_cases import batch_of, config_of, published_model
-from pack import GOLDEN, ROOT, Case, cases, full_pack
+from pack import GOLDEN, Case, cases, full_pack
 from patience import PATIENCE
+from python_path import PYTHONPATH
 from rounding import in_float64
 from sgmg.batch import ClipBatch, ClipTargets
 from sgmg.config import SgMgConfig, SwinConfig
@@ -156,10 +157,7 @@ def test_two_processes_learn_what_one_learns_of_all_passes(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "parity", ROOT / "tests" / "support"))),
-        },
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
     )
     try:
         found = learned_as_rank(0, tmp_path)

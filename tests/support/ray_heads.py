@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from ray.cluster_utils import Cluster
 
 from pack import ROOT
 from patience import PATIENCE
+from patient_cluster import Cluster
 from training_runs import environment
 
 BIN = Path(sys.executable).parent

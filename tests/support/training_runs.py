@@ -25,6 +25,7 @@ from pipelines.prepare.run import finish, plan_shards
 from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.catalog import entry_of
 from pipelines.sources.synthetic import SyntheticConfig, SyntheticPaths, write_synthetic
+from python_path import PYTHONPATH
 
 SMALL = SyntheticConfig(
     train_images=12, val_images=1, train_videos=4, valid_videos=1, test_videos=1,
@@ -77,8 +78,7 @@ def environment() -> dict[str, str]:
     """Of a job: no Ray and no MLflow but its own, and no more threads or patience than it needs."""
     unset = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
     variables = {name: value for name, value in os.environ.items() if name not in unset}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "parity"), str(ROOT / "tests" / "support")])
-    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "RAY_worker_niceness": "0"}
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH, "RAY_worker_niceness": "0"}
     return variables | ours | {"RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(PATIENCE)}
 
 

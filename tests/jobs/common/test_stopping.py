@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+import ray.data
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from jobs.common.stopping import _raylets
+from jobs.common.stopping import _raylets, end_streams
 from pack import ROOT
 from patience import PATIENCE
 from pipelines.errors import Exit
@@ -187,6 +191,23 @@ def test_a_call_of_c_that_does_not_return_ends_at_the_second_signal(s3_server: S
 
 
 @pytest.mark.usefixtures("ray_local")
+def test_no_thread_of_a_stream_calls_ray_after_its_end() -> None:
+    def endless(row: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(PATIENCE)
+        return row
+
+    rows = iter(ray.data.range(1).map(endless).iter_rows())
+    reader = threading.Thread(target=lambda: list(rows))
+    reader.start()
+    while not streams():
+        time.sleep(0.01)
+    end_streams()
+    assert not streams()
+    reader.join(PATIENCE)
+    assert not reader.is_alive(), "who waits for it is told"
+
+
+@pytest.mark.usefixtures("ray_local")
 def test_ray_is_watched_where_python_and_system_can(monkeypatch: pytest.MonkeyPatch) -> None:
     found = _raylets()
     assert len(found) == 1
@@ -196,6 +217,11 @@ def test_ray_is_watched_where_python_and_system_can(monkeypatch: pytest.MonkeyPa
         assert _raylets() == []
     monkeypatch.delattr(os, "pidfd_open")  # as where Python was built for an old system
     assert _raylets() == []
+
+
+def streams() -> list[threading.Thread]:
+    """The threads of Ray Data's streams."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]
 
 
 def refused(pid: int) -> int:

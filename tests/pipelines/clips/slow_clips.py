@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import ray
 
 from jobs.common.stopping import safe_exit
@@ -19,6 +18,8 @@ from pipelines.clips.stream import Streaming, TrainData, TrainPart, train
 from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
+from pipelines.session import start_local
+from ray_workers import workers_at
 
 KILLS = 2
 
@@ -27,13 +28,9 @@ def kill_a_decoder(seconds: float) -> bool:
     """Ends one process of this Ray that is decoding now, as running out of memory would; False if there was none."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for process in psutil.Process().children(recursive=True):
-            try:
-                if "decode_row" in " ".join(process.cmdline()):
-                    process.kill()
-                    return True
-            except psutil.NoSuchProcess:
-                continue
+        for process in workers_at("decode_row"):
+            process.kill()
+            return True
     return False
 
 
@@ -43,7 +40,7 @@ def main(prepared: str, out: str) -> None:
     assert spec.loader is not None
     tests = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tests)
-    ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=200 * 2**20)
+    start_local(3, object_store_memory=200 * 2**20)
     folder = Folder(prepared)
     part = TrainPart(folder, read_manifest(folder), ClipRecipe.video(tests.LENGTH))
     data = TrainData((part,), seed=1, global_batch=4, shuffle_window=8)

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 
 from clip_data import LENGTH, SIZE, VIDEO, annotated, made_up, rectangle, rows_of
-from pack import ROOT
 from patience import PATIENCE
 from pipelines.clips.augmentation import SMALL, ClipRecipe
 from pipelines.clips.clip import apply_params, sample_params
@@ -33,6 +32,7 @@ from pipelines.sources.base import Source
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.synthetic import SyntheticConfig, write_synthetic
 from pipelines.sources.ytvos import RefYouTubeVOS
+from python_path import PYTHONPATH
 from sgmg.masks import mask_to_rle, rle_to_mask
 
 SCRIPT = Path(__file__).with_name("slow_clips.py")
@@ -288,8 +288,7 @@ def test_a_killed_worker_changes_no_step(real: TrainData, tmp_path: Path) -> Non
     data = replace(real, parts=(replace(real.parts[0], recipe=ClipRecipe.video(LENGTH)),))
     out = tmp_path / "steps.json"
     words = [sys.executable, str(SCRIPT), data.parts[0].folder.uri, str(out)]
-    paths = os.pathsep.join([str(ROOT / "tests" / "support"), str(ROOT / "tests" / "parity")])
-    variables = {**os.environ, "PYTHONPATH": paths, "RAY_AUTH_MODE": "disabled"}
+    variables = {**os.environ, "PYTHONPATH": PYTHONPATH, "RAY_AUTH_MODE": "disabled"}
     run = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=variables)
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(out.read_text())

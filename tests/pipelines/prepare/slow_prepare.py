@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray.cluster_utils import Cluster
 
 from jobs.common.stopping import safe_exit
+from patient_cluster import Cluster
 from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepare.shard import ShardWriter
+from pipelines.session import start_local
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.ytvos import RefYouTubeVOS
 
@@ -59,7 +60,7 @@ def main(mode: str, raw: str, out: str, marks: str) -> None:
         ray.init(address=cluster.address)
         threading.Thread(target=kill_a_node, args=(cluster, Path(marks)), daemon=True).start()
     else:
-        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
+        start_local(2, object_store_memory=200 * 2**20)
     source, folder = Slow(Folder(raw), "train", marks=marks), Folder(out).make()
     plans = plan_shards(source, {}, rows_per_shard=1)
     for _ in write_shards(shards_to_do(plans, folder), ShardWriter(source, folder)):

@@ -21,6 +21,7 @@ from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Item, Source
 from pipelines.sources.ytvos import RefYouTubeVOS
+from python_path import PYTHONPATH
 
 SCRIPT = Path(__file__).with_name("slow_prepare.py")
 
@@ -177,7 +178,8 @@ def start(mode: str, source: RefYouTubeVOS, tmp_path: Path) -> subprocess.Popen[
     words = [sys.executable, str(SCRIPT), mode, source.root.path(), str(tmp_path / "out"), str(marks)]
     log = (tmp_path / "log").open("ab")
     with log:
-        return subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log)
+        environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+        return subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log, env=environment)
 
 
 def wait_for(
