@@ -26,6 +26,7 @@ from pipelines.video.suffixes import IMAGE_SUFFIXES, is_image, is_video, suffix_
 
 TABLE = "expressions.csv"
 COLUMNS = ("video", "object_id", "text")
+OPTIONAL = ("expression", "split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,11 @@ class Own:
     """A user's dataset: frames or video files, `Annotations/<video>/<frame>.png`, and `expressions.csv`.
 
     Frames are in `JPEGImages/<video>/*.jpg|png` or `videos/<video>.mp4`, with any suffix of `pipelines.video.suffixes`;
-    a video may be named `<folder>/<video>`. The table has the columns video, object_id, text and, optionally, split;
-    without it every row belongs to split train. Frames of a video file are named 00000, 00001, …; a frame without a PNG
-    is not annotated. The id of a sentence is its index among the rows of its video, from 0. The PNGs hold object ids,
-    or colours (`label_colours.colour_table`); those of a video with one object may be black and white.
+    a video may be named `<folder>/<video>`. The table has the columns video, object_id, text and, optionally, split and
+    expression; without a split every row belongs to train. Frames of a video file are named 00000, 00001, …; a frame
+    without a PNG is not annotated. The id of a sentence is its expression, as `annotate --formats davis` writes it, or
+    else its index among the rows of its video, from 0. The PNGs hold object ids, or colours
+    (`label_colours.colour_table`); those of a video with one object may be black and white.
     """
 
     root: Folder
@@ -96,13 +98,17 @@ class Own:
     def _rows(self) -> dict[str, list[dict[str, Any]]]:
         """Returns the rows of the table by video; blank lines are skipped."""
         path = self.root.path(TABLE)
-        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for line in csv_lines(annotation_text(self.root, TABLE), path, COLUMNS, ("split",)):
-            video, row = _row(line, f"{path}, line {line.number}")
-            rows[video].append({"id": str(len(rows[video])), **row})
+        rows: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        for line in csv_lines(annotation_text(self.root, TABLE), path, COLUMNS, OPTIONAL):
+            where = f"{path}, line {line.number}"
+            video, row = _row(line, where)
+            row["id"] = row["id"] or str(len(rows[video]))
+            if row["id"] in rows[video]:
+                raise LayoutError(f"{where}: expression {shown(row['id'])} is there twice in video {shown(video)}.")
+            rows[video][row["id"]] = row
         if not rows:
             raise LayoutError(f"{path} has no row below its header. Write one a sentence: {', '.join(COLUMNS)}.")
-        return rows
+        return {video: list(listed.values()) for video, listed in rows.items()}
 
     def _places(self, videos: Iterable[str]) -> dict[str, list[str]]:
         """Returns, by video, the folders and files with its frames: exactly one if the dataset is well-formed.
@@ -211,7 +217,7 @@ def _row(line: CsvLine, where: str) -> tuple[str, dict[str, Any]]:
     """
     if line.problem:
         raise LayoutError(f"{where} {line.problem}")
-    row = {"split": "train"} | line.values
+    row = {"split": "train", "expression": ""} | line.values
     video, object_id, split = row["video"].strip(), row["object_id"].strip(), row["split"].strip()
     if not video or not split:
         raise LayoutError(f"{where} has no {'split' if video else 'video'}. Fill it in, or take the line out.")
@@ -220,7 +226,7 @@ def _row(line: CsvLine, where: str) -> tuple[str, dict[str, Any]]:
         raise LayoutError(
             f"{where}: object_id {shown(object_id)} is no whole number from 1. It is what the PNG's pixels hold."
         )
-    return video, {"object_id": number, "text": row["text"], "split": split}
+    return video, {"id": row["expression"].strip(), "object_id": number, "text": row["text"], "split": split}
 
 
 def _expressions(

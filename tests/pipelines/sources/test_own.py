@@ -209,6 +209,7 @@ def test_a_missing_table_or_no_frames_at_all_stops_everything(own: Path, data_ki
         (b"video,object_id,text\nv,0,a cart\n", "object_id '0' is no whole number from 1"),
         (b"video,object_id,text\n,1,a cart\n", "line 2 has no video"),
         (b"video,object_id,text,split\nv,1,a cart,\n", "line 2 has no split"),
+        (b"video,object_id,expression,text\nv,1,7,a\nv,1,7,b\n", "line 3: expression '7' is there twice in video 'v'"),
         (b'video,object_id,text\nv,1,"a cart\n', "line 2: .*Close every double quote"),
         (
             "video,object_id,text\nv,1,a café\n".encode("latin-1"),
@@ -233,6 +234,13 @@ def test_the_table_may_have_empty_rows_and_columns_and_semicolons(own: Path) -> 
     assert [said.id for said in read_only_one(own).record.expressions] == ["0", "2"]
     (own / "expressions.csv").write_text(f"video;object_id;text\n{VIDEO};1;a cart, moving left\n;;\n")
     assert [said.text for said in read_only_one(own).record.expressions] == ["a cart, moving left"]
+
+
+def test_the_table_of_a_davis_zip_keeps_the_ids_of_its_sentences(own: Path) -> None:
+    rows = f"{VIDEO},1,cart,a cart\n{VIDEO},1,,a cart on its way\n"
+    (own / "expressions.csv").write_text(f"video,object_id,expression,text\n{rows}")
+    said = read_only_one(own).record.expressions
+    assert [(one.id, one.external_id) for one in said] == [("cart", "cart"), ("1", "1")]
 
 
 def remove_frames(own: Path) -> None:
