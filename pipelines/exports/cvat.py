@@ -26,6 +26,8 @@ CVAT = "cvat"
 """Folder, in that of a run, of a file for each video."""
 EXPRESSION = "expression"
 """Attribute of a mask that holds the whole sentence."""
+EXPRESSION_ID = "expression_id"
+"""Attribute of a mask that holds the id of the sentence."""
 LABEL_LETTERS = 64
 """Most letters of a label: CVAT refuses longer ones."""
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -36,9 +38,9 @@ def write_cvat(out: Folder, name: str, video: str, segments: Iterable[Sequence[P
     """Writes the best query's masks of a video, and returns their number.
 
     Frames are counted from 0 in the order of the predicted frames, as CVAT counts the images of a task that was made of
-    them. A sentence is the attribute `expression` of its masks; their label is the sentence too, cut to 64 letters and
-    different for different sentences. The file appears complete or not at all; memory holds two segments of
-    predictions, and the names of the frames.
+    them. A sentence is the attribute `expression` of its masks, its id `expression_id`; their label is the sentence
+    too, cut to 64 letters and different for different sentences. The file appears complete or not at all; memory holds
+    two segments of predictions, and the names of the frames.
 
     Args:
         out: folder of the run.
@@ -81,12 +83,19 @@ def cvat_rle(mask: Bool[np.ndarray, "h w"]) -> list[int]:
 
 @dataclass(slots=True)
 class _Tracks:
-    """The tracks so far: how many, the index of each frame, and the label of each sentence."""
+    """The tracks so far: how many, the index of each frame, and the label and the group of each sentence.
+
+    Attributes:
+        labels: by the sentence.
+        groups: by its id; the first is 1.
+        ids: of the sentences.
+    """
 
     masks: int = 0
     frames: dict[str, int] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
 
     def segment(self, part: Sequence[Prediction], last: bool) -> Iterator[str]:
         """Yields the tracks of a segment; `last` tells whether it is the last one of the video."""
@@ -95,8 +104,12 @@ class _Tracks:
         for row in sorted(part, key=lambda one: number_order(one.expression)):
             label = self._label(row.text)
             group = self.groups.setdefault(row.expression, len(self.groups) + 1)
+            id = self.ids.setdefault(row.text, row.expression)
             opened = f' label={_attribute(label)} source="auto" group_id="{group}">\n'
-            sentence = f'      <attribute name="{EXPRESSION}">{_text(row.text)}</attribute>\n    </mask>\n'
+            sentence = (
+                f'      <attribute name="{EXPRESSION}">{_text(row.text)}</attribute>\n'
+                f'      <attribute name="{EXPRESSION_ID}">{_text(id)}</attribute>\n    </mask>\n'
+            )
             for frame, rle in zip(row.frame_names, row.queries[0].rle, strict=True):
                 if not rle_area(rle, (row.height, row.width)):
                     continue
@@ -121,11 +134,8 @@ def _head(video: str, sample: Prediction, tracks: _Tracks) -> str:
     count = len(tracks.frames)
     labels = "".join(
         f"        <label>\n          <name>{_text(label)}</name>\n          <type>mask</type>\n"
-        f"          <attributes>\n            <attribute>\n              <name>{EXPRESSION}</name>\n"
-        f"              <mutable>False</mutable>\n              <input_type>text</input_type>\n"
-        f"              <default_value>{_text(sentence)}</default_value>\n"
-        f"              <values>{_text(sentence)}</values>\n            </attribute>\n          </attributes>\n"
-        f"        </label>\n"
+        f"          <attributes>\n{_constant(EXPRESSION, sentence)}{_constant(EXPRESSION_ID, tracks.ids[sentence])}"
+        f"          </attributes>\n        </label>\n"
         for sentence, label in tracks.labels.items()
     )
     return (
@@ -136,6 +146,16 @@ def _head(video: str, sample: Prediction, tracks: _Tracks) -> str:
         f"      <original_size>\n        <width>{sample.width}</width>\n        <height>{sample.height}</height>\n"
         f"      </original_size>\n      <source>{_text(redacted_uri(sample.source))}</source>\n"
         f"    </task>\n  </meta>\n"
+    )
+
+
+def _constant(name: str, value: str) -> str:
+    """Returns an attribute that is the same for all masks of a label."""
+    return (
+        f"            <attribute>\n              <name>{name}</name>\n"
+        f"              <mutable>False</mutable>\n              <input_type>text</input_type>\n"
+        f"              <default_value>{_text(value)}</default_value>\n"
+        f"              <values>{_text(value)}</values>\n            </attribute>\n"
     )
 
 

@@ -10,10 +10,17 @@ from pipelines.errors import BadItem
 from pipelines.files import Folder
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.coco_annotations import coco_rle
-from pipelines.sources.cvat_xml import CvatTask, cvat_mask_to_rle, joined_masks, read_task
+from pipelines.sources.cvat_xml import CvatTask, CvatTrack, cvat_mask_to_rle, joined_masks, read_task
 from pipelines.sources.frame_files import FrameFiles
 from pipelines.sources.label_files import label_files, plain, single_names
-from pipelines.sources.labels import LabelledObject, VideoLabels, labelled_reading, labels_of, sentences_of
+from pipelines.sources.labels import (
+    LabelledObject,
+    LabelledSentence,
+    VideoLabels,
+    labelled_reading,
+    labels_of,
+    sentences_of,
+)
 from pipelines.sources.pictures import Pictures
 from pipelines.video.suffixes import is_video
 from sgmg.masks import Size
@@ -81,13 +88,21 @@ def _item(task: CvatTask, name: str, *, alone: bool) -> Item:
     labels = VideoLabels(
         name,
         objects,
-        sentences_of(texts),
+        _with_ids(sentences_of(texts), tracks),
         size=task.size,
         names=names,
         dropped=task.dropped,
         problem=task.problem,
     )
     return Item(video, {"labels": labels.item(video).key, "frames": task.frames, "ours": task.is_ours, "alone": alone})
+
+
+def _with_ids(sentences: Iterable[LabelledSentence], tracks: Iterable[CvatTrack]) -> list[LabelledSentence]:
+    """Returns the sentences with the ids that our own export gives them, if each has one of its own."""
+    ids = {text: track.expression for track in tracks for text in track.texts}
+    named = [replace(one, id=ids.get(one.text, "")) for one in sentences]
+    is_unique = len({one.id for one in named} - {""}) == len(named)
+    return named if is_unique else [replace(one, id="") for one in named]
 
 
 def _held(item: Item, labels: VideoLabels, pictures: Pictures) -> VideoLabels:

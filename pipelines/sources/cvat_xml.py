@@ -16,6 +16,8 @@ from pipelines.errors import LayoutError
 from pipelines.sources.label_annotations import TEXT_KEYS
 from sgmg.masks import Size, mask_to_rle
 
+_ID_KEY = "expression_id"
+"""Attribute of our own export with the id of a sentence."""
 _AGAIN = 'Export the task again as "CVAT for video 1.1".'
 
 
@@ -27,6 +29,7 @@ class CvatTrack:
         shapes: masks as JSON text, by number of the frame from which they hold; none where the object is not visible.
         texts: values of its attributes that hold sentences, or else its label.
         group: id of the group that it is in; empty if it is in none.
+        expression: id of its sentence; empty if it has none, or several.
     """
 
     id: int
@@ -34,6 +37,7 @@ class CvatTrack:
     shapes: dict[int, list[str]]
     texts: list[str]
     group: str = ""
+    expression: str = ""
 
 
 @dataclass(slots=True)
@@ -145,18 +149,21 @@ def _read_track(task: CvatTask, track: Element) -> None:
     task.dropped += [(f"{tag}, which is no mask", f"track {id}, {count} times") for tag, count in others.items()]
     if not shapes:
         return
-    said = {
-        (one.text or "").strip(): None
-        for key in TEXT_KEYS
-        for one in track.iter("attribute")
-        if (one.get("name") or "").lower() == key
-    }
-    texts = [text for text in said if text] or ([label] if label.strip() else [])
+    said = [text for key in TEXT_KEYS for text in _values(track, key)]
+    texts = list(dict.fromkeys(said)) or ([label] if label.strip() else [])
+    ids = set(_values(track, _ID_KEY))
     if texts:
         group = track.get("group_id", "0")
-        task.tracks.append(CvatTrack(number, label, shapes, texts, "" if group == "0" else group))
+        id = ids.pop() if len(ids) == len(texts) == 1 else ""
+        task.tracks.append(CvatTrack(number, label, shapes, texts, "" if group == "0" else group, id))
     else:
         task.dropped.append(("track without label or sentence", f"track {id}"))
+
+
+def _values(track: Element, key: str) -> list[str]:
+    """Returns the values of an attribute, by its name in lower case, in the shapes of a track; empty ones left out."""
+    named = (one for one in track.iter("attribute") if (one.get("name") or "").lower() == key)
+    return [text for one in named if (text := (one.text or "").strip())]
 
 
 def joined_masks(tracks: Iterable[CvatTrack]) -> list[CvatTrack]:
@@ -170,7 +177,7 @@ def joined_masks(tracks: Iterable[CvatTrack]) -> list[CvatTrack]:
     joined: dict[Hashable, CvatTrack] = {}
     for place, track in enumerate(tracks):
         short = len(track.shapes) == 1 or (len(track.shapes) == 2 and not track.shapes[max(track.shapes)])
-        key = (track.group, track.label, *track.texts) if track.group and short else place
+        key = (track.group, track.label, track.expression, *track.texts) if track.group and short else place
         one = joined.setdefault(key, replace(track, shapes={}))
         for frame, texts in track.shapes.items():
             one.shapes.setdefault(frame, []).extend(texts)

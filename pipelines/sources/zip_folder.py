@@ -49,6 +49,17 @@ class ZipFolder(Folder):
         except KeyError as error:
             raise FileNotFoundError(f"{self.path(name)} does not exist.") from error
 
+    def size(self, name: str) -> int:
+        """Returns the unpacked size of a file in bytes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        try:
+            return _opened(self.uri).files.getinfo(self._entry(name)).file_size
+        except KeyError as error:
+            raise FileNotFoundError(f"{self.path(name)} does not exist.") from error
+
     def has(self, name: str) -> bool:
         """Returns whether a file or folder of that name exists."""
         above, _, base = self._entry(name).rpartition("/")

@@ -64,13 +64,17 @@ class AnnotatedRun:
 
 def predicted_run(folder: Path, lengths: Sequence[int] = (7, 4)) -> AnnotatedRun:
     """Videos of so many frames, and in the folder `run` what is predicted of them: Parquet alone."""
-    out = Folder(str(folder / "run"))
     videos, rows = {}, []
     for number, t in enumerate(lengths):
         path = write_video(folder / "videos" / f"{number}.mp4", moving(number, t, *SIZE), codec="libx264")
         video = Video(str(path))
         videos[video.id] = video
         rows += rows_of(video, t, seed=number)
+    return saved_run(Folder(str(folder / "run")), videos, rows)
+
+
+def saved_run(out: Folder, videos: dict[str, Video], rows: list[Prediction]) -> AnnotatedRun:
+    """Writes the rows as Parquet, a row group for each video."""
     with (
         out.output(f"{PREDICTIONS}/{FILE}") as stream,
         pq.ParquetWriter(stream, PREDICTION_SCHEMA) as writer,
@@ -103,8 +107,12 @@ def rows_of(video: Video, t: int, seed: int = 0, fingerprint: str = "1") -> list
 
 
 def annotated_run(folder: Path) -> AnnotatedRun:
-    """`predicted_run` with frames, COCO, YouTube-VIS, CVAT's XML and davis.zip."""
-    run = predicted_run(folder)
+    """`predicted_run` with every format."""
+    return exported(predicted_run(folder))
+
+
+def exported(run: AnnotatedRun) -> AnnotatedRun:
+    """Writes frames, COCO, YouTube-VIS, CVAT's XML and davis.zip."""
     for id, video in run.videos.items():
         write_frames(run.out, id, video, run.segments(id))
         write_cvat(run.out, f"cvat/{id}.xml", id, run.segments(id))

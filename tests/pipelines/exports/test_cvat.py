@@ -40,7 +40,8 @@ def imported(root: ElementTree.Element) -> dict[tuple[str, int], np.ndarray]:
     for track in root.findall("track"):
         shape = track[0]
         assert (shape.attrib["keyframe"], shape.attrib["outside"]) == ("1", "0")
-        (sentence,) = shape
+        sentence, id = shape
+        assert (sentence.attrib["name"], id.attrib["name"]) == ("expression", "expression_id")
         key = (sentence.text or "", int(shape.attrib["frame"]))
         assert key not in found
         found[key] = mask_of(shape, size)
@@ -90,8 +91,8 @@ def test_the_task_has_its_size_its_labels_and_no_credentials(predict: Predict, b
     }  # fmt: skip
     assert root.findtext("version") == "1.1"
     assert [root.findtext(f".//original_size/{side}") for side in ("width", "height")] == ["9", "6"]
-    labels = {one.findtext("name"): one.findtext(".//default_value") for one in root.iter("label")}
-    assert labels == {"the dog": "the dog", "a cat": "a cat"}
+    labels = {one.findtext("name"): [it.text for it in one.iter("default_value")] for one in root.iter("label")}
+    assert labels == {"the dog": ["the dog", "0"], "a cat": ["a cat", "1"]}
     assert len(root.findall("track")) == 3, "nothing of the cat, which is nowhere"
 
 
