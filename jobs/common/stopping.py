@@ -166,9 +166,9 @@ def end_streams() -> None:
     """
     for thread in threading.enumerate():
         if thread.name.startswith(_STREAM):
-            with suppress(Exception):  # it may have lost its cluster
+            with suppress(Exception):  # it may have lost its cluster, or be about to start
                 thread.shutdown(force=True)  # pyright: ignore[reportAttributeAccessIssue]
-            thread.join(_STREAM_END)
+                thread.join(_STREAM_END)
 
 
 def safe_exit() -> Callable[[int], NoReturn]:

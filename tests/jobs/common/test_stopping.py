@@ -226,8 +226,8 @@ def test_ray_is_watched_where_python_and_system_can(monkeypatch: pytest.MonkeyPa
 
 
 def streams() -> list[threading.Thread]:
-    """The threads of Ray Data's streams."""
-    return [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]
+    """The threads of Ray Data's streams that run."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor) and thread.is_alive()]
 
 
 def refused(pid: int) -> int:
