@@ -26,7 +26,7 @@ _LOOKS = 10
 _STREAM = "StreamingExecutor"
 """How the names of the threads of Ray Data's streams begin. They are of a class of Ray's own, with a `shutdown`."""
 _STREAM_END = 5.0
-"""Seconds that a stream has for its end: less than `GRACE`."""
+"""Seconds that streams have for their end: less than `GRACE`."""
 _CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 _KEPT = "what is finished is kept, and the same command goes on from there"
 _KILLED = f"error: this job, or its Ray on this machine, was killed: {_KEPT}"
@@ -164,11 +164,12 @@ def end_streams() -> None:
 
     Such a thread that calls Ray after its end would end the process, in C++, with an exit code of Ray's.
     """
+    end = time.monotonic() + _STREAM_END
     for thread in threading.enumerate():
-        if thread.name.startswith(_STREAM):
+        while thread.name.startswith(_STREAM) and thread.is_alive() and time.monotonic() < end:
             with suppress(Exception):  # it may have lost its cluster
                 thread.shutdown(force=True)  # pyright: ignore[reportAttributeAccessIssue]
-            thread.join(_STREAM_END)
+            thread.join(0.1)  # and again: one that has just started does not listen yet
 
 
 def safe_exit() -> Callable[[int], NoReturn]:

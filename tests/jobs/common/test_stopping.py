@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -191,20 +191,29 @@ def test_a_call_of_c_that_does_not_return_ends_at_the_second_signal(s3_server: S
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_no_thread_of_a_stream_calls_ray_after_its_end() -> None:
-    def endless(row: dict[str, Any]) -> dict[str, Any]:
-        time.sleep(PATIENCE)
+def test_no_thread_of_a_stream_calls_ray_after_its_end(tmp_path: Path) -> None:
+    told = tmp_path / "told to end"
+
+    def wait(row: dict[str, Any]) -> dict[str, Any]:
+        while not told.exists():
+            time.sleep(0.05)
         return row
 
-    rows = iter(ray.data.range(1).map(endless).iter_rows())
-    reader = threading.Thread(target=lambda: list(rows))
+    def read() -> None:
+        with suppress(Exception):
+            list(ray.data.range(1).map(wait).iter_rows())
+
+    reader = threading.Thread(target=read)
     reader.start()
-    while not streams():
-        time.sleep(0.01)
-    end_streams()
-    assert not streams()
-    reader.join(PATIENCE)
-    assert not reader.is_alive(), "who waits for it is told"
+    try:
+        while not streams():
+            time.sleep(0.01)
+        end_streams()
+        assert not streams()
+        reader.join(PATIENCE)
+        assert not reader.is_alive(), "who waits for it is told"
+    finally:
+        told.touch()  # its task would hold a core of the Ray that tests share
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -220,8 +229,8 @@ def test_ray_is_watched_where_python_and_system_can(monkeypatch: pytest.MonkeyPa
 
 
 def streams() -> list[threading.Thread]:
-    """The threads of Ray Data's streams."""
-    return [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]
+    """The threads of Ray Data's streams that run."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor) and thread.is_alive()]
 
 
 def refused(pid: int) -> int:

@@ -13,5 +13,5 @@ if "/ray/_private/workers/" in _program and "RAY_RAYLET_PID" in os.environ:
 
     start(sys.orig_argv[1:])
 elif _program.endswith("/ray/dashboard/dashboard.py"):
-    # Ray Train asks it for the state of an actor, nothing else: of its ten processes it needs one.
-    sys.argv.append("--modules-to-load=UsageStatsHead,StateHead")
+    # Ray Train asks it for the state of an actor, and the demo submits jobs: of its ten processes they need two.
+    sys.argv.append("--modules-to-load=UsageStatsHead,StateHead,JobHead")
