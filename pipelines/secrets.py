@@ -34,7 +34,9 @@ class _Patterns(NamedTuple):
         """Returns the patterns for URIs that some characters end, as blanks do."""
         # A password may hold a raw slash, as half of AWS's do.
         login = rf"(?<=://)([^\s/?#{ends}]+|[^\s/@:{ends}?\[]+:[^\s@{ends}]*)@"
-        return cls(re.compile(login), re.compile(rf"([?&])({_NAME})=([^&\s{ends}]*)", re.IGNORECASE))
+        # A share of --weights behind a URI, such as :0.7, is no part of its last option.
+        option = rf"([?&])({_NAME})=((?:(?!:\d*\.?\d+\Z)[^&\s{ends}])*)"
+        return cls(re.compile(login), re.compile(option, re.IGNORECASE))
 
 
 _PORT_AND_PATH = re.compile(r"[^/:]+:\d{1,5}[/?]")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from training_runs import JobServer
 
 
-# Whatever Ray a test starts, unless it is about how much memory workers have.
+# The workers of any Ray that a test starts are forked, but where a test measures their memory.
 os.environ["PYTHONPATH"] = os.pathsep.join([*FORKED_WORKERS, *filter(None, [os.environ.get("PYTHONPATH")])])
 LATE = "out of time: this machine is too slow for all of them, see .ci/run"
 

@@ -19,7 +19,7 @@ from pipelines.files import UNFINISHED
 from pipelines.scoring.davis import truth_maps
 from pipelines.scoring.summary import SCORES
 from pipelines.scoring.truth_parts import read_truths
-from ray_workers import workers_at
+from ray_workers import kill_worker_at, workers_at
 from training_runs import Job, prepared
 
 SCORING = "_score_parts"
@@ -73,14 +73,14 @@ def flags_of(config: EvaluateConfig, out: Path) -> list[str]:
 def test_a_worker_that_is_killed_changes_nothing(
     config: EvaluateConfig, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    killed: list[int] = []
+    killed: list[str] = []
 
     def kill_once() -> None:
         end = time.monotonic() + PATIENCE
         while not killed and time.monotonic() < end:
-            for process in workers_at(SCORING)[:1]:
-                process.kill()
-                killed.append(process.pid)
+            if kill_worker_at(SCORING):
+                killed.append(SCORING)
+            time.sleep(0.001)
 
     thread = threading.Thread(target=kill_once)
     thread.start()

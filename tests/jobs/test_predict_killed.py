@@ -20,7 +20,7 @@ from pipelines.ledger import PREDICTIONS
 from pipelines.records import Record
 from prepared_data import a_record, png, prepared_folder, tiny_checkpoint
 from python_path import PYTHONPATH
-from ray_workers import workers_at
+from ray_workers import kill_worker_at
 
 ROOT = Path(__file__).resolve().parents[2]
 VIDEOS = 8
@@ -59,16 +59,15 @@ def whole_files(out: Path) -> int:
     return len(list((out / PREDICTIONS).glob("[!.]*.parquet")))
 
 
-def kill_once(title: str, when: Callable[[], bool]) -> tuple[threading.Thread, list[int]]:
+def kill_once(title: str, when: Callable[[], bool]) -> tuple[threading.Thread, list[str]]:
     """Kills, from a thread, the first worker of our Ray that does what its title says, once it is time."""
-    killed: list[int] = []
+    killed: list[str] = []
 
     def watch() -> None:
         end = time.monotonic() + PATIENCE
         while not killed and time.monotonic() < end:
-            for process in workers_at(title)[:1] if when() else ():
-                process.kill()
-                killed.append(process.pid)
+            if when() and kill_worker_at(title):
+                killed.append(title)
             time.sleep(0.001)
 
     thread = threading.Thread(target=watch)

@@ -62,6 +62,7 @@ def test_credentials_are_replaced_in_any_text(text: str, shown: str) -> None:
         ('s3://KEY:a<b"c>d@bucket/x', "s3://REDACTED@bucket/x"),
         ("s3://b/x?access_key=K&secret_key=a'b", "s3://b/x?access_key=REDACTED&secret_key=REDACTED"),
         ("s3://bucket/it's @ home", "s3://bucket/it's @ home"),
+        ("s3://b/x?secret_key=S:0.7", "s3://b/x?secret_key=REDACTED:0.7"),
     ],
 )
 def test_a_uri_that_stands_alone_may_hold_what_would_end_it_in_a_text(uri: str, shown: str) -> None:
@@ -102,6 +103,12 @@ def test_what_was_taken_out_is_put_back_for_all_that_lies_in_the_same_store() ->
     assert with_credentials("s3://REDACTED@bucket/y/z") == "s3://KEY:a%2Fb@bucket/y/z"
     assert with_credentials(shown[2]) == "s3://b?access_key=K&secret_key=a%2Bb"
     assert with_credentials("s3://bucket/y") == "s3://bucket/y"
+
+
+def test_a_share_of_a_folder_is_no_part_of_its_secret() -> None:
+    data, weight = keep_credentials(["s3://b/x?access_key=K&secret_key=a:b", "s3://b/x?access_key=K&secret_key=a:b:.7"])
+    assert weight == f"{data}:.7"
+    assert with_credentials(data) == "s3://b/x?access_key=K&secret_key=a:b"
 
 
 def test_processes_that_are_started_know_them_too() -> None:

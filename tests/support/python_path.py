@@ -8,4 +8,4 @@ from pack import ROOT
 FORKED_WORKERS = [str(ROOT / "tests" / "support" / "forked_workers")] if sys.platform == "linux" else []
 """Folder that makes the workers of a Ray cheap to start, see its fork_server.py."""
 PYTHONPATH = os.pathsep.join([*map(str, (ROOT, ROOT / "tests/parity", ROOT / "tests/support")), *FORKED_WORKERS])
-"""Ours, and what tests share."""
+"""Value of the variable: the project, and what tests share."""

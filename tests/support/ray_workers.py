@@ -31,6 +31,15 @@ def workers_at(title: str, root: int | None = None) -> list[psutil.Process]:
     return found
 
 
+def kill_worker_at(title: str) -> bool:
+    """Kills one of `workers_at`; returns whether there was one, and it had not ended meanwhile."""
+    for process in workers_at(title):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            return True
+    return False
+
+
 def raylet_of(node: Any) -> int:
     """The process of a node of a cluster that its workers stand below."""
     return node.all_processes["raylet"][0].process.pid

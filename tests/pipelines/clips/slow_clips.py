@@ -19,7 +19,7 @@ from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.manifest import read_manifest
 from pipelines.session import start_local
-from ray_workers import workers_at
+from ray_workers import kill_worker_at
 
 KILLS = 2
 
@@ -28,8 +28,7 @@ def kill_a_decoder(seconds: float) -> bool:
     """Ends one process of this Ray that is decoding now, as running out of memory would; False if there was none."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for process in workers_at("decode_row"):
-            process.kill()
+        if kill_worker_at("decode_row"):
             return True
     return False
 
