@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import IO
 
@@ -35,7 +35,7 @@ def checked_size(data: bytes) -> tuple[int, int]:
 
 
 @contextmanager
-def opened_image(data: bytes | IO[bytes], formats: Sequence[str] | None = None) -> Iterator[Image.Image]:
+def opened_image(data: bytes | IO[bytes], formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
     """Opens an encoded image of which only the header is read so far, and checks the size in it.
 
     Args:

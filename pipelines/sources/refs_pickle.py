@@ -75,12 +75,12 @@ class _PlainUnpickler(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
-    def find_class(self, module_name: str, global_name: str, /) -> object:
-        if module_name in ("builtins", "__builtin__") and global_name in _COLLECTIONS:  # the second: Python 2
-            return super().find_class(module_name, global_name)
-        if (module_name, global_name) in _FUNCTIONS:
-            return _FUNCTIONS[module_name, global_name]
-        raise _Refused(f"{module_name}.{global_name}")
+    def find_class(self, module: str, name: str) -> object:
+        if module in ("builtins", "__builtin__") and name in _COLLECTIONS:  # the second: Python 2
+            return super().find_class(module, name)
+        if (module, name) in _FUNCTIONS:
+            return _FUNCTIONS[module, name]
+        raise _Refused(f"{module}.{name}")
 
     def load_bytearray8(self) -> None:
         raise _Refused("a bytearray")

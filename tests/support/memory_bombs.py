@@ -151,14 +151,14 @@ BOMBS = (refs, nested_refs, submission, mat, large_mask, large_frame, h5, polygo
 def said(folder: Path) -> Iterator[tuple[str, str, str, int]]:
     """Name, kind of error, message, and the most MiB that the process ever held, after each file."""
     for bomb in BOMBS:
-        found = ("none", "it was read")
+        kind, message = "none", "it was read"
         try:
             bomb(folder)
         except Exception as error:
-            found = (type(error).__name__, str(error))
+            kind, message = type(error).__name__, str(error)
         lines = Path("/proc/self/status").read_text().splitlines()
         (peak,) = (int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
-        yield bomb.__name__, *found, peak
+        yield bomb.__name__, kind, message, peak
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pickle
 import shutil
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -419,7 +419,7 @@ def test_white_of_any_depth_is_the_one_object(own: Path, bits: int) -> None:
 COLOURED = {0: (0, 0, 0), 1: (10, 20, 30), 2: (250, 250, 51), 3: (61, 61, 245)}
 
 
-def colour(own: Path, colours: dict[int, tuple[int, int, int]]) -> None:
+def colour(own: Path, colours: Mapping[int, tuple[int, ...]]) -> None:
     table = np.zeros((256, 3), np.uint8)
     for id, channels in colours.items():
         table[id] = channels

@@ -69,7 +69,7 @@ def track(masks: np.ndarray) -> QueryTrack:
 )
 def test_what_was_exported_comes_back_as_it_was(dataset: str, raw: str, frames: str | None, run: AnnotatedRun) -> None:
     out = Path(run.out.path())
-    readings = read_all(opened(dataset, out / raw, frames and out / frames))
+    readings = read_all(opened(dataset, out / raw, out / frames if frames else None))
     assert {one.record.video for one in readings} == set(run.videos)
     for reading in readings:
         record = reading.record

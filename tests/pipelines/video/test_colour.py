@@ -95,7 +95,7 @@ def _hdr(light: list[tuple[float, float, float]], transfer: int = PQ) -> list[li
 
 
 def test_white_of_high_dynamic_range_is_white_and_what_is_brighter_is_not_lost() -> None:
-    greys = [pixel[0] for pixel in _hdr([(nits,) * 3 for nits in (0, 10, 50, 100, 203, 400, 1000, 4000)])]
+    greys = [pixel[0] for pixel in _hdr([(nits, nits, nits) for nits in (0, 10, 50, 100, 203, 400, 1000, 4000)])]
     assert greys == sorted(greys)
     assert greys[0] == 0
     assert 240 <= greys[4] < greys[5] < greys[6] == greys[7] == 255
