@@ -1,5 +1,6 @@
 """The lease of a folder of results: one run at a time writes into it."""
 
+import fcntl
 import logging
 import os
 import socket
@@ -80,11 +81,15 @@ def hold_lease(out: Folder, instead: str = "choose another --out") -> Iterator[t
         JobError: another run holds it; the message says which, since when, and what to do. Or it has taken it over. Or
             it cannot be written.
     """
-    _wait_for_end_or_beat(out, instead)
+    dead = _wait_for_end_or_beat(out, instead)
     process, now = psutil.Process(), time.time()
     mine = Lease(uuid.uuid4().hex, socket.gethostname(), _machine(), os.getpid(), process.create_time(), now, now)
     try:
-        _write(out, mine)
+        with _locked(out):
+            other = read_lease(out)
+            if other and other.id != dead:  # another run has started since this one looked
+                raise _held_by(out, other, instead)
+            _write(out, mine)
     except OSError as error:
         raise JobError(f"{out.path()} cannot be written ({error}). Choose another folder.") from error
     time.sleep(_SETTLING_SECONDS[out.is_local])
@@ -163,15 +168,30 @@ def _machine() -> str:
         return f"{socket.gethostname()} {psutil.boot_time():.0f}"
 
 
-def _wait_for_end_or_beat(out: Folder, instead: str) -> None:
-    """Returns once nobody holds the folder.
+@contextmanager
+def _locked(out: Folder) -> Iterator[None]:
+    """Keeps other processes of this machine, and of most network disks, out of the block. Object stores cannot."""
+    if not out.is_local:
+        yield
+        return
+    handle = os.open(out.make().path(), os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _wait_for_end_or_beat(out: Folder, instead: str) -> str:
+    """Waits until nobody holds the folder, and returns the id of the dead run that is still named there, or "".
 
     Raises:
         JobError: a run holds it that is alive.
     """
     held = found = read_lease(out)
     if held is None or held.alive is False:
-        return
+        return held.id if held else ""
     if held.alive:
         raise _held_by(out, held, instead)
     # Its machine's clock may be wrong, so that an old beat alone says nothing, and a young one not for ever.
@@ -183,6 +203,7 @@ def _wait_for_end_or_beat(out: Folder, instead: str) -> None:
             raise _held_by(out, found, instead)
         time.sleep(min(1.0, BEAT_SECONDS))
         found = read_lease(out)
+    return held.id
 
 
 def _write(out: Folder, lease: Lease) -> None:

@@ -1,16 +1,18 @@
 """Two runs never write into one folder at the same time."""
 
+import errno
+import fcntl
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -117,31 +119,76 @@ def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(
         out.remove(LEASE)
 
 
-def test_of_two_that_start_at_the_same_moment_one_goes_on(out: Folder) -> None:
-    both = threading.Barrier(2)
-    held: list[int] = []
-    refused: list[JobError] = []
+@pytest.mark.parametrize("dead", [False, True])
+def test_of_two_that_start_at_the_same_moment_one_goes_on(out: Folder, dead: bool) -> None:
+    """However long one of them takes from seeing that nobody holds the folder to writing that it does."""
+    if dead:
+        of_another_machine(out, machine=lease_module._machine(), pid=2**22 + 1)
+    looked = threading.Barrier(2)
+
+    class Slow(Folder):
+        """Both have looked before one of them goes on, and the second to write has stood still for long."""
+
+        writing: ClassVar[list[int]] = []
+        reads = 0
+
+        def read(self, name: str) -> bytes:
+            self.reads += 1
+            try:
+                return super().read(name)
+            finally:
+                if self.reads == 1:
+                    looked.wait(PATIENCE)
+
+        def write(self, name: str, data: bytes) -> None:
+            self.writing.append(1)
+            time.sleep(2 * lease_module._SETTLING_SECONDS[True] * (len(self.writing) - 1))
+            super().write(name, data)
+
+    assert sorted(both_start(lambda: Slow(out.uri))) == ["held", "refused"]
+
+
+def test_of_two_that_start_at_the_same_moment_where_nothing_can_be_locked_the_last_goes_on(
+    out: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "_SETTLING_SECONDS", {True: 5.0})
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    looked = threading.Barrier(2)
 
     class Late(Folder):
         """Both have seen that nobody holds the folder before one of them writes."""
 
         def write(self, name: str, data: bytes) -> None:
-            both.wait(PATIENCE)
+            looked.wait(PATIENCE)
             super().write(name, data)
 
-    def start(number: int) -> None:
-        try:
-            with hold_lease(Late(out.uri)):
-                held.append(number)
-        except JobError as error:
-            refused.append(error)
+    assert sorted(both_start(lambda: Late(out.uri))) == ["held", "refused"]
 
-    threads = [threading.Thread(target=start, args=[number]) for number in range(2)]
+
+def both_start(folder: Callable[[], Folder]) -> list[str]:
+    """What becomes of two runs in one folder; one that holds it does so until the other has come to its end."""
+    ends: list[str] = []
+    both = threading.Barrier(2)
+
+    def start() -> None:
+        try:
+            with hold_lease(folder()):
+                ends.append("held")
+                both.wait(PATIENCE)
+        except JobError as error:
+            ends.append("refused" if "is being written by process" in str(error) else str(error))
+            both.wait(PATIENCE)
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(held), len(refused)) == (1, 1)
+    return ends
+
+
+def unsupported(*_: object) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
 @pytest.mark.slow
