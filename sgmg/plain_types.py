@@ -63,16 +63,11 @@ def _enum_classes(path: Path) -> Iterator[str]:
         operations = list(pickletools.genops(data))
     except Exception:  # no zip, or damaged: reading it says so
         return
-    strings: list[str] = []
     for place, (operation, argument, _) in enumerate(operations):
-        if operation.name in ("SHORT_BINUNICODE", "BINUNICODE"):
-            strings.append(str(argument))
-        named = ""
-        if operation.name == "GLOBAL":
-            named = str(argument).replace(" ", ".")
-        elif operation.name == "STACK_GLOBAL" and len(strings) > 1:
-            named = ".".join(strings[-2:])
-        if named and named.partition(".")[0] not in _TRUSTED_ROOTS and _is_called_with_one_value(operations, place + 1):
+        if operation.name != "GLOBAL":
+            continue
+        named = str(argument).replace(" ", ".")
+        if named.partition(".")[0] not in _TRUSTED_ROOTS and _is_called_with_one_value(operations, place + 1):
             found.append(named)
     yield from dict.fromkeys(found)
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,7 +152,8 @@ def read_torch_file(path: Path, origin: str) -> Any:
             f"Get the file from a source you know."
         )
     try:
-        with torch.serialization.safe_globals(plain_classes(path)):
+        with torch.serialization.safe_globals(plain_classes(path)), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # later ones are read all the same
             # Only tensors in use are read of a mapped file, not the optimiser state. Old files cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged pickle can raise anything
@@ -173,6 +175,11 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return (
             f"{path} asks for {unsafe[1]}, which is not trusted: a checkpoint holds tensors and plain values. "
             f"Nothing of it was run. Get the file from a source you know."
+        )
+    if "Unsupported operand" in str(error):
+        return (
+            f"{path} was saved with a pickle protocol above 2, of which PyTorch reads no plain values alone. Save it "
+            f"again with torch.save(…), without pickle_protocol."
         )
     with path.open("rb") as file:
         cut = file.read(2) == b"PK" and not zipfile.is_zipfile(path)

@@ -29,6 +29,7 @@ def answering() -> Iterator[Callable[[bytes | None], str]]:
             if answer is not None:
                 connection.recv(100)
                 connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
             sockets.append(connection)
 
     def start(answer: bytes | None) -> str:

@@ -51,7 +51,7 @@ def test_damaged_and_missing_images_are_left_out_and_named(tmp_path: Path) -> No
     found = list(images_frames(video, timeline.info, timeline.keys))
     assert [frame.key for frame in found if isinstance(frame, Frame)] == ["0.png", "2.png", "4.png"]
     assert isinstance(found[-1], Damage)
-    assert "5.png: cannot identify image" in found[-1].reason
+    assert "5.png: the file is no image" in found[-1].reason
     with VideoDecoder() as decoder:
         (window,) = decoder.windows(segments(video, timeline)[0])
     assert window.indices.tolist() == [0, 2, 4]

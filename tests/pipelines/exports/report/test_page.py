@@ -184,7 +184,7 @@ def test_verdicts_are_filtered_by_kept_and_saved_as_a_table_that_jobs_read(
 ) -> None:
     opened(page, corpus)
     expect(page.get_by_role("button", name="Save")).to_be_hidden()
-    page.locator(".card .open").first.click()
+    page.locator(".card").filter(has_text="<b>bold</b>").locator(".open").click()
     answers = page.get_by_role("group", name="Verdict")
     answers.nth(0).get_by_role("button", name="Accepted").click()
     answers.nth(1).get_by_role("button", name="Rejected").click()
@@ -192,9 +192,9 @@ def test_verdicts_are_filtered_by_kept_and_saved_as_a_table_that_jobs_read(
     expect(answers.nth(1).get_by_role("button", name="Rejected")).to_have_attribute("aria-pressed", "false")
     page.keyboard.press("Escape")
     expect(page.locator(".card .verdict:visible")).to_have_text(["Accepted", "To correct"])
-    page.get_by_label("Verdict").select_option("None yet")
+    page.locator("#verdict").select_option("None yet")
     expect(page.locator(".card")).to_have_count(2)
-    page.get_by_label("Verdict").select_option("To correct")
+    page.locator("#verdict").select_option("To correct")
     expect(page.locator("#summary")).to_have_text("1 of 3 videos, 1 expressions")
     opened(page, corpus)  # they are kept
     with page.expect_download() as saved:
