@@ -26,18 +26,26 @@ def encode_mask(mask: Bool[np.ndarray, "h w"]) -> bytes:
     return _png(mask.view(np.uint8) * np.uint8(3), 2, _GREY)
 
 
-def encode_object_map(ids: Integer[np.ndarray, "h w"]) -> bytes:
+def encode_object_map(ids: Integer[np.ndarray, "h w"], bits: int | None = None) -> bytes:
     """Encodes object ids, 0 … 255, as a PNG of mode P with the colours of DAVIS.
+
+    Args:
+        ids: of the pixels; 0 is the background.
+        bits: of a pixel: 1, 2, 4 or 8; None: as few as hold these ids. The palette has 2**bits colours, so that with 8
+            an editor may paint any id.
 
     >>> decode_object_map(encode_object_map(np.array([[0, 20]]))).tolist()
     [[0, 20]]
 
     Raises:
-        ValueError: an id does not fit into a byte.
+        ValueError: an id does not fit into so many bits.
     """
-    if ids.min() < 0 or ids.max() > 255:
-        raise ValueError(f"Object ids go from {ids.min()} to {ids.max()}, but a palette PNG holds 0 … 255.")
-    bits = next(bits for bits in (1, 2, 4, 8) if ids.max() < 2**bits)
+    fitting = [one for one in (1, 2, 4, 8) if ids.max() < 2**one and bits in (None, one)]
+    if ids.min() < 0 or not fitting:
+        raise ValueError(
+            f"Object ids go from {ids.min()} to {ids.max()}, but this palette PNG holds 0 … {2 ** (bits or 8) - 1}."
+        )
+    bits = fitting[0]
     return _png(ids.astype(np.uint8), bits, _PALETTE)
 
 

@@ -81,7 +81,7 @@ def _of_segment(video: str, rows: Sequence[Prediction], numbers: Mapping[str, in
 
 def _encoded(frame: Named) -> tuple[str, bytes]:
     name, shown, size = frame
-    return name, encode_object_map(paint(shown, size))
+    return name, encode_object_map(paint(shown, size), bits=8)  # people paint into them
 
 
 def _table(lines: Sequence[Line]) -> bytes:

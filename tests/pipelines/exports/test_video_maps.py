@@ -15,6 +15,7 @@ from pipelines.exports.pngs import decode_object_map
 from pipelines.exports.submission import EXPRESSIONS
 from pipelines.exports.video_maps import MOST, paint, write_video_maps
 from pipelines.files import Folder
+from pipelines.images import voc_palette
 from pipelines.ledger import Rows
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from sgmg.masks import mask_to_rle
@@ -70,7 +71,7 @@ def test_a_table_says_which_value_of_a_pixel_is_which_sentence(tmp_path: Path) -
     ]
     with zipfile.ZipFile(out.path("davis.zip")) as archive, Image.open(archive.open("Annotations/v/00000.png")) as png:
         assert png.mode == "P"
-        assert bytes(png.getpalette() or [])[:9] == bytes([0, 0, 0, 128, 0, 0, 0, 128, 0])  # of DAVIS
+        assert bytes(png.getpalette() or []) == voc_palette(256), "an editor may paint what no mask holds yet"
         assert np.asarray(png)[0].tolist() == [2, 2, 1, 1, 1, 1]
 
 
