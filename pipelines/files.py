@@ -79,6 +79,19 @@ def safe_name(name: str) -> str:
     return name
 
 
+def is_safe_name(name: str) -> bool:
+    """Returns whether `safe_name` takes a name.
+
+    >>> is_safe_name("a/b.png"), is_safe_name("../b.png")
+    (True, False)
+    """
+    try:
+        safe_name(name)
+    except ValueError:
+        return False
+    return True
+
+
 def number_order(name: str) -> tuple[tuple[int, str, str] | str, ...]:
     """Returns a sort key by which numbers in names count by value: frame_9 comes before frame_10, 9 before 10 before b.
 

@@ -10,7 +10,7 @@ import msgspec
 from pipelines.errors import Dropped, LayoutError
 from pipelines.files import Folder
 from pipelines.sources.label_annotations import NO_MASK, Annotation, Category, GatheredObject, named, times_of
-from pipelines.sources.label_files import Id, json_content, plain, text_of
+from pipelines.sources.label_files import Id, json_content, owned_annotations, text_of
 from pipelines.sources.labels import VideoLabels
 from pipelines.video.suffixes import is_video
 
@@ -72,7 +72,8 @@ def coco_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, Video
     images = {image.id: image for image in file.images}
     if len(images) < len(file.images):
         raise LayoutError(f"{path}: two images have one id, so annotations could be of either. {_AGAIN}")
-    masks, problems, dropped = _masks(file.annotations, images)
+    found = owned_annotations(file.annotations, _Mask, "image", images)
+    masks, problems, dropped = found.of, found.problems, found.dropped
     names = {category.id: category.name for category in file.categories}
     videos = {video.id: video for video in file.videos}
     labels: dict[str, VideoLabels] = {}
@@ -84,29 +85,6 @@ def coco_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, Video
         else:
             labels[video] = _labels(name, _ordered(group), masks, names, videos)
     return labels, dropped
-
-
-def _masks(
-    annotations: Sequence[msgspec.Raw], images: Mapping[Id, _Image]
-) -> tuple[dict[Id, list[_Mask]], dict[Id, str], list[Dropped]]:
-    """Returns the annotations by image, what is wrong with those of an image, and those that belong to none."""
-    masks: dict[Id, list[_Mask]] = defaultdict(list)
-    problems: dict[Id, str] = {}
-    dropped: list[Dropped] = []
-    for number, raw in enumerate(annotations):
-        try:
-            mask, wrong = msgspec.json.decode(raw, type=_Mask), ""
-            image: Any = mask.image_id
-        except (msgspec.DecodeError, RecursionError) as error:
-            mask, wrong, content = None, f"annotations[{number}]: {error}.", plain(raw)
-            image = content.get("image_id") if isinstance(content, dict) else None
-        if not isinstance(image, (int, str)) or image not in images:
-            dropped.append(Dropped(str(image), "annotation of no image", f"annotations[{number}]"))
-        elif mask is None:
-            problems[image] = wrong
-        else:
-            masks[image].append(mask)
-    return masks, problems, dropped
 
 
 def _merged(images: Sequence[_Image], masks: dict[Id, list[_Mask]], problems: dict[Id, str]) -> list[_Image]:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from pyarrow import fs
 
 from pipelines.errors import BadItem, LayoutError
-from pipelines.files import Folder, parent_and_name, safe_name
+from pipelines.files import Folder, is_safe_name, parent_and_name, safe_name
 from pipelines.sources.exif_frames import fitted_frames
 from pipelines.sources.names import ExifChoice
 from pipelines.sources.pictures import Pictures, pictures_of_file
@@ -143,7 +143,7 @@ class FrameFiles:
     def _decoded(self, video: str, names: Iterable[str]) -> Pictures:
         """Decodes the video file whose name, with or without its suffix, is one of the names."""
         folder = Folder(self.videos) if self.videos else self.root
-        for name in filter(_is_safe, dict.fromkeys(names)):
+        for name in filter(is_safe_name, dict.fromkeys(names)):
             above, _, base = name.rpartition("/")
             there = [one for one in _names(folder, above, video) if is_video(one)]
             found = [one for one in there if one == base] or [one for one in there if PurePosixPath(one).stem == base]
@@ -170,14 +170,6 @@ def _check(video: str, name: str) -> None:
         safe_name(name)
     except ValueError as error:
         raise BadItem(video, "list", str(error)) from error
-
-
-def _is_safe(name: str) -> bool:
-    try:
-        safe_name(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _names(folder: Folder, name: str, video: str) -> list[str]:

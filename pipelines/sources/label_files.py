@@ -1,13 +1,14 @@
 """Annotation files of tools, which --raw names: one file, or a folder of them; read whole, and checked by msgspec."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from pyarrow import fs
 
-from pipelines.errors import LayoutError
+from pipelines.errors import Dropped, LayoutError
 from pipelines.files import Folder, is_hidden, number_order, parent_and_name
 
 MOST_BYTES = 2_000_000_000
@@ -106,6 +107,55 @@ def plain(raw: bytes | msgspec.Raw) -> Any:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+@dataclass(slots=True)
+class OwnedAnnotations(Generic[T]):
+    """Annotations by the id of the image or video that they are of.
+
+    Attributes:
+        of: the usable ones.
+        problems: what is wrong with one that is not, in its words.
+        dropped: those of no image or video.
+    """
+
+    of: dict[Id, list[T]] = field(default_factory=lambda: defaultdict(list))
+    problems: dict[Id, str] = field(default_factory=dict)
+    dropped: list[Dropped] = field(default_factory=list)
+
+
+def owned_annotations(
+    annotations: Sequence[msgspec.Raw],
+    kind: type[T],
+    owner: str,
+    owners: Container[Id],
+    misfit: Callable[[Id, T], str] = lambda *_: "",
+) -> OwnedAnnotations[T]:
+    """Reads annotations one by one, so that one of a wrong form costs its image or video alone.
+
+    Args:
+        annotations: as they stand in the file.
+        kind: type of an annotation.
+        owner: "image" or "video"; their key is `<owner>_id`.
+        owners: ids of those.
+        misfit: gives what else is wrong with an annotation of an owner; empty if nothing.
+    """
+    found = OwnedAnnotations[T]()
+    for number, raw in enumerate(annotations):
+        place, annotation, wrong = f"annotations[{number}]", None, ""
+        try:
+            annotation = msgspec.json.decode(raw, type=kind)
+            id: Any = getattr(annotation, f"{owner}_id")
+        except (msgspec.DecodeError, RecursionError) as error:
+            wrong, content = f": {error}", plain(raw)
+            id = content.get(f"{owner}_id") if isinstance(content, dict) else None
+        if not isinstance(id, (int, str)) or id not in owners:
+            found.dropped.append(Dropped(str(id), f"annotation of no {owner}", place))
+        elif annotation is None or (wrong := misfit(id, annotation)):
+            found.problems[id] = f"{place}{wrong}."
+        else:
+            found.of[id].append(annotation)
+    return found
 
 
 def single_names(names: Iterable[tuple[str, str]]) -> None:

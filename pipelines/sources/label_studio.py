@@ -7,10 +7,10 @@ from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.frame_files import FrameFiles
-from pipelines.sources.label_files import label_files, plain, single_names
+from pipelines.sources.label_files import label_files, plain
 from pipelines.sources.label_studio_rle import brush_mask
 from pipelines.sources.label_studio_tasks import label_studio_labels
-from pipelines.sources.labels import VideoLabels, labelled_reading, labels_of
+from pipelines.sources.labels import VideoLabels, labelled_items, labelled_reading, labels_of
 from sgmg.masks import Size, mask_to_rle
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
@@ -45,9 +45,7 @@ class LabelStudio:
             LayoutError: a file is missing, no JSON, too large, or of another format; or two tasks have one picture.
         """
         self.files.check()
-        labels = [one for listed, _ in self._listings() for one in listed]
-        single_names((video, one.file) for video, one in labels)
-        return [one.item(video) for video, one in sorted(labels, key=lambda entry: entry[0])]
+        return labelled_items(one for listed, _ in self._listings() for one in listed)
 
     def left_out(self) -> list[Dropped]:
         """Returns the tasks without brush."""

@@ -11,6 +11,7 @@ from pipelines.files import Folder
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, Source, build_record
 from pipelines.sources.coco_annotations import coco_rle
+from pipelines.sources.label_files import single_names
 from pipelines.sources.meta_expressions import EMPTY
 from pipelines.sources.pictures import Pictures
 from sgmg.masks import Size, rle_area, rle_union
@@ -87,6 +88,17 @@ def labels_of(item: Item, folder: Folder) -> VideoLabels:
     if labels.problem:
         raise BadItem(item.video, "list", f"{labels.file}: {labels.problem}")
     return labels
+
+
+def labelled_items(labels: Iterable[tuple[str, VideoLabels]]) -> list[Item]:
+    """Returns the items of videos, given by name, sorted.
+
+    Raises:
+        LayoutError: two have one name.
+    """
+    ordered = sorted(labels, key=lambda entry: entry[0])
+    single_names((video, one.file) for video, one in ordered)
+    return [one.item(video) for video, one in ordered]
 
 
 def sentences_of(texts: Mapping[int, Iterable[str]], crowds: Iterable[int] = ()) -> list[LabelledSentence]:

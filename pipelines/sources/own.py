@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipelines.errors import BadItem, Dropped, LayoutError, shown
-from pipelines.files import Folder, safe_name
+from pipelines.files import Folder, is_safe_name
 from pipelines.records import Expression
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.csv_table import CsvLine, csv_lines
@@ -116,7 +116,7 @@ class Own:
         Lists the folders that the names of the videos begin with, `a` of `a/b`, or else nothing but the topmost ones.
         """
         places: dict[str, list[str]] = defaultdict(list)
-        above = {"", *(name.rpartition("/")[0] for name in videos if _is_safe(name))}
+        above = {"", *(name.rpartition("/")[0] for name in videos if is_safe_name(name))}
         try:
             for folder in sorted(above):
                 before = f"{folder}/" if folder else ""
@@ -256,11 +256,3 @@ def _held(ids: Sequence[int]) -> str:
     """Says which object ids PNGs hold."""
     shown = ", ".join(map(str, ids[:10])) + (f", … ({len(ids)} in all)" if len(ids) > 10 else "")
     return f"there are only pixels of {shown}" if ids else "there are only pixels of 0"
-
-
-def _is_safe(name: str) -> bool:
-    try:
-        safe_name(name)
-    except ValueError:
-        return False
-    return True

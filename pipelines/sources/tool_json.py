@@ -8,8 +8,8 @@ from pipelines.files import Folder
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.coco_json import coco_labels
 from pipelines.sources.frame_files import FrameFiles
-from pipelines.sources.label_files import label_files, single_names
-from pipelines.sources.labels import VideoLabels, labelled_reading, labels_of
+from pipelines.sources.label_files import label_files
+from pipelines.sources.labels import VideoLabels, labelled_items, labelled_reading, labels_of
 from pipelines.sources.youtube_vis_json import youtube_vis_labels
 
 Listing = tuple[dict[str, VideoLabels], list[Dropped]]
@@ -41,9 +41,7 @@ class ToolJson:
             LayoutError: a file is missing, no JSON, too large, or of another format; or two videos have one name.
         """
         self.files.check()
-        labels = [one for listed, _ in self._listings() for one in listed.items()]
-        single_names((video, one.file) for video, one in labels)
-        return [one.item(video) for video, one in sorted(labels, key=lambda entry: entry[0])]
+        return labelled_items(one for listed, _ in self._listings() for one in listed.items())
 
     def left_out(self) -> list[Dropped]:
         """Returns images without annotation, and annotations of no image."""

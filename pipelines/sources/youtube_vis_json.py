@@ -1,6 +1,5 @@
 """Parser of YouTube-VIS JSON, of our own export and of other tools: videos, and a track of masks for every object."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import msgspec
 from pipelines.errors import Dropped, LayoutError
 from pipelines.files import Folder
 from pipelines.sources.label_annotations import Annotation, Category, GatheredObject, named, times_of
-from pipelines.sources.label_files import Id, json_content, plain, text_of
+from pipelines.sources.label_files import Id, json_content, owned_annotations, text_of
 from pipelines.sources.labels import VideoLabels
 
 _KNOWN = ("info", "licenses", "videos", "annotations", "categories", "type")
@@ -64,7 +63,8 @@ def youtube_vis_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str
     if len(videos) < len(file.videos) or len(titles) < len(file.videos):
         raise LayoutError(f"{path}: two videos have one id or one name. Export it again.")
     names = {category.id: category.name for category in file.categories}
-    tracks, problems, dropped = _tracks(file.annotations, videos)
+    found = owned_annotations(file.annotations, _Track, "video", videos, lambda id, track: _misfit(videos[id], track))
+    tracks, problems, dropped = found.of, found.problems, found.dropped
     labels: dict[str, VideoLabels] = {}
     for video in file.videos:
         if video.id in problems:
@@ -76,31 +76,9 @@ def youtube_vis_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str
     return labels, dropped
 
 
-def _tracks(
-    annotations: Sequence[msgspec.Raw], videos: Mapping[Id, _Video]
-) -> tuple[dict[Id, list[_Track]], dict[Id, str], list[Dropped]]:
-    """Returns the annotations by video, what is wrong with those of a video, and those that belong to none."""
-    tracks: dict[Id, list[_Track]] = defaultdict(list)
-    problems: dict[Id, str] = {}
-    dropped: list[Dropped] = []
-    for number, raw in enumerate(annotations):
-        try:
-            track, wrong = msgspec.json.decode(raw, type=_Track), ""
-            video: Any = track.video_id
-        except (msgspec.DecodeError, RecursionError) as error:
-            track, wrong, content = None, f"annotations[{number}]: {error}.", plain(raw)
-            video = content.get("video_id") if isinstance(content, dict) else None
-        if not isinstance(video, (int, str)) or video not in videos:
-            dropped.append(Dropped(str(video), "annotation of no video", f"annotations[{number}]"))
-            continue
-        frames = len(videos[video].file_names)
-        if track is not None and len(track.segmentations) != frames:
-            wrong = f"annotations[{number}] has {len(track.segmentations)} segmentations for {frames} frames."
-        if track is None or wrong:
-            problems[video] = wrong
-        else:
-            tracks[video].append(track)
-    return tracks, problems, dropped
+def _misfit(video: _Video, track: _Track) -> str:
+    has, needs = len(track.segmentations), len(video.file_names)
+    return f" has {has} segmentations for {needs} frames" if has != needs else ""
 
 
 def _labels(file: str, video: _Video, tracks: Sequence[_Track], categories: Mapping[Id, str]) -> VideoLabels:
