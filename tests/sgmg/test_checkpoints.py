@@ -293,7 +293,10 @@ def test_a_folder_that_is_no_checkpoint_names_what_is_missing(model: SgMg, tmp_p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"format": 2, "notes": {}, "model": 1}', r"config\.json cannot be read: it has format 2, newer than the 1 of this sgmg"),
+        (
+            '{"format": 2, "notes": {}, "model": 1}',
+            r"config\.json cannot be read: it has format 2, newer than the 1 of this sgmg",
+        ),
         ('{"format": 1, "notes": {}}', r"config\.json cannot be read: 'model'"),
         ("{", r"config\.json cannot be read: Expecting"),
         ("[]", r"config\.json cannot be read: list indices"),

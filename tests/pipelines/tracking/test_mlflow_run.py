@@ -116,7 +116,16 @@ def test_credentials_do_not_come_into_the_store(storage: str, tmp_path: Path, ca
     assert found.params["data"] == '["s3://REDACTED@bucket/a"]'
     assert found.tags["changed.data"] == '["s3://REDACTED@bucket/b"]'
     assert len(caplog.records) == 1, "other credentials are no change"
-    manifest = Manifest("own", "train", {"raw": secret}, dict.fromkeys(("videos", "frames", "objects", "expressions"), 0), {}, 0, "f" * 32, ())
+    manifest = Manifest(
+        "own",
+        "train",
+        {"raw": secret},
+        dict.fromkeys(("videos", "frames", "objects", "expressions"), 0),
+        {},
+        0,
+        "f" * 32,
+        (),
+    )
     folder = Folder(str(tmp_path / "data"))
     folder.write(MANIFEST, manifest.to_json().encode())
     run.log_datasets([folder], "training")
