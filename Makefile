@@ -15,7 +15,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 CODE := sgmg pipelines jobs tests
 
-.PHONY: help setup demo learn test check bench ui
+.PHONY: help setup demo learn test check bench ui datumaro
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -63,6 +63,13 @@ bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python tests/benchmarks/bulk.py
 	$(BIN)/python tests/benchmarks/exports.py
 	$(BIN)/python tests/benchmarks/scoring.py
+
+datumaro: .venv-datumaro/.stamp ## Datumaro, for a test; in a place of its own, as it wants older versions of what we need
+
+.venv-datumaro/.stamp:
+	$(PYTHON) -m venv .venv-datumaro
+	.venv-datumaro/bin/python -m pip install 'datumaro>=1.13,<2'
+	@touch $@
 
 ui: $(STAMP) ## MLflow over the runs in STORAGE, on http://127.0.0.1:PORT
 	@mkdir -p $(STORAGE)

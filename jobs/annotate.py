@@ -1,9 +1,10 @@
 """Segments the objects that sentences describe, in any videos: one command from video files to mask tracks.
 
-Writes into --out: predictions/*.parquet, from which every other format is made; on request youtube_vis.json, coco.json,
-png.zip, davis.zip, overlay/*.mp4 and report/index.html; quarantine.jsonl (one line per item that could not be used:
-video, stage, reason) and config.json. Run the same command again to continue; more videos or sentences are added to the
-results that exist. Exit code 0: everything was annotated; 3: finished, but some items are in quarantine; 1: failed.
+Writes into --out: predictions/*.parquet, from which every other format is made; on request frames/<video>/*.jpg,
+youtube_vis.json, coco.json, cvat/*.xml, png.zip, davis.zip, overlay/*.mp4 and report/index.html; quarantine.jsonl
+(one line per item that could not be used: video, stage, reason) and config.json. Run the same command again to
+continue; more videos or sentences are added to the results that exist. Exit code 0: everything was annotated; 3:
+finished, but some items are in quarantine; 1: failed.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from jobs.common.cli import run
 from jobs.common.predictor_config import PredictorConfig
 from pipelines.annotate.settings import FormatName, Settings
 from pipelines.errors import Exit
+from pipelines.verdict_names import Verdict
 from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 
 
@@ -24,7 +26,7 @@ class _InputFlags:
 
     videos: tuple[str, ...]
     """Files, folders, globs ('raw/**/*.mp4') or .txt lists of them, local or s3://…, gs://…: mp4, mov, mkv, webm, avi,
-    and folders of images."""
+    mpg, mts, wmv, flv, 3gp, gif …, and folders of images (jpg, png, webp, bmp, tif)."""
     checkpoint: str
     """A folder that training wrote, a published .pth file, mlflow:<run id>, or models:/<name>/<version>."""
     out: str
@@ -35,12 +37,24 @@ class _InputFlags:
     text: tuple[str, ...] = ()
     """The sentences themselves, instead of a file; they apply to every video."""
     formats: tuple[FormatName, ...] = ("parquet",)
-    """Formats besides Parquet. youtube-vis: JSON of tracks. coco: JSON of frames. png: masks per sentence (layout
-    of YouTube-VOS). davis: masks of all sentences together. overlay: videos with masks. report: an HTML page."""
+    """Formats besides Parquet. frames: the segmented frames as JPEG, which the two JSON formats then name.
+    youtube-vis: JSON of tracks. coco: JSON of frames. cvat: XML of masks, a file per video (CVAT for video 1.1). png:
+    masks per sentence (layout of YouTube-VOS). davis: masks of all sentences together, and a table of the sentences.
+    overlay: videos with masks. report: an HTML page. docs/tools.md shows which tools open them, and how."""
     parts: bool = False
     """Write youtube-vis and coco as folders of files of at most 256 MB, each whole in itself, instead of one file."""
+    review: str | None = None
+    """File for a table of all answers, the most doubtful first: low scores, windows that disagree, masks that come and
+    go, areas that jump. Fill in its column verdict, or use the page of --formats report."""
+    verdicts: str | None = None
+    """Table of verdicts: review.csv, or what the page exports."""
+    redo: tuple[Verdict, ...] = ()
+    """Answer only what has one of these verdicts: rejected, to-correct. Into another --out, by another checkpoint."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
-    """Frames per second to segment, chosen by time. Default: every frame."""
+    """Frames per second to segment, chosen by time. Default: every frame. Of folders of images all are taken, unless
+    --image-fps, the folder's name ('cat_5fps') or their EXIF times tell when they were taken."""
+    image_fps: Annotated[float | None, tyro.conf.arg(metavar="FLOAT|None")] = None
+    """Images per second in folders of images: the rate at which they were extracted."""
     min_score: float = 0.3
     """Frames with a score (0 … 1) below this get an empty mask: the object is not visible."""
     shots: bool = False
@@ -83,6 +97,8 @@ class AnnotateConfig(PredictorConfig, _InputFlags):  # dataclasses take the last
             raise ValueError("--videos is empty. Give at least one file, folder, glob or list.")
         if bool(self.expressions) == bool(self.text):
             raise ValueError("Give either --expressions FILE or --text 'a sentence' …: the sentences to segment.")
+        if bool(self.redo) != bool(self.verdicts):
+            raise ValueError("Give --redo and --verdicts together: what to answer again, and the table that says so.")
         if not self.time_limit > 0:
             raise ValueError(f"--time-limit must be above 0 seconds (got {self.time_limit}).")
 
@@ -92,6 +108,7 @@ class AnnotateConfig(PredictorConfig, _InputFlags):  # dataclasses take the last
         default_overlap = 0 if self.independent_windows else min(OVERLAP, self.window - 1)
         return Settings(
             fps=self.fps,
+            image_fps=self.image_fps,
             window=self.window,
             overlap=default_overlap if self.overlap is None else self.overlap,
             shots=self.shots,

@@ -4,7 +4,8 @@ If --meta lists something that is missing, nothing is written; the file appears 
 predictions give the same bytes. Formats:
 
 ref-youtube-vos, mevis: a zip of masks. ref-davis17: a zip (--out ends in .zip) or a folder of object ids.
-coco: results of A2D, JHMDB, RefCOCO. youtube-vis: tracks of any video. coco-frames: the same, frame by frame.
+coco: results of A2D, JHMDB, RefCOCO. youtube-vis: tracks of any video. coco-frames: the same, frame by frame. Both name
+images <video>/<frame>.jpg, relative to the folder of the dataset's frames (JPEGImages).
 """
 
 from dataclasses import dataclass

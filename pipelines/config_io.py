@@ -9,9 +9,10 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, get_type_hints
 
-from pipelines.errors import JobError
+from pipelines.errors import JobError, shown
 from pipelines.files import Folder
 from pipelines.secrets import keep_credentials, redacted_values
+from sgmg.json_text import parse_json
 
 ConfigT = TypeVar("ConfigT")
 
@@ -26,7 +27,7 @@ def read_config(config_type: type[ConfigT], path: str) -> ConfigT:
         JobError: the file does not exist, or was written for another job.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(Path(path).read_text(encoding="utf-8"))
         return from_plain(config_type, _without_credentials(values))
     except (OSError, json.JSONDecodeError, TypeError, ValueError) as error:
         raise JobError(
@@ -95,7 +96,7 @@ def _from_json(hint: Any, value: Any) -> Any:
 def stored_setting(out: Folder, key: str, name: str) -> Any:
     """Returns a setting that the results in a folder were made with; None if there are no results that name it."""
     try:
-        return json.loads(out.read_if_there(CONFIG) or b"{}")[key][name]
+        return parse_json(out.read_if_there(CONFIG) or b"{}")[key][name]
     except (ValueError, KeyError, TypeError):  # `require_same_settings` says what is wrong with it
         return None
 
@@ -116,12 +117,12 @@ def require_same_settings(out: Folder, settings: Mapping[str, Any], key: str | N
     if written is None:
         return
     try:
-        config = redacted_values(json.loads(written))
+        config = redacted_values(parse_json(written))
         stored = config[key] if key else {name: config.get(name) for name in settings}
         settings = redacted_values(settings)
         names = dict.fromkeys([*stored, *settings])
         differences = [
-            f"{name} was {stored.get(name)!r} and is now {settings.get(name)!r}"
+            f"{shown(name)[1:-1]} was {shown(stored.get(name))} and is now {shown(settings.get(name))}"
             for name in names
             if stored.get(name) != settings.get(name) and name != "fingerprint"
         ]

@@ -1,13 +1,24 @@
 """Errors that every stage speaks of, and the exit codes of jobs."""
 
+import errno
 import re
+import reprlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Numbers of the system's errors for a disk that takes no more files."""
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 120, 120, 40
+
 
 class LayoutError(ValueError):
     """Error in the layout of a whole input: nothing can be read from it. The message names the file and the remedy."""
+
+
+class DamagedFile(ValueError):
+    """Error: a file that a job of ours wrote cannot be read any more. The message names it and the remedy."""
 
 
 class BadItem(ValueError):
@@ -66,6 +77,15 @@ class JobError(Exception):
 
     Where a signal ended the job, its exit code is that of the signal.
     """
+
+
+def shown(value: object) -> str:
+    """Returns a value from a file for a message: its beginning, as it may be of any size and nested to any depth.
+
+    >>> shown(["a" * 100, [1, 2], None])
+    "['aaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaa', [1, 2], None]"
+    """
+    return _SHORT.repr(value)
 
 
 def root_cause(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Folders on any filesystem of pyarrow: names cannot leave them, and files are written whole or not at all."""
 
+import errno
 import random
 import re
 import shutil
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from pipelines.errors import DamagedFile
 from pipelines.secrets import redacted, with_credentials
 
 UNFINISHED = ".unfinished-"
@@ -39,9 +41,14 @@ _BUSY = re.compile(
     r"|HTTP (status|response code)\D*(429|50[0234])|\b(UNAVAILABLE|RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED)\b"
 )
 """Errors of a store that may pass: it is too busy, or the network broke."""
+_STORE = re.compile(r"AWS Error|\bHTTP\b|When \w+ing |google::|Azure|too busy|\berrno\b", re.IGNORECASE)
+"""Errors on the way to a file."""
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between two tries, give or take half."""
+_NUMBER = re.compile(r"([0-9]+)")
 _OPTION_VALUES = {"true": True, "false": False, "1": True, "0": False}
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+"""Errors of the system that say that there is no such file, whose name may come out of an annotation."""
 _IN_MEMORY, _PIECE = 64 * 2**20, 8 * 2**20
 """Bytes of a file that are kept in memory until it is uploaded, and of a piece of the upload."""
 
@@ -70,6 +77,43 @@ def safe_name(name: str) -> str:
     if odd or any(ord(letter) < 32 for letter in name):
         raise ValueError(f"The name {name!r} would leave its folder. Mend it in the annotations.")
     return name
+
+
+def is_safe_name(name: str) -> bool:
+    """Returns whether `safe_name` takes a name.
+
+    >>> is_safe_name("a/b.png"), is_safe_name("../b.png")
+    (True, False)
+    """
+    try:
+        safe_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+def number_order(name: str) -> tuple[tuple[int, str, str] | str, ...]:
+    """Returns a sort key by which numbers in names count by value: frame_9 comes before frame_10, 9 before 10 before b.
+
+    >>> sorted(["f10.png", "b", "f9.png", "10", "9"], key=number_order)
+    ['9', '10', 'b', 'f9.png', 'f10.png']
+    """
+    # Text and numbers alternate, so that equal types are compared; more digits without leading zeros are a larger
+    # number, whatever its length; 7 before 07 keeps the order total.
+    parts = _NUMBER.split(name)
+    return tuple(
+        (len(part.lstrip("0")), part.lstrip("0"), part) if place % 2 else part for place, part in enumerate(parts)
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Returns whether a file or folder is hidden, as `._00001.jpg` of macOS is: its name begins with one dot."""
+    return len(name) > 1 and name.startswith(".") and not name.startswith("..")
+
+
+def is_litter(name: str) -> bool:
+    """Returns whether a file is one that macOS or Windows leaves in any folder, so that nobody misses it."""
+    return name.startswith("._") or name in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def is_uri(path: str) -> bool:
@@ -178,23 +222,37 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Returns whether a file or folder of that name exists."""
-        return _patiently(lambda: self.filesystem.get_file_info(self.path(name))).type != fs.FileType.NotFound
+        return self._type_and_size(name)[0] != fs.FileType.NotFound
 
-    def names(self, name: str = "", suffix: str = "") -> list[str]:
-        """Lists the sorted names directly in a folder that end with `suffix`; empty if the folder does not exist."""
-        return sorted(info.base_name for info in self._list(name) if info.base_name.endswith(suffix))
+    def names(self, name: str = "", suffix: str = "", *, hidden: bool = False) -> list[str]:
+        """Lists the names directly in a folder, in `number_order`; empty if the folder does not exist.
+
+        Args:
+            name: of the folder.
+            suffix: that the names end with.
+            hidden: whether hidden names count (`is_hidden`).
+        """
+        return [info.base_name for info in self._listed(name, suffix, hidden=hidden)]
 
     def files(self, name: str = "", suffix: str = "") -> dict[str, int]:
-        """Lists the files directly in a folder that end with `suffix`, and their sizes in bytes, sorted by name."""
-        found = (one for one in self._list(name) if one.type == fs.FileType.File and one.base_name.endswith(suffix))
-        return {one.base_name: one.size for one in sorted(found, key=lambda one: one.base_name)}
+        """Lists the files directly in a folder that `names` lists, and their sizes in bytes, in `number_order`."""
+        return {one.base_name: one.size for one in self._listed(name, suffix) if one.type == fs.FileType.File}
+
+    def _listed(self, name: str, suffix: str, *, hidden: bool = False) -> list[fs.FileInfo]:
+        found = (one for one in self._list(name) if hidden or not is_hidden(one.base_name))
+        ending = (one for one in found if one.base_name.endswith(suffix))
+        return sorted(ending, key=lambda one: number_order(one.base_name))
 
     def _list(self, name: str, *, unfinished: bool = False) -> list[fs.FileInfo]:
         """Lists what is directly in a folder: what is whole, or what is still being written."""
         selector = fs.FileSelector(self.path(name), allow_not_found=True)
         try:
             found = _patiently(lambda: self.filesystem.get_file_info(selector))
-        except (NotADirectoryError, pa.ArrowInvalid):
+        except pa.ArrowInvalid:
+            return []
+        except OSError as error:
+            if not _says_missing(error):
+                raise
             return []
         return [one for one in found if one.base_name.startswith(UNFINISHED) is unfinished]
 
@@ -208,14 +266,27 @@ class Folder:
             return _patiently(lambda: self.filesystem.open_input_file(self.path(name)))
 
     @contextmanager
-    def parquet(self, name: str) -> Iterator[pq.ParquetFile]:
+    def parquet(self, name: str, columns: Iterable[str] = ()) -> Iterator[pq.ParquetFile]:
         """Opens a Parquet file. A row group of an object store is read in one or two requests, not one a column.
+
+        Args:
+            name: of the file.
+            columns: that it has to have.
 
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
+            DamagedFile: the file is damaged, as is seen here or while it is read inside the block.
         """
-        with self.open(name) as source, pq.ParquetFile(source, pre_buffer=self.is_object_store) as parquet:
-            yield parquet
+        options: Any = {"pre_buffer": self.is_object_store, "page_checksum_verification": True}
+        try:
+            with self.open(name) as source, pq.ParquetFile(source, **options) as parquet:
+                if missing := sorted(set(columns) - set(parquet.schema_arrow.names)):
+                    raise damaged_file(self.path(name), f"it has no column {', '.join(missing)}")
+                yield parquet
+        except (pa.ArrowException, UnicodeDecodeError, MemoryError, OSError) as error:
+            if isinstance(error, OSError) and not _says_damaged(error):
+                raise
+            raise damaged_file(self.path(name), error) from error
 
     def size(self, name: str) -> int:
         """Returns the size of a file in bytes.
@@ -223,10 +294,19 @@ class Folder:
         Raises:
             FileNotFoundError: there is no such file; the message gives the full path.
         """
-        found = _patiently(lambda: self.filesystem.get_file_info(self.path(name)))
-        if found.type != fs.FileType.File:
+        kind, size = self._type_and_size(name)
+        if kind != fs.FileType.File:
             raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.")
-        return found.size
+        return size
+
+    def _type_and_size(self, name: str) -> tuple[fs.FileType, int]:
+        try:
+            found = _patiently(lambda: self.filesystem.get_file_info(self.path(name)))
+        except OSError as error:
+            if not _says_missing(error):
+                raise
+            return fs.FileType.NotFound, 0
+        return found.type, found.size or 0
 
     def make(self) -> "Folder":
         """Creates the folder and its parents if they are missing. Returns the folder."""
@@ -333,8 +413,32 @@ class Folder:
     def _missing_named(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        except OSError as error:
+            if not _says_missing(error):
+                raise
             raise FileNotFoundError(f"{self.path(name)} does not exist or is no file.") from error
+
+
+def _says_missing(error: OSError) -> bool:
+    """Returns whether an error says that there is no such file; its name may come out of an annotation."""
+    return isinstance(error, FileNotFoundError) or error.errno in _MISSING or "is a directory" in str(error)
+
+
+def _says_damaged(error: OSError) -> bool:
+    """Returns whether an error is about the content of a Parquet file, and not about the way to it.
+
+    pyarrow raises plain OSErrors for both; those of the system have a number, those of stores name their store.
+    """
+    return type(error) is OSError and error.errno is None and not _STORE.search(str(error))
+
+
+def damaged_file(path: str, error: object) -> DamagedFile:
+    """Makes the error of a Parquet file of ours that cannot be read, with what to do."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return DamagedFile(
+        f"{path} is damaged or no Parquet file ({said}): remove it and run the job that wrote it again "
+        f"(jobs/prepare.py, jobs/predict.py or jobs/annotate.py), which makes what is missing."
+    )
 
 
 def upload_files(sources: Iterable[Path], filesystem: fs.FileSystem, folder: str) -> None:
@@ -366,6 +470,18 @@ def without_options(path: str) -> str:
 def join_uri(folder: str, name: str) -> str:
     """Joins a name to the path or URI of a folder, before the options that a URI may end with."""
     return f"{without_options(folder).rstrip('/')}/{name}{uri_options(folder)}"
+
+
+def parent_and_name(path: str) -> tuple[str, str]:
+    """Splits a path or URI into its folder and its name.
+
+    >>> parent_and_name("a.zip"), parent_and_name("/a.zip"), parent_and_name("s3://bucket/b/a.zip")
+    (('.', 'a.zip'), ('/', 'a.zip'), ('s3://bucket/b', 'a.zip'))
+    >>> parent_and_name("s3://bucket/a.zip?region=eu-west-1")
+    ('s3://bucket?region=eu-west-1', 'a.zip')
+    """
+    parent, slash, name = without_options(path).rstrip("/").rpartition("/")
+    return (parent or slash or ".") + uri_options(path), name
 
 
 def resolve_filesystem(path: str) -> tuple[fs.FileSystem, str]:

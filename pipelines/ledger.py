@@ -6,6 +6,7 @@ Losing the copy loses nothing.
 """
 
 import gzip
+import io
 import logging
 import re
 import zlib
@@ -14,16 +15,19 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.errors import Failure, JobError
-from pipelines.files import Folder, at_once
+from pipelines.errors import DamagedFile, Failure, JobError
+from pipelines.files import Folder, at_once, damaged_file
+from pipelines.limits import MAX_LEDGER_BYTES
 
 PREDICTIONS, LEDGER = "predictions", "ledger.json.gz"
 """Folder of the result files and the file of the ledger, inside the folder of a run."""
 LEDGER_VERSION = 1
 _FOOTER = b"sgmg.entries"
+
+_BROKEN = re.compile("thrift|parquet|magic|corrupt|flatbuffer|schema|checksum|end of stream", re.IGNORECASE)
+"""Errors of pyarrow that are surely about the content of a file."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +46,9 @@ class Entry:
         frames, seconds: length of the video.
         absent: sentences whose object is in no frame.
         damage: which parts of the video are missing; empty if none is.
+        remark: what was decided in reading it; empty if nothing.
+        agreements: for each of the sentences, the lowest IoU of a window's mask with that of the window before; None
+            where windows share no mask. Empty if none do.
         failures: what goes into the quarantine.
         superseded: ids of those sentences that another entry answers better; readers skip their rows.
         file: name of the result file; empty without rows, and in the footer of that file.
@@ -58,6 +65,8 @@ class Entry:
     seconds: float = 0.0
     absent: int = 0
     damage: str = ""
+    remark: str = ""
+    agreements: tuple[float | None, ...] = ()
     failures: tuple[Failure, ...] = ()
     superseded: tuple[str, ...] = ()
     file: str = ""
@@ -212,7 +221,10 @@ def _read_snapshot(out: Folder, settings: str | None) -> _Snapshot:
     if packed is None:
         return nothing
     try:
-        data = gzip.decompress(packed)
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
+            data = stream.read(MAX_LEDGER_BYTES + 1)
+        if len(data) > MAX_LEDGER_BYTES:
+            raise ValueError(f"more than {MAX_LEDGER_BYTES} bytes")
         version = msgspec.json.decode(data, type=dict[str, msgspec.Raw])["version"]
         if int(bytes(version)) > LEDGER_VERSION:
             raise JobError(
@@ -220,7 +232,7 @@ def _read_snapshot(out: Folder, settings: str | None) -> _Snapshot:
                 f"newer code, or delete the file: it is made again from the results."
             )
         snapshot = msgspec.json.decode(data, type=_Snapshot)
-    except (gzip.BadGzipFile, EOFError, zlib.error, msgspec.DecodeError, KeyError, ValueError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error, msgspec.DecodeError, KeyError, ValueError, RecursionError) as error:
         _log.warning("%s is damaged (%s): it is made again from the results.", out.path(LEDGER), error)
         return nothing
     if snapshot.version != LEDGER_VERSION or settings not in (None, snapshot.settings):
@@ -234,24 +246,24 @@ def read_footer(out: Folder, file: str) -> list[Entry]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
+        DamagedFile: it is damaged.
     """
     path = f"{PREDICTIONS}/{file}"
     try:
         with out.parquet(path) as parquet:
             footer = (parquet.metadata.metadata or {})[_FOOTER]
         return msgspec.json.decode(footer, type=list[Entry])
-    except (pa.ArrowException, OSError, KeyError, msgspec.DecodeError) as error:
-        if isinstance(error, OSError) and not re.search("thrift|parquet|magic|corrupt", str(error), re.IGNORECASE):
-            raise  # of the storage
-        raise ValueError(f"{out.path(path)} is damaged ({error})") from error
+    except (KeyError, RecursionError, msgspec.DecodeError) as error:
+        raise damaged_file(out.path(path), f"its entries cannot be read: {error!r}") from error
 
 
 def _footer_if_whole(out: Folder, file: str) -> list[Entry] | None:
     """Returns the entries of a result file; deletes it and returns None if it is damaged."""
     try:
         return read_footer(out, file)
-    except ValueError as error:
+    except DamagedFile as error:
+        if isinstance(error.__cause__, OSError | MemoryError) and not _BROKEN.search(str(error.__cause__)):
+            raise  # perhaps of the storage: deleting a whole file would lose work
         _log.warning("%s: it is deleted, and its videos are done again.", error)
         out.remove(f"{PREDICTIONS}/{file}")
         return None

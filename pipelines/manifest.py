@@ -8,12 +8,20 @@ from typing import Any
 
 import msgspec
 
-from pipelines.files import Folder
+from pipelines.files import Folder, safe_name
+from pipelines.limits import MAX_FRAMES, MAX_SAMPLES, MAX_SENTENCES
+from pipelines.records import SCHEMA
+from sgmg.json_text import parse_json
 
 MANIFEST_VERSION = 2
 """Version of the manifest and of the shards' footers. 2: `anchor_counts`, which was `asked`."""
 
-MANIFEST, QUARANTINE = "manifest.json", "quarantine.jsonl"
+MANIFEST, QUARANTINE, DROPPED = "manifest.json", "quarantine.jsonl", "dropped.jsonl"
+"""Files of a prepared folder: its description; the items that could not be used; what was left out of the others."""
+
+
+_COUNTS = ("videos", "frames", "objects", "expressions")
+"""Counts that every manifest has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,22 @@ class RowInfo:
     anchor_counts: tuple[int, ...] | None = None
     untrainable: Mapping[int, str] | None = None
 
+    def __post_init__(self) -> None:
+        """Checks what epochs are planned from.
+
+        Raises:
+            ValueError: a number is negative or absurd, or describes another number of expressions.
+        """
+        if not 0 <= self.frames <= MAX_FRAMES or not 0 <= self.expressions <= MAX_SENTENCES:
+            raise ValueError(f"{self.frames} frames and {self.expressions} expressions are no row of prepared data")
+        if self.frames * self.expressions > MAX_SAMPLES:
+            raise ValueError(f"{self.frames} frames x {self.expressions} expressions are more than {MAX_SAMPLES}")
+        counts = self.anchor_counts
+        if counts is not None and (len(counts) != self.expressions or not all(0 <= n <= MAX_FRAMES for n in counts)):
+            raise ValueError(f"its anchor_counts should be {self.expressions} numbers of frames")
+        if self.untrainable and not all(0 <= index < self.expressions for index in self.untrainable):
+            raise ValueError(f"untrainable should name some of its {self.expressions} expressions")
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -40,6 +64,16 @@ class Shard:
     file: str
     bytes: int
     row_groups: tuple[tuple[RowInfo, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Checks the name, which is read beside the manifest.
+
+        Raises:
+            ValueError: it would leave the folder, or the size is negative.
+        """
+        safe_name(self.file)
+        if self.bytes < 0:
+            raise ValueError(f"its size is {self.bytes} bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +109,11 @@ class Manifest:
         """Number of expressions that cannot be learned from, by reason."""
         return Counter(reason for row in self.rows for reason in (row.untrainable or {}).values())
 
+    @property
+    def usable(self) -> int:
+        """Number of expressions that can be learned from, or predicted where the truth is withheld."""
+        return self.counts["expressions"] - self.untrainable.total() + self.untrainable[WITHHELD]
+
     def to_json(self) -> str:
         """Converts the manifest to readable JSON, one shard per line; `from_json` reads it back."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "shards"}
@@ -85,20 +124,22 @@ class Manifest:
         return f'{head[:-2]},\n  "shards": [\n{shards}\n  ]\n}}\n'
 
     @classmethod
-    def from_json(cls, text: str) -> "Manifest":
+    def from_json(cls, text: str | bytes) -> "Manifest":
         """Reads the manifest that `to_json` wrote.
 
         Raises:
             ValueError: the text is not a manifest, or has another manifest version.
         """
         try:
-            values = json.loads(text)
-            version = values["schema_version"]
-            if version != MANIFEST_VERSION:
+            values = parse_json(text)
+            version = values.get("schema_version") if isinstance(values, dict) else None
+            if type(version) is int and version != MANIFEST_VERSION:
                 raise ValueError(f"it has manifest version {version}, this code reads {MANIFEST_VERSION}")
-            shards = msgspec.convert(values.pop("shards"), tuple[Shard, ...], str_keys=True)
-            return cls(**values, shards=shards)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, msgspec.ValidationError) as error:
+            manifest = msgspec.convert(values, cls, str_keys=True)
+            if low := [name for name in _COUNTS if manifest.counts.get(name, -1) < 0]:
+                raise msgspec.ValidationError(f"Expected a number from 0 - at `$.counts.{low[0]}`")
+            return manifest
+        except (json.JSONDecodeError, msgspec.ValidationError) as error:
             raise ValueError(f"it is no manifest of prepared data ({error})") from error
 
 
@@ -110,7 +151,7 @@ def read_manifest(folder: Folder) -> Manifest:
         ValueError: the manifest is damaged, or has another manifest version.
     """
     try:
-        text = folder.read(MANIFEST).decode()
+        text = folder.read(MANIFEST)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder.path()} holds no {MANIFEST}: nothing was prepared there, or not to the end. Run "
@@ -128,8 +169,9 @@ def read_rows(folder: Folder, file: str, row_group: int, columns: Sequence[str] 
 
     Raises:
         FileNotFoundError: the shard does not exist.
+        DamagedFile: it is damaged.
     """
-    with folder.parquet(file) as parquet:
+    with folder.parquet(file, columns or SCHEMA.names) as parquet:
         return parquet.read_row_group(row_group, columns=columns, use_threads=False).to_pylist()
 
 

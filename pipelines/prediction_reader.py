@@ -6,16 +6,37 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
+import msgspec
 import pyarrow as pa
 
-from pipelines.files import READERS, Folder, at_once, safe_name
+from pipelines.errors import DamagedFile
+from pipelines.files import READERS, Folder, at_once, damaged_file, number_order, safe_name
 from pipelines.ledger import LEDGER, PREDICTIONS, Rows, read_ledger
 from pipelines.predictions import PREDICTION_SCHEMA, PREDICTION_VERSION, Prediction, QueryTrack, prediction_of
 from sgmg.masks import Size, rle_union
 
 _LIGHT = [name for name in PREDICTION_SCHEMA.names if name not in ("queries", "merged", "timestamps", "source")]
+
+
+class _LightRow(TypedDict):
+    """The types of the columns of an index; a damaged file may hold nothing in their place."""
+
+    dataset: str
+    split: str
+    video: str
+    expression: str
+    text: str
+    width: Annotated[int, msgspec.Meta(ge=1)]
+    height: Annotated[int, msgspec.Meta(ge=1)]
+    frame_names: list[str]
+    fingerprint: str
+    external_id: str | None
+    annotator: int | None
+    status: str
+    start_frame: Annotated[int, msgspec.Meta(ge=0)]
+    schema_version: int
 
 
 _AHEAD_BYTES = 64 * 2**20
@@ -86,6 +107,27 @@ class Predictions:
                         parts.append(prediction_of(group.slice(place, 1).to_pylist()[0]))
                 yield _joined(parts)
 
+    def read_columns(
+        self, entries: Iterable[PredictionEntry], columns: Sequence[str]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Reads some columns of the predictions of some entries, in their order: a row for each segment of an entry.
+
+        Raises:
+            ValueError: a file is damaged; the message names it.
+        """
+        entries = list(entries)
+        wanted = ((row.file, row.group) for entry in entries for row in entry.rows)
+        with closing(_row_groups(self.folder, (key for key, _ in groupby(wanted)), columns)) as groups:
+            at, group = ("", -1), pa.table({})
+            for entry in entries:
+                found: list[dict[str, Any]] = []
+                for file, number, place in entry.rows:
+                    with _named(self.folder, file):
+                        if at != (file, number):
+                            at, group = (file, number), next(groups)
+                        found += group.slice(place, 1).to_pylist()
+                yield found
+
     def _absent(self, entry: PredictionEntry) -> Prediction:
         """Makes a prediction with an empty mask in every frame."""
         t = len(entry.frame_names)
@@ -149,18 +191,8 @@ def read_predictions(folder: Folder) -> Predictions:
             f"into a folder of its own."
         )
     entries = [_entry(sorted(rows, key=lambda row: row[:2])) for rows in found.values()]
-    entries.sort(key=lambda entry: (entry.video, number_first(entry.expression)))
+    entries.sort(key=lambda entry: (entry.video, number_order(entry.expression)))
     return Predictions(inner, *next(iter(made_of)), tuple(entries))
-
-
-def number_first(name: str) -> tuple[bool, int, str]:
-    """Returns a sort key for ids: numbers by value, then other names.
-
-    >>> sorted(["10", "b", "9"], key=number_first)
-    ['9', '10', 'b']
-    """
-    number = name.isascii() and name.isdigit()
-    return (not number, int(name) if number else 0, name)
 
 
 Counting = Mapping[int, Collection[str]] | None
@@ -170,8 +202,7 @@ Counting = Mapping[int, Collection[str]] | None
 def row_groups_of(folder: Folder) -> dict[str, Counting]:
     """Returns the result files of a run, and which of their row groups count."""
     if not folder.has(LEDGER):
-        names = folder.names(PREDICTIONS, ".parquet")
-        return {name: None for name in names if not name.startswith(".")}  # macOS writes ._name
+        return dict.fromkeys(folder.names(PREDICTIONS, ".parquet"))
     return counting_of(read_ledger(folder).rows.values())
 
 
@@ -208,6 +239,7 @@ def _light_rows(folder: Folder, file: str, counting: Counting) -> Iterator[tuple
             for place, values in enumerate(rows):
                 if values["expression"] in without:
                     continue
+                msgspec.convert(values, _LightRow)
                 if values["schema_version"] != PREDICTION_VERSION:
                     raise ValueError(
                         f"it has prediction version {values['schema_version']}, this code reads {PREDICTION_VERSION}. "
@@ -218,14 +250,19 @@ def _light_rows(folder: Folder, file: str, counting: Counting) -> Iterator[tuple
                 yield Row(file, group, place), values
 
 
-def _row_groups(folder: Folder, wanted: Iterable[tuple[str, int]]) -> Generator[pa.Table]:
-    """Yields row groups in order. Reads ahead as many as `_AHEAD_BYTES` hold, which hides the way to a store."""
+def _row_groups(
+    folder: Folder, wanted: Iterable[tuple[str, int]], columns: Sequence[str] | None = None
+) -> Generator[pa.Table]:
+    """Yields row groups in order, with some columns or all.
+
+    Reads ahead as many as `_AHEAD_BYTES` hold, which hides the way to a store.
+    """
     waiting: deque[Future[pa.Table]] = deque()
     most = 1
     with ThreadPoolExecutor(READERS) as readers:
         try:
             for file, group in wanted:
-                waiting.append(readers.submit(_row_group, folder, file, group))
+                waiting.append(readers.submit(_row_group, folder, file, group, columns))
                 while len(waiting) > most:
                     table = waiting.popleft().result()
                     most = max(1, min(READERS, _AHEAD_BYTES // max(1, table.nbytes)))
@@ -237,9 +274,10 @@ def _row_groups(folder: Folder, wanted: Iterable[tuple[str, int]]) -> Generator[
                 one.cancel()
 
 
-def _row_group(folder: Folder, file: str, group: int) -> pa.Table:
-    with folder.parquet(file) as parquet:
-        return parquet.read_row_group(group, columns=PREDICTION_SCHEMA.names, use_threads=False)
+def _row_group(folder: Folder, file: str, group: int, columns: Sequence[str] | None) -> pa.Table:
+    names = PREDICTION_SCHEMA.names if columns is None else list(columns)
+    with folder.parquet(file, names) as parquet:
+        return parquet.read_row_group(group, columns=names, use_threads=False)
 
 
 def _entry(rows: list[tuple[int, Row, dict[str, Any]]]) -> PredictionEntry:
@@ -321,11 +359,10 @@ def _named(folder: Folder, file: str) -> Iterator[None]:
     """Prefixes errors with the file's name."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{folder.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job that wrote it "
-            f"again (jobs/predict.py or jobs/annotate.py): it makes what is missing."
-        ) from error
+    except DamagedFile:
+        raise
+    except (pa.ArrowException, OverflowError, UnicodeDecodeError) as error:
+        raise damaged_file(folder.path(file), error) from error
     except ValueError as error:
         raise ValueError(f"{folder.path(file)}: {error}") from error
 
@@ -338,6 +375,7 @@ def read_segments(out: Folder, rows: Sequence[Rows]) -> Iterator[list[Prediction
             found: list[Prediction] = []
             for one, file in zip(rows, files, strict=True):
                 if number < one.groups:
-                    group = file.read_row_group(one.first + number).to_pylist()
-                    found += [prediction_of(row) for row in group if row["expression"] not in one.without]
+                    with _named(out.folder(PREDICTIONS), one.file):
+                        group = file.read_row_group(one.first + number).to_pylist()
+                        found += [prediction_of(row) for row in group if row["expression"] not in one.without]
             yield sorted(found, key=lambda row: row.expression)

@@ -1,11 +1,14 @@
 """The row of predictions: the masks of one expression in one video. All formats and scores are made from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+
+from pipelines.limits import check_pixels
 
 PREDICTION_VERSION = 1
 """Schema version, written into every row; readers refuse other versions."""
@@ -42,6 +45,10 @@ class Prediction:
     `external_id` is a template, see `sources.frame_ids`). `queries` are the kept ones: only the chosen one by
     default; A2D and JHMDB keep all in query order, RefCOCO all by falling score. `merged` holds, for
     Ref-DAVIS17 and in the row of an annotator's first object only, a PNG of object ids (from 1) a frame.
+
+    `fps` of annotated videos is the mean rate of the frames that were chosen of the whole video (`mean_rate`), the same
+    in all its rows; None where nothing tells when its frames were taken (times are made up then), or one was chosen. In
+    predictions of prepared data it is the rate of the prepared video, if that is known.
     """
 
     dataset: str
@@ -72,8 +79,9 @@ class Prediction:
         """Checks the invariants that readers rely on.
 
         Raises:
-            ValueError: no query, lists of different length, or an unknown status.
+            ValueError: an impossible size, no query, lists of different length, or an unknown status.
         """
+        check_pixels(self.height, self.width)
         t = len(self.frame_names)
         if not t or not self.queries or any(len(query.rle) != t for query in self.queries):
             found = [len(query.rle) for query in self.queries]
@@ -86,6 +94,16 @@ class Prediction:
     def to_row(self) -> dict[str, Any]:
         """Converts to plain values in the order of `PREDICTION_SCHEMA`."""
         return asdict(self)
+
+
+def mean_rate(times: Sequence[float] | np.ndarray) -> float | None:
+    """Returns the mean number of frames per second of frames shown at these times (seconds, ascending).
+
+    >>> mean_rate([0.0, 0.5, 2.0]), mean_rate([3.0])
+    (1.0, None)
+    """
+    length = float(times[-1] - times[0]) if len(times) > 1 else 0.0
+    return (len(times) - 1) / length if length > 0 else None
 
 
 QUERY = pa.struct(

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from pipelines.limits import check_pixels
+
 SCHEMA_VERSION = 1
 """Schema version, written into every row; readers refuse other versions."""
 
@@ -62,8 +64,10 @@ class Record:
         """Checks the invariants that readers rely on.
 
         Raises:
-            ValueError: lists of frames differ in length, or an expression refers to an object that the record lacks.
+            ValueError: the size is impossible, lists of frames differ in length, or an expression refers to an object
+                that the record lacks.
         """
+        check_pixels(self.height, self.width)
         t = len(self.frame_names)
         if t == 0 or len(self.frames) != t:
             raise ValueError(f"{self.video}: {len(self.frames)} frames with {t} names. Give one name a frame.")

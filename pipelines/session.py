@@ -15,6 +15,7 @@ from ray.exceptions import RayTaskError
 
 from pipelines.errors import JobError
 from pipelines.files import Folder, is_uri
+from pipelines.ray_address import check_cluster
 from pipelines.secrets import VARIABLE
 from pipelines.signals import keep_handlers
 
@@ -44,15 +45,22 @@ def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
         dashboard: whether a local Ray has its dashboard: eleven processes, which Ray Train wants.
 
     Raises:
-        JobError: a local Ray does not start, as the machine is too busy.
-        ConnectionError: there is no cluster at the address.
+        JobError: no cluster answers at the address, or a local Ray does not start, as the machine is too busy.
     """
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        with keep_handlers():
-            ray.init(address=address, log_to_driver=True, runtime_env=_environment_of_workers())
+        check_cluster(address)
+        try:
+            with keep_handlers():
+                ray.init(address=address, log_to_driver=True, runtime_env=_environment_of_workers())
+        except Exception as error:  # Ray has no type for it
+            _log.debug("traceback of the error below", exc_info=True)
+            raise JobError(
+                f"Ray cannot be reached at RAY_ADDRESS={address}: {' '.join(str(error).split())[:500]}. Mend the "
+                f"address or the cluster, or take RAY_ADDRESS out of the environment to use this machine alone."
+            ) from error
     else:  # its processes inherit the environment
         start_local(num_cpus or max(4, os.cpu_count() or 1), dashboard=dashboard)
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sgmg.config import SgMgConfig
+from sgmg.json_text import parse_json
 from sgmg.model import SgMg
 from sgmg.published import load_published
 from sgmg.tokenizer import Tokenizer
@@ -114,7 +115,7 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
     """Loads a checkpoint: a folder written by `save`, or a published `.pth` file.
 
     Args:
-        path: folder or file; of a folder with averaged weights, that file alone loads these.
+        path: folder or file; also a file of weights in a folder, which is how averaged ones are loaded.
         preset: config of the model instead of the one in the checkpoint; the weights must fit it.
 
     Raises:
@@ -123,8 +124,8 @@ def load(path: str | PathLike[str], *, preset: str | SgMgConfig | None = None) -
     """
     path = Path(path).resolve()
     config = SgMgConfig.preset(preset) if isinstance(preset, str) else preset
-    if path.is_file() and path.name == AVERAGED:
-        return _load_folder(path.parent, config, AVERAGED)
+    if path.is_file() and path.name in (MODEL, AVERAGED):
+        return _load_folder(path.parent, config, path.name)
     if path.is_file():
         return Checkpoint(path, load_published(path, config), None, {})
     folder = path if path.exists() else _previous(path)
@@ -140,11 +141,11 @@ def files_of(path: Path) -> list[Path]:
     """Returns the files that make the model of a checkpoint: a published file, or those of a folder.
 
     Args:
-        path: as in `load`. The path of averaged weights gives these, and what lies beside them.
+        path: as in `load`. The path of a file of weights gives these, and what lies beside them.
     """
     if path.is_dir():
         return [path / CONFIG, path / MODEL, path / TOKENIZER]
-    if path.name == AVERAGED:
+    if path.name in (MODEL, AVERAGED):
         return [path.parent / CONFIG, path, path.parent / TOKENIZER]
     return [path]
 
@@ -211,7 +212,7 @@ def _load_folder(folder: Path, config: SgMgConfig | None, file: str = MODEL) -> 
     config = config or saved
     try:
         weights = load_file(folder / file)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         raise ValueError(f"{folder / file} is damaged or cut short ({error}). Use another checkpoint.") from error
     if config.multi_object and not saved.multi_object:
         single = _load_folder(folder, replace(config, multi_object=False), file)
@@ -229,12 +230,14 @@ def _load_folder(folder: Path, config: SgMgConfig | None, file: str = MODEL) -> 
 
 def _read_config(path: Path) -> tuple[SgMgConfig, dict[str, Any]]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values["format"]
+        values = parse_json(path.read_bytes())
+        version, notes = values["format"], values["notes"]
+        if type(version) is not int or not isinstance(notes, dict):
+            raise ValueError(f"format is {str(version)[:40]}, not a number, or notes are no object")
         if version > FORMAT:
             raise ValueError(f"it has format {version}, newer than the {FORMAT} of this sgmg. Update sgmg")
-        return SgMgConfig.from_dict(values["model"]), values["notes"]
-    except (ValueError, KeyError, TypeError) as error:
+        return SgMgConfig.from_dict(values["model"]), notes
+    except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}. It must be as sgmg.checkpoints.save wrote it.") from error
 
 
@@ -260,6 +263,7 @@ def _check_replaceable(folder: Path) -> None:
     if folder.is_file():
         raise FileExistsError(f"{folder} is a file; a checkpoint is a folder. Choose another name.")
     held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    held = {name for name in held if name != ".DS_Store" and not name.startswith("._")}  # macOS leaves them anywhere
     if foreign := sorted(held - {MODEL, AVERAGED, CONFIG, TOKENIZER, TRAINING}):
         raise FileExistsError(
             f"{folder} holds {', '.join(foreign[:5])}, which a new checkpoint would remove. Choose another folder."

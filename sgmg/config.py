@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from sgmg.plain_config import MOST_CHANNELS, MOST_LAYERS, check_kind, check_rate, check_stages, check_whole, from_fields
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """Number type of the matrix products in a forward pass."""
@@ -14,11 +16,7 @@ PrecisionChoice = Literal["auto", "float32", "bfloat16", "float16"]
 
 STAGES = 4
 """Number of stages of every backbone: features at 1/4, 1/8, 1/16 and 1/32 of the frame."""
-
-
-def _check_rate(name: str, rate: float) -> None:
-    if not 0 <= rate < 1:
-        raise ValueError(f"{name}={rate} must be at least 0 and below 1.")
+_WIDEST_WINDOW = 32  # tokens: a table of all pairs of tokens is computed when a model is built
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +34,18 @@ class SwinConfig:
     drop_path: float = 0.2
 
     def __post_init__(self) -> None:
-        if len(self.depths) != STAGES or len(self.heads) != STAGES:
-            raise ValueError(
-                f"A Swin backbone has {STAGES} stages, but depths={self.depths} and heads={self.heads}. "
-                f"Give one number per stage in both."
-            )
+        check_whole(self, MOST_CHANNELS, "dim")
+        check_stages(self, MOST_LAYERS, "depths", STAGES)
+        check_stages(self, MOST_CHANNELS, "heads", STAGES)
+        check_stages(self, _WIDEST_WINDOW, "window", 3)
+        check_kind(self, bool, "video")
+        check_rate(self, "drop_path")
         for stage, heads in enumerate(self.heads):
             if (self.dim << stage) % heads:
                 raise ValueError(
                     f"Stage {stage} has {self.dim << stage} channels, which {heads} heads cannot share equally. "
                     f"Choose heads that divide the channels."
                 )
-        _check_rate("drop_path", self.drop_path)
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
@@ -85,9 +83,12 @@ class TextConfig:
     initial_std: float = 0.02  # standard deviation of initial matrices without pretraining
 
     def __post_init__(self) -> None:
+        check_whole(self, 2**20, "vocabulary")
+        check_whole(self, MOST_CHANNELS, "width", "heads", "ffn", "max_tokens")
+        check_whole(self, MOST_LAYERS, "layers")
+        check_rate(self, "dropout", "initial_std")
         if self.width % self.heads:
             raise ValueError(f"Text width {self.width} cannot be shared by {self.heads} heads. Choose a multiple.")
-        _check_rate("text dropout", self.dropout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +119,17 @@ class SgMgConfig:
     sentences_per_clip: int = 8
 
     def __post_init__(self) -> None:
+        check_kind(self, str, "name")
+        check_kind(self, SwinConfig | ResNetConfig, "backbone")
+        check_kind(self, TextConfig, "text")
+        check_kind(self, bool, "refine_boxes", "relative_coordinates", "activation_checkpointing", "multi_object")
+        check_whole(self, MOST_CHANNELS, "width", "heads", "queries", "ffn", "sentences_per_clip")
+        check_whole(self, MOST_LAYERS, "points", "encoder_layers", "decoder_layers")
+        check_rate(self, "dropout")
         if self.width % 32 or self.width % self.heads:
             raise ValueError(
                 f"width={self.width} must be a multiple of 32 (group norm) and of heads={self.heads} (attention)."
             )
-        for field in ("queries", "points", "encoder_layers", "decoder_layers", "ffn", "sentences_per_clip"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1.")
-        _check_rate("dropout", self.dropout)
 
     @classmethod
     def preset(cls, name: str) -> SgMgConfig:
@@ -150,14 +154,17 @@ class SgMgConfig:
         """Returns the config of values made by `to_dict`.
 
         Raises:
-            ValueError: a field is unknown or missing; the message names it.
+            ValueError: a field is unknown or missing, or its value of another type or out of range; the message names
+                it.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"The saved model config is a {type(values).__name__}, not an object. Save it again.")
         rest = dict(values)
         try:
-            return _from_fields(
+            return from_fields(
                 cls,
                 rest
-                | {"backbone": _backbone_from_dict(rest["backbone"]), "text": _from_fields(TextConfig, rest["text"])},
+                | {"backbone": _backbone_from_dict(rest["backbone"]), "text": from_fields(TextConfig, rest["text"])},
             )
         except KeyError as missing:
             raise ValueError(f"The saved model config lacks {missing}. Save the checkpoint again.") from None
@@ -168,33 +175,18 @@ def _backbone_to_dict(backbone: SwinConfig | ResNetConfig) -> dict[str, Any]:
     return {"kind": kind, **dataclasses.asdict(backbone)}
 
 
-def _backbone_from_dict(values: Mapping[str, Any]) -> SwinConfig | ResNetConfig:
-    rest = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+def _backbone_from_dict(values: object) -> SwinConfig | ResNetConfig:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"The saved backbone is a {type(values).__name__}, not an object. Save the checkpoint again.")
+    rest = dict(values)
     kind = rest.pop("kind")
     match kind:
         case "swin":
-            return _from_fields(SwinConfig, rest)
+            return from_fields(SwinConfig, rest)
         case "resnet":
-            return _from_fields(ResNetConfig, rest)
+            return from_fields(ResNetConfig, rest)
         case _:
             raise ValueError(f"Unknown backbone kind {kind!r} in the saved config. Choose swin or resnet.")
-
-
-_T = TypeVar("_T")
-
-
-def _from_fields(cls: type[_T], values: Mapping[str, Any]) -> _T:
-    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
-    known = {field.name for field in fields}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(
-            f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}. "
-            f"The checkpoint may come from a newer version of sgmg."
-        )
-    required = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
-    if missing := sorted(required - set(values)):
-        raise ValueError(f"The saved {cls.__name__} lacks {', '.join(missing)}. Save the checkpoint again.")
-    return cls(**values)
 
 
 def _video_swin(dim: int, depths: tuple[int, ...], heads: tuple[int, ...]) -> SwinConfig:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 
+from sgmg.expressions import normalize_expression
 from sgmg.pretrained import ROBERTA, find_files
 
 BEGIN, PAD, END = "<s>", "<pad>", "</s>"
@@ -19,21 +20,6 @@ SPECIAL = (BEGIN, PAD, END, "<unk>")
 """The special tokens in RoBERTa's order: their ids are 0 to 3."""
 
 _FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-
-
-def normalize_expression(text: str) -> str:
-    """Returns the expression in lower case, with single blanks (spec 2), as used in training and inference.
-
-    >>> normalize_expression("  A man\\n on the LEFT ")
-    'a man on the left'
-
-    Raises:
-        ValueError: the expression is empty.
-    """
-    folded = " ".join(text.lower().split())
-    if not folded:
-        raise ValueError(f"The expression {text!r} is empty. Say which object is meant, or leave the expression out.")
-    return folded
 
 
 class Tokenizer:
@@ -156,6 +142,10 @@ class Tokenizer:
         for sentence, tokens in zip(sentences, (~padding).sum(dim=1).tolist(), strict=True):
             _check_length(sentence, tokens, max_tokens)
         return token_ids, padding
+
+    def count(self, expression: str) -> int:
+        """Returns the number of tokens of an expression, with those of begin and end, however many they are."""
+        return len(self._backend.encode(normalize_expression(expression)).ids)
 
     @property
     def vocabulary(self) -> int:

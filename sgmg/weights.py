@@ -1,8 +1,9 @@
 """Building a model from given weights without initialising it first; mismatches are reported by name."""
 
-import argparse
 import logging
 import re
+import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from sgmg.config import SgMgConfig
 from sgmg.fusion import Decoupling
 from sgmg.model import SgMg
+from sgmg.plain_types import plain_classes
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +134,7 @@ def with_config(model: SgMg, config: SgMgConfig) -> SgMg:
 
 
 def read_torch_file(path: Path, origin: str) -> Any:
-    """Reads a file of `torch.save` that holds tensors, plain values and an argparse Namespace only.
+    """Reads a file of `torch.save` that holds tensors and plain values only, see `plain_types`.
 
     Args:
         path: path of the file.
@@ -144,19 +146,40 @@ def read_torch_file(path: Path, origin: str) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Get it from {origin}, or correct the path.")
+    if packed := _packed_part(path):
+        raise ValueError(
+            f"{path} holds {packed} in compressed form, as torch.save never writes it: it could unpack to any size. "
+            f"Get the file from a source you know."
+        )
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(plain_classes(path)), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # later ones are read all the same
             # Only tensors in use are read of a mapped file, not the optimiser state. Old files cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(_why_unreadable(path, error)) from error
 
 
+def _packed_part(path: Path) -> str:
+    """Returns the name of a part of a zip that is compressed; empty if none is, or the file is no zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, LookupError, struct.error, NotImplementedError):
+        return ""  # reading it says what it is
+    return next((one.filename for one in parts if one.compress_type != zipfile.ZIP_STORED), "")
+
+
 def _why_unreadable(path: Path, error: Exception) -> str:
     if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return (
-            f"{path} asks for {unsafe[1]}, which is not trusted: a checkpoint holds tensors, plain values and an "
-            f"argparse Namespace. Nothing of it was run. Get the file from a source you know."
+            f"{path} asks for {unsafe[1]}, which is not trusted: a checkpoint holds tensors and plain values. "
+            f"Nothing of it was run. Get the file from a source you know."
+        )
+    if "Unsupported operand" in str(error):
+        return (
+            f"{path} was saved with a pickle protocol above 2, of which PyTorch reads no plain values alone. Save it "
+            f"again with torch.save(…), without pickle_protocol."
         )
     with path.open("rb") as file:
         cut = file.read(2) == b"PK" and not zipfile.is_zipfile(path)

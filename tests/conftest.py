@@ -167,3 +167,12 @@ def data_kit() -> Path:
     if not (folder / "MANIFEST.csv").is_file():
         pytest.skip(f"no data kit: {folder / 'MANIFEST.csv'} does not exist")
     return folder
+
+
+@pytest.fixture(scope="session")
+def case_kit() -> Path:
+    """The folder of small inputs that failed once; skips where it is not there."""
+    folder = (ROOT.parent / "shared" / "cases").resolve()
+    if not (folder / "thumb_first.mp4").is_file():
+        pytest.skip(f"no cases: {folder / 'thumb_first.mp4'} does not exist")
+    return folder

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from jobs.common.predictors import predictor_spec, resources_of, with_resources
 from jobs.common.progress import track
 from pipelines.annotate.formats import Written, impossible, write_formats, write_page
 from pipelines.annotate.requests import FORMATS, Requests, collect_requests, delete_stale_failures
+from pipelines.annotate.review import write_review
 from pipelines.annotate.run import Stream, annotate_videos
 from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
@@ -22,13 +24,14 @@ from pipelines.config_io import require_same_settings, stored_setting, write_con
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder, storage_retries
 from pipelines.inference.predictor_spec import PredictorSpec
-from pipelines.inference.quarantine import reasons, write_failures, write_quarantine
+from pipelines.inference.quarantine import reasons, without_numbers, write_failures, write_quarantine
 from pipelines.lease import hold_lease
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.manifest import QUARANTINE
 from pipelines.secrets import keep_credentials
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.run_handle import RunHandle
+from pipelines.verdicts import read_verdicts
 from pipelines.video.listing import keep_credentials_of_lists
 from sgmg.tokenizer import Tokenizer
 
@@ -53,8 +56,11 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
     write_config(out, config)
     ledger = read_ledger(out, stream.fingerprint)
     requests = collect_requests(
-        config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify
-    )
+        config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify,
+        _to_redo(config),
+    )  # fmt: skip
+    for note in requests.notes:
+        _log.info("%s", note)
     delete_stale_failures(out, requests.videos)
     _check_formats(config, requests, out)
     progress = Progress(len(requests.left), requests.kept)
@@ -63,6 +69,10 @@ def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
         if run:
             run.log_figures(progress.figures(failures, ledger))
     _report(progress, failures, out, stream.spec.sentences_together)
+    if config.review:
+        print(f"{write_review(out, ledger, config.review)} answers to look at: {config.review}")
+    for remark, count in _remarks(ledger, requests.videos).most_common(10):
+        print(f"remarked: {count} x {remark}")
     return Exit.QUARANTINE if failures and not config.allow_failures else Exit.CLEAN
 
 
@@ -153,8 +163,7 @@ def _stream(config: AnnotateConfig, spec: PredictorSpec, out: Folder) -> Stream:
 
 def _token_counter(spec: PredictorSpec) -> Any:
     """Returns a function that counts the tokens of a sentence with the checkpoint's tokenizer."""
-    tokenizer = Tokenizer.from_json(spec.tokenizer)
-    return lambda text: tokenizer([text], max_tokens=len(text.encode()) + 2)[0].shape[1]
+    return Tokenizer.from_json(spec.tokenizer).count
 
 
 def _made_by(stream: Stream) -> dict[str, Any]:
@@ -166,6 +175,19 @@ def _made_by(stream: Stream) -> dict[str, Any]:
 def _run_name(out: Folder) -> str:
     """Returns the name of the MLflow run: the folder's name, and a hash of its path that makes it unique."""
     return f"{out.name}-{hashlib.sha256(out.uri.encode()).hexdigest()[:8]}"
+
+
+def _to_redo(config: AnnotateConfig) -> frozenset[tuple[str, str]] | None:
+    """Returns video and expression of the answers to give again; None if all are to be given."""
+    if not config.verdicts:
+        return None
+    return frozenset(key for key, verdict in read_verdicts(config.verdicts).items() if verdict in config.redo)
+
+
+def _remarks(ledger: Ledger, videos: Collection[str]) -> Counter[str]:
+    """Counts what was decided in reading the videos, whatever the numbers in it."""
+    of_videos = [{one.remark for one in ledger.by_video.get(video, ()) if one.remark} for video in videos]
+    return Counter(without_numbers(remark) for remarks in of_videos for remark in remarks)
 
 
 def _report(progress: Progress, failures: Sequence[Failure], out: Folder, together: int) -> None:

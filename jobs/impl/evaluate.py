@@ -25,6 +25,7 @@ from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.client import Metric, MlflowException
 from pipelines.tracking.mlflow_run import mlflow_client, open_run, tracking_uri
+from sgmg.json_text import parse_json
 
 Drawing = tuple[Sequence[TruthPart], Sequence[TruthPart], PredictionSource]
 """Ground truth, frames and predictions, for the pictures."""
@@ -104,10 +105,13 @@ def _remove_earlier_scores(out: Folder) -> None:
     """Removes the scores of an earlier run, scores.json first, and unfinished files of a killed one."""
     scores = out.read_if_there(SCORES)
     if scores is not None:
-        pictures = json.loads(scores)["pictures"]
+        try:
+            pictures = [str(name) for name in parse_json(scores)["pictures"]]
+        except (ValueError, LookupError, TypeError) as error:
+            raise JobError(f"{out.path(SCORES)} is damaged ({error!r}). Remove it, and run again.") from error
         out.remove(SCORES)
         for name in pictures:
-            out.remove(f"pictures/{name}")
+            out.remove(f"pictures/{name}", missing_ok=True)
     for name in ("", "pictures"):
         out.remove_unfinished(name)
 
@@ -173,7 +177,7 @@ def _check_out(out: Folder) -> None:
         JobError: the folder holds predictions.
     """
     try:
-        config = json.loads(out.read_if_there(CONFIG) or b"{}")
+        config = parse_json(out.read_if_there(CONFIG) or b"{}")
     except ValueError:  # not JSON: no job can read it, so it may be replaced
         config = {}
     if out.has(PREDICTIONS) or (isinstance(config, dict) and "made_by" in config):

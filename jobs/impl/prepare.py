@@ -1,26 +1,38 @@
 """Prepares a raw dataset: the body of jobs/prepare.py."""
 
 import json
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+
+from ray.exceptions import RayError
 
 from jobs.common.progress import track
 from jobs.prepare import PrepareConfig
 from pipelines.clips.contact_sheet import contact_sheet, prepared_tiles
 from pipelines.clips.recipe_choice import published_kind, recipe_for
 from pipelines.config_io import CONFIG, require_same_settings, write_config
-from pipelines.errors import Exit, JobError
+from pipelines.errors import Exit, JobError, root_cause
 from pipelines.files import Folder
-from pipelines.manifest import QUARANTINE, Manifest, read_manifest
+from pipelines.manifest import DROPPED, QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
-from pipelines.prepare.shard import ShardWriter
+from pipelines.prepare.shard import ShardPlan, ShardWriter
 from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
-from pipelines.sources.catalog import entry_of
+from pipelines.sources.catalog import SourceOptions, entry_of
+from pipelines.verdicts import read_verdicts
+from sgmg.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
 
 SHEET = "contact-sheet.png"
-SETTINGS = ("dataset", "split", "raw", "short_side", "quality", "rows_per_shard")
+PATHS = ("raw", "frames", "videos")
+"""Fields of the config that say where the raw data are."""
+SETTINGS = ("dataset", "split", *PATHS, "short_side", "quality", "rows_per_shard", "exif", "tokenizer", "verdicts")
 """Fields of the config that decide the content of the shards."""
+LATER = ("exif", "tokenizer", "verdicts")
+"""Those of them that earlier versions did not have."""
 
 
 def prepare(config: PrepareConfig) -> Exit:
@@ -28,6 +40,11 @@ def prepare(config: PrepareConfig) -> Exit:
     out = durable_folder(config.out, "--out")
     manifest = _prepared(config, out) if config.raw else _already_prepared(config, out)
     _report(manifest, out)
+    if not manifest.usable:
+        raise JobError(
+            f"nothing is left to learn from: {manifest.counts['expressions']} expressions, {manifest.quarantined} "
+            f"videos in quarantine. {out.path(QUARANTINE)} and {out.path(DROPPED)} name what is wrong with each."
+        )
     if config.show:
         _show(manifest, out, config.show)
     return Exit.QUARANTINE if manifest.quarantined and not config.allow_failures else Exit.CLEAN
@@ -37,12 +54,20 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     raw = durable_folder(config.raw, "--raw")
     entry = entry_of(config.dataset)
     rows_per_shard = config.rows_per_shard or entry.rows_per_shard
-    source = entry.open(raw, config.split, config.quality)
-    whole = replace(config, raw=raw.uri, out=out.uri, rows_per_shard=rows_per_shard)
+    given = ((name, getattr(config, name)) for name in ("frames", "videos"))
+    places = {name: durable_folder(path, f"--{name}").uri for name, path in given if path}
+    source = entry.open(raw, config.split, SourceOptions(config.quality, config.exif, **places))
+    whole = replace(config, raw=raw.uri, out=out.uri, rows_per_shard=rows_per_shard, **places)
     settings = redacted_values({name: getattr(whole, name) for name in SETTINGS})
-    # Planned before anything is written, as the raw data may be wrong. Their path is not part of the plan: the same
+    # Planned before anything is written, as the raw data may be wrong. Their paths are not part of the plan: the same
     # data may be mounted elsewhere.
-    plans = plan_shards(source, {name: settings[name] for name in SETTINGS if name != "raw"}, rows_per_shard)
+    # Nor is what is left to be found out, so that folders of earlier versions go on.
+    deciding = {
+        name: settings[name]
+        for name in SETTINGS
+        if name not in PATHS and (name not in LATER or settings[name] is not None)
+    }
+    plans = plan_shards(source, deciding, rows_per_shard)
     require_same_settings(out.make(), settings)
     if not out.has(CONFIG):
         write_config(out, whole)
@@ -50,15 +75,51 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     if todo:
         start_ray(config.num_cpus)
     started = time.monotonic()
-    writer = ShardWriter(source, out, config.short_side, config.quality)
-    written = sum(track(write_shards(todo, writer, config.num_cpus), len(todo), "shard"))
+    tokenizer = Tokenizer.from_pretrained(config.tokenizer).to_json() if config.tokenizer else ""
+    rejected = _rejected(config.verdicts)
+    writer = ShardWriter(source, out, config.short_side, config.quality, tokenizer, rejected)
+    written = _written(todo, writer, config)
     seconds = time.monotonic() - started
     if todo:
         speed = written / 1e6 / seconds
         print(f"{len(todo)} of {len(plans)} shards written in {seconds:.1f} s, {speed:.1f} MB/s")
     else:
         print(f"all {len(plans)} shards were already written")
-    return finish(plans, source, out, settings)
+    try:
+        return finish(plans, source, out, settings)
+    except FileNotFoundError:  # of a shard, or of the raw data
+        raise
+    except OSError as error:
+        raise JobError(
+            f"{out.path()} cannot be written ({error}). All shards are done and kept. Free disk space, and run the "
+            f"same command again."
+        ) from error
+
+
+def _written(todo: Sequence[ShardPlan], writer: ShardWriter, config: PrepareConfig) -> int:
+    """Writes the shards, and returns the bytes of their frames.
+
+    Raises:
+        JobError: a worker failed: the disk is full, or the raw data cannot be read; the finished shards are kept.
+    """
+    sizes: list[int] = []
+    try:
+        for size in track(write_shards(todo, writer, config.num_cpus), len(todo), "shard"):
+            sizes.append(size)
+    except (JobError, RayError) as error:
+        _log.debug("traceback of the error below", exc_info=True)
+        raise JobError(
+            f"{len(sizes)} of {len(todo)} shards are done and kept. The run stopped because: {root_cause(error)}\n"
+            f"Free disk space or correct what it says, and run the same command again to continue."
+        ) from error
+    return sum(sizes)
+
+
+def _rejected(verdicts: str | None) -> frozenset[tuple[str, str]]:
+    """Returns video and expression of the rejected answers."""
+    return (
+        frozenset(key for key, one in read_verdicts(verdicts).items() if one == "rejected") if verdicts else frozenset()
+    )
 
 
 def _already_prepared(config: PrepareConfig, out: Folder) -> Manifest:
@@ -82,6 +143,8 @@ def _report(manifest: Manifest, out: Folder) -> None:
     by_count = sorted(manifest.dropped.items(), key=lambda item: -item[1])
     for reason, number in by_count[:10]:
         print(f"left out: {number} x {reason}")
+    if by_count:
+        print(f"  each of them is named in {out.path(DROPPED)}")
     for reason, number in manifest.untrainable.most_common():
         print(f"not for training: {number} x {reason}")
     if manifest.quarantined:

@@ -11,9 +11,8 @@ from pipelines.exports.coco import IMAGE_SETS, check_coco_results, write_coco_re
 from pipelines.exports.davis import check_object_maps, write_object_maps
 from pipelines.exports.mask_zip import MEVIS_ROOT, YTVOS_ROOT, check_mask_zip, write_mask_zip
 from pipelines.exports.meta import compare, read_expected, with_empty_texts
-from pipelines.exports.writing import parent_and_name
 from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
-from pipelines.files import Folder, without_options
+from pipelines.files import Folder, parent_and_name, without_options
 from pipelines.prediction_reader import Predictions, read_predictions
 from pipelines.session import durable_folder, on_cluster
 

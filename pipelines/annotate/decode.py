@@ -37,6 +37,7 @@ class UnitContext:
         groups: expression groups of the video.
         named_by_index: whether frames are named by their index in the video.
         seconds: length of the video.
+        fps: mean rate of the frames that are chosen of the whole video; None if their times are not known.
         stretch: windows of a stretch; None if the unit is a whole short video with one group.
         todo: for each group, the numbers of the stretches of this unit that are left to predict.
     """
@@ -44,6 +45,7 @@ class UnitContext:
     groups: tuple[ExpressionGroup, ...]
     named_by_index: bool
     seconds: float
+    fps: float | None = None
     stretch: int | None = None
     todo: tuple[tuple[int, ...], ...] = ()
 
@@ -55,11 +57,13 @@ class WindowContext:
     Attributes:
         number: of the window in its video.
         damage: what is missing in it; empty if nothing.
+        remark: what was decided in reading it; empty if nothing.
         start, stop: seconds in the video of its first and last frame.
     """
 
     number: int
     damage: str
+    remark: str
     start: float
     stop: float
 
@@ -222,7 +226,7 @@ class DecodeStage:
             source_fingerprint=unit.info.fingerprint,
             original_width=width,
             original_height=height,
-            fps=self.settings.fps or unit.info.fps,
+            fps=context.fps,
             timestamps=tuple(window.timestamps.tolist()),
         )
         t, h, w, _ = window.frames.shape
@@ -261,7 +265,8 @@ def _part(
 
 
 def _context(window: Window) -> WindowContext:
-    return WindowContext(window.number, window.note, float(window.timestamps[0]), float(window.timestamps[-1]))
+    start, stop = float(window.timestamps[0]), float(window.timestamps[-1])
+    return WindowContext(window.number, window.note, window.remark, start, stop)
 
 
 def _failure(unit: DecodeUnit, stage: str, reason: str) -> Failure:

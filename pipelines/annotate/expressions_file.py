@@ -1,9 +1,6 @@
 """Reads the expressions of each video: a CSV or JSONL table, or a list of expressions for every video."""
 
-import csv
 import hashlib
-import io
-import json
 import re
 import unicodedata
 from collections import defaultdict
@@ -16,12 +13,13 @@ from pipelines.errors import BadItem, LayoutError
 from pipelines.files import read_bytes, without_options
 from pipelines.records import Expression
 from pipelines.secrets import redacted
+from pipelines.sentences import MAX_TOKENS, token_upper_bound
+from pipelines.sources.csv_table import csv_lines
 from pipelines.video.listing import Video
+from sgmg.json_text import parse_json
 
 REQUIRED = {"video", "expression"}
 COLUMNS = ("video", "expression", "id")
-MAX_TOKENS = 512
-"""Positions that RoBERTa has."""
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
@@ -46,11 +44,6 @@ class _Row:
     video: str | None  # None: every video
     text: str
     id: str
-
-
-def token_upper_bound(text: str) -> int:
-    """Returns the most tokens that a text can have: one for each byte, as in byte-level BPE, and two special tokens."""
-    return len(text.encode()) + 2
 
 
 def read_expressions(
@@ -198,30 +191,13 @@ def _rows(path: str) -> Iterator[_Row | BadItem]:
 def _csv_rows(path: str, name: str, lines: Sequence[bytes]) -> Iterator[_Row | BadItem]:
     # Bytes that are not UTF-8 become lone surrogates, so that they are a problem of their row alone.
     text = b"".join(lines).decode(errors="surrogateescape")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [column.strip().lower() for column in next(reader, [])]
-        if not set(header) >= REQUIRED or not set(header) <= set(COLUMNS) or len(set(header)) < len(header):
-            raise LayoutError(
-                f"{path} has the columns {', '.join(header) or 'none'}. It needs video, expression and optionally id, "
-                f"separated by commas."
-            )
-        for fields in reader:
-            if not fields:
-                continue
-            where = f"{name}, line {reader.line_num}"
-            if len(fields) != len(header):
-                yield BadItem(
-                    redacted(fields[0]),
-                    "list",
-                    f"{where}: {len(fields)} fields under {len(header)} columns. Quote commas.",
-                )
-                continue
-            whole = _decoded("\n".join(fields).encode(errors="surrogateescape"), where)
-            row = dict(zip(header, fields, strict=True))
-            yield whole if isinstance(whole, BadItem) else _row(row, where)
-    except csv.Error as error:
-        raise LayoutError(f"{path}, line {reader.line_num}: {error}. Close every double quote.") from error
+    for line in csv_lines(text, path, ("video", "expression"), ("id",)):
+        where = f"{name}, line {line.number}"
+        if line.problem:
+            yield BadItem(redacted(line.first), "list", f"{where} {line.problem}")
+            continue
+        whole = _decoded("\n".join(line.values.values()).encode(errors="surrogateescape"), where)
+        yield whole if isinstance(whole, BadItem) else _row(line.values, where)
 
 
 def _json_rows(name: str, lines: Sequence[bytes]) -> Iterator[_Row | BadItem]:
@@ -232,7 +208,7 @@ def _json_rows(name: str, lines: Sequence[bytes]) -> Iterator[_Row | BadItem]:
             yield text
         elif text.strip():
             try:
-                row = json.loads(text)
+                row = parse_json(text)
                 if not isinstance(row, dict) or not REQUIRED <= set(row) <= set(COLUMNS):
                     raise ValueError("it must be an object with video, expression and optionally id")
                 if not isinstance(row["video"], str) or not isinstance(row["expression"], str):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,9 +13,11 @@ from ray.exceptions import RayTaskError
 
 from pipelines.annotate.layout import WRITTEN
 from pipelines.annotate.settings import FormatName
-from pipelines.errors import BadItem, Failure, root_cause
+from pipelines.annotate.video_formats import OF_EACH_VIDEO, OVERLAY, is_written, videos_with_frames
+from pipelines.errors import root_cause
+from pipelines.exports.cvat import CVAT
+from pipelines.exports.frame_files import FRAMES
 from pipelines.exports.mask_zip import write_mask_zip
-from pipelines.exports.overlay_video import write_overlay
 from pipelines.exports.report.gather import by_name, gather
 from pipelines.exports.report.stills import draw_stills, stills_to_draw
 from pipelines.exports.report.write import write_pages
@@ -26,17 +29,17 @@ from pipelines.exports.youtube_vis import (
     write_youtube_vis_parts,
 )
 from pipelines.files import Folder
-from pipelines.inference.quarantine import write_failures
 from pipelines.ledger import Ledger, Rows
-from pipelines.prediction_reader import Predictions, counting_of, read_predictions, read_segments
-from pipelines.video.frames_by_name import video_of_prediction
+from pipelines.prediction_reader import Predictions, counting_of, read_predictions
 
 FILES: dict[FormatName, str] = {
     "youtube-vis": "youtube_vis.json",
     "coco": "coco.json",
     "png": "png.zip",
     "davis": "davis.zip",
-    "overlay": "overlay",
+    "frames": FRAMES,
+    "cvat": CVAT,
+    "overlay": OVERLAY,
     "report": "report/index.html",
 }
 """Path of each format in the folder of the run. Parquet is always written."""
@@ -45,9 +48,12 @@ _FILES_OF_ALL: tuple[FormatName, ...] = ("youtube-vis", "coco", "png", "davis")
 
 _IN_PARTS: tuple[FormatName, ...] = ("youtube-vis", "coco")
 
+_LAYOUT = 2
+"""Version of the layout of these files; those of another version are written again."""
+
 _CPUS = 1.0
 _AT_ONCE = 2
-"""Overlays, or batches of stills, in flight for each logical core."""
+"""Videos, or batches of stills, in flight for each logical core."""
 _GATHERED = 256
 """Videos of a task that reads what the report says of them."""
 _STILLS = 16
@@ -78,7 +84,7 @@ def impossible(formats: Sequence[FormatName], sentences: Mapping[str, int]) -> d
 def write_formats(
     out: Folder, ledger: Ledger, formats: Sequence[FormatName], time_limit: float, in_parts: bool = False
 ) -> Iterator[Written]:
-    """Writes the formats that are missing or out of date, on Ray. Yields each format, and each overlay.
+    """Writes the formats that are missing or out of date, on Ray. Yields each format, and each video of some formats.
 
     The failure of one costs no other.
 
@@ -86,7 +92,7 @@ def write_formats(
         out: folder of the run.
         ledger: of the results.
         formats: which; the report is skipped, `write_page` writes it at the end.
-        time_limit: seconds without a heartbeat of the decoder, after which an overlay fails.
+        time_limit: seconds without a heartbeat of the decoder, after which the frames or the overlay of a video fail.
         in_parts: whether files of JSON are written in parts.
 
     Raises:
@@ -95,15 +101,17 @@ def write_formats(
     results = ledger.rows
     if not results:
         return
-    whole = _digest(ledger, [one for rows in results.values() for one in rows])
+    whole = _hash([_LAYOUT, _digest(ledger, [one for rows in results.values() for one in rows])])
     files = [name for name in formats if name in _FILES_OF_ALL]
+    framed = frozenset(results) if "frames" in formats else videos_with_frames(out, ledger)
     task = _on_ray(_write_file)
-    rows = ray.put(results)
-    waiting = [task.remote(out, name, rows, whole, in_parts) for name in files]
+    made_of = ray.put((results, framed))
+    waiting = [task.remote(out, name, made_of, whole, in_parts) for name in files]
     for name, written in zip(files, waiting, strict=True):
         yield Written(name, _error(written))
-    if "overlay" in formats:
-        yield from _overlays(out, ledger, time_limit)
+    for name in OF_EACH_VIDEO:
+        if name in formats:
+            yield from _of_each_video(out, ledger, name, time_limit)
 
 
 def write_page(out: Folder, ledger: Ledger) -> Iterator[Written]:
@@ -133,18 +141,32 @@ def _page(out: Folder, ledger: Ledger) -> Iterator[Written]:
 
 
 def _write_file(
-    out: Folder, name: FormatName, results: Mapping[str, Sequence[Rows]], digest: str, in_parts: bool
+    out: Folder,
+    name: FormatName,
+    made_of: tuple[Mapping[str, Sequence[Rows]], frozenset[str]],
+    digest: str,
+    in_parts: bool,
 ) -> None:
-    """Writes one format, unless the predictions have not changed since it was written."""
+    """Writes one format, unless what it is made of has not changed since it was written.
+
+    Args:
+        out: folder of the run.
+        name: of the format.
+        made_of: where the rows of each video are, and the videos whose frames are in the folder of the run.
+        digest: of the rows.
+        in_parts: whether files of JSON are written in parts.
+    """
+    results, framed = made_of
     writers: dict[FormatName, Callable[[Predictions, Folder, str], int]] = {
-        "youtube-vis": write_youtube_vis_parts if in_parts else write_youtube_vis,
-        "coco": write_coco_parts if in_parts else write_coco_frames,
+        "youtube-vis": partial(write_youtube_vis_parts if in_parts else write_youtube_vis, framed=framed),
+        "coco": partial(write_coco_parts if in_parts else write_coco_frames, framed=framed),
         "png": write_mask_zip,
     }
     path = FILES[name]
-    if in_parts and name in _IN_PARTS:
-        path = f"{path.removesuffix('.json')}/00000.json"
-    if _is_written(out, name, path, digest):
+    if name in _IN_PARTS:
+        path = f"{path.removesuffix('.json')}/00000.json" if in_parts else path
+        digest = _hash([digest, sorted(framed)])
+    if is_written(out, name, path, digest):
         return
     if name == "davis":
         write_video_maps(results, out, FILES[name])
@@ -162,15 +184,15 @@ def _error(task: ray.ObjectRef) -> str:
     return ""
 
 
-def _overlays(out: Folder, ledger: Ledger, time_limit: float) -> Iterator[Written]:
-    """Writes an overlay for each video on all cores."""
-    out.remove_unfinished(FILES["overlay"])
-    task = _on_ray(write_one_overlay)
+def _of_each_video(out: Folder, ledger: Ledger, name: FormatName, time_limit: float) -> Iterator[Written]:
+    """Writes a format of each video on all cores."""
+    out.remove_unfinished(FILES[name])
+    task = _on_ray(OF_EACH_VIDEO[name])
     tasks = (task.remote(out, video, rows, _digest(ledger, rows), time_limit) for video, rows in ledger.rows.items())
     try:
         yield from map(Written, _spread(tasks))
     except RayTaskError as error:
-        yield Written("overlay", root_cause(error))
+        yield Written(name, root_cause(error))
 
 
 def _on_ray(function: Callable[..., Any]) -> Any:
@@ -195,40 +217,11 @@ def _first(running: list[ray.ObjectRef]) -> Any:
     return ray.get(ready)
 
 
-def write_one_overlay(out: Folder, video: str, rows: Sequence[Rows], digest: str, time_limit: float) -> str:
-    """Writes the overlay of one video, unless its rows have not changed; a failure goes to the failure notes.
-
-    Args:
-        out: folder of the run.
-        video: id.
-        rows: where they are.
-        digest: of the rows.
-        time_limit: seconds without a heartbeat of the decoder, after which the overlay fails.
-
-    Returns:
-        A line for the log.
-    """
-    path = f"{FILES['overlay']}/{video}.mp4"
-    if not _is_written(out, f"overlay-{video}", path, digest):
-        failures: list[Failure] = []
-        parts = read_segments(out, rows)
-        first = next(parts)
-        source = first[0].source
-        try:
-            write_overlay(out, path, video_of_prediction(source), chain([first], parts), time_limit=time_limit)
-            out.write(f"{WRITTEN}/overlay-{video}.json", json.dumps(digest).encode())
-        except BadItem as error:
-            failures.append(Failure(source, "overlay", error.reason))
-        write_failures(out, f"{video}-overlay", failures)
-    return f"overlay of {video}"
-
-
-def _is_written(out: Folder, note: str, path: str, digest: str) -> bool:
-    noted = out.read_if_there(f"{WRITTEN}/{note}.json")
-    return noted is not None and json.loads(noted) == digest and out.has(path)
-
-
 def _digest(ledger: Ledger, rows: Sequence[Rows]) -> str:
     """Returns a hash of where rows are, and of the sizes of these files."""
     sizes = [(*one, ledger.files[one.file]) for one in sorted(rows)]
-    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
+    return _hash(sizes)
+
+
+def _hash(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

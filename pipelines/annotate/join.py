@@ -23,7 +23,7 @@ class RowWriter:
     """
 
     def __init__(self, stream: object) -> None:
-        self._writer = pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd")
+        self._writer = pq.ParquetWriter(stream, PREDICTION_SCHEMA, compression="zstd", write_page_checksum=True)
         self._groups = 0
         self.entries: list[Entry] = []
 
@@ -53,7 +53,9 @@ class RowWriter:
         missing = "; ".join(sorted(one.reason for one in failures))
         first, frames, notes = self._groups, 0, []
         present: set[str] = set()
-        for rows in join_windows(windows, settings, missing):
+        remarks: dict[str, None] = {}
+        agreements: dict[str, float] = {}
+        for rows in join_windows(_remarked(windows, remarks), settings, missing, agreements=agreements):
             table = predictions_table(rows)
             self._writer.write_table(table, row_group_size=len(table))
             self._groups += 1
@@ -67,10 +69,19 @@ class RowWriter:
             frames=frames,
             absent=len(entry.sentences) - len(present) if frames else 0,
             damage="; ".join(notes),
+            remark="; ".join(remarks),
+            agreements=tuple(agreements.get(id) for id, _ in entry.sentences) if agreements else (),
             failures=tuple(failures),
         )
         self.entries.append(written)
         return written
+
+
+def _remarked(windows: Iterable[Sequence[WindowRow]], remarks: dict[str, None]) -> Iterator[Sequence[WindowRow]]:
+    """Yields the windows, and keeps what is remarked of them."""
+    for window in windows:
+        remarks.update({one.remark: None for one in window[:1] if one.remark})
+        yield window
 
 
 def join_group(

@@ -2,9 +2,11 @@
 
 predictions/<shard>.parquet           a result: rows of some short videos, or of one long video for a group of sentences
 windows/<video>/<group>/…             windows of a long video that is not finished; deleted when its result is complete
-failed/…                              what could not be listed, and overlays that failed
+failed/…                              what could not be listed, and frames and overlays that failed
 plans/<run>/<chunk>.arrow             what the current run has planned
-written/<format>.json                 the results that a format, or an overlay, was made of
+written/<format>.json                 the results that a format was made of
+written/<format>-<video>.json         the same, of a format with a file or folder for each video
+written/frames-<video>.begun          the version of the video that its frames are of
 """
 
 import hashlib

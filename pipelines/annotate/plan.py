@@ -28,6 +28,7 @@ from pipelines.errors import BadItem, Failure
 from pipelines.files import Folder
 from pipelines.inference.messages import decode_items, encode_units
 from pipelines.inference.protocols import InferenceProtocol
+from pipelines.predictions import mean_rate
 from pipelines.records import Expression
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline
@@ -106,8 +107,10 @@ class PlanStage:
             video = request.video
             try:
                 with decoder(self.time_limit) as worker_decoder:
-                    timeline = worker_decoder.timeline(video)
-                    planned = self.plan_video(request, timeline, partial(worker_decoder.timeline, video, shots=True))
+                    times = self.settings.image_fps, self.settings.fps is not None
+                    timeline = worker_decoder.timeline(video, False, *times)
+                    with_cuts = partial(worker_decoder.timeline, video, True, *times)
+                    planned = self.plan_video(request, timeline, with_cuts)
             except BadItem as error:
                 planned = _failed(video, Failure(video.path, error.stage, error.reason))
             except (ValueError, MemoryError) as error:  # what an odd header can lead to
@@ -151,7 +154,7 @@ class PlanStage:
         size = self._bytes(whole, whole.windows)
         groups = expression_groups(video.id, fingerprint, self.fingerprint, left)
         if len(groups) == 1 and len(whole.windows) <= WINDOWS_EACH and size <= SHARD_BYTES:
-            context = UnitContext(groups, timeline.named_by_index, seconds, stretch=None)
+            context = UnitContext(groups, timeline.named_by_index, seconds, _rate(timeline, whole))
             return Planned(seen, [(whole, context)], size)
         if self.settings.shots:
             timeline = with_cuts()
@@ -166,7 +169,7 @@ class PlanStage:
         each = max(1, min(WINDOWS_EACH, SHARD_BYTES // self._bytes(whole, [(0, largest, 0)])))
         groups = self._groups(video, seen.fingerprint, left)
         done = [stretches_of(self.out, group) for group in groups]
-        count = -(-len(whole.windows) // each)
+        count, rate = -(-len(whole.windows) // each), _rate(timeline, whole)
         units: list[tuple[DecodeUnit, UnitContext]] = []
         for unit in [whole] if whole.index_keys else self._units(video, timeline, each):
             first = unit.first_window // each
@@ -178,7 +181,7 @@ class PlanStage:
             for part in [left_of] if whole.index_keys else [[one] for one in left_of]:
                 if part:
                     of_part, numbers_of = zip(*part, strict=True)
-                    context = UnitContext(of_part, timeline.named_by_index, seconds, each, numbers_of)
+                    context = UnitContext(of_part, timeline.named_by_index, seconds, rate, each, numbers_of)
                     units.append((unit, context))
         pieces = sum(count - len(known) for known in done)
         return Planned(seen, units, long=LongVideo(seen, seconds, groups, count, pieces))
@@ -264,6 +267,11 @@ class _Shard:
 
 def _failed(video: Video, failure: Failure) -> Planned:
     return Planned(VideoSeen(video.id, video.path, video.stamp, "", failure=failure))
+
+
+def _rate(timeline: Timeline, whole: DecodeUnit) -> float | None:
+    """Returns the mean rate of the frames that are chosen of a video; None if their times are not known."""
+    return None if timeline.untimed else mean_rate(whole.times)
 
 
 def _seconds(timeline: Timeline) -> float:

@@ -28,12 +28,14 @@ class Requests:
         sentences: how many expressions each video has or had, by its path.
         videos: ids of all videos that have expressions.
         kept: expressions of videos that have not changed, which are answered already.
+        notes: what was found in folders but not taken.
     """
 
     left: tuple[AnnotationRequest, ...]
     sentences: dict[str, int]
     videos: frozenset[str]
     kept: int
+    notes: tuple[str, ...] = ()
 
 
 def collect_requests(
@@ -44,6 +46,7 @@ def collect_requests(
     ledger: Ledger,
     tokens: Callable[[str], int],
     verify: bool = False,
+    only: Collection[tuple[str, str]] | None = None,
 ) -> Requests:
     """Returns the videos that have expressions and may not be answered; writes what could not be listed to failed/.
 
@@ -55,14 +58,17 @@ def collect_requests(
         ledger: what is answered.
         tokens: counts the tokens of an expression.
         verify: whether to look at videos again although their size and time have not changed.
+        only: video and expression ids of what is asked; None asks everything.
 
     Raises:
-        LayoutError: no video was found, or no video has an expression; the message says why.
+        LayoutError: no video was found, or no video has an expression; or something of `only` is answered here
+            already; the message says why.
         OSError: the file of expressions does not exist, or cannot be read.
     """
     listing = list_videos(patterns)
     if not listing.videos:
-        raise LayoutError(f"No video was found. {_why(listing.problems)}")
+        notes = "".join(f"{note}. " for note in listing.notes)
+        raise LayoutError(f"No video was found. {notes}{_why(listing.problems)}")
     if expressions is None:
         lines = [" ".join(text.split()) for text in texts]
         if not all(lines):
@@ -76,15 +82,22 @@ def collect_requests(
     sentences: dict[str, int] = {}
     kept = 0
     for video in listing.videos:
+        name = video.id
         asked = table.by_video[video.path]
+        if only is not None:
+            asked = tuple(one for one in asked if (name, one.id) in only)
         if not asked:
             continue
-        name = video.id
         videos.add(name)
         before = {id for entry in ledger.by_video.get(name, ()) for id, _ in entry.sentences}
         sentences[video.path] = len(before.union(one.id for one in asked))
         # Another version of the file may have other texts: everything is made again, so there is no conflict.
         answered = ledger.answered(name, stamp=video.stamp) if video.stamp else {}
+        if only is not None and any(one.id in answered for one in asked):
+            raise LayoutError(
+                f"{out.path()} holds answers that are to be given again, by the same checkpoint and settings: they "
+                f"would be the same. Choose another --out, and another --checkpoint."
+            )
         conflicts = [one for one in asked if answered.get(one.id, one.text) != one.text]
         problems += [BadItem(video.path, "list", _conflict(one, answered[one.id])) for one in conflicts]
         if all(one.id in answered for one in asked) and not verify:
@@ -92,9 +105,10 @@ def collect_requests(
         else:
             left.append(AnnotationRequest(video, asked, _answered(ledger, name)))
     if not videos:
-        raise LayoutError(f"None of the {len(listing.videos)} videos has an expression. {_why(table.problems)}")
+        which = "an expression" if only is None else "an expression with such a verdict"
+        raise LayoutError(f"None of the {len(listing.videos)} videos has {which}. {_why(table.problems)}")
     write_failures(out, LISTED, [Failure(one.video, one.stage, one.reason) for one in problems])
-    return Requests(tuple(left), sentences, frozenset(videos), kept)
+    return Requests(tuple(left), sentences, frozenset(videos), kept, tuple(listing.notes))
 
 
 def _answered(ledger: Ledger, video: str) -> dict[str, tuple[str, ...]]:
@@ -113,7 +127,7 @@ def _conflict(expression: Expression, before: str) -> str:
 def delete_stale_failures(out: Folder, videos: Collection[str]) -> None:
     """Deletes failure notes of videos that are no longer requested, and temporary files of killed runs."""
     out.remove_unfinished(WRITTEN)
-    known = {LISTED, FORMATS, *(f"{video}-overlay" for video in videos)}
+    known = {LISTED, FORMATS, *(f"{video}-{name}" for video in videos for name in ("frames", "overlay"))}
     for name in out.names(FAILED, ".json"):
         if name.removesuffix(".json") not in known:
             out.remove(f"{FAILED}/{name}")

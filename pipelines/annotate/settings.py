@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.video.defaults import LENGTH, OVERLAP
 
-FormatName = Literal["parquet", "youtube-vis", "coco", "png", "davis", "overlay", "report"]
+FormatName = Literal["parquet", "frames", "youtube-vis", "coco", "cvat", "png", "davis", "overlay", "report"]
 
 DATASET = "videos"
 WINDOWS_EACH = 8
@@ -27,6 +27,7 @@ class Settings:
 
     Attributes:
         fps: frames per second that are decoded; None decodes every frame.
+        image_fps: images per second of folders; None takes the rate that the folder's name or EXIF tells, if any.
         window: frames encoded at once.
         overlap: frames that a window shares with the one before, where the join matches the object.
         shots: whether to detect cuts; no window then crosses one.
@@ -40,6 +41,7 @@ class Settings:
     shots: bool = False
     independent: bool = False
     min_score: float = 0.3
+    image_fps: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers.
@@ -49,6 +51,8 @@ class Settings:
         """
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise ValueError(f"--fps must be above 0 (got {self.fps}). Leave it out to take every frame.")
+        if self.image_fps is not None and not 0 < self.image_fps < float("inf"):
+            raise ValueError(f"--image-fps must be above 0 (got {self.image_fps}). Leave it out if it is not known.")
         if self.window < 1:
             raise ValueError(f"--window must be 1 or more (got {self.window}).")
         if not 0 <= self.overlap < self.window:
@@ -60,7 +64,10 @@ class Settings:
 
     def provenance(self) -> dict[str, Any]:
         """Returns the settings as plain values, for config.json and the fingerprint."""
-        return asdict(self)
+        values = asdict(self)
+        if self.image_fps is None:  # folders that were annotated before it existed go on
+            del values["image_fps"]
+        return values
 
     def protocol(self, short_side: int) -> InferenceProtocol:
         """Returns the protocol of a window."""

@@ -31,7 +31,11 @@ class JoinSettings:
 
 
 def join_windows(
-    windows: Iterable[Sequence[WindowRow]], settings: JoinSettings, note: str = "", length: int = SEGMENT_FRAMES
+    windows: Iterable[Sequence[WindowRow]],
+    settings: JoinSettings,
+    note: str = "",
+    length: int = SEGMENT_FRAMES,
+    agreements: dict[str, float] | None = None,
 ) -> Iterator[list[Prediction]]:
     """Yields the tracks of a video in segments of `length` frames (the last is shorter), a row for each expression.
 
@@ -42,6 +46,8 @@ def join_windows(
         settings: how windows become tracks.
         note: which parts of the video are missing; goes into the last row, which it makes partial.
         length: frames of a segment.
+        agreements: takes, by expression, the lowest IoU of a chosen query with the one before; an expression whose
+            windows share no mask is not in it.
     """
     tracks: list[_TrackBuilder] = []
     number = 0
@@ -54,6 +60,8 @@ def join_windows(
             number += 1
     if tracks:
         yield [track.segment(number, last=True, note=note) for track in tracks]
+    if agreements is not None:
+        agreements |= {one.sample.expression: one.lowest for one in tracks if one.sample and one.lowest is not None}
 
 
 def best_query(window: WindowRow, before: Mapping[str, str]) -> int:
@@ -96,10 +104,12 @@ class _TrackBuilder:
     scores: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     damage: list[tuple[int, str]] = field(default_factory=list)  # index of the first frame in the video, and a note
+    remarks: list[tuple[int, str]] = field(default_factory=list)  # likewise
     before: dict[str, str] = field(default_factory=dict)
     written: int = 0
     present: bool = False
     best: float = 0.0
+    lowest: float | None = None  # IoU of a chosen query with the one before, on shared frames
     sample: Prediction | None = None
     empty: str = ""
 
@@ -109,10 +119,14 @@ class _TrackBuilder:
         if self.sample is None:
             self.empty = _empty((row.height, row.width))
         self.sample = row
-        query, coarse = _continued(window, self.before)
+        query, coarse, agreed = _continued(window, self.before)
+        if agreed is not None:
+            self.lowest = min(agreed, 1.0 if self.lowest is None else self.lowest)
         known, self.before = self.before, {}
         if row.note:
             self.damage.append((self.written + len(self.names), row.note))
+        if window.remark:
+            self.remarks.append((self.written + len(self.names), window.remark))
         for t, (name, score) in enumerate(zip(row.frame_names, query.scores, strict=True)):
             shown = score >= self.settings.min_score and query.rle[t] != self.empty
             if name not in known:
@@ -129,11 +143,12 @@ class _TrackBuilder:
         """Returns the next row, and drops its frames."""
         assert self.sample
         count = len(self.names) if last else self.length
-        notes = [text for first, text in self.damage if last or first < self.written + count]
-        self.damage = [] if last else self.damage[len(notes) :]
+        notes, self.damage = self._begun(self.damage, last)
+        remarks, self.remarks = self._begun(self.remarks, last)
         notes += [note] if note else []
         rle, scores = tuple(self.rles[:count]), tuple(self.scores[:count])
         status: Status = "partial" if notes else "absent" if set(rle) == {self.empty} else "ok"
+        notes += remarks
         if last and not self.present:
             notes.append(self._absent())
         row = replace(
@@ -153,26 +168,34 @@ class _TrackBuilder:
             del column[:count]
         return row
 
+    def _begun(self, notes: list[tuple[int, str]], last: bool) -> tuple[list[str], list[tuple[int, str]]]:
+        """Returns the notes of the next row, and those of later ones."""
+        mine = [text for first, text in notes if last or first < self.written + self.length]
+        return mine, [] if last else notes[len(mine) :]
+
     def _absent(self) -> str:
         if self.best < self.settings.min_score:
             return f"not in this video: no frame scores {self.settings.min_score:g} or more, the best {self.best:.2f}"
         return f"not in this video: all masks are empty, though a frame scores {self.best:.2f}"
 
 
-def _continued(window: WindowRow, before: Mapping[str, str]) -> tuple[QueryTrack, tuple[str, ...]]:
+def _continued(window: WindowRow, before: Mapping[str, str]) -> tuple[QueryTrack, tuple[str, ...], float | None]:
     """Returns the query of a window that continues the track, and its masks at the size that the model sees.
+
+    Also returns its IoU with the query before, on shared frames that have a mask; None if there is none.
 
     The query that scores best is kept at the original size, any other is drawn from its coarse masks.
     """
     (query,) = window.row.queries
     if not window.every:
-        return query, ("",) * len(query.rle)
+        return query, ("",) * len(query.rle), None
     chosen = best_query(window, before)
     coarse = window.every[chosen]
     if chosen != window.best:
         size = (window.row.height, window.row.width)
         query = replace(coarse, rle=tuple(resize_rles(coarse.rle, window.size, size)))
-    return query, coarse.rle
+    shared = any(before.get(name) and rle_area(before[name], window.size) for name in window.row.frame_names)
+    return query, coarse.rle, float(agreement(window, before)[chosen]) if shared else None
 
 
 def _empty(size: Size) -> str:

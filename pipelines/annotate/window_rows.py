@@ -22,12 +22,14 @@ class WindowRow:
         every: all queries, with masks of `size`, if the join may choose another one; else none.
         size: that the model sees. A mask of 360x640 pixels takes some 500 bytes.
         best: index of the query of `row` in `every`.
+        remark: what was decided in reading the frames; empty if nothing.
     """
 
     row: Prediction
     every: tuple[QueryTrack, ...] = ()
     size: Size = (0, 0)
     best: int = 0
+    remark: str = ""
 
 
 WINDOW_SCHEMA = pa.schema(
@@ -36,12 +38,13 @@ WINDOW_SCHEMA = pa.schema(
         ("every", pa.list_(QUERY)),
         ("size", pa.list_(pa.int32())),
         ("best", pa.int32()),
+        ("remark", pa.string()),
     ]
 )
 """Schema of the files of stretches: the fields of the row, then the others of `WindowRow`."""
 
 
-def window_row(record: Record, answer: Answer, fingerprint: str, damage: str) -> WindowRow:
+def window_row(record: Record, answer: Answer, fingerprint: str, damage: str, remark: str = "") -> WindowRow:
     """Returns the row of an answer; damage makes it partial, and the join reads notes as damage.
 
     Args:
@@ -49,17 +52,20 @@ def window_row(record: Record, answer: Answer, fingerprint: str, damage: str) ->
         answer: to one of its expressions.
         fingerprint: of checkpoint and settings.
         damage: what is missing in the window; empty if nothing.
+        remark: what was decided in reading it; empty if nothing.
     """
     row = replace(prediction_from(record, answer, fingerprint), note=damage)
     if damage:
         row = replace(row, status="partial")
-    return WindowRow(row, tuple(answer.every), answer.coarse.size if answer.coarse else (0, 0), answer.best)
+    size = answer.coarse.size if answer.coarse else (0, 0)
+    return WindowRow(row, tuple(answer.every), size, answer.best, remark)
 
 
 def windows_table(rows: Sequence[WindowRow]) -> pa.Table:
     """Converts the rows of a window to an Arrow table."""
     values = [
-        one.row.to_row() | {"every": [asdict(query) for query in one.every], "size": one.size, "best": one.best}
+        one.row.to_row()
+        | {"every": [asdict(query) for query in one.every], "size": one.size, "best": one.best, "remark": one.remark}
         for one in rows
     ]
     return pa.Table.from_pylist(values, schema=WINDOW_SCHEMA)
@@ -74,4 +80,4 @@ def window_row_of(row: Mapping[str, Any]) -> WindowRow:
     """
     queries = msgspec.convert(row["every"], tuple[QueryTrack, ...])
     height, width = row["size"]
-    return WindowRow(prediction_of(row), queries, (height, width), row["best"])
+    return WindowRow(prediction_of(row), queries, (height, width), row["best"], row.get("remark") or "")

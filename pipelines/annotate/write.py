@@ -71,7 +71,7 @@ class WriteStage:
                 path = of.group.stretch(number, whole=not part.failures)
                 with (
                     self.out.output(path) as stream,
-                    pq.ParquetWriter(stream, WINDOW_SCHEMA, compression="zstd") as writer,
+                    pq.ParquetWriter(stream, WINDOW_SCHEMA, compression="zstd", write_page_checksum=True) as writer,
                 ):
                     for rows in part.windows:
                         writer.write_table(windows_table(rows), row_group_size=len(rows))
@@ -112,7 +112,10 @@ def _split(header: AnswersHeader, answers: Sequence[Sequence[Answer]], context: 
             for failure in header.failed.get(index, ()):
                 reason = f"{window.start:.2f} to {window.stop:.2f} s: {failure.reason}"
                 failures.append(Failure(part.video.path, failure.stage, reason))
-            rows = [window_row(record, answer, header.fingerprint, window.damage) for answer in answers[index]]
+            rows = [
+                window_row(record, answer, header.fingerprint, window.damage, window.remark)
+                for answer in answers[index]
+            ]
             if rows:
                 windows.append(rows)
             index += 1

@@ -35,9 +35,11 @@ class RowGroup:
 
         Raises:
             FileNotFoundError: the shard does not exist.
+            DamagedFile: it is damaged.
         """
-        with folder.parquet(file) as parquet:
-            table = parquet.read_row_group(row_group, columns=[*_COLUMNS, "frames"], use_threads=False)
+        columns = [*_COLUMNS, "frames"]
+        with folder.parquet(file, columns) as parquet:
+            table = parquet.read_row_group(row_group, columns=columns, use_threads=False)
         return cls(table.combine_chunks())
 
     def single(self, row: int) -> "RowGroup":

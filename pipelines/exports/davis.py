@@ -108,10 +108,7 @@ def _maps(predictions: Predictions) -> Iterator[tuple[str, bytes, Size]]:
 def _encoded(one: tuple[str, bytes, Size]) -> tuple[str, bytes]:
     entry, data, size = one
     try:
-        ids = object_map(data)
-        if ids.shape != size:
-            raise ValueError(f"it has height, width {ids.shape}, not {size}")
-        return entry, encode_object_map(ids)
+        return entry, encode_object_map(object_map(data, size))
     except ValueError as error:
         raise ValueError(f"The merged map of {entry} is unusable: {error}. Predict the video again.") from error
 

@@ -1,19 +1,17 @@
 """Comparison of predictions with the videos, expressions, frames or images that a benchmark's own files list."""
 
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from pipelines.exports.coco import IMAGE_SETS, image_ids
-from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder, uri_options, without_options
-from pipelines.prediction_reader import Predictions, number_first
+from pipelines.files import Folder, number_order, parent_and_name, uri_options, without_options
+from pipelines.images import opened_image
+from pipelines.prediction_reader import Predictions
 from pipelines.sources.davis_texts import raw_videos
 from pipelines.sources.meta_expressions import checked
+from sgmg.json_text import parse_json
 from sgmg.masks import Size
 
 _META = {
@@ -116,7 +114,7 @@ def with_empty_texts(predictions: Predictions, expected: Expected) -> Prediction
         for video, id in expected.wordless
         if video in videos and (video, id) not in predicted
     ]
-    entries = sorted([*predictions.entries, *added], key=lambda entry: (entry.video, number_first(entry.expression)))
+    entries = sorted([*predictions.entries, *added], key=lambda entry: (entry.video, number_order(entry.expression)))
     return replace(predictions, entries=tuple(entries))
 
 
@@ -148,7 +146,7 @@ def _compare_videos(predictions: Predictions, expected: Expected) -> Mismatch:
             (mismatch.missing if video not in predicted else mismatch.others).append(f"video {video}")
             continue
         expressions, frames = expected.videos[video]
-        for expression in sorted({*expressions, *predicted[video]}, key=number_first):
+        for expression in sorted({*expressions, *predicted[video]}, key=number_order):
             what = f"video {video}, expression {expression}"
             if expression not in predicted[video] or expression not in expressions:
                 why = ": its text is empty, so it was not predicted" if (video, expression) in expected.wordless else ""
@@ -167,7 +165,7 @@ def _compare_images(predictions: Predictions, expected: Expected) -> Mismatch:
     sizes = {id: entry.size for entry in predictions.entries for id in image_ids(predictions.dataset, entry)}
 
     def listed(ids: Iterable[str | int]) -> list[str]:
-        return [f"image {id}" for id in sorted(map(str, ids), key=number_first)]
+        return [f"image {id}" for id in sorted(map(str, ids), key=number_order)]
 
     return Mismatch(
         missing=listed(expected.images.keys() - sizes.keys()),
@@ -234,16 +232,16 @@ def _expected_raw_davis(root: Folder, split: str) -> Expected:
 def _image_size(frames: Folder, name: str) -> Size | None:
     """Returns height and width from the header of an image; None if it is missing or unreadable."""
     try:
-        with Image.open(io.BytesIO(frames.read(name))) as image:
+        with opened_image(frames.read(name)) as image:
             return image.height, image.width
-    except (FileNotFoundError, UnidentifiedImageError):
+    except (FileNotFoundError, ValueError):
         return None
 
 
 def _read_json(root: Folder, name: str) -> dict[str, Any]:
     try:
-        content = json.loads(root.read(name))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = parse_json(root.read(name))
+    except json.JSONDecodeError as error:
         raise ValueError(f"{root.path(name)} is no JSON ({error}). It may be cut short: download it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{root.path(name)} holds a {type(content).__name__}, not an object. Check --meta.")

@@ -18,8 +18,7 @@ from PIL import Image
 from pipelines.drawing.overlay import colour_of, draw_masks, legend
 from pipelines.errors import BadItem
 from pipelines.exports.mp4 import mp4_file
-from pipelines.files import Folder
-from pipelines.prediction_reader import number_first
+from pipelines.files import Folder, number_order
 from pipelines.predictions import Prediction
 from pipelines.video.decoder import VideoDecoder
 from pipelines.video.defaults import TIME_LIMIT
@@ -75,7 +74,7 @@ def write_overlay(
     first = next(parts, None)
     if not first:
         raise ValueError(f"{video.path} has no predictions to draw. Leave it out.")
-    expressions = sorted(first, key=lambda one: number_first(one.expression))
+    expressions = sorted(first, key=lambda one: number_order(one.expression))
     layout = Layout.of(expressions, long_edge)
     poster: tuple[float, bytes] = (-1.0, b"")
     # A local file first: moving the index to the front (faststart) needs a second pass over the file.

@@ -1,5 +1,6 @@
 """Reading of submissions, as zips or folders of PNGs, without unpacking them to disk."""
 
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -14,23 +15,27 @@ import pyarrow as pa
 from jaxtyping import Bool, UInt8
 
 from pipelines.exports.pngs import decode_mask, decode_object_map
-from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder, safe_name
-from pipelines.prediction_reader import number_first
+from pipelines.files import Folder, is_hidden, number_order, parent_and_name, safe_name
+from pipelines.limits import MAX_MASK_BYTES
 from sgmg.masks import Size
 
-# RuntimeError: encrypted entry; NotImplementedError: unknown compression.
+# RuntimeError: encrypted entry; NotImplementedError, which is one: unknown compression.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     pa.ArrowException,
     EOFError,
     OSError,
     RuntimeError,
-    NotImplementedError,
+    LookupError,
+    ArithmeticError,
+    ValueError,
 )
-_LARGEST = 64 * 2**20  # maximum bytes of a PNG; a mask has thousands
-_FROM_MACOS = ("__MACOSX", ".DS_Store")
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a limit
+_FROM_MACOS = "__MACOSX"
+EXPRESSIONS = "expressions.csv"
+"""Table beside the masks that says what they are of; no server wants it, but ours has it for annotated videos."""
 
 ArrayT = TypeVar("ArrayT", bound=np.ndarray)
 ArchiveFile = tuple[str, Callable[[], bytes]]
@@ -76,7 +81,8 @@ def read_submission(
     """
     with submitted_files(path) as entries:
         # Both servers' layouts are read: they differ in the folder at the root only.
-        inside = all(name.startswith("Annotations/") and name.count("/") == 3 for name, _ in entries)
+        masks = [name for name, _ in entries if name != EXPRESSIONS]
+        inside = all(name.startswith("Annotations/") and name.count("/") == 3 for name in masks)
         layout = f"{'Annotations/' if inside else ''}<video>/<expression id>/<frame>.png"
         seen = dict(sizes or {})
         for parts, load in _in_layout(entries, layout, path):
@@ -116,14 +122,14 @@ def read_object_maps(
             yield SubmittedMap(int(annotator[-1]), video, frame, ids)
 
 
-def name_order(name: str) -> tuple[tuple[bool, int, str], ...]:
+def name_order(name: str) -> tuple[tuple[tuple[int, str, str] | str, ...], ...]:
     """Returns a sort key for paths that compares folder by folder, numbers by value."""
-    return tuple(number_first(part) for part in name.split("/"))
+    return tuple(number_order(part) for part in name.split("/"))
 
 
 @contextmanager
 def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
-    """Opens a zip or local folder and yields its files, sorted, with checked names; files of macOS are skipped.
+    """Opens a zip or local folder and yields its files, sorted, with checked names; hidden files are skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -131,7 +137,7 @@ def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
     """
     if Path(path).is_dir():
         found = {str(file.relative_to(path).as_posix()): file for file in Path(path).rglob("*") if file.is_file()}
-        yield [(name, found[name].read_bytes) for name in _checked_names(list(found), path)]
+        yield [(name, lambda name=name: _read(found[name])) for name in _checked_names(list(found), path)]
         return
     parent, base = parent_and_name(str(path))
     with Folder(parent).open(base) as file:
@@ -140,8 +146,9 @@ def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
         except _DAMAGE as error:
             raise ValueError(f"{path} is no zip, empty or cut short ({error}). Write or copy it again.") from error
         with archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-            yield [(name, lambda name=name: _unpacked(archive, name)) for name in _checked_names(names, path)]
+            pairs = [(name.replace("\\", "/"), name) for name in archive.namelist()]  # some zips of Windows have \
+            names, stored = [name for name, _ in pairs if not name.endswith("/")], dict(pairs)
+            yield [(name, lambda name=name: _unpacked(archive, stored[name])) for name in _checked_names(names, path)]
 
 
 def _checked_names(names: list[str], path: str | Path) -> list[str]:
@@ -152,7 +159,7 @@ def _checked_names(names: list[str], path: str | Path) -> list[str]:
         except ValueError as error:
             raise ValueError(f"{path}: {error} Nothing of it was read.") from error
         parts = name.split("/")
-        if parts[0] not in _FROM_MACOS and parts[-1] not in _FROM_MACOS:
+        if parts[0] != _FROM_MACOS and not any(map(is_hidden, parts)):
             kept.append(name)
     if len(set(kept)) < len(kept):
         twice = next(name for name, count in Counter(kept).items() if count > 1)
@@ -162,22 +169,44 @@ def _checked_names(names: list[str], path: str | Path) -> list[str]:
     return sorted(kept, key=name_order)
 
 
+class _TooLarge(ValueError):
+    """Error: a PNG has more bytes than a mask may have."""
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return _bounded(stream)
+
+
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    size = archive.getinfo(name).file_size
-    if size > _LARGEST:
-        raise ValueError(f"it has {size} bytes, a mask has at most {_LARGEST}")
+    info = archive.getinfo(name)
+    if info.compress_type not in _PACKINGS:
+        raise ValueError(f"it is packed by method {info.compress_type} of zip, but only deflate is read. Zip it again")
     try:
-        return archive.read(name)
+        with archive.open(info) as stream:
+            return _bounded(stream)
+    except _TooLarge:
+        raise
     except _DAMAGE as error:
         raise ValueError(f"it is damaged ({error})") from error
+
+
+def _bounded(stream: IO[bytes]) -> bytes:
+    """Reads a PNG whole, or as much of it as shows that it is too large: the header of a zip may understate it."""
+    data = stream.read(MAX_MASK_BYTES + 1)
+    if len(data) > MAX_MASK_BYTES:
+        raise _TooLarge(f"it has more than {MAX_MASK_BYTES} bytes, the most that a mask may have")
+    return data
 
 
 def _in_layout(
     entries: Sequence[ArchiveFile], layout: str, path: str | Path
 ) -> list[tuple[list[str], Callable[[], bytes]]]:
-    """Splits names into parts, the last one without `.png`; all must have the layout."""
+    """Splits names into parts, the last one without `.png`; all but the table must have the layout."""
     found = []
     for name, load in entries:
+        if name == EXPRESSIONS:
+            continue
         parts = name.split("/")
         fits = len(parts) == layout.count("/") + 1 and name.endswith(".png")
         if not fits or not all(part.strip(".") for part in parts):

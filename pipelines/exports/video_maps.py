@@ -1,31 +1,39 @@
 """Index maps in the format of DAVIS: a palette PNG per frame, in which each expression has a number and a colour."""
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
 from pipelines.exports.pngs import encode_object_map
+from pipelines.exports.submission import EXPRESSIONS
 from pipelines.exports.writing import in_order, zip_output
-from pipelines.files import Folder
+from pipelines.files import Folder, number_order
 from pipelines.ledger import Rows
-from pipelines.prediction_reader import number_first, read_segments
+from pipelines.prediction_reader import read_segments
 from pipelines.predictions import Prediction
 from sgmg.masks import rle_area, rle_to_mask
 
 ROOT = "Annotations"
+COLUMNS = ("video", "object_id", "expression", "text")
+"""Columns of the table of expressions; `object_id` is the value of the pixels."""
 MOST = 255
 """Maximum number of expressions of a video: the values of a byte without 0."""
 
 Named = tuple[str, Sequence[tuple[int, str]], tuple[int, int]]
 """Name of a frame in the zip, numbers and masks of its expressions sorted by score, and its size."""
+Line = tuple[str, int, str, str]
+"""Line of the table of expressions, in the order of `COLUMNS`."""
 
 
 def write_video_maps(results: Mapping[str, Sequence[Rows]], out: Folder, name: str) -> int:
-    """Writes `Annotations/<video>/<frame>.png` into a zip and returns the number of PNGs.
+    """Writes `Annotations/<video>/<frame>.png` and `expressions.csv` into a zip, and returns the number of PNGs.
 
     Expressions are numbered from 1 in the order of their ids; where masks overlap, the higher score in that frame wins.
-    A video with more than `MOST` expressions is left out.
+    The table says which number is which expression, for every video. A video with more than `MOST` expressions is left
+    out.
 
     Args:
         results: where the rows of each video are.
@@ -36,27 +44,36 @@ def write_video_maps(results: Mapping[str, Sequence[Rows]], out: Folder, name: s
         ValueError: a mask is damaged.
     """
     count = 0
+    lines: list[Line] = []
     with zip_output(out, name) as add:
-        for entry, data in in_order(_encoded, _frames(results, out)):
+        for entry, data in in_order(_encoded, _frames(results, out, lines)):
             add(entry, data)
             count += 1
+        add(EXPRESSIONS, _table(lines))
     return count
 
 
-def _frames(results: Mapping[str, Sequence[Rows]], out: Folder) -> Iterator[Named]:
+def _frames(results: Mapping[str, Sequence[Rows]], out: Folder, lines: list[Line]) -> Iterator[Named]:
+    """Yields the frames of all videos, and adds the lines of each to the table."""
     for video, places in sorted(results.items()):
+        numbers: dict[str, int] = {}
         for rows in read_segments(out, places):
-            if len(rows) > MOST:
+            ordered = sorted(rows, key=lambda row: number_order(row.expression))
+            new = [row for row in ordered if row.expression not in numbers]
+            if len(numbers) + len(new) > MOST:
                 break
-            yield from _of_segment(video, sorted(rows, key=lambda row: number_first(row.expression)))
+            for number, row in enumerate(new, start=len(numbers) + 1):
+                numbers[row.expression] = number
+                lines.append((video, number, row.expression, row.text))
+            yield from _of_segment(video, ordered, numbers)
 
 
-def _of_segment(video: str, rows: Sequence[Prediction]) -> Iterator[Named]:
+def _of_segment(video: str, rows: Sequence[Prediction], numbers: Mapping[str, int]) -> Iterator[Named]:
     size = (rows[0].height, rows[0].width)
     for place, frame in enumerate(rows[0].frame_names):
         shown = [
-            (row.queries[0].scores[place], number, row.queries[0].rle[place])
-            for number, row in enumerate(rows, start=1)
+            (row.queries[0].scores[place], numbers[row.expression], row.queries[0].rle[place])
+            for row in rows
             if rle_area(row.queries[0].rle[place], size)
         ]
         yield f"{ROOT}/{video}/{frame}.png", [(number, rle) for _, number, rle in sorted(shown)], size
@@ -64,7 +81,15 @@ def _of_segment(video: str, rows: Sequence[Prediction]) -> Iterator[Named]:
 
 def _encoded(frame: Named) -> tuple[str, bytes]:
     name, shown, size = frame
-    return name, encode_object_map(paint(shown, size))
+    return name, encode_object_map(paint(shown, size), bits=8)  # people paint into them
+
+
+def _table(lines: Sequence[Line]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(lines)
+    return text.getvalue().encode()
 
 
 def paint(shown: Iterable[tuple[int, str]], size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:

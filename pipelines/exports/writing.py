@@ -14,7 +14,7 @@ from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 
-from pipelines.files import UNFINISHED, Folder, safe_name, uri_options, without_options
+from pipelines.files import UNFINISHED, Folder, is_litter, safe_name
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -57,7 +57,7 @@ def folder_output(out: Folder, name: str, ours: Callable[[str], bool]) -> Iterat
             f"{out.uri}/{name} is not local, so it cannot be replaced as a whole. Choose {name}.zip instead."
         )
     final = Path(out.path(name))
-    if foreign := sorted(path.name for path in final.glob("*") if not ours(path.name)):
+    if foreign := sorted(one.name for one in final.glob("*") if not ours(one.name) and not is_litter(one.name)):
         raise ValueError(f"{final} holds {', '.join(foreign[:5])}, which would be lost. Choose another folder.")
     staging, replaced = (final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{final.name}") for _ in range(2))
 
@@ -142,18 +142,6 @@ def in_order(function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> It
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def parent_and_name(path: str) -> tuple[str, str]:
-    """Splits a path or URI into its folder and its name.
-
-    >>> parent_and_name("a.zip"), parent_and_name("/a.zip"), parent_and_name("s3://bucket/b/a.zip")
-    (('.', 'a.zip'), ('/', 'a.zip'), ('s3://bucket/b', 'a.zip'))
-    >>> parent_and_name("s3://bucket/a.zip?region=eu-west-1")
-    ('s3://bucket?region=eu-west-1', 'a.zip')
-    """
-    parent, slash, name = without_options(path).rstrip("/").rpartition("/")
-    return (parent or slash or ".") + uri_options(path), name
 
 
 def single(value: float) -> float:

@@ -1,28 +1,41 @@
-"""YouTube-VIS JSON (a mask track per expression of a video) and COCO JSON (a mask per frame)."""
+"""YouTube-VIS JSON (a mask track per expression of a video) and COCO JSON (a mask per frame).
+
+Names of images are relative to the folder of the run: `frames/<video>/<frame>.jpg` for videos whose frames are there
+(`pipelines.exports.frame_files`), so that the folder of the run is all that a reader has to be told, also of parts. Of
+other videos they are `<video>/<frame>.jpg`, relative to wherever the frames are: for Ref-YouTube-VOS and MeViS that is
+their folder JPEGImages. Images that were annotated are not named where they lie: they may be turned, or of other sizes
+than their masks, and readers refuse names that lead out of their folder (supervision and Datumaro do).
+"""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from pipelines.exports.coco import segmentation
-from pipelines.exports.writing import json_output, read_lines, single, to_line, write_lines, write_list
+from pipelines.exports.frame_files import frame_file
+from pipelines.exports.json_parts import PART_BYTES, JsonHead, write_parts
+from pipelines.exports.video_facts import Names, VideoFacts, frames_of_videos, video_facts
+from pipelines.exports.writing import json_output, read_lines, single, to_line, write_list
 from pipelines.files import Folder
-from pipelines.prediction_reader import PredictionEntry, Predictions
+from pipelines.prediction_reader import Predictions
 from sgmg.masks import rle_area, rle_to_xywh
 
-Names = dict[str, tuple[str, ...]]
-"""Frame names of every video, in order."""
-PART_BYTES = 256 * 10**6
-"""Most bytes of a part."""
+SUPERCATEGORY = "object"
+"""Supercategory of every category: sentences have no taxonomy, but readers want one."""
 
 
-def write_youtube_vis(predictions: Predictions, out: Folder, name: str) -> int:
+def write_youtube_vis(predictions: Predictions, out: Folder, name: str, framed: Container[str] = ()) -> int:
     """Writes videos, categories (the texts) and annotations: a track for every kept query, with its mean score.
 
     Frames without the object, or without a prediction, have null for mask, box and area. The list of annotations is
-    also valid as YouTube-VIS results.
+    also valid as YouTube-VIS results. A video has, beside what YouTube-VIS asks for, its `source`, the `timestamps` of
+    its frames (seconds) and their mean rate as `fps`, both null where they are not known.
+
+    Args:
+        predictions: of all videos.
+        out: folder of the file.
+        name: of the file.
+        framed: videos whose frames are files in the folder of the run.
 
     Returns:
         The number of tracks.
@@ -30,16 +43,19 @@ def write_youtube_vis(predictions: Predictions, out: Folder, name: str) -> int:
     Raises:
         ValueError: a mask is damaged.
     """
-    frames = _frames(predictions)
+    frames = frames_of_videos(predictions)
     with json_output(out, name) as write:
-        _begin(write, predictions, "videos", _videos(predictions, frames))
+        _head(predictions, "videos").begin(write, map(to_line, _videos(predictions, frames, framed)))
         count = write_list(write, _tracks(predictions, frames))
         write("}\n")
     return count
 
 
-def write_coco_frames(predictions: Predictions, out: Folder, name: str) -> int:
+def write_coco_frames(predictions: Predictions, out: Folder, name: str, framed: Container[str] = ()) -> int:
     """Writes COCO: images (every frame of every video), categories (the texts) and one annotation per mask.
+
+    An image has, beside what COCO asks for, the `video` it is of, the `source` of the video, and its `timestamp` in it
+    (seconds; null where it is not known). Arguments are those of `write_youtube_vis`.
 
     Returns:
         The number of annotations.
@@ -47,19 +63,22 @@ def write_coco_frames(predictions: Predictions, out: Folder, name: str) -> int:
     Raises:
         ValueError: a mask is damaged.
     """
-    frames = _frames(predictions)
+    frames = frames_of_videos(predictions)
+    images = (to_line(one) for _, of_video in _images(predictions, frames, framed) for one in of_video)
     with json_output(out, name) as write:
-        _begin(write, predictions, "images", _images(predictions, frames))
+        _head(predictions, "images").begin(write, images)
         count = write_list(write, _masks(predictions, frames))
         write("}\n")
     return count
 
 
-def write_youtube_vis_parts(predictions: Predictions, out: Folder, name: str, most: int = PART_BYTES) -> int:
+def write_youtube_vis_parts(
+    predictions: Predictions, out: Folder, name: str, framed: Container[str] = (), most: int = PART_BYTES
+) -> int:
     """Writes `write_youtube_vis` in parts: `name` without its suffix is a folder of files 00000.json and so on.
 
     Each is whole in itself: it has the annotations of some videos, these videos, and the texts that they speak of; ids
-    are those of the single file. A part is larger than `most` bytes only if one video is.
+    and names of images are those of the single file. A part is larger than `most` bytes only if one video is.
 
     Returns:
         The number of tracks.
@@ -67,83 +86,18 @@ def write_youtube_vis_parts(predictions: Predictions, out: Folder, name: str, mo
     Raises:
         ValueError: a mask is damaged.
     """
-    frames = _frames(predictions)
-    videos = ((one["video"], [one]) for one in _videos(predictions, frames))
-    return _write_parts(predictions, out, name, "videos", videos, _tracks(predictions, frames), most)
+    frames = frames_of_videos(predictions)
+    videos = ((one["video"], [one]) for one in _videos(predictions, frames, framed))
+    return write_parts(out, name, _head(predictions, "videos"), videos, _tracks(predictions, frames), most)
 
 
-def write_coco_parts(predictions: Predictions, out: Folder, name: str, most: int = PART_BYTES) -> int:
-    """Writes `write_coco_frames` in parts, as `write_youtube_vis_parts` does. Returns the number of annotations."""
-    frames = _frames(predictions)
-    images = groupby(_images(predictions, frames), key=lambda one: one["file_name"].rpartition("/")[0])
-    return _write_parts(predictions, out, name, "images", images, _masks(predictions, frames), most)
-
-
-def _write_parts(
-    predictions: Predictions,
-    out: Folder,
-    name: str,
-    key: str,
-    things: Iterable[tuple[str, Iterable[dict[str, Any]]]],
-    annotations: Iterator[dict[str, Any]],
-    most: int,
+def write_coco_parts(
+    predictions: Predictions, out: Folder, name: str, framed: Container[str] = (), most: int = PART_BYTES
 ) -> int:
-    """Writes the parts, video by video; holds one of them in memory."""
-    folder, categories = out.folder(name.removesuffix(".json")), _categories(predictions)
-    of_videos = groupby(annotations, key=lambda one: one["video"])
-    following = next(of_videos, None)
-    count, written = 0, 0
-    part = _Part()
-    for video, of_video in things:
-        added = _Part(things=[to_line(one) for one in of_video])
-        if following and following[0] == video:
-            for one in following[1]:
-                added.texts[one["category_id"]] = None
-                added.annotations.append(to_line(one))
-            following = next(of_videos, None)
-        if part.things and part.size + added.size > most:
-            part.write(predictions, folder, f"{written:05d}.json", key, categories)
-            written, part = written + 1, _Part()
-        part.add(added)
-        count += len(added.annotations)
-    part.write(predictions, folder, f"{written:05d}.json", key, categories)
-    for stale in folder.names(suffix=".json"):
-        if stale > f"{written:05d}.json":
-            folder.remove(stale)
-    return count
-
-
-@dataclass(slots=True)
-class _Part:
-    """Lines of a growing part, and the categories that they speak of."""
-
-    things: list[str] = field(default_factory=list)
-    annotations: list[str] = field(default_factory=list)
-    texts: dict[int, None] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        """Bytes, more or less: lines are nearly all ASCII."""
-        return sum(map(len, self.things)) + sum(map(len, self.annotations))
-
-    def add(self, other: "_Part") -> None:
-        """Adds the lines of a video."""
-        self.things += other.things
-        self.annotations += other.annotations
-        self.texts |= other.texts
-
-    def write(
-        self, predictions: Predictions, folder: Folder, name: str, key: str, categories: Mapping[str, int]
-    ) -> None:
-        """Writes the file."""
-        with json_output(folder, name) as write:
-            write(f'{{\n"info":{_info(predictions)},\n"{key}":')
-            write_lines(write, self.things)
-            write(',\n"categories":')
-            write_list(write, ({"id": id, "name": text} for text, id in categories.items() if id in self.texts))
-            write(',\n"annotations":')
-            write_lines(write, self.annotations)
-            write("}\n")
+    """Writes `write_coco_frames` in parts, as `write_youtube_vis_parts` does. Returns the number of annotations."""
+    frames = frames_of_videos(predictions)
+    images = _images(predictions, frames, framed)
+    return write_parts(out, name, _head(predictions, "images"), images, _masks(predictions, frames), most)
 
 
 def check_tracks(predictions: Predictions, out: Folder, name: str) -> str:
@@ -177,36 +131,19 @@ def check_tracks(predictions: Predictions, out: Folder, name: str) -> str:
     return f"{annotations} annotations of {len(expressions)} expressions, every mask of its video's size"
 
 
-def _image_name(video: str, frame: str) -> str:
-    """Returns the name of a frame in both formats; YouTube-VIS readers expect the suffix of an image.
-
-    >>> _image_name("cat", "00005")
-    'cat/00005.jpg'
-    """
-    return f"{video}/{frame}.jpg"
+def _file_names(facts: VideoFacts, framed: Container[str]) -> list[str]:
+    """Returns the names of the images of a video; YouTube-VIS readers expect the suffix of an image."""
+    if facts.video in framed:
+        return [frame_file(facts.video, name) for name in facts.frame_names]
+    return [f"{facts.video}/{name}.jpg" for name in facts.frame_names]
 
 
-def _frames(predictions: Predictions) -> Names:
-    """Collects the frames of each video: those of all its expressions, which differ in A2D and JHMDB only."""
-    frames: Names = {}
-    for entry in predictions.entries:
-        known = frames.setdefault(entry.video, entry.frame_names)
-        if known != entry.frame_names:
-            frames[entry.video] = tuple(sorted({*known, *entry.frame_names}))
-    return frames
-
-
-def _begin(write: Callable[[str], None], predictions: Predictions, key: str, things: Iterator[dict[str, Any]]) -> None:
-    write(f'{{\n"info":{_info(predictions)},\n"{key}":')
-    write_list(write, things)
-    write(',\n"categories":')
-    write_list(write, ({"id": id, "name": text} for text, id in _categories(predictions).items()))
-    write(',\n"annotations":')
-
-
-def _info(predictions: Predictions) -> str:
+def _head(predictions: Predictions, key: str) -> JsonHead:
     info = {name: getattr(predictions, name) for name in ("dataset", "split", "fingerprint")}
-    return json.dumps(info, ensure_ascii=False)
+    categories = {
+        id: {"id": id, "name": text, "supercategory": SUPERCATEGORY} for text, id in _categories(predictions).items()
+    }
+    return JsonHead(json.dumps(info, ensure_ascii=False), key, categories)
 
 
 def _categories(predictions: Predictions) -> dict[str, int]:
@@ -214,33 +151,38 @@ def _categories(predictions: Predictions) -> dict[str, int]:
     return {text: id for id, text in enumerate(dict.fromkeys(entry.text for entry in predictions.entries), start=1)}
 
 
-def _by_video(predictions: Predictions) -> dict[str, PredictionEntry]:
-    """Returns the first entry of every video; all entries of a video have its size."""
-    return {entry.video: entry for entry in reversed(predictions.entries)}
-
-
-def _videos(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]:
-    known = _by_video(predictions)
-    for id, (video, names) in enumerate(frames.items(), start=1):
-        height, width = known[video].size
-        files = [_image_name(video, name) for name in names]
+def _videos(predictions: Predictions, frames: Names, framed: Container[str]) -> Iterator[dict[str, Any]]:
+    for facts in video_facts(predictions, frames):
+        height, width = facts.size
         yield {
-            "id": id,
-            "video": video,
+            "id": facts.number,
+            "video": facts.video,
             "height": height,
             "width": width,
-            "length": len(names),
-            "start_frame": known[video].start_frame,
-            "file_names": files,
+            "length": len(facts.frame_names),
+            "start_frame": facts.start_frame,
+            "source": facts.source,
+            "fps": facts.fps,
+            "timestamps": facts.times,
+            "file_names": _file_names(facts, framed),
         }
 
 
-def _images(predictions: Predictions, frames: Names) -> Iterator[dict[str, Any]]:
-    known, first = _by_video(predictions), _first_images(frames)
-    for video, names in frames.items():
-        height, width = known[video].size
-        for id, name in enumerate(names, start=first[video]):
-            yield {"id": id, "file_name": _image_name(video, name), "height": height, "width": width}
+def _images(
+    predictions: Predictions, frames: Names, framed: Container[str]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yields the id of each video, and its images."""
+    first = _first_images(frames)
+    for facts in video_facts(predictions, frames):
+        height, width = facts.size
+        times = facts.times or (None,) * len(facts.frame_names)
+        shared = {"height": height, "width": width, "video": facts.video, "source": facts.source}
+        files = enumerate(_file_names(facts, framed), start=first[facts.video])
+        images = [
+            {"id": id, "file_name": file, **shared, "timestamp": time}
+            for (id, file), time in zip(files, times, strict=True)
+        ]
+        yield facts.video, images
 
 
 def _first_images(frames: Names) -> Mapping[str, int]:

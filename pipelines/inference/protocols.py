@@ -6,6 +6,7 @@ from typing import Literal
 
 from pipelines.clips.sampling import _check_anchor
 from pipelines.records import Record
+from pipelines.sources.names import TOOL_FORMATS
 
 Keep = Literal["chosen", "all", "ranked"]
 """Queries whose masks are kept: the chosen one, all in query order, or all by falling score."""
@@ -82,6 +83,7 @@ PROTOCOLS: dict[str, InferenceProtocol] = {
     "ref-youtube-vos": VIDEO,
     "mevis": VIDEO,
     "own": VIDEO,
+    **dict.fromkeys(TOOL_FORMATS, VIDEO),
     "synthetic": VIDEO,
     "ref-davis17": replace(VIDEO, window=36, merge=True),
     "a2d-sentences": _FRAME,

@@ -15,9 +15,18 @@ FAILED = "failed"
 """Folder, in that of a run, of the failure notes: a JSON file for each video or unit that has failures."""
 
 
+def without_numbers(text: str) -> str:
+    """Returns a text with its numbers left out, so that alike ones are equal.
+
+    >>> without_numbers("0.00 to 1.50 s: 3 frames are damaged")
+    '… to … s: … frames are damaged'
+    """
+    return re.sub(r"\d+([.,]\d+)*", "…", text)
+
+
 def reasons(failures: Sequence[Failure]) -> list[tuple[int, str, str]]:
     """Returns count, stage and reason of failures that differ in numbers only, the most frequent first."""
-    counted = Counter((one.stage, re.sub(r"\d+([.,]\d+)*", "…", one.reason)) for one in failures)
+    counted = Counter((one.stage, without_numbers(one.reason)) for one in failures)
     return [(count, stage, reason) for (stage, reason), count in counted.most_common()]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.errors import BadItem, Failure
+from pipelines.errors import BadItem, DamagedFile, Failure
 from pipelines.files import Folder, storage_retries
 from pipelines.inference.messages import decode_items, encode_frames
 from pipelines.inference.model_frames import model_frames
@@ -33,8 +33,9 @@ class DecodeStage:
         for unit in decode_items(batch, Unit):
             try:
                 rows = read_rows(self.data, unit.file, unit.row_group)
-            except (OSError, ValueError, pa.ArrowException) as error:
-                reason = f"{self.data.path(unit.file)}, row group {unit.row_group}: {error}. Prepare the data again."
+            except (OSError, ValueError, OverflowError) as error:
+                where = f"{self.data.path(unit.file)}, row group {unit.row_group}"
+                reason = str(error) if isinstance(error, DamagedFile) else f"{where}: {error}. Prepare the data again."
                 failures = [Failure(video, "read", reason) for video in unit.videos]
                 yield encode_frames(unit.name, [], failures, storage_retries())
             else:

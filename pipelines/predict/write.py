@@ -68,7 +68,7 @@ class WriteStage:
                 ]
             )
             with self.out.output(f"{PREDICTIONS}/{header.unit}.parquet") as stream:
-                pq.write_table(table, stream, compression="zstd")
+                pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
         if not failures:
             write_failures(self.out, header.unit, [])
         return UnitDone(

@@ -3,16 +3,19 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import ray
 from ray.data import TaskPoolStrategy
 
-from pipelines.errors import LayoutError
+from pipelines.errors import Dropped, JobError, LayoutError
 from pipelines.files import Folder, at_once
-from pipelines.manifest import MANIFEST, MANIFEST_VERSION, QUARANTINE, Manifest, Shard
+from pipelines.manifest import DROPPED, MANIFEST, MANIFEST_VERSION, QUARANTINE, Manifest, Shard
 from pipelines.prepare.shard import Footer, ShardPlan, ShardWriter, items_to_json, read_footer
 from pipelines.records import SCHEMA_VERSION
+from pipelines.secrets import redacted
 from pipelines.sources.base import LeavesOut, Source, fingerprint
 
 
@@ -70,6 +73,9 @@ def write_shards(todo: Sequence[ShardPlan], writer: ShardWriter, workers: int | 
 
     Args:
         workers: most tasks at once; by default one per core of the cluster.
+
+    Raises:
+        JobError: the disk is full, the storage fails, or a file that concerns all items is damaged.
     """
     if not todo:
         return
@@ -77,15 +83,29 @@ def write_shards(todo: Sequence[ShardPlan], writer: ShardWriter, workers: int | 
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset.context.enable_progress_bars = False
     done = dataset.map(
-        lambda row: {"frame_bytes": writer.write(ShardPlan(**row)).counts.get("frame_bytes", 0)},
+        lambda row: _written_or_problem(writer, ShardPlan(**row)),
         compute=TaskPoolStrategy(workers and min(workers, len(rows))),
     )
     for row in done.iter_rows():
+        if row["problem"]:
+            raise JobError(row["problem"])
         yield row["frame_bytes"]
 
 
+def _written_or_problem(writer: ShardWriter, plan: ShardPlan) -> dict[str, Any]:
+    """Writes a shard. Returns the bytes of its frames, or in words why the disk or storage did not take it.
+
+    Raised here, such an error would reach the driver with a hundred lines of Ray's about where it was.
+    """
+    try:
+        return {"frame_bytes": writer.write(plan).counts.get("frame_bytes", 0), "problem": ""}
+    except (OSError, LayoutError) as error:
+        what = redacted(" ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+        return {"frame_bytes": 0, "problem": what}
+
+
 def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapping[str, Any]) -> Manifest:
-    """Writes quarantine and manifest from the footers of the shards; the manifest last.
+    """Writes quarantine, what was left out, and manifest from the footers of the shards; the manifest last.
 
     Raises:
         FileNotFoundError: a shard is missing.
@@ -98,12 +118,15 @@ def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapp
     out.remove_unfinished()  # of workers that died
     quarantined = [json.dumps(one) for footer in footers for one in footer.quarantined]
     out.write(QUARANTINE, "".join(f"{line}\n" for line in quarantined).encode())
+    left_out = source.left_out() if isinstance(source, LeavesOut) else []
+    dropped = [json.dumps(asdict(one)) for one in chain(left_out, *(footer.left_out for footer in footers))]
+    out.write(DROPPED, "".join(f"{line}\n" for line in dropped).encode())
     manifest = Manifest(
         dataset=source.dataset,
         split=source.split,
         config=config,
         counts=_counts(footers) | {"bytes": sum(shard.bytes for shard in shards)},
-        dropped=_dropped(source, footers),
+        dropped=_dropped(left_out, footers),
         quarantined=len(quarantined),
         source_fingerprint=fingerprint(one for footer in footers for one in footer.row_fingerprints),
         shards=shards,
@@ -131,8 +154,8 @@ def _counts(footers: Sequence[Footer]) -> dict[str, int]:
     return dict(counts)
 
 
-def _dropped(source: Source, footers: Sequence[Footer]) -> dict[str, int]:
-    dropped = Counter(one.reason for one in source.left_out()) if isinstance(source, LeavesOut) else Counter()
+def _dropped(left_out: Sequence[Dropped], footers: Sequence[Footer]) -> dict[str, int]:
+    dropped = Counter(one.reason for one in left_out)
     for footer in footers:
         dropped.update(footer.dropped)
     return dict(sorted(dropped.items()))

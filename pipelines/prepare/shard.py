@@ -5,20 +5,25 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tokenizers
 
-from pipelines.errors import BadItem, Dropped
-from pipelines.files import Folder
+from pipelines.errors import FULL, BadItem, Dropped, LayoutError
+from pipelines.files import Folder, damaged_file
 from pipelines.manifest import RowInfo, without_none
 from pipelines.prepare.resize import resized
 from pipelines.prepare.row_info import row_info
 from pipelines.records import SCHEMA, Record, table_of
+from pipelines.sentences import MAX_TOKENS, token_upper_bound, too_long
 from pipelines.sources.base import Item, Source
+from sgmg.expressions import normalize_expression
+from sgmg.json_text import parse_json
 
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -43,8 +48,9 @@ class ShardPlan:
 class Footer:
     """Description of a shard, stored in the Parquet file's own metadata, so that both exist or neither.
 
-    `counts`: videos, frames, objects, expressions, frame_bytes. `quarantined`: video, stage, reason of each unusable
-    item.
+    `counts`: videos, frames, objects, expressions, frame_bytes. `dropped`: how many things were left out for each
+    reason; `left_out`: video, reason and name of each (footers of earlier versions lack it). `quarantined`: video,
+    stage, reason of each unusable item.
     """
 
     fingerprint: str
@@ -53,6 +59,7 @@ class Footer:
     counts: dict[str, int]
     dropped: dict[str, int]
     quarantined: tuple[dict[str, str], ...]
+    left_out: tuple[Dropped, ...] = ()
 
 
 def items_to_json(items: Iterable[Item]) -> str:
@@ -65,14 +72,14 @@ def read_footer(out: Folder, file: str) -> Footer:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a shard, or damaged.
+        DamagedFile: the file is not a shard, or damaged.
     """
     try:
         with out.parquet(file) as parquet:
-            values = json.loads((parquet.metadata.metadata or {})[_FOOTER])
+            values = parse_json((parquet.metadata.metadata or {})[_FOOTER])
         return msgspec.convert(values, Footer, str_keys=True)
-    except (pa.ArrowInvalid, KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
-        raise ValueError(f"{out.path(file)} is no shard of prepared data, or damaged. Remove it.") from error
+    except (KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
+        raise damaged_file(out.path(file), f"it lacks the description of a shard: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,8 @@ class ShardWriter:
     out: Folder
     short_side: int | None = None  # pixels; None: frames stay as they are
     quality: int = 95  # of resized frames
+    tokenizer: str = ""  # JSON, to count the tokens of long sentences; without it an upper bound counts
+    rejected: frozenset[tuple[str, str]] = frozenset()  # video and expression of answers that are not learned from
 
     def write(self, plan: ShardPlan) -> Footer:
         """Writes a shard and returns its footer. Unusable items are quarantined.
@@ -107,13 +116,47 @@ class ShardWriter:
     def _add(self, file: "_ShardFile", item: Item) -> None:
         try:
             reading = self.source.read(item)
-            record = reading.record
+            record, too_long = self._with_fitting_sentences(reading.record)
             if self.short_side is not None:
                 record = resized(record, self.short_side, self.quality)
-            file.add(record, reading.dropped)
+            file.add(record, (*reading.dropped, *too_long))
+        except (BadItem, LayoutError):
+            raise
         except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which is no text.
             reason = f"a name or text holds {error.object!r}, which is no Unicode text. Mend it in the annotations."
             raise BadItem(item.video, "list", reason) from error
+        except (ValueError, OverflowError, pa.ArrowException) as error:  # of Record, or of numbers beyond its columns
+            reason = f"its annotations contradict one another or hold impossible values ({error}). Mend them."
+            raise BadItem(item.video, "list", reason) from error
+
+    def _with_fitting_sentences(self, record: Record) -> tuple[Record, list[Dropped]]:
+        """Returns the record without the sentences that no text encoder can take or a person rejected, and these."""
+        kept, dropped = [], []
+        for one in record.expressions:
+            if (record.video, one.id) in self.rejected:
+                dropped.append(Dropped(record.video, REJECTED, f"expression {one.id}: {one.text}"))
+            elif reason := too_long(one.text, self._tokens):
+                dropped.append(Dropped(record.video, TOO_LONG, f"expression {one.id}, {reason}: {one.text[:60]}…"))
+            else:
+                kept.append(one)
+        return (replace(record, expressions=tuple(kept)) if dropped else record), dropped
+
+    def _tokens(self, text: str) -> int:
+        """Counts the tokens of a long sentence; without a tokenizer, at most so many."""
+        if not self.tokenizer:
+            return token_upper_bound(text)
+        return len(_tokenizer(self.tokenizer).encode(normalize_expression(text)).ids)
+
+
+TOO_LONG, REJECTED = f"sentence of more than {MAX_TOKENS} tokens", "rejected by its verdict"
+
+
+@cache
+def _tokenizer(text: str) -> tokenizers.Tokenizer:
+    """Returns a tokenizer of the library, as `sgmg.tokenizer` would import torch."""
+    found = tokenizers.Tokenizer.from_str(text)
+    found.no_truncation()
+    return found
 
 
 @dataclass
@@ -128,11 +171,12 @@ class _ShardFile:
     _row_groups: list[tuple[RowInfo, ...]] = field(default_factory=list)
     _fingerprints: list[str] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
-    _dropped: Counter[str] = field(default_factory=Counter)
+    _left_out: list[Dropped] = field(default_factory=list)
 
     def __enter__(self) -> "_ShardFile":
         # No dictionaries, and statistics only where readers look for a video: frames would double the file's memory.
         options: Any = {"compression": _compression(), "use_dictionary": False, "write_statistics": ["video"]}
+        options["write_page_checksum"] = True
         self._writer = pq.ParquetWriter(self.stream, SCHEMA, **options)
         return self
 
@@ -140,15 +184,15 @@ class _ShardFile:
         self._writer.close()
 
     def add(self, record: Record, dropped: Iterable[Dropped]) -> None:
-        table = table_of([record])
+        table, info = table_of([record]), row_info(record)
         size = sum(map(len, record.frames))
         if self._pending_bytes + size > LARGEST_GROUP:
             self._flush()
         self._tables.append(table)
-        self._pending.append(row_info(record))
+        self._pending.append(info)
         self._pending_bytes += size
         self._fingerprints.append(record.source_fingerprint)
-        self._dropped.update(one.reason for one in dropped)
+        self._left_out += dropped
         self._counts.update(
             videos=1,
             frames=len(record.frames),
@@ -166,8 +210,9 @@ class _ShardFile:
             tuple(self._row_groups),
             tuple(self._fingerprints),
             dict(sorted(self._counts.items())),
-            dict(sorted(self._dropped.items())),
+            dict(sorted(Counter(one.reason for one in self._left_out).items())),
             tuple(self.quarantined),
+            tuple(self._left_out),
         )
         self._writer.add_key_value_metadata({_FOOTER: json.dumps(without_none(asdict(footer)))})
         return footer
@@ -197,6 +242,8 @@ def _again_if_storage_fails(work: Callable[[], Result], what: str) -> Result:
         except (FileNotFoundError, PermissionError):
             raise
         except OSError as error:
+            if error.errno in FULL:  # nobody makes room in a few seconds
+                raise
             pause = PAUSE * 2 ** (attempt - 1)
             _log.warning("%s: attempt %d failed (%s); again in %.0f s", what, attempt, error, pause)
             time.sleep(pause)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines.drawing.overlay import TRUTH_COLOUR, colour_of, frame_strip, spotlight
 from pipelines.files import Folder
+from pipelines.images import opened_image
 from pipelines.manifest import read_rows
 from pipelines.predictions import Prediction
 from pipelines.scoring.davis import merged_of, result_maps, truth_maps
@@ -101,7 +102,7 @@ def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], fr
         name = truth.frame_names[frame]
         if name not in frames:
             raise ValueError(f"{truth.video} has no frame {name} to draw on. Give --frames data of the same split.")
-        with Image.open(io.BytesIO(frames[name])) as image:
+        with opened_image(frames[name]) as image:
             coloured = image.convert("RGB")
         # Frames may have been prepared smaller than they were.
         picture = np.asarray(coloured if coloured.size == (width, height) else coloured.resize((width, height)))

@@ -4,16 +4,19 @@ import contextlib
 import io
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipelines.exports.writing import parent_and_name
-from pipelines.files import Folder
+from pipelines.errors import shown
+from pipelines.files import Folder, parent_and_name
+from pipelines.limits import check_pixels
 from pipelines.scoring.pictures import Box, hit_ranks, match_boxes, match_masks
 from pipelines.scoring.rows import PictureRow
-from pipelines.sources.coco_annotations import segmentation_to_rle
+from pipelines.sources.coco_annotations import is_finite, segmentation_to_rle
+from sgmg.json_text import parse_json
 from sgmg.masks import rle_union
 
 AVERAGES = (
@@ -87,8 +90,8 @@ def read_json(path: str) -> Any:
     """
     parent, name = parent_and_name(path)
     try:
-        return json.loads(Folder(parent).read(name))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(Folder(parent).read(name))
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no whole JSON ({error}). Make it or download it again.") from error
 
 
@@ -109,7 +112,7 @@ def _row(image: dict[str, Any], truth: dict[str, Any], results: list[dict[str, A
 
 
 def _xyxy(bbox: list[float]) -> Box:
-    x, y, width, height = bbox
+    x, y, width, height = map(float, bbox)
     return x, y, x + width, y + height
 
 
@@ -120,11 +123,34 @@ _NEEDED = {
 }
 
 
+def _is_id(value: Any) -> bool:
+    return type(value) in (int, str)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "id": _is_id,
+    "image_id": _is_id,
+    "category_id": _is_id,
+    "score": is_finite,
+    "area": lambda value: value is None or is_finite(value),
+    "bbox": lambda value: isinstance(value, list) and len(value) == 4 and all(map(is_finite, value)),
+    "caption": lambda value: isinstance(value, str),
+}
+"""Whether a value can be used, by its key."""
+
+
+def _check_size(number: int, image: dict[str, Any]) -> None:
+    try:
+        check_pixels(image["height"], image["width"])
+    except ValueError as error:
+        raise ValueError(f"Number {number} of the images: {error}. Write it as COCO does.") from error
+
+
 def _check_form(truth: Any, results: Any) -> None:
-    """Checks that the fields of COCO files that are read here exist.
+    """Checks that the fields of COCO files that are read here exist, and their types.
 
     Raises:
-        ValueError: a field is missing; the message names the first.
+        ValueError: a field is missing or of another type; the message names the first.
     """
     held = truth if isinstance(truth, dict) else {}
     for what, found in {
@@ -140,6 +166,13 @@ def _check_form(truth: Any, results: Any) -> None:
         for number, one in enumerate(found):
             if absent := [key for key in _NEEDED[what] if not isinstance(one, dict) or key not in one]:
                 raise ValueError(f"Number {number} of the {what} has no {', '.join(absent)}. Write it as COCO does.")
+            for key in one.keys() & _FITS.keys():
+                if not _FITS[key](one[key]):
+                    raise ValueError(
+                        f"Number {number} of the {what} has the {key} {shown(one[key])}. Write it as COCO does."
+                    )
+            if what == "images":
+                _check_size(number, one)
 
 
 def _check_images(truth: dict[str, Any], results: list[dict[str, Any]]) -> None:

@@ -91,13 +91,13 @@ def result_maps(truth: VideoTruth, merged: Mapping[str, bytes]) -> UInt8[np.ndar
     for index, name in zip(maps, truth.frame_names, strict=True):
         if name in merged:
             try:
-                ids = object_map(merged[name])
+                ids = object_map(merged[name], truth.size)
             except ValueError as error:
                 raise ValueError(f"{truth.video}, merged map of frame {name}: {error}. Predict again.") from error
-            if ids.shape != truth.size or ids.max() > 255:
+            if ids.max() > 255:
                 raise ValueError(
-                    f"{truth.video}, merged map of frame {name}: height, width {ids.shape} and ids up to {ids.max()}, "
-                    f"but the truth is {truth.size} and ids end at 255. Write palette PNGs at the original size."
+                    f"{truth.video}, merged map of frame {name}: ids up to {ids.max()}, but they end at 255. Write "
+                    f"palette PNGs."
                 )
             index[:] = ids
     return maps

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow as pa
 import ray
 
 from pipelines.predictions import Prediction
@@ -174,6 +173,6 @@ def _read(part: TruthPart) -> list[VideoTruth]:
     """
     try:
         return part.read()
-    except (OSError, pa.ArrowException) as error:
+    except OSError as error:
         where = part.folder.path(part.file) if isinstance(part, PreparedPart) else f"The truth of {part.videos[0]}"
         raise ValueError(f"{where} cannot be read ({error}). Prepare the data, or unpack the truth, again.") from error

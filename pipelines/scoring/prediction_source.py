@@ -1,9 +1,11 @@
 """Predictions of a run or of a submission file: which videos they cover, and how a worker reads some of them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from pipelines.exports.pngs import encode_object_map
 from pipelines.exports.submission import submitted_files
 from pipelines.files import Folder
 from pipelines.images import object_map
@@ -83,19 +85,31 @@ class PngPredictions:
 
     def read(self, truths: Sequence[VideoTruth]) -> list[Prediction]:
         rows: list[Prediction] = []
-        make = _davis_prediction if self.davis else _track_prediction
         with submitted_files(self.path) as entries:
             load = dict(entries)
             for truth in truths:
-                by_track: dict[str, dict[str, bytes]] = {}
-                for file in self.files.get(truth.video, ()):
-                    first, second, frame = file.removesuffix(".png").split("/")[-3:]
-                    try:
-                        by_track.setdefault(first if self.davis else second, {})[frame] = load[file]()
-                    except ValueError as error:
-                        raise ValueError(f"{self.path}, {file}: {error}. Make it again.") from error
-                rows += [make(truth, track, pngs) for track, pngs in by_track.items()]
+                rows += self._of_video(truth, load)
         return rows
+
+    def _of_video(self, truth: VideoTruth, load: Mapping[str, Callable[[], bytes]]) -> list[Prediction]:
+        """Reads the PNGs of a video one at a time: together they may be larger than memory, even if they are zeros."""
+        maps: dict[str, dict[str, bytes]] = {}
+        tracks: dict[str, dict[str, str]] = {}
+        for file in self.files.get(truth.video, ()):
+            first, second, frame = file.removesuffix(".png").split("/")[-3:]
+            try:
+                if self.davis:
+                    name = _davis_frame(truth, first, frame)
+                    maps.setdefault(first, {})[name] = _map(load[file](), truth)
+                else:
+                    tracks.setdefault(second, {})[frame] = mask_to_rle(object_map(load[file](), truth.size) > 0)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.path}, {file}: {error}. The truth has height, width {truth.size}: write masks at the size "
+                    f"of the original frames."
+                ) from error
+        found = [_davis_prediction(truth, folder, pngs) for folder, pngs in maps.items()]
+        return [*found, *(_track_prediction(truth, expression, rles) for expression, rles in tracks.items())]
 
 
 def open_predictions(path: str) -> ParquetPredictions:
@@ -124,45 +138,39 @@ def open_submission(path: str, davis: bool) -> PngPredictions:
     with submitted_files(path) as entries:
         for name, _ in entries:
             parts = name.split("/")
-            fits = len(parts) >= 3 and (not davis or parts[-3].removeprefix("anno_").isdecimal())
+            fits = len(parts) >= 3 and (not davis or re.fullmatch("anno_[0-3]", parts[-3]))
             if not fits or not name.endswith(".png"):
                 raise ValueError(f"{path} holds {name}, but results of this benchmark are {form}. Give one of these.")
             files.setdefault(parts[-2] if davis else parts[-3], []).append(name)
     return PngPredictions(path, davis, {video: tuple(found) for video, found in files.items()})
 
 
-def _track_prediction(truth: VideoTruth, expression: str, pngs: dict[str, bytes]) -> Prediction:
-    rles = [_mask(truth, f"expression {expression}, frame {frame}", png) for frame, png in pngs.items()]
-    boxes, scores = ((0.0, 0.0, 0.0, 0.0),) * len(pngs), (1.0,) * len(pngs)
-    return _prediction(truth, expression, tuple(pngs), QueryTrack(tuple(rles), boxes, scores))
+def _track_prediction(truth: VideoTruth, expression: str, rles: Mapping[str, str]) -> Prediction:
+    boxes, scores = ((0.0, 0.0, 0.0, 0.0),) * len(rles), (1.0,) * len(rles)
+    return _prediction(truth, expression, tuple(rles), QueryTrack(tuple(rles.values()), boxes, scores))
 
 
-def _mask(truth: VideoTruth, what: str, png: bytes) -> str:
-    try:
-        mask = object_map(png) > 0
-    except ValueError as error:
-        raise ValueError(f"{truth.video}, {what}: {error}. Make the file again.") from error
-    if mask.shape != truth.size:
-        raise ValueError(
-            f"{truth.video}, {what}: the mask has height, width {mask.shape}, the truth {truth.size}. Write masks at "
-            f"the size of the original frames."
-        )
-    return mask_to_rle(mask)
+def _map(png: bytes, truth: VideoTruth) -> bytes:
+    """Checks a map of object ids, and returns it in few bytes, since those of a video are held together."""
+    ids = object_map(png, truth.size)
+    return png if len(png) <= ids.size else encode_object_map(ids)
 
 
-def _davis_prediction(truth: VideoTruth, folder: str, pngs: dict[str, bytes]) -> Prediction:
-    """Makes the prediction of one annotator's maps, which are numbered from 0 in the order of frames."""
-    annotator = int(folder.removeprefix("anno_"))
-    numbered = {f"{number:05d}": name for number, name in enumerate(truth.frame_names)}
-    if strange := sorted(set(pngs) - set(numbered)):
-        raise ValueError(
-            f"{truth.video}, {folder}: frame {strange[0]} is none of its {len(numbered)}. Number them from 00000."
-        )
-    t = len(pngs)
+def _davis_frame(truth: VideoTruth, folder: str, number: str) -> str:
+    """Returns the name of a frame; maps are numbered from 0 in the order of frames."""
+    frames = len(truth.frame_names)
+    place = int(number) if number.isascii() and number.isdigit() and len(number) == 5 else frames
+    if place >= frames:
+        raise ValueError(f"{folder}: frame {number} is none of its {frames}. Number them from 00000")
+    return truth.frame_names[place]
+
+
+def _davis_prediction(truth: VideoTruth, folder: str, pngs: Mapping[str, bytes]) -> Prediction:
+    """Makes the prediction of one annotator's maps."""
+    annotator, t = int(folder.removeprefix("anno_")), len(pngs)
     # No mask of a single expression is in such a file: the maps are all there is.
     nothing = QueryTrack((rle_union([], truth.size),) * t, ((0.0, 0.0, 0.0, 0.0),) * t, (0.0,) * t)
-    names = tuple(numbered[frame] for frame in pngs)
-    return _prediction(truth, str(annotator), names, nothing, annotator, tuple(pngs.values()))
+    return _prediction(truth, str(annotator), tuple(pngs), nothing, annotator, tuple(pngs.values()))
 
 
 def _prediction(

@@ -15,6 +15,7 @@ from pipelines.scoring.pictures import missing_pictures, score_pictures
 from pipelines.scoring.rows import PictureRow, Row, TrackRow
 from pipelines.scoring.tracks import missing_tracks, score_tracks
 from pipelines.scoring.truth import VideoTruth, truth_of
+from pipelines.sources.names import TOOL_FORMATS
 
 __all__ = [
     "SCORING_PROTOCOLS",
@@ -48,6 +49,7 @@ SCORING_PROTOCOLS = {
     "ref-youtube-vos": TRACKS,
     "mevis": TRACKS,
     "own": TRACKS,
+    **dict.fromkeys(TOOL_FORMATS, TRACKS),
     "ref-davis17": ScoringProtocol(missing_maps, score_davis),
     "a2d-sentences": MASKS,
     "jhmdb-sentences": MASKS,

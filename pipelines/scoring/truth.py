@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from pipelines.limits import check_pixels
 from pipelines.records import SCHEMA, SCHEMA_VERSION, Expression, ObjectTrack, Record
 from sgmg.masks import Size, rle_union
 
@@ -59,6 +60,7 @@ def truth_of(record: Record | Mapping[str, Any]) -> VideoTruth:
         )
     if row["segment"]:
         raise ValueError(f"{row['video']} is cut into segments, but scores need whole videos. Prepare it uncut.")
+    check_pixels(row["height"], row["width"])
     tracks = msgspec.convert(row["objects"], tuple[ObjectTrack, ...])
     expressions = msgspec.convert(row["expressions"], tuple[Expression, ...])
     return VideoTruth(
@@ -66,7 +68,7 @@ def truth_of(record: Record | Mapping[str, Any]) -> VideoTruth:
         row["split"],
         row["video"],
         (row["height"], row["width"]),
-        tuple(row["frame_names"]),
+        msgspec.convert(row["frame_names"], tuple[str, ...]),
         {track.id: track for track in tracks},
         expressions,
     )

@@ -7,12 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipelines.files import Folder
-from pipelines.images import object_map
+from pipelines.files import Folder, safe_name
+from pipelines.images import object_map, object_rles
 from pipelines.manifest import MANIFEST, read_manifest, read_rows
 from pipelines.records import Expression, ObjectTrack
 from pipelines.scoring.truth import TRUTH_COLUMNS, VideoTruth, truth_of
-from sgmg.masks import Size, mask_to_rle, masks_to_rles, rle_union
+from sgmg.json_text import parse_json
+from sgmg.masks import Size, mask_to_rle, rle_union
 
 
 class TruthPart(Protocol):
@@ -41,7 +42,11 @@ class PreparedPart:
     videos: tuple[str, ...]
 
     def read(self) -> list[VideoTruth]:
-        return [truth_of(row) for row in read_rows(self.folder, self.file, self.row_group, TRUTH_COLUMNS)]
+        rows = read_rows(self.folder, self.file, self.row_group, TRUTH_COLUMNS)
+        try:
+            return [truth_of(row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.folder.path(self.file)}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,13 @@ class SentencesPart:
 
     def read(self) -> list[VideoTruth]:
         try:
-            names = tuple(sorted(self.listed["frames"]))
+            safe_name(self.video)
+            names = tuple(safe_name(name) for name in self.listed["frames"])
             expressions = [
-                Expression(number, one["exp"], (int(one["obj_id"]),), external_id=number)
+                Expression(number, str(one["exp"]), (int(one["obj_id"]),), external_id=number)
                 for number, one in self.listed["expressions"].items()
             ]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"{self.folder.path(self.file)}, video {self.video!r}: {error!r}. It needs frames, and expressions "
                 f"with exp and obj_id; a file without obj_id holds no truth."
@@ -168,9 +174,9 @@ def _prepared_parts(folder: Folder) -> list[TruthPart]:
 
 def _sentences_parts(folder: Folder, file: str) -> list[TruthPart]:
     try:
-        videos = json.loads(folder.read(file))["videos"]
+        videos = parse_json(folder.read(file))["videos"]
         items = sorted(videos.items())
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder.path(file)} lists no videos ({error!r}). Take it again from where it was."
         ) from error
@@ -184,19 +190,11 @@ def _object_tracks(folder: Folder, names: Sequence[str]) -> tuple[Size, dict[int
     size: Size | None = None
     for name in names:
         try:
-            ids = object_map(folder.read(f"{name}.png"))
+            ids = object_map(folder.read(f"{name}.png"), size)
+            by_frame.append(object_rles(ids))
         except ValueError as error:
-            raise ValueError(f"{folder.path(f'{name}.png')}: {error}. Unpack it again.") from error
-        height, width = ids.shape
-        if size not in (None, (height, width)):
-            raise ValueError(
-                f"{folder.path(f'{name}.png')} has height, width {(height, width)}, those before it {size}. Unpack "
-                f"masks of one resolution."
-            )
-        size = (height, width)
-        present = [int(found) for found in np.unique(ids) if found]
-        rles = masks_to_rles(ids == np.array(present)[:, None, None]) if present else []
-        by_frame.append(dict(zip(present, rles, strict=True)))
+            raise ValueError(f"{folder.path(f'{name}.png')}: {error}. Unpack masks of one resolution again.") from error
+        size = (ids.shape[0], ids.shape[1])
     if size is None:
         raise ValueError(f"{folder.path()}: the list names no frame of it. Take the list again from where it was.")
     empty = mask_to_rle(np.zeros(size, dtype=np.bool_))

@@ -4,19 +4,21 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipelines.errors import BadItem, Dropped, LayoutError
+from pipelines.errors import BadItem, Dropped, LayoutError, shown
 from pipelines.files import Folder
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.a2d_clip import Annotation, annotation_of_h5, decoded_clip
 from pipelines.sources.base import Item, Reading, build_record
+from pipelines.sources.csv_table import headless_lines
 from pipelines.sources.frame_ids import frame_id_template
 from pipelines.sources.reading import (
-    annotation_json,
+    annotation_list,
     annotation_rows,
     annotation_text,
     checked_split,
     checked_video,
     item_bytes,
+    whole_number,
 )
 
 _SPLITS = {"train": "0", "test": "1"}  # last column of videoset.csv
@@ -132,14 +134,13 @@ class A2DSentences:
         """Returns the split (train or test) of every video in videoset.csv."""
         names = {number: split for split, number in _SPLITS.items()}
         found: dict[str, str] = {}
-        for number, line in enumerate(annotation_text(self.root, _VIDEOSET).splitlines(), start=1):
-            columns = line.split(",")
-            if line and (len(columns) < 2 or columns[-1].strip() not in names):
+        for number, columns in headless_lines(annotation_text(self.root, _VIDEOSET)):
+            if len(columns) < 2 or columns[-1] not in names:
                 raise LayoutError(
-                    f"{self.root.path(_VIDEOSET)}, line {number}: {line!r} does not end with 0 (train) or 1 (test). "
-                    f"Download it again."
+                    f"{self.root.path(_VIDEOSET)}, line {number}: {shown(','.join(columns))} does not end with 0 "
+                    f"(train) or 1 (test). Download it again."
                 )
-            found[columns[0]] = names.get(columns[-1].strip(), "")
+            found[columns[0]] = names[columns[-1]]
         return found
 
     def _sentences_at_frames(self) -> Iterator[_Expression]:
@@ -151,16 +152,16 @@ class A2DSentences:
                 f"and text_annotations/, and check --dataset."
             )
         frames: dict[tuple[str, str, str], list[int]] = {}
-        for number, row in enumerate(annotation_json(self.root, name)):
+        for number, row in enumerate(annotation_list(self.root, name)):
             try:
                 text, (video, frame, instance) = row[0], row[-3:]
                 if len(row) not in (4, 5) or not isinstance(text, str) or not isinstance(video, str):
                     raise ValueError(f"{len(row)} values")
                 frames.setdefault((video, str(instance), text), []).append(int(frame))
-            except (TypeError, ValueError, KeyError, IndexError) as error:
+            except (TypeError, ValueError, LookupError, OverflowError) as error:
                 raise LayoutError(
-                    f"{self.root.path(name)}, row {number} (from 0): {row!r} is not [text, video, frame, instance]. "
-                    f"Download it again."
+                    f"{self.root.path(name)}, row {number} (from 0): {shown(row)} is not [text, video, frame, "
+                    f"instance]. Download it again."
                 ) from error
         yield from ((*key, numbers) for key, numbers in frames.items())
 
@@ -201,7 +202,7 @@ def _expressions(item: Item, annotations: dict[int, Annotation]) -> tuple[tuple[
     dropped: list[Dropped] = []
     for instance, text, asked in item.key:
         what = f"instance {instance}: {text}"
-        if not instance.isdecimal():  # `1 (copy)`
+        if whole_number(instance) is None:  # `1 (copy)`
             dropped.append(Dropped(item.video, "instance is no number", what))
             continue
         if not text.strip() or instance in kept:

@@ -13,6 +13,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 
 from pipelines.errors import BadItem, Dropped
+from pipelines.limits import MAX_ARRAY_BYTES
+from pipelines.video.tracks import is_decodable, limit_decoder, why_no_track
 from sgmg.masks import Size, masks_to_rles
 
 
@@ -40,7 +42,7 @@ Annotation = dict[int, Instance]
 """The content of the h5 file of a frame, by instance id."""
 
 _FIELDS = ("instance", "reMask", "reBBox")
-_DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError)
+_DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, MemoryError)
 """Errors that h5py and NumPy raise for damaged bytes."""
 
 
@@ -56,13 +58,17 @@ def decoded_clip(video: str, path: str, data: bytes, quality: int) -> A2DClip:
     try:
         with av.open(io.BytesIO(data), mode="r", metadata_errors="replace") as container:
             stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # One video per core is decoded at the same time.
+            if not is_decodable(stream):
+                raise BadItem(video, "decode", f"{path}: {why_no_track(container)}.")
+            limit_decoder(stream)
             rate, promised = stream.average_rate, stream.frames
             for frame in container.decode(stream):
                 frames.append(_jpeg(frame.to_ndarray(format="bgr24"), quality))
                 times.append(frame.time)
                 sizes.add((frame.width, frame.height))
-    except (FFmpegError, IndexError) as error:
+    except BadItem:
+        raise
+    except (FFmpegError, LookupError, ValueError) as error:
         raise BadItem(video, "decode", f"{path} is no video or damaged ({error}). Unpack it again.") from error
     if len(sizes) != 1:
         found = f"frames of sizes {sorted(sizes)}" if sizes else "no frame"
@@ -130,5 +136,9 @@ def _fields(
             f"{path} has masks of height, width {stored}, but the clip has {size}. "
             f"Use the clips of CLIPS320 that belong to the annotations.",
         )
+    if any(one.dtype.kind not in "buif" or one.nbytes > MAX_ARRAY_BYTES for one in found.values()):
+        kinds = ", ".join(f"{name} {one.dtype} {one.shape}" for name, one in found.items())
+        reason = f"{path} has fields that are no numbers, or of more than {MAX_ARRAY_BYTES} bytes: {kinds}"
+        raise BadItem(video, "read", f"{reason}. Unpack it again.")
     ids = [int(one) for one in np.asarray(instances).ravel()]
     return ids, np.asarray(masks).reshape(shape) > 0, np.asarray(boxes, dtype=np.float64).reshape(4, n)

@@ -8,12 +8,12 @@ import numpy as np
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.images import object_map
+from pipelines.images import object_map, object_rles
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.davis_texts import SETS, DavisVideo, converted_videos, raw_videos
 from pipelines.sources.reading import checked_split, checked_video, image_frames, item_bytes
-from sgmg.masks import Size, mask_to_rle, masks_to_rles
+from sgmg.masks import Size, mask_to_rle
 
 _NO_OBJECT = (0, 255)  # background, void
 
@@ -96,18 +96,9 @@ def _objects(
     by_frame: list[dict[int, str]] = []
     for path, data in masks.items():
         try:
-            ids = object_map(data)
+            by_frame.append(object_rles(object_map(data, size), without=_NO_OBJECT))
         except ValueError as error:
-            raise BadItem(video, "decode", f"{path}: {error}. Unpack it again.") from error
-        if ids.shape != size:
-            raise BadItem(
-                video,
-                "decode",
-                f"{path} has height, width {ids.shape}, its frame {size}. Unpack frames and masks of one resolution.",
-            )
-        present = [int(found) for found in np.unique(ids) if found not in _NO_OBJECT]
-        rles = masks_to_rles(ids == np.array(present)[:, None, None]) if present else []
-        by_frame.append(dict(zip(present, rles, strict=True)))
+            raise BadItem(video, "decode", f"{path}: {error}. Unpack frames and masks of one resolution.") from error
     empty = mask_to_rle(np.zeros(size, dtype=np.bool_))
     return tuple(
         ObjectTrack(
@@ -127,7 +118,7 @@ def _expressions(
     dropped: list[Dropped] = []
     for place, (number, text, found) in enumerate(annotations.expressions):
         if not text.strip():
-            dropped.append(Dropped(video, "empty expression", number))
+            dropped.append(Dropped(video, "empty expression", f"expression {number}, of object {found}"))
         elif int(found) not in objects:
             dropped.append(Dropped(video, "object without pixels", f"object {found} of expression {number}: {text}"))
         else:

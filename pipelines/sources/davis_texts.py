@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipelines.errors import LayoutError
+from pipelines.errors import LayoutError, shown
 from pipelines.files import Folder, safe_name
-from pipelines.sources.reading import annotation_json, annotation_text
+from pipelines.sources.reading import annotation_json, annotation_text, whole_number
 
 SETS = {"train": "train.txt", "valid": "val.txt"}
 _TEXTS = {  # in the order of annotators 0 … 3
@@ -45,7 +45,7 @@ def raw_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo]]:
     for name in dict.fromkeys(videos):
         lines = [of_file.get(name, []) for of_file in texts]
         entry = [line for of_object in zip(*lines, strict=False) for line in of_object]
-        categories = _dict(semantics.get(name))
+        categories = {number: str(named) for number, named in _dict(semantics.get(name)).items()}
         yield (
             name,
             DavisVideo(
@@ -76,14 +76,14 @@ def converted_videos(root: Folder, split: str) -> Iterator[tuple[str, DavisVideo
             found = replace(found, categories=categories)
         try:
             yield video, _converted(found, entry, root.path(name), root.path(f"{split}/meta.json"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             problem = f"{root.path(name)}: a key or value of the video is missing or wrong ({error!r}). Convert again."
             yield video, replace(found, problem=problem)
 
 
 def _converted(video: DavisVideo, entry: Mapping[str, Any], path: str, meta_path: str) -> DavisVideo:
     """Returns the video with its frames and expressions, or with a description of what is wrong."""
-    frames = sorted(safe_name(frame) for frame in entry["frames"])
+    frames = [safe_name(frame) for frame in entry["frames"]]
     expressions = [_expression(number, expression) for number, expression in entry["expressions"].items()]
     problem = ""
     if not frames:
@@ -102,9 +102,10 @@ def _texts(root: Folder, name: str, encoding: str) -> dict[str, list[tuple[str, 
         words = line.split()
         if not words:
             continue
-        if len(words) < 3 or not words[1].isdecimal():
+        if len(words) < 3 or whole_number(words[1]) is None:
             raise LayoutError(
-                f'{root.path(name)}, line {number}: {line!r} is not `<video> <object number> "<text>"`. Mend the line.'
+                f'{root.path(name)}, line {number}: {shown(line)} is not `<video> <object number> "<text>"`. Mend the '
+                f"line."
             )
         text = " ".join(words[2:])[1:-1]  # without its quotes
         found.setdefault(_MISSPELT.get(words[0], words[0]), []).append((words[1], text))
@@ -120,7 +121,7 @@ def _videos(root: Folder, name: str) -> dict[str, Any]:
 
 def _expression(number: str, entry: Mapping[str, Any]) -> list[str]:
     if not isinstance(entry["exp"], str):
-        raise TypeError(f"exp is {entry['exp']!r}")
+        raise TypeError(f"exp is {shown(entry['exp'])}")
     return [number, entry["exp"], str(int(entry["obj_id"]))]
 
 

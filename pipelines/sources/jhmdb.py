@@ -1,26 +1,22 @@
 """JHMDB-Sentences: clips of one person as PNG frames, one sentence per clip, puppet masks. For evaluation only."""
 
-import io
 import json
 import logging
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
-import scipy.io
-from einops import rearrange
-from scipy.io.matlab import MatReadError
 
-from pipelines.errors import BadItem, Dropped, LayoutError
+from pipelines.errors import BadItem, Dropped, LayoutError, shown
 from pipelines.files import Folder, safe_name
+from pipelines.limits import MAX_FRAMES
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.frame_ids import frame_id_template
+from pipelines.sources.puppet_mask import puppet_masks
 from pipelines.sources.reading import (
-    annotation_json,
+    annotation_list,
     annotation_rows,
     checked_split,
     checked_video,
@@ -33,8 +29,6 @@ _log = logging.getLogger(__name__)
 
 _METADATA = "jhmdb_sentences_samples_metadata.json"
 _TEXTS = "jhmdb_annotation.txt"
-# Errors of scipy's reader; NotImplementedError for files of version 7.3, which are HDF5.
-_DAMAGE = (MatReadError, ValueError, TypeError, IndexError, OSError, NotImplementedError, zlib.error)
 _OBJECT = 1  # id of the only person of a clip; the files give none
 
 
@@ -99,7 +93,7 @@ class JhmdbSentences:
         if video.problem:
             raise BadItem(item.video, "list", video.problem)
         mat = item_bytes(self.root, video.masks, item.video)
-        masks = _masks(item.video, self.root.path(video.masks), mat)
+        masks = puppet_masks(item.video, self.root.path(video.masks), mat)
         total = len(masks) if video.total is None else video.total
         names = [f"{number:05d}" for number in range(1, total + 1)]
         folder = self.root.folder(video.frames)
@@ -129,15 +123,15 @@ class JhmdbSentences:
 
     def _from_metadata(self) -> Iterator[tuple[str, _Video]]:
         """Yields the name and content of every row of the metadata; each row names one frame to evaluate."""
-        for number, row in enumerate(annotation_json(self.root, _METADATA)):
+        for number, row in enumerate(annotation_list(self.root, _METADATA)):
             try:
-                name, frame, masks, total, text = row
-                video = _Video(str(text), total=int(total))
+                name, frame, masks, total, text = _checked_row(row)
+                video = _Video(text, total=total)
                 asked = int(PurePosixPath(frame).stem)
             except (TypeError, ValueError) as error:
                 raise LayoutError(
-                    f"{self.root.path(_METADATA)}, row {number} (from 0): {row!r} is not [video, path of a numbered "
-                    f"frame, path of masks, number of frames, text]. Download it again."
+                    f"{self.root.path(_METADATA)}, row {number} (from 0): {shown(row)} is not [video, path of a "
+                    f"numbered frame, path of masks, number of frames, text]. Download it again."
                 ) from error
             try:
                 frames = str(PurePosixPath(_inside(frame)).parent)
@@ -181,11 +175,29 @@ class JhmdbSentences:
             )
         asked = with_pixels if video.asked is None else sorted(set(video.asked))
         frames = tuple(number - 1 for number in asked if 1 <= number <= len(masks))
-        dropped += [Dropped(name, "asked frame without mask", str(n)) for n in asked if n - 1 not in frames]
+        without = [number for number in asked if number - 1 not in frames]
+        dropped += [Dropped(name, "asked frame without mask", f"frame {number}: {video.text}") for number in without]
         if not frames:
             return (), (*dropped, Dropped(name, "no asked frame has a mask", video.text))
         external = frame_id_template(f"v_{name}_f_")
         return (Expression("0", video.text, (_OBJECT,), external, frames=frames),), tuple(dropped)
+
+
+def _checked_row(row: object) -> tuple[str, str, str, int, str]:
+    """Returns the values of a row of the metadata after checking their types.
+
+    Raises:
+        TypeError: a value is of another type.
+        ValueError: there are more or fewer values, or the number of frames is out of range.
+    """
+    if not isinstance(row, list):
+        raise TypeError("no list")
+    name, frame, masks, total, text = row
+    if not all(isinstance(value, str) for value in (name, frame, masks, text)) or type(total) is not int:
+        raise TypeError("a value of another type")
+    if not 0 <= total <= MAX_FRAMES:
+        raise ValueError(f"{total} frames")
+    return name, frame, masks, total, text
 
 
 def _inside(path: str) -> str:
@@ -210,15 +222,3 @@ def _joined(name: str, first: _Video, other: _Video) -> _Video:
         frame = ", ".join(map(str, other.asked or ["any"]))
         return replace(first, repeated=(*first.repeated, f"{other.text}, frame {frame}"))
     return replace(first, asked=(*(first.asked or ()), *other.asked))
-
-
-def _masks(video: str, path: str, data: bytes) -> np.ndarray:
-    """Returns `part_mask` of a .mat file as booleans (t, h, w)."""
-    try:
-        found: dict[str, Any] = scipy.io.loadmat(io.BytesIO(data), variable_names=["part_mask"])
-    except _DAMAGE as error:
-        raise BadItem(video, "read", f"{path} is no MATLAB file or damaged ({error}). Unpack it again.") from error
-    if "part_mask" not in found:
-        raise BadItem(video, "read", f"{path} lacks part_mask. Unpack puppet_mask again.")
-    masks = np.atleast_3d(found["part_mask"])  # MATLAB drops a last axis of length 1.
-    return rearrange(masks > 0, "h w t -> t h w")

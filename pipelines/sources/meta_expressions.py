@@ -3,15 +3,15 @@
 `{"videos": {video: {"frames": [name, …], "expressions": {id: {"exp": text, …}}}}}` (spec data.md §1).
 """
 
-import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import BadItem, Dropped, LayoutError
+from pipelines.errors import BadItem, Dropped, LayoutError, shown
 from pipelines.files import Folder, safe_name
 from pipelines.sources.base import Item
-from pipelines.sources.reading import annotation_text, checked_video
+from pipelines.sources.reading import annotation_json, checked_video
 
 EMPTY = "empty expression"
 
@@ -27,7 +27,7 @@ class MetaExpression:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The checked entry of one video: names of the frames, sorted, and sentences in the order of the file."""
+    """The checked entry of one video: names of the frames and sentences, in the order of the file."""
 
     frame_names: tuple[str, ...]
     sentences: tuple[MetaExpression, ...]
@@ -40,11 +40,7 @@ def read_json(root: Folder, name: str) -> dict[str, Any]:
     Raises:
         LayoutError: the file cannot be read, or is no JSON object in UTF-8.
     """
-    path = root.path(name)
-    try:
-        found = json.loads(annotation_text(root, name), object_pairs_hook=_without_repeated)
-    except json.JSONDecodeError as error:
-        raise LayoutError(f"{path} is no JSON ({error}). It may be cut short: unpack or download it again.") from error
+    path, found = root.path(name), annotation_json(root, name, object_pairs_hook=_without_repeated)
     if not isinstance(found, dict):
         raise LayoutError(f"{path} holds a {type(found).__name__}, not an object. Check --dataset.")
     return found
@@ -92,7 +88,7 @@ def checked(video: str, entry: Any, path: str) -> Listed:
     if not frames:
         raise BadItem(video, "list", f'{path} lists no frames for it under "frames". Add them or take the video out.')
     if not all(isinstance(name, str) for name in frames) or len(set(frames)) < len(frames):
-        raise BadItem(video, "list", f'{path}: "frames" should be names, each once, but is {str(frames)[:200]}.')
+        raise BadItem(video, "list", f'{path}: "frames" should be names, each once, but is {shown(frames)}.')
     for name in frames:
         try:
             safe_name(name)
@@ -108,7 +104,7 @@ def checked(video: str, entry: Any, path: str) -> Listed:
             sentences.append(MetaExpression(id, text, expression))
         else:
             dropped.append(Dropped(video, EMPTY, f"expression {id}"))
-    return Listed(tuple(sorted(frames)), tuple(sentences), tuple(dropped))
+    return Listed(tuple(frames), tuple(sentences), tuple(dropped))
 
 
 def typed(video: str, entry: Any, key: str, kind: type, where: str) -> Any:
@@ -120,8 +116,8 @@ def typed(video: str, entry: Any, key: str, kind: type, where: str) -> Any:
     if not isinstance(entry, Mapping):
         raise BadItem(video, "list", f"{where} is no object, or occurs twice. It needs {key!r}, once.")
     if not isinstance(entry.get(key), kind):
-        found = "missing" if key not in entry else "null, or there twice" if entry[key] is None else repr(entry[key])
-        raise BadItem(video, "list", f"{where}: {key!r} should be a {kind.__name__}, but is {found[:200]}.")
+        found = "missing" if key not in entry else "null, or there twice" if entry[key] is None else shown(entry[key])
+        raise BadItem(video, "list", f"{where}: {key!r} should be a {kind.__name__}, but is {found}.")
     return entry[key]
 
 
@@ -129,6 +125,6 @@ def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Makes a JSON object in which the value of a repeated key is None."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        found |= {key: None for key in found if keys.count(key) > 1}
+        counts = Counter(key for key, _ in pairs)
+        found |= {key: None for key, count in counts.items() if count > 1}
     return found

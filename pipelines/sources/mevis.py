@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import BadItem, Dropped
+from pipelines.errors import BadItem, Dropped, shown
 from pipelines.files import Folder
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.meta_expressions import Listed, check_images, checked, read_json, read_videos, typed
-from pipelines.sources.reading import checked_split, image_frames
+from pipelines.sources.reading import checked_split, image_frames, whole_number
 from sgmg.masks import rle_area, rle_union
 
 SPLITS = {"train": True, "valid_u": True, "valid": False}
@@ -85,18 +85,18 @@ class MeViS:
         self, item: Item, listed: Listed, size: tuple[int, int]
     ) -> tuple[tuple[ObjectTrack, ...], tuple[Dropped, ...]]:
         """Returns the objects that have a pixel in some frame, and the objects that are dropped."""
-        in_file_order = item.key["listed"]["frames"]
         tracks, dropped = [], []
         for id, masks in item.key["masks"].items():
             where = f"{self.root.path(f'{self.split}/mask_dict.json')}, object {id!r}"
             if masks is None:
                 dropped.append(Dropped(item.video, "object not in mask_dict.json, or twice", f"object {id}"))
                 continue
-            if not isinstance(masks, list) or len(masks) != len(in_file_order):
+            names = listed.frame_names
+            if not isinstance(masks, list) or len(masks) != len(names):
                 found = f"{len(masks)} masks" if isinstance(masks, list) else f"a {type(masks).__name__}"
-                raise BadItem(item.video, "list", f"{where} has {found} for {len(in_file_order)} frames.")
-            by_name = dict(zip(in_file_order, masks, strict=True))
-            rle = tuple(_rle(item.video, by_name[name], size, f"{where}, frame {name}") for name in listed.frame_names)
+                raise BadItem(item.video, "list", f"{where} has {found} for {len(names)} frames.")
+            of_frames = zip(names, masks, strict=True)
+            rle = tuple(_rle(item.video, mask, size, f"{where}, frame {name}") for name, mask in of_frames)
             if any(rle_area(one, size) for one in rle):
                 tracks.append(ObjectTrack(int(id), rle))
             else:
@@ -114,13 +114,13 @@ def _with_objects(
         where = f"{path}, expression {sentence.id!r}"
         ids = typed(video, sentence.entry, "anno_id", list, where)
         if not all(_is_id(id) for id in ids):
-            raise BadItem(video, "list", f"{where}: 'anno_id' should be whole numbers from 0, but is {ids}.")
+            raise BadItem(video, "list", f"{where}: 'anno_id' should be whole numbers from 0, but is {shown(ids)}.")
         object_ids = tuple(dict.fromkeys(int(id) for id in ids))
         if object_ids and known.issuperset(object_ids):
             expressions.append(Expression(sentence.id, sentence.text, object_ids, external_id=sentence.id))
         else:
             reason = "expression of an object that is not there" if ids else "expression of no object"
-            dropped.append(Dropped(video, reason, f"expression {sentence.id}"))
+            dropped.append(Dropped(video, reason, f"expression {sentence.id}, of objects {ids}: {sentence.text}"))
     return tuple(expressions), tuple(dropped)
 
 
@@ -132,7 +132,9 @@ def _rle(video: str, mask: Any, size: tuple[int, int], where: str) -> str:
     found = typed(video, mask, "size", list, where)
     if found != list(size):
         raise BadItem(
-            video, "decode", f"{where}: the mask is of height, width {found}, but its frame {list(size)}. Unpack again."
+            video,
+            "decode",
+            f"{where}: the mask is of height, width {shown(found)}, but its frame {list(size)}. Get it again.",
         )
     try:
         rle_area(counts, size)
@@ -153,4 +155,4 @@ def _anno_ids(entry: Any) -> list[str]:
 
 
 def _is_id(id: Any) -> bool:
-    return not isinstance(id, bool) and str(id).isascii() and str(id).isdigit()
+    return type(id) in (int, str) and whole_number(str(id)) is not None

@@ -6,9 +6,13 @@ from pipelines.errors import LayoutError
 
 DatasetName = Literal[
     "own", "refcoco", "refcoco+", "refcocog", "ref-youtube-vos", "ref-davis17", "a2d-sentences", "jhmdb-sentences",
-    "mevis",
+    "mevis", "coco", "youtube-vis", "cvat", "davis-folder", "sa-v", "label-studio",
 ]  # fmt: skip
 """Names of the datasets, as --dataset spells them."""
+TOOL_FORMATS: tuple[DatasetName, ...] = ("coco", "youtube-vis", "cvat", "davis-folder", "sa-v", "label-studio")
+"""Those that are formats of annotation tools: --raw names their file, --frames or --videos where the pictures are."""
+ExifChoice = Literal["apply", "ignore"]
+"""What --exif chooses: frames turned as viewers show them, or as their pixels are stored."""
 
 
 def check_dataset(name: str) -> DatasetName:

@@ -1,17 +1,18 @@
 """Conversion of PNGs whose pixels hold object ids, one per frame, to tracks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
-from pipelines.errors import BadItem
+from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder
-from pipelines.images import object_map
+from pipelines.images import ColouredMask, ids_of, object_map, opened_image, white_of
 from pipelines.records import ObjectTrack
+from pipelines.sources.label_colours import ColourTable, ids_of_colours
 from pipelines.sources.reading import item_bytes
-from sgmg.masks import masks_to_rles
+from sgmg.masks import mask_to_rle
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,21 @@ class Annotation:
 
 
 def read_annotation(
-    video: str, root: Folder, names: Sequence[str | None], size: tuple[int, int], categories: Mapping[int, str]
+    video: str,
+    root: Folder,
+    names: Sequence[str | None],
+    size: tuple[int, int],
+    categories: Mapping[int, str],
+    only: int | None = None,
+    colours: Callable[[], ColourTable] | None = None,
 ) -> Annotation:
     """Reads the tracks of the objects in `categories` (id → category) from one PNG of object ids per frame.
 
     Args:
         names: one PNG per frame; None for a frame that is not annotated.
         size: width and height of the frames in pixels.
+        only: the one object of `categories`, if black and white PNGs may show it.
+        colours: returns the object ids of colours, if PNGs may have colours.
 
     Raises:
         BadItem: a PNG is missing, damaged, no map of object ids, or of another size than its frame.
@@ -46,33 +55,51 @@ def read_annotation(
     data: list[bytes] = []
     seen: set[int] = set()
     rles: list[list[str] | list[None]] = []
+    white: list[str | None] = []  # the mask of black and white PNGs, as long as all are
     for name in names:
         if name is None:
             data.append(b"")
             rles.append([None] * len(categories))
+            white.append(None)
             continue
         data.append(item_bytes(root, name, video))
         try:
-            ids = _ids_of_size(data[-1], size)
+            ids = _ids_of_size(data[-1], size, colours)
+        except LayoutError:  # of the label map, which concerns all videos
+            raise
         except ValueError as error:
             raise BadItem(video, "decode", f"{root.path(name)}: {error}. Make it again.") from error
-        seen.update(np.flatnonzero(np.bincount(ids.ravel())).tolist())
-        rles.append(masks_to_rles(np.stack([ids == id for id in categories])) if categories else [])
+        found = set(ids_of(ids))
+        seen |= found
+        rles.append([mask_to_rle(ids == id) for id in categories])
+        if only is not None and found <= {0, white_of(data[-1])}:
+            white.append(mask_to_rle(ids > 0))
+        else:
+            only = None
     tracks = tuple(
         ObjectTrack(id, rle, category)
         for (id, category), rle in zip(categories.items(), zip(*rles, strict=True), strict=True)
         if id in seen
     )
+    if only is not None and only not in seen and seen - {0}:
+        tracks, seen = (ObjectTrack(only, tuple(white), categories[only]),), {only}
     absent = tuple(id for id in categories if id not in seen)
     return Annotation(tracks, absent, tuple(sorted(seen - {0} - set(categories))), tuple(data))
 
 
-def _ids_of_size(data: bytes, size: tuple[int, int]) -> Int[np.ndarray, "h w"]:
-    ids = object_map(data)
-    height, width = ids.shape
+def _ids_of_size(
+    data: bytes, size: tuple[int, int], colours: Callable[[], ColourTable] | None
+) -> Integer[np.ndarray, "h w"]:
+    with opened_image(data) as image:
+        width, height = image.size
     if (width, height) != size:
         raise ValueError(
-            f"the mask is {width}x{height}, but its frame {size[0]}x{size[1]} (as stored: a rotation in EXIF is not "
-            f"applied)"
+            f"the mask is {width}x{height}, but its frame {size[0]}x{size[1]}. Masks of images have the size of the "
+            f"stored or (--exif apply) the turned image, those of video files the size at which players show them"
         )
-    return ids
+    try:
+        return object_map(data)
+    except ColouredMask:
+        if colours is None:
+            raise
+        return ids_of_colours(data, colours())

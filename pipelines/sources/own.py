@@ -1,57 +1,51 @@
 """A user's own data: frames or video files, PNGs of object ids, and a table of sentences. The README has an example."""
 
-import csv
-import io
 import json
-import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipelines.errors import BadItem, Dropped, LayoutError
-from pipelines.files import Folder
+from pipelines.errors import BadItem, Dropped, LayoutError, shown
+from pipelines.files import Folder, is_safe_name
 from pipelines.records import Expression
 from pipelines.sources.base import Item, Reading, build_record
+from pipelines.sources.csv_table import CsvLine, csv_lines
+from pipelines.sources.exif_frames import MaskSize, fitted_frames
+from pipelines.sources.label_colours import LABEL_MAP, ColourTable, colour_table
 from pipelines.sources.meta_expressions import EMPTY
+from pipelines.sources.names import ExifChoice
 from pipelines.sources.object_maps import Annotation, read_annotation
-from pipelines.sources.reading import annotation_text, checked_video, image_frames, item_bytes
-from pipelines.sources.video_files import QUALITY, decode_video
+from pipelines.sources.pictures import Pictures, pictures_of_file
+from pipelines.sources.reading import annotation_text, checked_video, image_frames, item_bytes, whole_number
+from pipelines.sources.video_files import QUALITY
+from pipelines.video.exif import header_of
+from pipelines.video.suffixes import IMAGE_SUFFIXES, is_image, is_video, suffix_of
 
 TABLE = "expressions.csv"
 COLUMNS = ("video", "object_id", "text")
-IMAGES = (".jpg", ".jpeg", ".png")
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """The frames of one video, from images or from a video file, and the bytes that its fingerprint is made from."""
-
-    names: tuple[str, ...]
-    frames: tuple[bytes, ...]
-    width: int
-    height: int
-    source: str
-    raw: tuple[bytes, ...]
-    timestamps: tuple[float, ...] | None = None
-    fps: float | None = None
+OPTIONAL = ("expression", "split")
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
     """A user's dataset: frames or video files, `Annotations/<video>/<frame>.png`, and `expressions.csv`.
 
-    Frames are in `JPEGImages/<video>/*.jpg|png` or `videos/<video>.mp4`. The table has the columns video, object_id,
-    text and, optionally, split; without it every row belongs to split train. Frames of a video file are named 00000,
-    00001, …; a frame without a PNG is not annotated. The id of a sentence is its index among the rows of its video,
-    from 0.
+    Frames are in `JPEGImages/<video>/*.jpg|png` or `videos/<video>.mp4`, with any suffix of `pipelines.video.suffixes`;
+    a video may be named `<folder>/<video>`. The table has the columns video, object_id, text and, optionally, split and
+    expression; without a split every row belongs to train. Frames of a video file are named 00000, 00001, …; a frame
+    without a PNG is not annotated. The id of a sentence is its expression, as `annotate --formats davis` writes it, or
+    else its index among the rows of its video, from 0. The PNGs hold object ids, or colours
+    (`label_colours.colour_table`); those of a video with one object may be black and white.
     """
 
     root: Folder
     split: str = "train"
     dataset: str = "own"
-    quality: int = QUALITY  # JPEG quality of frames from video files
+    quality: int = QUALITY  # JPEG quality of frames from video files, and of turned ones
+    exif: ExifChoice | None = None  # None: frames are turned if the masks fit them so
 
     def items(self) -> list[Item]:
         """Returns every video of the split, sorted. The key holds the location of its frames and its rows of the table.
@@ -66,12 +60,14 @@ class Own:
             raise LayoutError(
                 f"{self.root.path(TABLE)} has no row of split {self.split!r}. Choose one of {', '.join(splits)}."
             )
-        places = self._places()
-        return [
-            Item(video, {"places": places.get(video, []), "rows": of_split})
-            for video in sorted(rows)
-            if (of_split := [row for row in rows[video] if row["split"] == self.split])
-        ]
+        places = self._places(rows)
+        items: list[Item] = []
+        for video in sorted(rows):
+            of_split = [row for row in rows[video] if row["split"] == self.split]
+            others = {row["object_id"] for row in rows[video]} - {row["object_id"] for row in of_split}
+            key = {"places": places.get(video, []), "rows": of_split, **({"others": sorted(others)} if others else {})}
+            items += [Item(video, key)] if of_split else []
+        return items
 
     def read(self, item: Item) -> Reading:
         """Reads one video with all its frames, and the objects that its sentences refer to.
@@ -81,9 +77,8 @@ class Own:
         """
         pictures = self._pictures(item)
         objects = dict.fromkeys(sorted({row["object_id"] for row in item.key["rows"]}), "")
-        found = self._annotation(item.video, pictures, objects)
-        absent = [Dropped(item.video, "object without pixels", f"object {id}") for id in found.absent]
-        expressions, dropped = _expressions(item, {track.id for track in found.tracks})
+        found = self._annotation(item, pictures, objects)
+        expressions, dropped = _expressions(item, {track.id for track in found.tracks}, found.unknown)
         record = build_record(
             self,
             item.video,
@@ -97,38 +92,39 @@ class Own:
             fps=pictures.fps,
             timestamps=pictures.timestamps,
         )
-        return Reading(record, (*absent, *dropped))
+        tracks = (Dropped(item.video, "other video tracks", pictures.other_tracks),) if pictures.other_tracks else ()
+        return Reading(record, (*tracks, *dropped))
 
     def _rows(self) -> dict[str, list[dict[str, Any]]]:
         """Returns the rows of the table by video; blank lines are skipped."""
-        reader = csv.reader(io.StringIO(annotation_text(self.root, TABLE), newline=""), strict=True)
         path = self.root.path(TABLE)
-        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            if not set(COLUMNS) <= set(header) <= {*COLUMNS, "split"} or len(set(header)) < len(header):
-                raise LayoutError(
-                    f"{path} begins with the columns {', '.join(header) or 'none'}. It needs {', '.join(COLUMNS)} and, "
-                    f"if wanted, split."
-                )
-            for fields in filter(None, reader):
-                video, row = _row(header, fields, f"{path}, line {reader.line_num}")
-                rows[video].append({"id": str(len(rows[video])), **row})
-        except csv.Error as error:
-            raise LayoutError(f"{path}, line {reader.line_num}: {error}. Close every double quote.") from error
+        rows: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        for line in csv_lines(annotation_text(self.root, TABLE), path, COLUMNS, OPTIONAL):
+            where = f"{path}, line {line.number}"
+            video, row = _row(line, where)
+            row["id"] = row["id"] or str(len(rows[video]))
+            if row["id"] in rows[video]:
+                raise LayoutError(f"{where}: expression {shown(row['id'])} is there twice in video {shown(video)}.")
+            rows[video][row["id"]] = row
         if not rows:
             raise LayoutError(f"{path} has no row below its header. Write one a sentence: {', '.join(COLUMNS)}.")
-        return rows
+        return {video: list(listed.values()) for video, listed in rows.items()}
 
-    def _places(self) -> dict[str, list[str]]:
-        """Returns, by video, the folders and files with its frames: exactly one if the dataset is well-formed."""
+    def _places(self, videos: Iterable[str]) -> dict[str, list[str]]:
+        """Returns, by video, the folders and files with its frames: exactly one if the dataset is well-formed.
+
+        Lists the folders that the names of the videos begin with, `a` of `a/b`, or else nothing but the topmost ones.
+        """
         places: dict[str, list[str]] = defaultdict(list)
+        above = {"", *(name.rpartition("/")[0] for name in videos if is_safe_name(name))}
         try:
-            for name in self.root.names("JPEGImages"):
-                places[name].append(f"JPEGImages/{name}")
-            for name in self.root.names("videos"):
-                if PurePosixPath(name).suffix.lower() in VIDEOS:
-                    places[PurePosixPath(name).stem].append(f"videos/{name}")
+            for folder in sorted(above):
+                before = f"{folder}/" if folder else ""
+                for name in self.root.names(f"JPEGImages/{folder}".rstrip("/")):
+                    places[before + name].append(f"JPEGImages/{before}{name}")
+                for name in self.root.names(f"videos/{folder}".rstrip("/")):
+                    if is_video(name):
+                        places[before + PurePosixPath(name).stem].append(f"videos/{before}{name}")
         except PermissionError as error:
             raise LayoutError(f"{error} Make the folder readable for this user.") from error
         if not places:
@@ -147,23 +143,18 @@ class Own:
         place = places[0]
         if not place.startswith("videos/"):
             names = self._images(item.video, place)
-            frames, size = image_frames(self.root, [f"{place}/{name}" for name in names.values()], item.video)
-            return Pictures(tuple(names), frames, *size, place, frames)
-        data = item_bytes(self.root, place, item.video)
-        try:
-            video = decode_video(data, self.quality)
-        except ValueError as error:
-            raise BadItem(item.video, "decode", f"{self.root.path(place)}: {error}") from error
-        names = tuple(f"{index:05d}" for index in range(len(video.frames)))
-        size = (video.width, video.height)
-        return Pictures(names, video.frames, *size, place, (data,), video.timestamps, video.fps)
+            raw, _ = image_frames(self.root, [f"{place}/{name}" for name in names.values()], item.video)
+            sizes = partial(self._mask_sizes, item.video, names)
+            frames, size = fitted_frames(item.video, raw, sizes, self.exif, self.quality)
+            return Pictures(tuple(names), frames, *size, place, raw)
+        return pictures_of_file(self.root, place, item.video, self.quality)
 
     def _images(self, video: str, place: str) -> dict[str, str]:
         """Returns the file name of each frame, ordered by the numbers in it: frame2 comes before frame10."""
-        files = [name for name in self._names(video, place) if PurePosixPath(name).suffix.lower() in IMAGES]
-        images = {PurePosixPath(name).stem: name for name in sorted(files, key=_by_number)}
+        files = [name for name in self._names(video, place) if is_image(name)]
+        images = {PurePosixPath(name).stem: name for name in files}
         if not images or len(images) < len(files):
-            found = "two images of one name" if images else f"no image ({', '.join(IMAGES)})"
+            found = "two images of one name" if images else f"no image ({', '.join(IMAGE_SUFFIXES)})"
             raise BadItem(video, "list", f"{self.root.path(place)} holds {found}. It needs one a frame.")
         return images
 
@@ -173,55 +164,95 @@ class Own:
         except PermissionError as error:
             raise BadItem(video, "list", f"{error} Make {self.root.path(folder)} readable for this user.") from error
 
-    def _annotation(self, video: str, pictures: Pictures, objects: dict[int, str]) -> Annotation:
-        folder = f"Annotations/{video}"
-        pngs = {name.removesuffix(".png") for name in self._names(video, folder) if name.endswith(".png")}
+    def _colours(self) -> ColourTable:
+        """Returns the object ids of colours: by the labelmap.txt beside the masks, or else in the topmost folder."""
+        inside = self.root.folder("Annotations")
+        return colour_table(inside if inside.has(LABEL_MAP) else self.root)
+
+    def _pngs(self, video: str) -> dict[str, str]:
+        """Returns the file name of each mask, by the name of its frame."""
+        files = [name for name in self._names(video, f"Annotations/{video}") if suffix_of(name) == ".png"]
+        return {PurePosixPath(name).stem: name for name in files}
+
+    def _mask_sizes(self, video: str, names: Iterable[str]) -> Iterator[MaskSize]:
+        """Yields the sizes of the PNGs that there are of some frames, with the index of the frame."""
+        pngs = self._pngs(video)
+        for place, name in enumerate(names):
+            if name in pngs:
+                data = item_bytes(self.root, f"Annotations/{video}/{pngs[name]}", video)
+                try:
+                    yield place, header_of(data)[0]
+                except ValueError:  # reported where its pixels are read
+                    yield place, None
+
+    def _annotation(self, item: Item, pictures: Pictures, objects: dict[int, str]) -> Annotation:
+        video, folder = item.video, f"Annotations/{item.video}"
+        pngs = self._pngs(video)
         span = f"{pictures.names[0]} … {pictures.names[-1]}"
         if not pngs:
             raise BadItem(video, "list", f"{self.root.path(folder)} holds no PNG. Name them as the frames: {span}.")
-        if strange := sorted(pngs.difference(pictures.names)):
-            path = self.root.path(f"{folder}/{strange[0]}.png")
+        if strange := sorted(pngs.keys() - set(pictures.names)):
+            path = self.root.path(f"{folder}/{pngs[strange[0]]}")
             raise BadItem(video, "list", f"{path} belongs to no frame. Name it as one of {span}, or remove it.")
-        names = [f"{folder}/{name}.png" if name in pngs else None for name in pictures.names]
-        return read_annotation(video, self.root, names, (pictures.width, pictures.height), objects)
+        names = [f"{folder}/{pngs[name]}" if name in pngs else None for name in pictures.names]
+        only = next(iter(objects)) if len(objects) == 1 and not item.key.get("others") else None
+        size = (pictures.width, pictures.height)
+        found = read_annotation(video, self.root, names, size, objects, only, self._colours)
+        if not found.tracks:
+            asked = " and ".join(map(str, objects))
+            raise BadItem(
+                video,
+                "decode",
+                f"the sentences speak of object {asked}, but {_held(found.unknown)} in {self.root.path(folder)}. Write "
+                f"the object's id into the pixels, or mend {TABLE}. (PNGs of 0 and 255 need a video with one object.)",
+            )
+        return found
 
 
-def _row(header: list[str], fields: list[str], where: str) -> tuple[str, dict[str, Any]]:
+def _row(line: CsvLine, where: str) -> tuple[str, dict[str, Any]]:
     """Returns the video of one line, and its other values.
 
     Raises:
         LayoutError: the line has more or fewer fields than the header, no video, no split, or no object id from 1.
     """
-    if len(fields) != len(header):
-        raise LayoutError(
-            f"{where} has {len(fields)} fields, not {len(header)}. Put a text with commas in double quotes."
-        )
-    row = {"split": "train"} | dict(zip(header, fields, strict=True))
+    if line.problem:
+        raise LayoutError(f"{where} {line.problem}")
+    row = {"split": "train", "expression": ""} | line.values
     video, object_id, split = row["video"].strip(), row["object_id"].strip(), row["split"].strip()
     if not video or not split:
         raise LayoutError(f"{where} has no {'split' if video else 'video'}. Fill it in, or take the line out.")
-    if not (object_id.isascii() and object_id.isdigit() and int(object_id)):
+    number = whole_number(object_id)
+    if not number:
         raise LayoutError(
-            f"{where}: object_id {object_id!r} is no whole number from 1. It is what the PNG's pixels hold."
+            f"{where}: object_id {shown(object_id)} is no whole number from 1. It is what the PNG's pixels hold."
         )
-    return video, {"object_id": int(object_id), "text": row["text"], "split": split}
+    return video, {"id": row["expression"].strip(), "object_id": number, "text": row["text"], "split": split}
 
 
-def _expressions(item: Item, known: set[int]) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """Returns the sentences with their objects. Drops empty ones, and those whose object has no pixel in any PNG."""
+def _expressions(
+    item: Item, known: set[int], unknown: Sequence[int]
+) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+    """Returns the sentences with their objects. Drops empty ones, and those whose object has no pixel in any PNG.
+
+    Args:
+        item: with the rows of the table.
+        known: ids of the objects that have pixels.
+        unknown: other ids that the PNGs hold.
+    """
     expressions, dropped = [], []
     for row in item.key["rows"]:
         if not row["text"].strip():
             dropped.append(Dropped(item.video, EMPTY, f"expression {row['id']}"))
         elif row["object_id"] not in known:
-            dropped.append(Dropped(item.video, "expression of an object that is not there", f"expression {row['id']}"))
+            what = f"expression {row['id']}, of object {row['object_id']}: {row['text']}"
+            held = _held(sorted({*known, *unknown}))
+            dropped.append(Dropped(item.video, "object without pixels", f"{what} ({held} in its PNGs)"))
         else:
             expressions.append(Expression(row["id"], row["text"], (row["object_id"],), external_id=row["id"]))
     return tuple(expressions), tuple(dropped)
 
 
-def _by_number(name: str) -> list[str | int]:
-    """Splits a name into text and numbers, so that names sort by the value of the numbers."""
-    return [
-        int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", PurePosixPath(name).stem))
-    ]
+def _held(ids: Sequence[int]) -> str:
+    """Says which object ids PNGs hold."""
+    shown = ", ".join(map(str, ids[:10])) + (f", … ({len(ids)} in all)" if len(ids) > 10 else "")
+    return f"there are only pixels of {shown}" if ids else "there are only pixels of 0"

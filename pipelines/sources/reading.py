@@ -1,15 +1,17 @@
 """Reading shared by several sources: annotation files, files of one video, frames; errors say how to mend them."""
 
-import csv
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines.errors import BadItem, LayoutError
 from pipelines.files import Folder, safe_name
 from pipelines.images import checked_size
+from pipelines.limits import MAX_ANNOTATION_BYTES
+from pipelines.sources.csv_table import csv_lines
+from sgmg.json_text import parse_json
 
+_DIGITS = 18  # of a number that fits into 64 bits
 _UNREADABLE = (FileNotFoundError, PermissionError)  # Others, such as network errors, are raised: a retry may succeed.
 
 
@@ -30,6 +32,10 @@ def annotation_text(root: Folder, name: str, encoding: str = "utf-8-sig") -> str
         LayoutError: the file cannot be read, or has another encoding.
     """
     try:
+        if (size := root.size(name)) > MAX_ANNOTATION_BYTES:
+            raise LayoutError(
+                f"{root.path(name)} has {size} bytes, but at most {MAX_ANNOTATION_BYTES} are read. Download it again."
+            )
         data = root.read(name)
     except _UNREADABLE as error:
         raise LayoutError(f"{error} Point --raw at the folder that holds {name}, and check --dataset.") from error
@@ -42,39 +48,60 @@ def annotation_text(root: Folder, name: str, encoding: str = "utf-8-sig") -> str
         ) from error
 
 
-def annotation_json(root: Folder, name: str) -> Any:
-    """Returns the content of a JSON file.
+def annotation_json(
+    root: Folder,
+    name: str,
+    *,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """Returns the content of a JSON file; the hooks are those of `json.loads`.
 
     Raises:
         LayoutError: the file cannot be read, or is no JSON.
     """
+    text = annotation_text(root, name)
     try:
-        return json.loads(annotation_text(root, name))
+        return parse_json(text, object_hook=object_hook, object_pairs_hook=object_pairs_hook)
     except json.JSONDecodeError as error:
-        raise LayoutError(f"{root.path(name)} is no JSON ({error}). Download it again.") from error
+        raise LayoutError(
+            f"{root.path(name)} is no JSON ({error}). It may be cut short: unpack or download it again."
+        ) from error
 
 
-def annotation_rows(root: Folder, name: str, header: Sequence[str]) -> list[list[str]]:
-    """Returns the rows of a CSV file below its header, without empty lines.
+def annotation_list(root: Folder, name: str) -> list[Any]:
+    """Returns the content of a JSON file that holds a list.
 
     Raises:
-        LayoutError: the file cannot be read, has another header, or has a row of another length.
+        LayoutError: the file cannot be read, or is no JSON list.
     """
-    reader = csv.reader(io.StringIO(annotation_text(root, name), newline=""))
-    if (found := next(reader, [])) != list(header):
-        raise LayoutError(
-            f"{root.path(name)} begins with {','.join(found)!r}, not with the header {','.join(header)!r}. "
-            f"Add that line, or download the file again."
-        )
-    rows = []
-    for row in filter(None, reader):
-        if len(row) != len(header):
-            raise LayoutError(
-                f"{root.path(name)}, line {reader.line_num}: {len(row)} columns where {','.join(header)} are expected. "
-                f"Put a text with commas in double quotes."
-            )
-        rows.append(row)
+    found = annotation_json(root, name)
+    if not isinstance(found, list):
+        raise LayoutError(f"{root.path(name)} holds a {type(found).__name__}, not a list. Download it again.")
+    return found
+
+
+def annotation_rows(root: Folder, name: str, columns: Sequence[str]) -> list[list[str]]:
+    """Returns these columns of a CSV file, a list for each line that is not blank.
+
+    Raises:
+        LayoutError: the file cannot be read, lacks a column, has another one, or has a row of another length.
+    """
+    rows, path = [], root.path(name)
+    for line in csv_lines(annotation_text(root, name), path, columns, strict=False):
+        if line.problem:
+            raise LayoutError(f"{path}, line {line.number} {line.problem}")
+        rows.append([line.values[column] for column in columns])
     return rows
+
+
+def whole_number(text: str) -> int | None:
+    """Returns the number that a text spells in digits 0 … 9; None if it spells none, or one beyond 64 bits.
+
+    >>> whole_number("007"), whole_number("-1"), whole_number("9" * 19)
+    (7, None, None)
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
 def checked_video(video: str) -> None:

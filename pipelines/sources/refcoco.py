@@ -5,11 +5,11 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import BadItem, Dropped, LayoutError
+from pipelines.errors import BadItem, Dropped, LayoutError, shown
 from pipelines.files import Folder, safe_name
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, build_record
-from pipelines.sources.coco_annotations import clipped_xyxy, segmentation_to_rle
+from pipelines.sources.coco_annotations import clipped_xyxy, is_finite, segmentation_to_rle
 from pipelines.sources.reading import checked_split, image_frames
 from pipelines.sources.refcoco_files import Listing, RefExpression, list_converted, list_refs
 from sgmg.masks import Size, rle_area
@@ -156,8 +156,8 @@ def _track(annotation: dict[str, Any], size: Size) -> ObjectTrack:
     if missing := {"segmentation", "bbox"} - annotation.keys():
         raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
     area = annotation.get("area")
-    if area is not None and not isinstance(area, (int, float)):
-        raise ValueError(f"its area is {area!r}, not a number")
+    if area is not None and not is_finite(area):
+        raise ValueError(f"its area is {shown(area)}, not a number")
     return ObjectTrack(
         id=annotation["id"],
         rle=(segmentation_to_rle(json.loads(annotation["segmentation"]), size),),

@@ -5,9 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from pipelines.errors import LayoutError
+from pipelines.errors import LayoutError, shown
 from pipelines.files import Folder
-from pipelines.sources.reading import annotation_text
+from pipelines.sources.reading import annotation_json
 from pipelines.sources.refs_pickle import plain_pickle
 
 T = TypeVar("T")
@@ -127,29 +127,32 @@ def _described(
     def needed(entry: dict[str, Any]) -> dict[str, Any] | None:
         if "segmentation" not in entry:
             return entry
-        if annotation_ids is not None and entry.get("id") not in annotation_ids:
+        if annotation_ids is not None and _key(entry, "id") not in annotation_ids:
             return None  # Dropped while parsing, to save memory: a split uses a small part of COCO.
         return {key: entry[key] for key in _KEPT if key in entry} | {"segmentation": json.dumps(entry["segmentation"])}
 
-    path = root.path(file)
-    try:
-        coco = json.loads(annotation_text(root, file), object_hook=needed)
-    except json.JSONDecodeError as error:
-        raise LayoutError(f"{path} is no JSON, or it is cut short ({error}). {_AGAIN}") from error
+    path, coco = root.path(file), annotation_json(root, file, object_hook=needed)
     images, annotations = _entries(coco, "images", path), _entries(coco, "annotations", path)
     if annotation_ids is not None:
-        annotations = [annotation for annotation in annotations if annotation.get("id") in annotation_ids]
-    names = {category.get("id"): str(category.get("name", "")) for category in _entries(coco, "categories", path)}
+        annotations = [annotation for annotation in annotations if _key(annotation, "id") in annotation_ids]
+    names = {_key(category, "id"): str(category.get("name", "")) for category in _entries(coco, "categories", path)}
     for annotation in annotations:
-        annotation["category"] = names.get(annotation.pop("category_id", None), "")
+        annotation["category"] = names.get(_key(annotation, "category_id"), "")
+        annotation.pop("category_id", None)
     return images, annotations
 
 
 def _entries(coco: Any, name: str, path: str) -> list[dict[str, Any]]:
     entries = [entry for entry in _field(coco, name, list, path) if entry is not None]
     if odd := [entry for entry in entries if not isinstance(entry, dict)]:
-        raise LayoutError(f"{path} has {odd[0]!r} among its {name}, where each is a set of keys. {_AGAIN}")
+        raise LayoutError(f"{path} has {shown(odd[0])} among its {name}, where each is a set of keys. {_AGAIN}")
     return entries
+
+
+def _key(entry: dict[str, Any], name: str) -> int | str | None:
+    """Returns a value that may be the key of a table; None for any other: a damaged file may hold lists there."""
+    value = entry.get(name)
+    return value if isinstance(value, int | str) else None
 
 
 def _image(image: dict[str, Any], original: int, where: str) -> dict[str, Any]:
@@ -160,7 +163,7 @@ def _image(image: dict[str, Any], original: int, where: str) -> dict[str, Any]:
 def _field(entry: Any, name: str, kind: type[T], where: str) -> T:
     value = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(value, kind):
-        found = "has none" if value is None else f"has {value!r}"
+        found = "has none" if value is None else f"has {shown(value)}"
         raise LayoutError(f"{where} needs a {name!r} ({kind.__name__}), but {found}. {_AGAIN}")
     return value
 

@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import BadItem, Dropped
+from pipelines.errors import BadItem, Dropped, shown
 from pipelines.files import Folder
 from pipelines.records import Expression
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.meta_expressions import Listed, check_images, checked, read_videos, typed
 from pipelines.sources.object_maps import read_annotation
-from pipelines.sources.reading import checked_split, image_frames
+from pipelines.sources.reading import checked_split, image_frames, whole_number
 
 SPLITS = ("train", "valid", "test")
 
@@ -109,7 +109,8 @@ class RefYouTubeVOS:
             if object_id in known:
                 expressions.append(Expression(sentence.id, sentence.text, (object_id,), external_id=sentence.id))
             else:
-                dropped.append(Dropped(video, "expression of an object that is not there", f"expression {sentence.id}"))
+                what = f"expression {sentence.id}, of object {object_id}: {sentence.text}"
+                dropped.append(Dropped(video, "expression of an object that is not there", what))
         return tuple(expressions), tuple(dropped)
 
 
@@ -122,8 +123,9 @@ def _without_objects(listed: Listed) -> tuple[Expression, ...]:
 
 
 def _number(video: str, id: str, where: str) -> int:
-    if not (id.isascii() and id.isdigit() and int(id)):
+    number = whole_number(id)
+    if not number:
         raise BadItem(
-            video, "list", f"{where}: the object id {id!r} is no number from 1. PNG pixels hold such numbers."
+            video, "list", f"{where}: the object id {shown(id)} is no number from 1. PNG pixels hold such numbers."
         )
-    return int(id)
+    return number

@@ -108,7 +108,7 @@ def _newest(folder: Folder, spec: str) -> Folder:
 
 def _checkpoints(folder: Folder, depth: int) -> list[Folder]:
     """Returns all checkpoints in a folder. Hidden folders are left by killed writers."""
-    inside = [folder.folder(name) for name in folder.names() if not name.startswith(".") and name not in NOT_RUNS]
+    inside = [folder.folder(name) for name in folder.names() if name not in NOT_RUNS]
     found = [sub for sub in inside if _is_checkpoint(sub)]
     deeper = [sub for sub in inside if sub not in found] if depth > 1 else []
     return found + [checkpoint for sub in deeper for checkpoint in _checkpoints(sub, depth - 1)]

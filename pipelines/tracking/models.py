@@ -85,7 +85,7 @@ def _tag(role: Role, what: str = "") -> str:
 def _digest(folder: Path) -> str:
     """Returns the SHA-256 of the weights in a checkpoint's folder."""
     digest = hashlib.sha256()
-    for weights in sorted(folder.glob("*.safetensors")):
+    for weights in sorted(folder.glob("[!.]*.safetensors")):
         with weights.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

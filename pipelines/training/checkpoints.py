@@ -159,7 +159,7 @@ def prune(run: Folder, keep: int) -> None:
 
     Ray Train does not know of a checkpoint written just before a kill. No other process may be writing.
     """
-    half = [name for name in run.names() if name.startswith(f".{PREFIX}")]
+    half = [name for name in run.names(hidden=True) if name.startswith(f".{PREFIX}")]
     named = [name for name in run.names() if name.startswith(PREFIX)]
     whole = sorted(name for name in named if _is_whole(run, name))
     for name in [*half, *(set(named) - set(whole)), *whole[: max(0, len(whole) - keep)]]:

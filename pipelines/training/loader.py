@@ -12,6 +12,7 @@ import numpy as np
 from pipelines.clips.collate import collate
 from pipelines.clips.slots import Slot
 from pipelines.clips.stream import Streaming, TrainData, train
+from pipelines.sentences import MAX_TOKENS, too_long
 from sgmg.tokenizer import Tokenizer
 from sgmg.train_step import MicroBatch
 
@@ -84,6 +85,7 @@ class StepLoader:
         before = epoch * self.data.plan(epoch).steps
         for slots in train(self.data, epoch, self.rank, self.world, first, self.streaming):
             step = before + slots[0].step
+            slots = tuple(with_fitting_sentences(slot, self.tokenizer) for slot in slots)
             passes = [
                 slots[first : first + self.data.clips_per_pass]
                 for first in range(0, len(slots), self.data.clips_per_pass)
@@ -99,6 +101,17 @@ class StepLoader:
         batch, targets = collate([slot.clip for slot in slots], self.tokenizer, length, pin=self.pin)
         seed = np.random.SeedSequence([self.data.seed, step, slots[0].lane]).generate_state(1)[0]
         return MicroBatch(batch, targets, int(seed))
+
+
+def with_fitting_sentences(slot: Slot, tokenizer: Tokenizer) -> Slot:
+    """Returns a slot without the sentences that the text encoder cannot take, or dropped if its own is one."""
+    clip = slot.clip
+    if clip is None or not (long := {target.text for target in clip.targets if too_long(target.text, tokenizer.count)}):
+        return slot
+    if clip.text in long:
+        return replace(slot, clip=None, dropped=f"sentence of more than {MAX_TOKENS} tokens")
+    others = tuple(target for target in clip.sibling_samples if target.text not in long)
+    return replace(slot, clip=replace(clip, sibling_samples=others))
 
 
 def _sentences(slots: tuple[Slot, ...]) -> Iterator[str]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.errors import BadItem
+from pipelines.errors import BadItem, DamagedFile
 from pipelines.files import Folder
 from pipelines.inference.model_frames import ModelFrames, model_frames
 from pipelines.inference.protocols import InferenceProtocol
-from pipelines.records import Record, record_of
+from pipelines.records import SCHEMA, Record, record_of
 from pipelines.scoring.truth import VideoTruth, truth_of
 from pipelines.training.loader import Prefetcher
 
@@ -115,9 +115,9 @@ def _read_group(group: Sequence[RowRef]) -> Iterator[tuple[RowRef, Record | Lost
     first = group[0]
     where = f"{first.folder.path(first.file)}, row group {first.row_group}"
     try:
-        with first.folder.parquet(first.file) as parquet:
+        with first.folder.parquet(first.file, SCHEMA.names) as parquet:
             table = parquet.read_row_group(first.row_group, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, DamagedFile) as error:
         for ref in group:
             yield ref, Lost(ref.video, f"{where} cannot be read: {error}", truth=True)
         return

@@ -1,6 +1,5 @@
 """A training worker: builds the model, takes the steps, logs, writes checkpoints, validates."""
 
-import errno
 import logging
 import tempfile
 import time
@@ -12,6 +11,7 @@ import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 
 from pipelines.clips.stream import Streaming
+from pipelines.errors import FULL
 from pipelines.secrets import configure_logging
 from pipelines.training.best import Best, read_best, write_best
 from pipelines.training.checkpoints import SnapshotWrites, step_name, upload_async
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 NOTICE_SECONDS = 2.0
 """Between two looks for nodes that will be taken away, or a step where that takes longer: notices may be of 30 s."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def run_worker(task: WorkerTask) -> None:
@@ -57,7 +56,7 @@ def run_worker(task: WorkerTask) -> None:
     try:
         _run(task, ranks)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             ray.get(
                 task.progress.request_stop.remote(
                     f"{task.run.path()} takes no more files ({error}): make room there, or make it writable"

@@ -1,7 +1,8 @@
 """Decoding of any video to windows of frames, with the memory of a window or two whatever its length."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 from pipelines.video.listing import Video
 from pipelines.video.probe import Timeline, VideoInfo
 from pipelines.video.segments import DecodeUnit, segments, with_cuts
+from sgmg.masks import Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Window:
         indices: indices of the frames among all frames of the video.
         names: of images without their suffix, else the indices as %05d.
         note: which frames are missing from here to the next window with frames; empty if none.
+        remark: what was decided in reading the frames; empty if nothing.
     """
 
     number: int
@@ -35,6 +38,7 @@ class Window:
     indices: Int[np.ndarray, " t"]
     names: tuple[str, ...]
     note: str = ""
+    remark: str = ""
 
 
 class VideoDecoder:
@@ -72,13 +76,22 @@ class VideoDecoder:
         response, _ = self._process.request(video, {"method": "probe"})
         return VideoInfo(**response["info"])
 
-    def timeline(self, video: Video, shots: bool = False) -> Timeline:
+    def timeline(
+        self, video: Video, shots: bool = False, image_fps: float | None = None, exif_times: bool = False
+    ) -> Timeline:
         """Returns when each frame is shown. Decodes the whole file to detect cuts, or if packets lack times (AVI).
+
+        Args:
+            video: which one.
+            shots: whether to detect cuts, of a file.
+            image_fps: images per second of a folder; by default as its name tells.
+            exif_times: whether to open the images of a folder to look for times, if its name tells no rate.
 
         Raises:
             BadItem: see `probe`.
         """
-        responses = self._process.request(video, {"method": "timeline", "shots": shots})
+        how = {"shots": shots, "image_fps": image_fps, "exif_times": exif_times}
+        responses = self._process.request(video, {"method": "timeline", **how})
         response = next(responses)
         data = np.empty(response["bytes"], np.uint8)
         self._process.read_payload(video, data.data)
@@ -89,9 +102,12 @@ class VideoDecoder:
         return Timeline(info, keys, times, response["index_keys"], cuts, response["note"])
 
     def windows(
-        self, segment: DecodeUnit, size: tuple[int, int] | None = None, shots: tuple[int, int] | None = None
+        self, segment: DecodeUnit, size: Size | None = None, shots: tuple[int, int] | None = None
     ) -> Iterator[Window]:
         """Decodes the windows of a segment that have a frame. Damaged frames are left out and noted.
+
+        Where the size of the frames changes, a window ends and another one of the same number begins, of a new shot;
+        frames of another size than the first of the video are letterboxed, which is remarked.
 
         Args:
             size: height and width to which each frame is resized right after decoding, in the decoder process: those of
@@ -116,16 +132,19 @@ def windows(
     shots: bool = False,
     start: float | None = None,
     stop: float | None = None,
+    image_fps: float | None = None,
     time_limit: float = TIME_LIMIT,
 ) -> Iterator[Window]:
-    """Decodes the windows of a video from `start` to before `stop` seconds; the arguments are those of `segments`.
+    """Decodes the windows of a video from `start` to before `stop` seconds.
+
+    The arguments are those of `segments` and `VideoDecoder.timeline`.
 
     Raises:
         BadItem: the file cannot be opened, no frame can be decoded, or it took too long.
         ValueError: the arguments do not fit together, or no frame lies in that time.
     """
     with VideoDecoder(time_limit) as decoder:
-        timeline = decoder.timeline(video, shots)
+        timeline = decoder.timeline(video, shots, image_fps, exif_times=fps is not None)
         for segment in segments(video, timeline, fps=fps, length=length, overlap=overlap, start=start, stop=stop):
             yield from decoder.windows(segment)
 
@@ -141,6 +160,7 @@ class _Reading:
         how["shots"] = shots and not names
         self.responses = process.request(segment.video, {"method": "frames", "info": asdict(segment.info), **how}, data)
         self.reason = ""
+        self.remarks: dict[int, str] = {}  # of the frames that have one, by their index in the segment
         self.missing: set[int] = set()
         self.reported: set[int] = set()
         self.cuts: list[int] = []
@@ -163,6 +183,8 @@ class _Reading:
         if self.ended or self.response["key"] != self.segment.keys[place]:
             self.missing.add(place)
             return False
+        if remark := self.response["remark"]:
+            self.remarks[place] = remark
         self.process.read_payload(self.segment.video, pixels.data)
         self.advance()
         return True
@@ -178,7 +200,7 @@ class _Reading:
 
 
 def _windows(
-    process: DecoderProcess, segment: DecodeUnit, size: tuple[int, int] | None, shots: tuple[int, int] | None
+    process: DecoderProcess, segment: DecodeUnit, size: Size | None, shots: tuple[int, int] | None
 ) -> Iterator[Window]:
     """Decodes the windows of a segment, as `VideoDecoder.windows`. Frames of overlaps are copied, not decoded twice."""
     height, width = size or (segment.info.shown_height, segment.info.shown_width)
@@ -187,7 +209,9 @@ def _windows(
         segment = with_cuts(segment, reading.cuts, *shots)
     before: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
     following = [first for first, _, _ in segment.windows[1:]] + [len(segment.keys)]
-    shown = False
+    numbering = _ShotNumbers()
+    said = segment.info.remark if segment.number == 0 else ""
+    latest = -1
     for number, (first, stop, shot) in enumerate(segment.windows):
         frames = np.empty((stop - first, height, width, 3), np.uint8)
         got: list[int] = []
@@ -203,17 +227,61 @@ def _windows(
             reading.missing |= set(range(stop, len(segment.keys)))
         shared = range(following[number], stop)
         before = {place: frames[at].copy() for at, place in enumerate(got) if place in shared}
-        shown = True
         last = reading.ended
-        yield _window(segment, number, shot, frames[: len(got)], got, reading.note(last))
+        for begin, end, remark in _runs(got, reading.remarks):
+            counted = numbering.shot(got[begin], shot, remark)
+            if got[end - 1] <= latest and end < len(got):
+                continue  # the window before had all of these frames
+            note = reading.note(last) if end == len(got) else ""
+            remarks = "; ".join(filter(None, (said, remark)))
+            yield _window(segment, number, counted, frames[begin:end], got[begin:end], note, remarks)
+            said = ""
+        latest = got[-1]
         if last:
             break
-    if not shown:
+    if latest < 0:
         raise BadItem(segment.video.path, "decode", f"not one frame can be decoded ({reading.reason or 'it is gone'})")
 
 
+def _runs(places: Sequence[int], remarks: Mapping[int, str]) -> Iterator[tuple[int, int, str]]:
+    """Yields first index, index after the last, and remark of each run of frames with one remark."""
+    first = 0
+    for remark, run in groupby(places, lambda place: remarks.get(place, "")):
+        last = first + len(list(run))
+        yield first, last, remark
+        first = last
+
+
+class _ShotNumbers:
+    """Numbers of shots, where a change of the frames' size begins one too, if no cut was detected there."""
+
+    def __init__(self) -> None:
+        self._latest, self._shot, self._remark = -1, -1, ""
+        self._changes: list[int] = []
+
+    def shot(self, place: int, shot: int, remark: str) -> int:
+        """Returns the shot of a run of frames.
+
+        Args:
+            place: index of its first frame in the segment.
+            shot: according to the detected cuts.
+            remark: of its frames.
+        """
+        if place > self._latest:
+            if shot == self._shot and remark != self._remark:
+                self._changes.append(place)
+            self._latest, self._shot, self._remark = place, shot, remark
+        return shot + sum(change <= place for change in self._changes)
+
+
 def _window(
-    segment: DecodeUnit, number: int, shot: int, frames: UInt8[np.ndarray, "t h w 3"], got: list[int], note: str
+    segment: DecodeUnit,
+    number: int,
+    shot: int,
+    frames: UInt8[np.ndarray, "t h w 3"],
+    got: list[int],
+    note: str,
+    remark: str,
 ) -> Window:
     indices = segment.indices[got]
     keys = segment.keys
@@ -227,4 +295,5 @@ def _window(
         if isinstance(keys, tuple)
         else tuple(f"{index:05d}" for index in indices),
         note=note,
+        remark=remark,
     )

@@ -209,7 +209,10 @@ def _responses(video: Video, request: Message, data: bytes, heartbeat: OnFrame) 
         yield {"end": ""}, _NO_PAYLOAD
         return
     if request["method"] == "timeline":
-        timeline = images_timeline(video) if video.images else file_timeline(video, request["shots"], heartbeat)
+        if video.images:
+            timeline = images_timeline(video, request["image_fps"], request["exif_times"])
+        else:
+            timeline = file_timeline(video, request["shots"], heartbeat)
         keys, times = timeline.keys, timeline.times
         names = keys if isinstance(keys, tuple) else None
         numbers = np.empty(0, np.int64) if isinstance(keys, tuple) else keys
@@ -233,7 +236,8 @@ def _responses(video: Video, request: Message, data: bytes, heartbeat: OnFrame) 
     damage = ""
     for frame in found:
         if isinstance(frame, Frame):
-            yield {"key": frame.key, "damage": frame.damage}, frame.image.data.cast("B")
+            told = {"key": frame.key, "damage": frame.damage, "remark": frame.remark}
+            yield told, frame.image.data.cast("B")
         else:
             damage = frame.reason
     yield {"end": damage}, _NO_PAYLOAD

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -28,11 +29,15 @@ _UNTIMED = -1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A selected frame, upright with square pixels, and the damage since the previous one."""
+    """A selected frame, upright with square pixels, the damage since the previous one, and what was done to fit it in.
+
+    A run of frames with one remark is a shot of its own.
+    """
 
     key: int | str
     image: UInt8[np.ndarray, "h w 3"]
     damage: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def file_frames(
     """
     damage = ""
     shown = (info.shown_height, info.shown_width)
-    converted = SmallFrames(shown, size or shown, info.orientation)
+    converted = SmallFrames(shown, size or shown, info.orientation, Fraction(info.aspect))
     last = _UNTIMED
     place, at = -1, 0
     for frame in _frames_from(video, int(keys[0]) if seek and not index_keys else None):
@@ -119,7 +124,7 @@ def file_frames(
         last = key
         at += int(np.searchsorted(keys[at:], key))
         if at < len(keys) and keys[at] == key:
-            yield Frame(key, converted(frame), damage)
+            yield Frame(key, converted(frame), damage, converted.remark(frame))
             damage = ""
         if key >= keys[-1] and not shots:
             break

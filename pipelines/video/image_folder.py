@@ -4,29 +4,42 @@ Runs in the decoder process (`pipelines.video.decoder_process`).
 """
 
 import hashlib
-import io
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from pathlib import PurePosixPath
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
-from PIL import Image
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import resolve_filesystem
+from pipelines.files import is_hidden, number_order, resolve_filesystem
+from pipelines.images import opened_image
+from pipelines.video.exif import UPRIGHT, orientation_tag, upright
 from pipelines.video.frame_reader import UNTIMED_FPS, Damage, Frame
-from pipelines.video.listing import IMAGE_SUFFIXES, Video
+from pipelines.video.image_times import exif_times, rate_of_name
+from pipelines.video.letterbox import fitted, letterboxed, size_remark
+from pipelines.video.listing import Video
 from pipelines.video.pixels import over_black, square_size
-from pipelines.video.probe import Timeline, VideoInfo
+from pipelines.video.probe import IMAGES, Timeline, VideoInfo
+from pipelines.video.suffixes import is_image
 from sgmg.resize import resize_frames
 
+TURNED = "its images are turned as their EXIF orientation says, as viewers show them: so are the masks"
 
-def images_timeline(video: Video) -> Timeline:
-    """Lists the images by name, numbers in names by value, at 24 per second since images carry no times.
+
+def images_timeline(video: Video, fps: float | None = None, exif: bool = False) -> Timeline:
+    """Lists the images by name, numbers in names by value.
+
+    Args:
+        video: the folder.
+        fps: images per second; by default as the name of the folder tells (`image_times.rate_of_name`).
+        exif: whether to take the times from EXIF if there is no such rate; opens every image.
+
+    Returns:
+        Without any time, images are 24 per second and `Timeline.untimed`.
 
     Raises:
         BadItem: the folder does not exist or cannot be listed, or no image can be decoded.
@@ -39,20 +52,26 @@ def images_timeline(video: Video) -> Timeline:
     sizes = {
         info.base_name: info.size
         for info in found
-        if info.type == fs.FileType.File
-        and PurePosixPath(info.base_name).suffix.lower() in IMAGE_SUFFIXES
-        and not info.base_name.startswith(".")
+        if info.type == fs.FileType.File and is_image(info.base_name) and not is_hidden(info.base_name)
     }
-    names = sorted(sizes, key=counted_order)
+    names = sorted(sizes, key=number_order)
     fingerprint = hashlib.sha256(repr([(name, sizes[name]) for name in names]).encode()).hexdigest()[:32]
-    info = _info(video, names, fingerprint)
-    return Timeline(info, tuple(names), np.arange(len(names)) / UNTIMED_FPS)
+    rate = fps or rate_of_name(video.name)
+    times = exif_times(names, partial(_opened, video)) if exif and not rate else None
+    if times is not None:
+        rate = (len(times) - 1) / float(times[-1])
+    else:
+        times = np.arange(len(names)) / (rate or UNTIMED_FPS)
+    info = replace(_info(video, names, fingerprint), fps=rate, duration=len(names) / (rate or UNTIMED_FPS))
+    return Timeline(info, tuple(names), times)
 
 
 def images_frames(
     video: Video, info: VideoInfo, names: Sequence[str], size: tuple[int, int] | None = None
 ) -> Iterator[Frame | Damage]:
-    """Yields the images with these names. EXIF rotation is ignored, as it is for masks of images.
+    """Yields the images with these names, turned as their EXIF orientation says, as viewers show them.
+
+    Images of another size than the first are letterboxed.
 
     Args:
         size: height and width of the frames, as `sgmg.resize.resize_frames` makes them; by default those of the images.
@@ -61,27 +80,19 @@ def images_frames(
     for name in names:
         try:
             image = _rgb(_bytes(video, name))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             damage = damage or f"{name}: {error}"
             continue
-        if image.shape[:2] != (info.height, info.width):
-            height, width = image.shape[:2]
-            damage = damage or f"{name} is {width} x {height}, the first image {info.width} x {info.height}"
-            continue
-        yield Frame(name, resize_frames(image[None], *size)[0] if size else image, damage)
+        found, first = (image.shape[0], image.shape[1]), (info.height, info.width)
+        if found == first:
+            yield Frame(name, resize_frames(image[None], *size)[0] if size else image, damage)
+        else:
+            place = fitted(found, size or first)
+            small = resize_frames(image[None], place.height, place.width)[0]
+            yield Frame(name, letterboxed(small, size or first), damage, size_remark(found, first))
         damage = ""
     if damage:
         yield Damage(damage)
-
-
-def counted_order(name: str) -> tuple[tuple[int, str] | str, ...]:
-    """Returns a sort key with which frame_10 comes after frame_9.
-
-    >>> sorted(["f10.png", "f9.png"], key=counted_order)
-    ['f9.png', 'f10.png']
-    """
-    # Text and numbers alternate, so that equal types are compared; 7 before 07 keeps the order total.
-    return tuple((int(part), part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name)))
 
 
 def _info(video: Video, names: Sequence[str], fingerprint: str) -> VideoInfo:
@@ -90,27 +101,32 @@ def _info(video: Video, names: Sequence[str], fingerprint: str) -> VideoInfo:
     for name in names:
         try:
             data = _bytes(video, name)
-            with Image.open(io.BytesIO(data)) as image:
-                kind, mode = image.format or "", image.mode
+            with opened_image(data) as image:
+                kind, mode, orientation = image.format or "", image.mode, orientation_tag(image)
             height, width = _rgb(data).shape[:2]
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             reason = f"not one image can be decoded ({name}: {error})"
             continue
-        seconds = len(names) / UNTIMED_FPS
         size = (width, height, width, height)
-        return VideoInfo(*size, "", "1", None, seconds, len(names), "images", kind, mode, 1, 0, fingerprint)
+        info = VideoInfo(*size, "", "1", None, None, len(names), IMAGES, kind, mode, 1, 0, fingerprint)
+        return replace(info, remark=TURNED) if orientation != UPRIGHT else info
     raise BadItem(video.path, "decode", reason)
 
 
 def _bytes(video: Video, name: str) -> bytes:
+    with _opened(video, name) as file:
+        return file.read()
+
+
+def _opened(video: Video, name: str) -> pa.NativeFile:
     filesystem, folder = resolve_filesystem(video.path)
-    with filesystem.open_input_stream(f"{folder}/{name}", compression=None) as stream:
-        return stream.read()
+    return filesystem.open_input_file(f"{folder}/{name}")
 
 
 def _rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data)) as image:
-        square_size(*image.size, aspect=Fraction(1))
+    with opened_image(data) as stored:
+        square_size(*stored.size, aspect=Fraction(1))
+        image = upright(stored)
         if image.has_transparency_data:
             return over_black(np.asarray(image.convert("RGBA")))
         if image.mode.startswith("I;16"):  # Pillow would clip values above 255

@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,17 +15,15 @@ from typing import Any
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import is_uri, join_uri, read_bytes, resolve_filesystem, uri_options, without_options
+from pipelines.files import is_hidden, is_uri, join_uri, read_bytes, resolve_filesystem, uri_options, without_options
 from pipelines.secrets import keep_credentials, redacted
+from pipelines.video.suffixes import VIDEO_SUFFIXES, counted, is_image, is_video, suffix_of
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LIST_SUFFIX = ".txt"
 
 _MAGIC = re.compile(r"[*?\[]")
 _WORTH_LISTING = 3
 """Files of one remote folder from which on the folder is listed: a request tells of a thousand files."""
-_HIDDEN = re.compile(r"\.(?!\.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +62,24 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The videos that were found, sorted by path, and the errors of what could not be listed."""
+    """The videos that were found, sorted by path, and the errors of what could not be listed.
+
+    `passed_over` counts the files of folders that are neither videos nor images, by suffix, and `thumbnails` the images
+    beside video files. Hidden files do not count.
+    """
 
     videos: tuple[Video, ...]
     problems: tuple[BadItem, ...]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    thumbnails: int = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """Texts that say how many files of the folders were not taken; empty if all were."""
+        notes = [counted(self.passed_over)] if self.passed_over else []
+        if self.thumbnails:
+            notes.append(f"{self.thumbnails} images lie beside video files and count as their thumbnails")
+        return notes
 
 
 def list_videos(patterns: str | Sequence[str]) -> Listing:
@@ -76,22 +89,46 @@ def list_videos(patterns: str | Sequence[str]) -> Listing:
     relative to the list), or a glob of `*`, `?`, `[…]` and `**` (any folders). If a file or folder has exactly the name
     of the pattern, the pattern is taken literally; such a file is taken whatever its suffix, as it is by a glob that
     spells out the suffix. Otherwise only files with one of `VIDEO_SUFFIXES` count; a folder with images and no video
-    file is one video; an image that matches a glob stands for its folder; names that begin with one dot are skipped.
+    file is one video; an image that matches a glob stands for its folder; hidden files and folders are skipped. Folders
+    that are links are followed, unless they lead back to a folder above them.
     Object storage takes pyarrow's options, as in `s3://bucket/raw/**/*.mp4?region=eu-west-1`. Paths of videos hold no
     credentials; those of the lines of a list have to be kept before, see `keep_credentials_of_lists`.
     """
     found: dict[str, Video] = {}
     problems: list[BadItem] = []
+    passed_over: Counter[str] = Counter()
+    thumbnails = 0
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         for one in _resolve(pattern, lists=True):
-            if isinstance(one, BadItem):
+            if isinstance(one, _PassedOver):
+                passed_over[one.suffix] += 1
+            elif isinstance(one, _Thumbnails):
+                thumbnails += one.count
+            elif isinstance(one, BadItem):
                 problems.append(one)
             elif not _encodable(one.path):
                 shown = one.path.encode(errors="backslashreplace").decode()
                 problems.append(BadItem(shown, "list", "its name is not UTF-8. Rename it."))
             else:
                 found[one.path] = one
-    return Listing(tuple(found[path] for path in sorted(found)), tuple(problems))
+    return Listing(tuple(found[path] for path in sorted(found)), tuple(problems), dict(passed_over), thumbnails)
+
+
+@dataclass(frozen=True, slots=True)
+class _PassedOver:
+    """A file of a folder that is no video and no image."""
+
+    suffix: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Thumbnails:
+    """Images of a folder that holds video files."""
+
+    count: int
+
+
+_Found = Video | BadItem | _PassedOver | _Thumbnails
 
 
 def keep_credentials_of_lists(patterns: Sequence[str]) -> None:
@@ -120,7 +157,7 @@ def _lines(path: str) -> list[str]:
     return [name for line in read_bytes(path).decode("utf-8-sig").splitlines() if (name := line.strip())]
 
 
-def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
+def _resolve(pattern: str, lists: bool) -> Iterator[_Found]:
     """Yields the videos of one pattern; errors are items too, so that the other patterns are still listed."""
     try:
         pattern = _absolute(pattern)
@@ -138,7 +175,7 @@ def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
             found = [BadItem(pattern, "list", "it does not exist. Mend the path, or take it out of the list.")]
         empty = True
         for one in found:
-            empty = False
+            empty = empty and isinstance(one, _PassedOver | _Thumbnails)
             yield one
         if empty:
             kinds = ", ".join(VIDEO_SUFFIXES)
@@ -147,7 +184,7 @@ def _resolve(pattern: str, lists: bool) -> Iterator[Video | BadItem]:
         yield BadItem(pattern, "list", f"it cannot be listed ({error}). Check the path, rights and credentials.")
 
 
-def _listed(path: str) -> Iterator[Video | BadItem]:
+def _listed(path: str) -> Iterator[_Found]:
     """Yields the videos of the lines of a list."""
     folder = without_options(path).rpartition("/")[0] + uri_options(path)
     names = map(redacted, _lines(path))
@@ -185,7 +222,7 @@ def _stamp(info: fs.FileInfo) -> str:
     return f"{info.size}-{info.mtime_ns}"
 
 
-def _matching(pattern: str) -> Iterator[Video | BadItem]:
+def _matching(pattern: str) -> Iterator[_Found]:
     """Yields the videos that match a glob. Searches from the deepest folder without a wildcard."""
     query = uri_options(pattern)
     parts = without_options(pattern).split("/")
@@ -196,9 +233,7 @@ def _matching(pattern: str) -> Iterator[Video | BadItem]:
     deepest = len(wild) if spelled and "**" not in wild else None
     filesystem, inside = resolve_filesystem(folder + query)
     found = _walk(filesystem, inside, deepest)
-    yield from _select_videos(
-        folder + query, found, _expression(wild), spelled and suffix.lower() not in IMAGE_SUFFIXES
-    )
+    yield from _select_videos(folder + query, found, _expression(wild), spelled and not is_image(wild[-1]))
 
 
 def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) -> Iterator[tuple[str, str] | BadItem]:
@@ -213,8 +248,8 @@ def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) ->
         yield from sorted((info.path.removeprefix(folder.rstrip("/") + "/"), _stamp(info)) for info in infos)
         return
     failed: list[OSError] = []
-    for place, folders, files in os.walk(folder, onerror=failed.append):
-        folders.sort()
+    for place, folders, files in os.walk(folder, onerror=failed.append, followlinks=True):
+        folders[:] = sorted(name for name in folders if not _leads_back(f"{place}/{name}"))
         within = Path(place).relative_to(folder)
         if deepest is not None and len(within.parts) + 1 >= deepest:
             folders.clear()
@@ -224,6 +259,12 @@ def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) ->
         yield BadItem(
             str(error.filename), "list", f"the folder cannot be listed ({error.strerror}). Check path and rights."
         )
+
+
+def _leads_back(folder: str) -> bool:
+    """Returns whether a folder is a link to a folder above it, where a walk would have no end."""
+    path = Path(folder)
+    return path.is_symlink() and any(path.samefile(above) for above in path.parents)
 
 
 def _local_stamp(path: str) -> str:
@@ -236,33 +277,38 @@ def _local_stamp(path: str) -> str:
 
 def _select_videos(
     folder: str, files: Iterable[tuple[str, str] | BadItem], pattern: re.Pattern[str], spelled: bool
-) -> Iterator[Video | BadItem]:
+) -> Iterator[_Found]:
     """Yields the videos among files whose path or parent folder matches the pattern; the empty pattern matches all."""
     images: dict[str, Any] = {}  # folders, and a hash of their images
-    with_video_files: set[str] = set()  # folders; their images are thumbnails
+    counts: Counter[str] = Counter()  # images of each folder
+    with_video_files: set[str] = set()  # folders
     for one in files:
         if isinstance(one, BadItem):
             yield one
             continue
         file, stamp = one
         path = PurePosixPath(file)
-        suffix = path.suffix.lower()
-        if any(_HIDDEN.match(part) for part in path.parts):
+        if any(map(is_hidden, path.parts)):
             continue
-        if suffix in VIDEO_SUFFIXES:
+        if is_video(file):
             with_video_files.add(str(path.parent))
         itself = pattern.fullmatch(file) is not None
         above = any(pattern.fullmatch(str(parent)) for parent in path.parents[:-1])
         if not (itself or above or not pattern.pattern):
             continue
-        if suffix in IMAGE_SUFFIXES:
+        if is_image(file):
             digest = images.setdefault(str(path.parent), hashlib.sha256())
             digest.update(f"{path.name} {stamp}\n".encode(errors="surrogateescape"))
-        elif suffix in VIDEO_SUFFIXES or (spelled and itself):
+            counts[str(path.parent)] += 1
+        elif is_video(file) or (spelled and itself):
             yield Video(join_uri(folder, file), stamp=stamp)
+        else:
+            yield _PassedOver(suffix_of(file))
     for place in sorted(images.keys() - with_video_files):
         stamp = images[place].hexdigest()[:32]
         yield Video(folder if place == "." else join_uri(folder, place), images=True, stamp=stamp)
+    for place in sorted(images.keys() & with_video_files):
+        yield _Thumbnails(counts[place])
 
 
 def _expression(parts: Sequence[str]) -> re.Pattern[str]:

@@ -7,10 +7,12 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
+from pipelines.limits import MAX_PIXELS
+from pipelines.video.colour import is_hdr, matrix_of, tone_mapped
+from pipelines.video.letterbox import fitted, letterboxed, size_remark
+from sgmg.masks import Size
 from sgmg.resize import resize_frames
 
-MAX_PIXELS = 2**26
-"""Pixels of the largest frame that is decoded: 8K has 2**25; a broken header may demand all memory."""
 MAX_STRETCH = 8
 """Largest ratio of width to height of a pixel, or of height to width; beyond it the file is wrong."""
 _TRIANGLE = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
@@ -43,6 +45,11 @@ def orientation_of(frame: av.VideoFrame) -> str:
     raise ValueError(f"its frames are turned by {frame.rotation} degrees. Encode it again without rotation.")
 
 
+def aspect_of(stream: av.VideoStream) -> Fraction:
+    """Returns width by height of one stored pixel of a track; 1 if the file does not tell."""
+    return stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+
+
 def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     """Returns the size at which pixels with this aspect ratio become square; one side grows, none shrinks.
 
@@ -63,40 +70,72 @@ def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Converts a frame to RGB at width and height `size`, before rotation; transparent pixels are laid over black."""
-    width, height = size
-    if not _has_alpha(frame):
-        return frame.to_ndarray(format="rgb24", width=width, height=height)
-    image = frame.to_ndarray(format="rgba", width=width, height=height)
-    return over_black(image)
+    return _rgb(VideoReformatter(), frame, size)
+
+
+def _rgb(
+    reformatter: VideoReformatter, frame: av.VideoFrame, size: tuple[int, int], scaler: Interpolation | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    format = "rgb48le" if is_hdr(frame) else "rgba" if _has_alpha(frame) else "rgb24"
+    found = reformatter.reformat(frame, *size, format, src_colorspace=matrix_of(frame), interpolation=scaler, threads=1)
+    image = found.to_ndarray()
+    if is_hdr(frame):
+        return tone_mapped(image, frame)
+    return over_black(image) if _has_alpha(frame) else image
 
 
 class SmallFrames:
     """Converts the frames of a video to RGB at the size that a model sees: upright, with square pixels.
 
     FFmpeg scales brightness and colour before it computes RGB, with the triangle filter of Pillow's `BILINEAR`: a third
-    of the time. The results differ from those of scaled RGB by what colours blur, 1.4 of 255 on coloured noise.
+    of the time. The results differ from those of scaled RGB by what colours blur, 1.4 of 255 on coloured noise. Frames
+    of another size than the first are letterboxed.
 
     Args:
-        shown: height and width at which a player shows the frames.
+        shown: height and width at which a player shows the first frame.
         size: height and width of the results.
         orientation: as from `orientation_of`.
+        aspect: width by height of one stored pixel.
     """
 
-    def __init__(self, shown: tuple[int, int], size: tuple[int, int], orientation: str) -> None:
-        self._shown, self._size, self._orientation = shown, size, orientation
+    def __init__(self, shown: Size, size: Size, orientation: str, aspect: Fraction = Fraction(1)) -> None:
+        self._shown, self._size, self._orientation, self._aspect = shown, size, orientation, aspect
         self._reformatter = VideoReformatter()  # it keeps the tables of the filter
 
     def __call__(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        """Converts one frame."""
-        if _has_alpha(frame) or self._size == self._shown:
-            image = turned(rgb(frame, self._before_turning(self._shown)), self._orientation)
-            return resize_frames(np.ascontiguousarray(image)[None], *self._size)[0]
-        width, height = self._before_turning(self._size)
-        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=_TRIANGLE, threads=1)
-        return np.ascontiguousarray(turned(small.to_ndarray(), self._orientation))
+        """Converts one frame.
+
+        Raises:
+            ValueError: it is too large.
+        """
+        shown = self.shown(frame)
+        if shown == self._shown:
+            return self._converted(frame, shown, self._size)
+        place = fitted(shown, self._size)
+        return letterboxed(self._converted(frame, shown, (place.height, place.width)), self._size)
+
+    def remark(self, frame: av.VideoFrame) -> str:
+        """Returns what becomes of a frame of another size than the first; empty for any other."""
+        shown = self.shown(frame)
+        return size_remark(shown, self._shown) if shown != self._shown else ""
+
+    def shown(self, frame: av.VideoFrame) -> Size:
+        """Returns the height and width at which a player shows a frame.
+
+        Raises:
+            ValueError: it is too large.
+        """
+        return self._before_turning(square_size(frame.width, frame.height, self._aspect))
+
+    def _converted(self, frame: av.VideoFrame, shown: Size, size: Size) -> UInt8[np.ndarray, "h w 3"]:
+        if _has_alpha(frame) or size == shown:
+            image = turned(_rgb(self._reformatter, frame, self._before_turning(shown)), self._orientation)
+            return resize_frames(np.ascontiguousarray(image)[None], *size)[0]
+        small = _rgb(self._reformatter, frame, self._before_turning(size), _TRIANGLE)
+        return np.ascontiguousarray(turned(small, self._orientation))
 
     def _before_turning(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Returns width and height, before rotation, of a frame whose upright height and width is `size`."""
+        """Returns width and height, before rotation, of a frame whose upright height and width is `size`; and back."""
         height, width = size
         return (height, width) if "t" in self._orientation else (width, height)
 

@@ -6,8 +6,8 @@ Runs in the decoder process (`pipelines.video.decoder_process`): a broken file m
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import PurePosixPath
 
@@ -16,18 +16,20 @@ import numpy as np
 import pyarrow as pa
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
 from jaxtyping import Float, Int
 
 from pipelines.errors import BadItem
 from pipelines.files import is_uri, resolve_filesystem, safe_name
 from pipelines.video.listing import Video
-from pipelines.video.pixels import orientation_of, square_size
+from pipelines.video.pixels import aspect_of, orientation_of, square_size
+from pipelines.video.tracks import choose_track, limit_decoder, why_no_track
 
 TRUSTED = ("mov", "matroska")
 """Containers whose packets have presentation times, so that frames can be listed and sought without decoding."""
 READABLE = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,gif,mjpeg,image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,mp3,wav,aac"
 """Formats that FFmpeg may detect. Playlists are excluded: they would make FFmpeg open other files."""
+IMAGES = "images"
+"""What a folder of images has for a container."""
 END = 2**16
 """Bytes at both ends of a file that are part of its fingerprint, with its size."""
 
@@ -55,6 +57,7 @@ class VideoInfo:
         frames: number of frames according to the header; None if it does not give it.
         fingerprint: of the size and both ends of the file, or of the names and sizes of the images.
         unit: seconds of a time stamp, as "1/15360"; empty where frames cannot be told by their time.
+        remark: what was decided that a person may want to know; empty if nothing.
     """
 
     width: int
@@ -73,6 +76,7 @@ class VideoInfo:
     audio_streams: int
     fingerprint: str
     unit: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +99,11 @@ class Timeline:
     note: str = ""
 
     @property
+    def untimed(self) -> bool:
+        """Whether nothing tells when the frames were taken: those of images, mostly."""
+        return self.info.container == IMAGES and self.info.fps is None
+
+    @property
     def named_by_index(self) -> bool:
         """Whether frames are named by their index: those of files, and images with unsafe or duplicate names."""
         if not isinstance(self.keys, tuple):
@@ -113,8 +122,8 @@ def opened(video: Video) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     Raises:
         BadItem: the file does not exist, is not readable for this user, is empty, is no video, or holds only sound.
     """
-    with _errors_named(video), _file(video) as file, _stream(video, file) as found:
-        yield found
+    with _errors_named(video), _file(video) as file, _stream(video, file) as (container, stream, _):
+        yield container, stream
 
 
 @contextmanager
@@ -141,19 +150,35 @@ def _file(video: Video) -> Iterator[pa.NativeFile]:
 
 
 @contextmanager
-def _stream(video: Video, file: pa.NativeFile) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+def _stream(video: Video, file: pa.NativeFile) -> Iterator[tuple[InputContainer, av.VideoStream, str]]:
+    """Opens the track that is read; yields what there is to say of others too."""
+    with ExitStack() as stack:
+        container = stack.enter_context(_container(video, file))
+        track = choose_track(container)
+        if track is None:
+            raise BadItem(video.path, "decode", why_no_track(container))
+        if len(container.streams.video) > 1:  # packets were read to choose
+            stack.close()
+            file.seek(0)
+            container = stack.enter_context(_container(video, file))
+        stream = container.streams[track.index]
+        assert isinstance(stream, av.VideoStream)
+        try:
+            limit_decoder(stream)
+        except ValueError as error:
+            raise BadItem(video.path, "decode", str(error)) from error
+        yield container, stream, track.remark
+
+
+@contextmanager
+def _container(video: Video, file: pa.NativeFile) -> Iterator[InputContainer]:
     options = {"format_whitelist": READABLE, "protocol_whitelist": "file"}
     # FFmpeg reads local files itself; `file:` keeps it from taking a name for a protocol. Other files are read in
     # large blocks, since each read is a request to the object store.
     source: object = file if is_uri(video.path) else f"file:{resolve_filesystem(video.path)[1]}"
     size = 2**22 if source is file else 2**15
     with av.open(source, "r", options=options, metadata_errors="replace", buffer_size=size) as container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
-            heard = "sound, but no moving picture" if container.streams.audio else "no moving picture"
-            raise BadItem(video.path, "decode", f"the file holds {heard}")
-        stream.codec_context.thread_count = 1
-        yield container, stream
+        yield container
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,7 +218,7 @@ def probe_packets(video: Video, heartbeat: OnFrame = no_heartbeat) -> tuple[Vide
 def _probe(video: Video, packets: bool, heartbeat: OnFrame) -> tuple[VideoInfo, PacketTimes | None]:
     with _errors_named(video), _file(video) as file:
         fingerprint = _fingerprint(file)
-        with _stream(video, file) as (container, stream):
+        with _stream(video, file) as (container, stream, remark):
             times = _Packets(container, stream) if packets else None
             frame: av.VideoFrame | None = None
             for packet in _demuxed(container, stream, times):
@@ -204,7 +229,8 @@ def _probe(video: Video, packets: bool, heartbeat: OnFrame) -> tuple[VideoInfo, 
                 heartbeat()
             if frame is None:
                 raise (times and times.error) or BadItem(video.path, "decode", "the file holds no frame")
-            return _info(video, container, stream, frame, fingerprint), times and times.found()
+            info = _info(video, container, stream, frame, fingerprint)
+            return replace(info, remark=remark), times and times.found()
 
 
 def _demuxed(container: InputContainer, stream: av.VideoStream, times: "_Packets | None") -> Iterator[av.Packet]:
@@ -263,7 +289,7 @@ class _Packets:
 def _info(
     video: Video, container: InputContainer, stream: av.VideoStream, frame: av.VideoFrame, fingerprint: str
 ) -> VideoInfo:
-    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+    aspect = aspect_of(stream)
     try:
         orientation = orientation_of(frame)
         shown = square_size(frame.width, frame.height, aspect)

@@ -57,7 +57,8 @@ def segments(
     Windows of a shot overlap, also across segments; no window crosses a cut. The last window of a shot may be shorter.
 
     Args:
-        fps: keeps the first frame of every 1/fps seconds from time 0; no frame is repeated. None keeps every frame.
+        fps: keeps the first frame of every 1/fps seconds from time 0; no frame is repeated. None keeps every frame, and
+            so it is with images whose times are not known, which is remarked.
         length: frames per window.
         overlap: frames that a window shares with the previous one.
         start, stop: seconds; keeps frames shown from `start` to before `stop`.
@@ -72,6 +73,10 @@ def segments(
             f"length={length}, overlap={overlap} and windows_each={windows_each} do not fit together. "
             f"Give length and windows_each of at least 1, and an overlap from 0 to length - 1."
         )
+    if fps is not None and timeline.untimed:
+        remark = f"nothing tells when these images were taken: all are used, not {fps:g} a second (give --image-fps)"
+        remarks = "; ".join(filter(None, (timeline.info.remark, remark)))
+        timeline, fps = replace(timeline, info=replace(timeline.info, remark=remarks)), None
     places = _sampled(timeline, fps, start, stop)
     if not len(places):
         shown = f"{timeline.times[0]:g} to {timeline.times[-1]:g} s"

@@ -16,17 +16,23 @@ SHORTEST = 2
 class CutDetector:
     """PySceneDetect's detector of changes that are sudden relative to motion. Keeps five scores and two frames.
 
-    Does not detect fades, dissolves, or changes within the first and last frames of a video.
+    Does not detect fades, dissolves, or changes within the first and last frames of a video. A frame of another size
+    than the one before begins a shot.
     """
 
     def __init__(self) -> None:
         self._detector = AdaptiveDetector(min_scene_len=SHORTEST)
         self._seen = 0
+        self._size: tuple[int, int] | None = None
         self.cuts: list[int] = []
         """Indices, among the frames seen so far, of those that begin a new shot."""
 
     def see(self, frame: av.VideoFrame) -> None:
         """Takes the next frame of the video."""
+        if self._size not in (None, (frame.width, frame.height)):
+            self._detector = AdaptiveDetector(min_scene_len=SHORTEST)  # it compares frames of one size
+            self.cuts.append(self._seen)
+        self._size = (frame.width, frame.height)
         scale = min(1.0, LONGER_SIDE / max(frame.width, frame.height))
         width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
         # The detector counts frames; the rate is only used for their names.

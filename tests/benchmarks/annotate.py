@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from annotate_data import moving, write_video
 from pipelines.annotate.events import ShardDone
-from pipelines.annotate.expressions_file import token_upper_bound
 from pipelines.annotate.requests import collect_requests
 from pipelines.annotate.run import Joined, Stream, annotate_videos
 from pipelines.annotate.settings import Settings
@@ -27,6 +26,7 @@ from pipelines.files import Folder
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
 from pipelines.ledger import Ledger
+from pipelines.sentences import token_upper_bound
 from sgmg.config import SgMgConfig
 from stub_predictor import StubSpec
 

@@ -212,7 +212,7 @@ def _frames(sentences: int, windows: int) -> pa.Table:
         times = tuple(place / 30 for place in places)
         record = _record(video, expressions, HD, tuple(f"{place:05d}" for place in places), times)
         infos.append(FramesInfo(record, tuple(range(t)), (t, *size, 3), one_of_many=True))
-        contexts.append(WindowContext(number, "", times[0], times[-1]))
+        contexts.append(WindowContext(number, "", "", times[0], times[-1]))
     part = PartContext(video, "file", windows * t / 30, group, tuple(contexts), 0, ())
     pixels = np.zeros(windows * t * size[0] * size[1] * 3, dtype=np.uint8)
     return encode_pixels("unit", infos, pixels, context=PartsContext("unit", (part,), News()))

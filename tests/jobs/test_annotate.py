@@ -108,7 +108,7 @@ def expected(path: Path, sentences: Sequence[Expression], min_score: float) -> l
 def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    formats = ("parquet", "youtube-vis", "coco", "png", "davis")
+    formats = ("parquet", "frames", "youtube-vis", "coco", "cvat", "png", "davis")
     config = config_of(videos, checkpoint, tmp_path / "out", formats=formats, actors="1:2", min_score=0.01)
     assert main(config) == Exit.CLEAN
     said = capsys.readouterr().out
@@ -134,24 +134,32 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     with zipfile.ZipFile(tmp_path / "out" / "png.zip") as pngs:
         assert len(pngs.namelist()) == 2 * 32
     with zipfile.ZipFile(tmp_path / "out" / "davis.zip") as pngs:
-        assert len(pngs.namelist()) == 32
+        assert len(pngs.namelist()) == 32 + 1
     tracks = json.loads((tmp_path / "out" / "youtube_vis.json").read_text())
     assert [len(tracks[key]) for key in ("videos", "categories", "annotations")] == [3, 2, 6]
-    assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == 32
+    assert {one["source"]: one["fps"] for one in tracks["videos"]} == {
+        str(videos / name): pytest.approx(10, abs=0.01) for name in LENGTHS
+    }
+    images = json.loads((tmp_path / "out" / "coco.json").read_text())["images"]
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out" / "frames").rglob("*.jpg")}
+    assert {one["file_name"] for one in images} == files
+    assert len(files) == len(images) == 32
+    assert {path.stem for path in (tmp_path / "out" / "cvat").iterdir()} == set(paths)
     saved = read_config(AnnotateConfig, str(tmp_path / "out" / CONFIG))
     assert saved.made_by is not None
     assert {one.fingerprint for one in found} == {saved.made_by["fingerprint"]}
 
-    everything = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".parquet", ".zip")]
+    kinds = (".parquet", ".zip", ".jpg", ".xml")
+    everything = [path for path in (tmp_path / "out").rglob("*") if path.suffix in kinds]
     before = {path: path.stat().st_mtime_ns for path in everything}
-    assert len(before) == 1 + 2  # three short videos share a shard
+    assert len(before) == 1 + 2 + 32 + 3  # three short videos share a shard
     assert main(config) == Exit.CLEAN
     assert "0 videos annotated" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in everything} == before
 
     assert main(replace(config, text=SENTENCES)) == Exit.CLEAN
     assert re.search(r"3 expressions answered, \d of them absent; 6 were answered before", capsys.readouterr().out)
-    old = {path: time for path, time in before.items() if path.suffix == ".parquet"}
+    old = {path: time for path, time in before.items() if path.suffix in (".parquet", ".jpg")}
     assert {path: path.stat().st_mtime_ns for path in old} == old
     assert len(found_in(tmp_path / "out")) == 9
     with pytest.raises(JobError, match=r"min_score was 0\.01 and is now 0\.5"):

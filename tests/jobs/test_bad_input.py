@@ -76,7 +76,7 @@ def predictions_of(truth: Path, out: Path) -> Path:
 
 def prepared_small(raw: Path, out: Path) -> None:
     """With frames of 130 pixels, as --short-side makes them."""
-    source, folder = entry_of("ref-youtube-vos").open(Folder(str(raw)), "train", 95), Folder(str(out)).make()
+    source, folder = entry_of("ref-youtube-vos").open(Folder(str(raw)), "train"), Folder(str(out)).make()
     plans = plan_shards(source, {}, 2)
     for plan in plans:
         ShardWriter(source, folder, 130, 95).write(plan)
@@ -242,9 +242,11 @@ def test_damage_in_truth_or_predictions_is_found_and_named(
     first.write_bytes(first.read_bytes()[:-50])
     second.unlink()
     said = say(evaluate, predictions=predicted, truth=truth, out=tmp_path / "scores")
-    for line, file in zip(said.splitlines(), (first, second), strict=True):
-        assert line.startswith(f"{file} cannot be read (")
-        assert line.endswith("Prepare the data, or unpack the truth, again.")
+    damaged, missing = said.splitlines()
+    assert damaged.startswith(f"{first} is damaged or no Parquet file (")
+    assert "remove it and run the job that wrote it again" in damaged
+    assert missing.startswith(f"{second} cannot be read (")
+    assert missing.endswith("Prepare the data, or unpack the truth, again.")
 
     run = spoilt(predicted, tmp_path / "run", with_a_damaged_mask)
     video = min((run / PREDICTIONS).iterdir()).stem

@@ -45,7 +45,7 @@ def truth(data_kit: Path) -> str:
 
 def prepared(tmp_path: Path, raw: Path, dataset: str, split: str) -> str:
     out = Folder(str(tmp_path / f"{dataset}-{split}")).make()
-    source = entry_of(dataset).open(Folder(str(raw)), split, 95)
+    source = entry_of(dataset).open(Folder(str(raw)), split)
     plans = plan_shards(source, {}, 2)
     for plan in plans:
         ShardWriter(source, out).write(plan)

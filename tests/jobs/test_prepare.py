@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from jobs.common.cli import run
+from jobs.impl import prepare as impl
 from jobs.impl.prepare import SHEET
 from jobs.prepare import PrepareConfig, main
 from pack import ROOT
@@ -24,6 +27,7 @@ from pipelines.manifest import QUARANTINE, WITHHELD, Manifest, read_manifest
 from pipelines.prepare.row_info import row_info
 from pipelines.records import Record, records_of, table_of
 from pipelines.sources.catalog import entry_of
+from tool_files import write_frames, write_json
 from training_runs import prepared
 
 LAYOUTS = [
@@ -77,7 +81,7 @@ def test_parquet_holds_exactly_what_the_source_reads(
     data_kit: Path, tmp_path: Path, dataset: str, split: str, folder: str
 ) -> None:
     config = PrepareConfig(dataset, split, str(tmp_path), str(data_kit / folder))
-    source = entry_of(dataset).open(Folder(config.raw), split, config.quality)
+    source = entry_of(dataset).open(Folder(config.raw), split)
     readings = [source.read(item) for item in source.items()]
     assert main(config) == Exit.CLEAN
     manifest = read_manifest(Folder(config.out))
@@ -203,11 +207,32 @@ def test_a_wrong_raw_folder_leaves_nothing_behind(data_kit: Path, tmp_path: Path
         ({"short_side": 0}, "--short-side must be 1 or more"),
         ({"rows_per_shard": -1}, "--rows-per-shard must be 1 or more"),
         ({"show": -1}, "--show must be 0 or more"),
+        ({"frames": "images"}, "--frames is not for ref-youtube-vos, but for coco, youtube-vis, cvat"),
+        ({"dataset": "cvat", "frames": "images", "videos": "films"}, "--frames and --videos cannot both be given"),
     ],
 )
 def test_an_odd_setting_is_an_error(data_kit: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         replace(ytvos(data_kit, tmp_path), **change)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_the_file_of_a_tool_is_prepared_with_frames_from_elsewhere(tmp_path: Path) -> None:
+    write_frames(tmp_path / "images", ["a.jpg", "b.jpg"])
+    mask = {"caption": "a cat", "segmentation": [[1, 2, 12, 3, 9, 14]]}
+    content = {
+        "images": [{"id": id, "file_name": f"{name}.jpg"} for id, name in enumerate("abc")],
+        "annotations": [{"id": id, "image_id": id, **mask} for id in range(3)],
+    }
+    raw, out = write_json(tmp_path / "coco.json", content), tmp_path / "out"
+    config = PrepareConfig("coco", "train", str(out), str(raw), frames=str(tmp_path / "images"))
+    assert main(config) == Exit.QUARANTINE
+    manifest = read_manifest(Folder(str(out)))
+    assert [record.video for record in records_in(out, manifest)] == ["a", "b"]
+    assert "c.jpg does not exist" in (out / QUARANTINE).read_text()
+    (tmp_path / "images").rename(tmp_path / "moved")
+    with pytest.raises(JobError, match=r"frames was '.*images' and is now '.*moved'"):
+        main(replace(config, frames=str(tmp_path / "moved")))
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -241,6 +266,19 @@ def test_sentences_nobody_can_learn_from_are_told_beside_what_was_left_out(
     assert f"not for training: {manifest.counts['expressions']} x {WITHHELD}\n" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("ray_local")
+def test_a_dataset_with_nothing_to_learn_from_is_an_error(data_kit: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(data_kit / "refytvos/train/JPEGImages/31f1e819d1", raw / "JPEGImages/cart")
+    shutil.copytree(data_kit / "refytvos/train/Annotations/31f1e819d1", raw / "Annotations/cart")
+    (raw / "expressions.csv").write_text("video,object_id,text\ncart,9,the cart\n")
+    out = tmp_path / "out"
+    with pytest.raises(JobError, match=f"nothing is left to learn from: 0 expressions, 1 videos in quarantine. {out}"):
+        main(PrepareConfig("own", "train", str(out), str(raw), allow_failures=True))
+    (bad,) = map(json.loads, (out / QUARANTINE).read_text().splitlines())
+    assert "speak of object 9, but there are only pixels of 1, 2, 3" in bad["reason"]
+
+
 @pytest.mark.slow
 def test_the_command_says_what_went_wrong_and_ends_so(data_kit: Path, tmp_path: Path) -> None:
     raw, said = damaged(data_kit, tmp_path)
@@ -261,3 +299,43 @@ def test_the_command_says_what_went_wrong_and_ends_so(data_kit: Path, tmp_path: 
     wrong = subprocess.run([*words, "--split", "nope"], capture_output=True, text=True, env=environment)
     assert wrong.returncode == Exit.FAILED
     assert wrong.stderr.endswith("ref-youtube-vos has no split 'nope'. Choose one of: train, valid, test.\n")
+
+
+def test_a_full_disk_is_told_in_one_sentence(
+    data_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> Iterator[int]:
+        yield 1000
+        raise JobError("OSError: [Errno 28] No space left on device")
+
+    monkeypatch.setattr(impl, "start_ray", lambda _: None)
+    monkeypatch.setattr(impl, "write_shards", full)
+    config = ytvos(data_kit, tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run(PrepareConfig, main, arguments(config))
+    assert ended.value.code == Exit.FAILED
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "error: 1 of 3 shards are done and kept. The run stopped because: OSError: [Errno 28] No space left on device",
+        "Free disk space or correct what it says, and run the same command again to continue.",
+    ]
+
+
+def test_a_disk_that_is_full_at_the_very_end_is_told_in_one_sentence(
+    data_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Manifest:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(impl, "start_ray", lambda _: None)
+    monkeypatch.setattr(impl, "write_shards", lambda *_: iter(()))
+    monkeypatch.setattr(impl, "finish", full)
+    config = ytvos(data_kit, tmp_path)
+    with pytest.raises(JobError, match=rf"{config.out} cannot be written .*No space left.* run the same command again"):
+        main(config)
+
+
+def arguments(config: PrepareConfig) -> list[str]:
+    """The flags that give this config."""
+    flags = {"dataset": config.dataset, "split": config.split, "out": config.out, "raw": config.raw}
+    flags["rows-per-shard"] = str(config.rows_per_shard)
+    return [part for name, value in flags.items() for part in (f"--{name}", value)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.files import Folder, read_bytes, safe_name, storage_retries
+from pipelines.files import Folder, number_order, read_bytes, safe_name, storage_retries
 from s3_server import S3Server
 
 
@@ -20,6 +20,23 @@ def test_names_that_stay_inside_are_kept(name: str) -> None:
 def test_names_that_leave_their_folder_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="would leave its folder"):
         safe_name(name)
+
+
+def test_numbers_in_names_count_by_value_however_long_they_are() -> None:
+    names = ["f2_10", "f2_9", "f10_1", "9" * 5000, "b", "7", "07", *map(str, range(11, -1, -1)), ""]
+    assert sorted(names, key=number_order) == [
+        "", "0", "1", "2", "3", "4", "5", "6", "07", "7", "7", "8", "9", "10", "11", "9" * 5000, "b", "f2_9", "f2_10",
+        "f10_1",
+    ]  # fmt: skip
+
+
+def test_hidden_names_are_listed_on_demand_only(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    for name in ("10.png", "9.png", "._9.png", "..odd.png", ".DS_Store"):
+        folder.write(name, b"x")
+    assert folder.names(suffix=".png") == ["9.png", "10.png", "..odd.png"]
+    assert list(folder.files()) == ["9.png", "10.png", "..odd.png"]
+    assert set(folder.names(hidden=True)) == {"..odd.png", "9.png", "10.png", "._9.png", ".DS_Store"}
 
 
 def test_a_folder_lists_reads_and_travels(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """Encoded images, whole and broken."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.images import checked_size, decode_image, object_map
+from pipelines.images import ColouredMask, checked_size, decode_image, ids_of, object_map, object_rles
+from pipelines.limits import MAX_OBJECTS
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -70,3 +73,50 @@ def test_what_is_no_image_or_of_another_size_is_refused() -> None:
             decode_image(data, (2, 3))
     with pytest.raises(ValueError, match=r"\(2, 3\), but its record says \(3, 2\)"):
         decode_image(encoded(Image.new("RGB", (3, 2)), "PNG"), (3, 2))
+
+
+@pytest.mark.parametrize("side", [13_000, 10_000, 2**31 - 1])  # Pillow warns of some sizes, and refuses others itself
+def test_a_size_beyond_the_limit_is_refused_by_the_header(side: int) -> None:
+    data = bytearray(encoded(Image.new("L", (5, 5)), "PNG"))
+    data[16:24] = struct.pack(">II", side, side)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    for read in (checked_size, object_map):
+        with pytest.raises(ValueError, match="67108864"):
+            read(bytes(data))
+
+
+def test_another_size_than_that_of_the_frame_is_refused_by_the_header() -> None:
+    data = encoded(Image.new("L", (5, 4)), "PNG")
+    assert object_map(data, (4, 5)).shape == (4, 5)
+    with pytest.raises(ValueError, match=r"the mask has height, width \(4, 5\), not \(5, 4\)"):
+        object_map(data, (5, 4))
+
+
+@pytest.mark.parametrize(("kind", "value"), [(np.uint8, 255), (np.uint16, 65535), (np.int32, 70_000)])
+def test_ids_keep_the_smallest_type_that_holds_them(kind: type, value: int) -> None:
+    ids = np.array([[0, value], [1, 0]], dtype=kind)
+    found = object_map(encoded(Image.fromarray(ids), "TIFF" if kind is np.int32 else "PNG"))
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found, ids)
+    assert ids_of(found) == [0, 1, value]
+
+
+def test_black_and_white_and_few_bits_are_ids_too() -> None:
+    ids = np.array([[0, 1], [1, 0]], dtype=np.uint8)
+    one_bit = Image.fromarray(ids * 255).convert("1")
+    assert object_map(encoded(one_bit, "PNG")).tolist() == ids.tolist()
+    assert object_map(encoded(one_bit, "PNG")).dtype == np.uint8
+
+
+def test_a_map_of_noise_is_no_map_of_objects() -> None:
+    ids = np.arange(MAX_OBJECTS + 2, dtype=np.uint16).reshape(2, -1)
+    assert len(object_rles(ids % 100)) == 99
+    with pytest.raises(ValueError, match=f"holds {MAX_OBJECTS + 1} object ids"):
+        object_rles(ids)
+
+
+def test_negative_ids_and_colours_are_refused() -> None:
+    with pytest.raises(ValueError, match="the mask holds -5"):
+        object_map(encoded(Image.fromarray(np.array([[-5]], dtype=np.int32)), "TIFF"))
+    with pytest.raises(ColouredMask, match="RGB"):
+        object_map(encoded(Image.new("RGB", (2, 2)), "PNG"))

@@ -1,6 +1,7 @@
 """What a manifest says of its rows."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ ROWS = (
 
 def manifest_of(frames: int) -> Manifest:
     shards = (Shard("0", 1, (ROWS[:1], ROWS[1:2])), Shard("1", 1, (ROWS[2:],)))
-    return Manifest("own", "train", {}, {"videos": 3, "frames": frames}, {}, 0, "", shards)
+    counts = {"videos": 3, "frames": frames, "objects": 3, "expressions": 7}
+    return Manifest("own", "train", {}, counts, {}, 0, "", shards)
 
 
 def test_rows_come_in_the_order_of_the_shards() -> None:
@@ -55,4 +57,42 @@ def test_another_version_or_a_damaged_manifest_is_to_be_prepared_again(
 ) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps({**json.loads(manifest_of(3).to_json()), **change}))
     with pytest.raises(ValueError, match=rf"{message}.*Prepare the data again"):
+        read_manifest(Folder(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.update(quarantined="0"), r"Expected `int`, got `str` - at `\$\.quarantined`"),
+        (lambda values: values.update(dataset=None), r"Expected `str`, got `null` - at `\$\.dataset`"),
+        (lambda values: values["counts"].update(frames=True), r"Expected `int`, got `bool` - at `\$\.counts"),
+        (lambda values: values["counts"].update(frames=-1), r"a number from 0 - at `\$\.counts\.frames`"),
+        (lambda values: values["counts"].pop("expressions"), r"a number from 0 - at `\$\.counts\.expressions`"),
+        (lambda values: row_of(values).update(frames=2**40), r"1099511627776 frames.* at `\$\.shards.*row_groups"),
+        (lambda values: row_of(values).update(frames=-1), r"-1 frames .*at `\$\.shards"),
+        (lambda values: row_of(values).update(frames=2**20, expressions=2**20), r"are more than 268435456 - at"),
+        (lambda values: row_of(values).update(anchor_counts=[1]), r"anchor_counts should be 3 numbers"),
+        (lambda values: row_of(values).update(untrainable={"5": "crowd"}), r"untrainable should name some of its 3"),
+        (lambda values: values["shards"][0].update(file="../a.parquet"), r"'\.\./a\.parquet' would leave"),
+        (lambda values: values["shards"][0].update(bytes=-5), r"its size is -5 bytes - at `\$\.shards"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_and_file(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    values = json.loads(manifest_of(3).to_json())
+    change(values)
+    (tmp_path / MANIFEST).write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=rf"{MANIFEST}: it is no manifest of prepared data \(.*{message}.*Prepare"):
+        read_manifest(Folder(str(tmp_path)))
+
+
+def row_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The first row of a manifest."""
+    return values["shards"][0]["row_groups"][0][0]
+
+
+def test_a_manifest_of_lists_in_lists_is_none(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=rf"{MANIFEST}: it is no manifest .*in one another.* Prepare the data again"):
         read_manifest(Folder(str(tmp_path)))

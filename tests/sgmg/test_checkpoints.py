@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgmg.checkpoints import AVERAGED, load, load_pretrained, save, saved_tokenizer
+from sgmg.checkpoints import AVERAGED, MODEL, load, load_pretrained, save, saved_tokenizer
 from sgmg.config import SgMgConfig, SwinConfig, TextConfig
 from sgmg.model import SgMg
 from sgmg.optim import optimizer_for, schedule_for
@@ -85,6 +85,13 @@ def test_a_checkpoint_comes_back_as_it_was_saved(model: SgMg, tokenizer: Tokeniz
     assert loaded.notes == {"data": ["ytvos"], "metrics": {"J&F": 0.5}}
 
 
+def test_the_file_of_the_weights_stands_for_its_folder(model: SgMg, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    save(tmp_path / "a", model, tokenizer=tokenizer)
+    found = load(tmp_path / "a" / MODEL)
+    assert found.tokenizer == tokenizer == saved_tokenizer(tmp_path / "a" / MODEL)
+    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in found.model.state_dict().items())
+
+
 def test_averaged_weights_lie_beside_the_others_and_load_alone_with_their_tokenizer(
     model: SgMg, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
@@ -147,6 +154,14 @@ def test_a_folder_with_other_files_is_never_replaced(model: SgMg, tmp_path: Path
     with pytest.raises(FileExistsError, match=r"thesis\.tex is a file"):
         save(tmp_path / "thesis.tex", model)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_what_macos_leaves_in_a_checkpoint_is_no_foreign_file(model: SgMg, tmp_path: Path) -> None:
+    save(tmp_path / "a", model)
+    (tmp_path / "a/.DS_Store").touch()
+    (tmp_path / "a/._model.safetensors").write_bytes(b"no weights")
+    load(tmp_path / "a")
+    save(tmp_path / "a", model)
 
 
 def test_a_link_to_a_checkpoint_stays_a_link(model: SgMg, tmp_path: Path) -> None:
@@ -278,8 +293,11 @@ def test_a_folder_that_is_no_checkpoint_names_what_is_missing(model: SgMg, tmp_p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"format": 2, "model": 1}', r"config\.json cannot be read: it has format 2, newer than the 1 of this sgmg"),
-        ('{"format": 1}', r"config\.json cannot be read: 'model'"),
+        (
+            '{"format": 2, "notes": {}, "model": 1}',
+            r"config\.json cannot be read: it has format 2, newer than the 1 of this sgmg",
+        ),
+        ('{"format": 1, "notes": {}}', r"config\.json cannot be read: 'model'"),
         ("{", r"config\.json cannot be read: Expecting"),
         ("[]", r"config\.json cannot be read: list indices"),
     ],

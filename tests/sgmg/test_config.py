@@ -86,3 +86,46 @@ def test_a_backbone_or_text_encoder_that_cannot_be_built_is_refused_at_birth() -
         ResNetConfig("resnet18")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="Text width 100 cannot be shared by 12 heads"):
         TextConfig(width=100)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("value", [2**63, 65, 0, -1, "4", 4.0, True, None, [4], float("nan")])
+def test_a_saved_number_of_layers_is_a_whole_number_that_a_model_can_have(value: object) -> None:
+    with pytest.raises(ValueError, match=r"SgMgConfig\.decoder_layers=.* must be a whole number from 1 to 64"):
+        SgMgConfig.from_dict(TINY.to_dict() | {"decoder_layers": value})
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("", "name", 5),
+        ("", "dropout", float("nan")),
+        ("", "dropout", "0.1"),
+        ("", "refine_boxes", 1),
+        ("", "heads", 0),
+        ("text", "vocabulary", 2**40),
+        ("text", "heads", 0),
+        ("text", "initial_std", float("inf")),
+        ("backbone", "depths", [2, 2, 2]),
+        ("backbone", "depths", [2, 2, 2, 2**63]),
+        ("backbone", "heads", [1, 2, 4, 0]),
+        ("backbone", "window", [8, 700, 700]),
+        ("backbone", "window", "878"),
+        ("backbone", "video", "yes"),
+        ("backbone", "dim", -32),
+    ],
+)
+def test_a_saved_value_of_another_type_or_beyond_its_range_is_named(part: str, key: str, value: object) -> None:
+    values = TINY.to_dict()
+    (values[part] if part else values)[key] = value
+    with pytest.raises(ValueError, match=rf"Config\.{key}=.* must be"):
+        SgMgConfig.from_dict(json.loads(json.dumps(values)))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("value", [None, [], "x", 5])
+@pytest.mark.parametrize("part", ["text", "backbone"])
+def test_a_saved_part_that_is_no_object_is_refused(part: str, value: object) -> None:
+    with pytest.raises(ValueError, match="not an object"):
+        SgMgConfig.from_dict(TINY.to_dict() | {part: value})

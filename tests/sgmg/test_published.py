@@ -1,11 +1,16 @@
 import argparse
 import json
 import os
+import zipfile
 from collections import Counter, OrderedDict
 from dataclasses import replace
+from datetime import datetime
+from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +18,7 @@ from torch import Tensor
 from pack import recipe_weight
 from sgmg.config import SgMgConfig
 from sgmg.model import SgMg
+from sgmg.plain_types import _enum_classes
 from sgmg.published import load_kinetics, load_published, published_names
 
 TINY = SgMgConfig.preset("tiny")
@@ -200,9 +206,38 @@ def test_what_is_not_trusted_is_named_and_never_run(zipped: bool, tmp_path: Path
 
 
 def test_a_harmless_class_is_not_trusted_either(weights: Weights, tmp_path: Path) -> None:
-    torch.save({"model": weights, "args": argparse.Namespace(output_dir=tmp_path)}, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"a\.pth asks for pathlib\.PosixPath, which is not trusted"):
+    torch.save({"model": weights, "args": argparse.Namespace(rate=Fraction(1, 3))}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth asks for fractions\.Fraction, which is not trusted"):
         load_published(tmp_path / "a.pth")
+
+
+class Optimizer(Enum):
+    """As people have it in their configs."""
+
+    ADAMW = "adamw"
+    SGD = 2
+
+
+def test_plain_values_that_people_save_beside_the_weights_are_read(
+    model: SgMg, weights: Weights, tmp_path: Path
+) -> None:
+    args = argparse.Namespace(
+        output_dir=tmp_path, lr=np.float64(1e-4), steps=np.int64(7), curve=np.arange(3.0), flag=np.bool_(True),
+        optimizer=Optimizer.ADAMW, other=Optimizer.SGD, when=datetime(2024, 5, 6), dtype=np.dtype("f4"),
+    )  # fmt: skip
+    torch.save({"model": weights, "args": args}, tmp_path / "a.pth")
+    assert same(load_published(tmp_path / "a.pth"), model)
+
+
+def test_a_later_protocol_of_pickle_is_named(weights: Weights, tmp_path: Path) -> None:
+    torch.save(weights, tmp_path / "a.pth", pickle_protocol=4)
+    with pytest.raises(ValueError, match=r"a\.pth was saved with a pickle protocol above 2.*Save it again"):
+        load_published(tmp_path / "a.pth")
+
+
+def test_a_call_that_looks_like_an_enum_is_not_made(tmp_path: Path) -> None:
+    torch.save({"model": Trap(tmp_path / "sprung")}, tmp_path / "a.pth")
+    assert not list(_enum_classes(tmp_path / "a.pth")), "os.mkdir is called with one value, too"
 
 
 def test_a_missing_file_is_an_error_that_says_where_to_get_it(tmp_path: Path) -> None:
@@ -255,3 +290,12 @@ def test_a_kinetics_file_is_no_checkpoint_and_the_error_says_which_way_to_go(mod
         ValueError, match=r"k\.pth holds 'meta', 'state_dict', but no weights under 'model'.*load_kinetics"
     ):
         load_published(tmp_path / "k.pth")
+
+
+def test_a_packed_file_which_could_unpack_to_any_size_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.zeros(2)}}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as whole, zipfile.ZipFile(tmp_path / "b.pth", "w") as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"b\.pth holds .*data\.pkl in compressed form, as torch\.save never writes"):
+        load_published(tmp_path / "b.pth")

@@ -7,7 +7,8 @@ import pytest
 import tokenizers
 from transformers import RobertaTokenizer
 
-from sgmg.tokenizer import Tokenizer, normalize_expression
+from sgmg.expressions import normalize_expression
+from sgmg.tokenizer import Tokenizer
 
 SENTENCES = ["a man in a red shirt", "the red car on the left", "a red ball", "the man with the ball"] * 3
 

@@ -73,7 +73,12 @@ def prepared_folder(path: Path, records: Sequence[Record], rows_per_group: int =
         dataset=dataset,
         split=split,
         config={},
-        counts={"videos": len(records), "frames": sum(len(record.frames) for record in records)},
+        counts={
+            "videos": len(records),
+            "frames": sum(len(record.frames) for record in records),
+            "objects": sum(len(record.objects) for record in records),
+            "expressions": sum(len(record.expressions) for record in records),
+        },
         dropped={},
         quarantined=0,
         source_fingerprint="+".join(record.source_fingerprint for record in records),

@@ -39,7 +39,7 @@ LAST = 14
 
 def prepared(dataset: str, raw: Path, split: str, out: Path, rows_per_shard: int = 4) -> Manifest:
     """What jobs/prepare.py would leave in `out`, without a Ray."""
-    source = entry_of(dataset).open(Folder(str(raw)), split, 95)
+    source = entry_of(dataset).open(Folder(str(raw)), split)
     folder = Folder(str(out)).make()
     plans = plan_shards(source, {}, rows_per_shard)
     for plan in plans:

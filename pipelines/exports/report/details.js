@@ -64,7 +64,8 @@ report.viewer = (() => {
       chart.setAttribute("aria-label", `Score over time: ${percent(data.rows.score[row])} on average, ${percent(expression.peak)} at most; a mask in ${percent(expression.visible)} of the frames`);
       charts.push(chart);
       const numbers = element("p", "numbers", `at most ${percent(expression.peak)} · mask in ${percent(expression.visible)} of the frames · ${expression.expression}`);
-      item.append(head, chart, numbers);
+      const text = data.sentences[data.rows.sentence[row]];
+      item.append(head, chart, numbers, report.verdicts.buttons(data.videos.id[video], expression.expression, text));
       if (expression.note) item.append(Object.assign(element("p", "note", expression.note), { dir: "auto" }));
       return item;
     }));

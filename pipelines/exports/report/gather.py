@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from pipelines.files import Folder, safe_name, without_options
+from pipelines.files import Folder, number_order, safe_name, without_options
 from pipelines.ledger import PREDICTIONS
-from pipelines.prediction_reader import Counting, number_first, row_groups_of
+from pipelines.prediction_reader import Counting, row_groups_of
 from pipelines.predictions import PREDICTION_VERSION, Status
 from sgmg.masks import Size, mask_to_rle
 
@@ -82,14 +82,8 @@ def gather(out: Folder, files: Mapping[str, Counting] | None = None) -> tuple[Vi
     inner = out.folder(PREDICTIONS)
     videos: dict[str, _Video] = {}
     for file, counting in (row_groups_of(out) if files is None else files).items():
-        try:
-            for row in _rows(inner, file, counting):
-                videos.setdefault(row["video"], _Video()).add(row)
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(
-                f"{inner.path(file)} is damaged or no Parquet file ({error}). Delete it and run the job that wrote it "
-                f"again (jobs/predict.py or jobs/annotate.py): it makes what is missing."
-            ) from error
+        for row in _rows(inner, file, counting):
+            videos.setdefault(row["video"], _Video()).add(row)
     return by_name(video.summary(name) for name, video in videos.items())
 
 
@@ -172,7 +166,7 @@ class _Video:
             one.best = Best(float(scores[at]), name, float(times[at]), rle)
 
     def summary(self, video: str) -> VideoSummary:
-        expressions = sorted(self.expressions.items(), key=lambda one: number_first(one[0]))
+        expressions = sorted(self.expressions.items(), key=lambda one: number_order(one[0]))
         return VideoSummary(
             video=video,
             source=self.row["source"],

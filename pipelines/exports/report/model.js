@@ -74,6 +74,7 @@ const report = (() => {
       let best = -1, worst = Infinity;
       for (let row = data.first[video]; row < data.first[video + 1]; row++) {
         if (!matches(video, row)) continue;
+        if (filters.verdict && filters.verdict !== (report.verdicts.ofRow(video, row) || "none")) continue;
         const scored = score[row] >= low && score[row] <= high, selected = filters.status.has(status[row]);
         if (scored) statuses[status[row]]++;
         if (selected) histogram[Math.min(24, Math.max(0, Math.floor(score[row] / 40)))]++;

@@ -5,7 +5,7 @@
   const PAGE = 24, ROWS = 50, LINES = 3;
   const { address, clock, element, line, pager, player, span, whole } = report.parts, viewer = report.viewer;
   const $ = id => document.getElementById(id);
-  const START = { query: "", status: "012", low: 0, high: 100, sort: "name", page: 1, tab: "videos", video: "", stage: "" };
+  const START = { query: "", status: "012", low: 0, high: 100, sort: "name", verdict: "", page: 1, tab: "videos", video: "", stage: "" };
   const state = { ...START };
   let found = { videos: [], passes: [] }, problems, drawing = 0;
 
@@ -23,11 +23,13 @@
       state[name] = typeof value === "number" ? Number(given) || value : given;
     }
     if (!$(state.tab)?.matches("[role=tabpanel]")) state.tab = START.tab;
-    if (![...$("sort").options].some(option => option.value === state.sort)) state.sort = START.sort;
+    for (const name of ["sort", "verdict"])
+      if (![...$(name).options].some(option => option.value === state[name])) state[name] = START[name];
     $("query").value = state.query;
     $("low").value = state.low;
     $("high").value = state.high;
     $("sort").value = state.sort;
+    $("verdict").value = state.verdict;
     document.querySelectorAll("[name=status]").forEach(box => { box.checked = state.status.includes(box.value); });
     show();
     const video = report.data.place.get(state.video);
@@ -69,8 +71,10 @@
 
   function showFilters() {
     const all = report.data.count, some = found.videos.length;
-    const filtered = state.query || state.status !== START.status || state.low > 0 || state.high < 100;
+    const filtered = state.query || state.status !== START.status || state.low > 0 || state.high < 100 || state.verdict;
     $("clear").hidden = !filtered;
+    $("export").hidden = !report.verdicts.count;
+    $("export").textContent = `Save ${whole(report.verdicts.count)} verdicts`;
     $("summary").textContent = `${filtered ? `${whole(some)} of ${whole(all)}` : whole(all)} videos, ${whole(found.rows)} expressions`;
     $("range-text").textContent = state.low > 0 || state.high < 100 ? `${state.low} – ${state.high} %` : "any";
     document.querySelectorAll("[data-status]").forEach(count => { count.textContent = whole(found.statuses[count.dataset.status]); });
@@ -102,7 +106,8 @@
   function lines(video, begin, end, details) {
     const rows = Array.from({ length: end - begin }, (_, place) => begin + place);
     const ordered = [...rows.filter(row => found.passes[row]), ...rows.filter(row => !found.passes[row])].slice(0, LINES);
-    const made = ordered.sort((a, b) => a - b).map(row => line(row, row - begin, details?.expressions[row - begin], found.passes[row]));
+    const made = ordered.sort((a, b) => a - b).map(row =>
+      line(row, row - begin, details?.expressions[row - begin], found.passes[row], report.verdicts.ofRow(video, row)));
     if (rows.length <= LINES) return made;
     const more = element("li", "more"), button = element("button", "quiet", `and ${rows.length - LINES} more`);
     button.type = "button";
@@ -215,7 +220,7 @@
       if (event.target === low && +low.value > +high.value) low.value = high.value;
       if (event.target === high && +high.value < +low.value) high.value = low.value;
       const status = [...document.querySelectorAll("[name=status]:checked")].map(box => box.value).join("");
-      change({ low: +low.value, high: +high.value, sort: $("sort").value, status, page: 1 }, true);
+      change({ low: +low.value, high: +high.value, sort: $("sort").value, verdict: $("verdict").value, status, page: 1 }, true);
     });
     $("filters").addEventListener("submit", event => event.preventDefault());
     $("filters").addEventListener("reset", event => { event.preventDefault(); change({ ...START, video: state.video }); recall(); $("query").focus(); });
@@ -228,6 +233,8 @@
       next.click();
       next.focus();
     });
+    $("export").onclick = report.verdicts.save;
+    report.verdicts.onchange = () => { if (state.tab === "videos") showVideos(); };
     addEventListener("popstate", recall);
     document.addEventListener("keydown", keys);
     theme();

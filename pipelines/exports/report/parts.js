@@ -54,7 +54,7 @@ report.parts = (() => {
   }
 
   // One expression of a video on a card: colour, text, status, score, and the times when it is visible.
-  function line(row, place, expression, passes) {
+  function line(row, place, expression, passes, verdict = "") {
     const made = document.getElementById("line").content.cloneNode(true).firstElementChild, { rows, sentences } = report.data;
     made.style.setProperty("--colour", colour(place));
     made.classList.toggle("faint", !passes);
@@ -63,6 +63,10 @@ report.parts = (() => {
     sentence.textContent = text.trim() ? text : "(no words)";
     sentence.title = text;
     badge(made.querySelector(".badge"), rows.status[row]);
+    const judged = made.querySelector(".verdict");
+    judged.hidden = !verdict;
+    judged.textContent = report.verdicts.NAMES[verdict] ?? "";
+    if (verdict) judged.classList.add(verdict);
     made.querySelector(".score").textContent = percent(rows.score[row]);
     made.querySelector(".score").title = "Score, averaged over the frames";
     made.querySelector(".strip").replaceChildren(...(expression ? [stretches(expression.masked, 10)] : []));

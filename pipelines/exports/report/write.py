@@ -12,13 +12,14 @@ from pipelines.exports.report.gather import ExpressionSummary, VideoSummary, gat
 from pipelines.exports.report.stills import OVERLAYS, REPORT, STILLS, draw_stills, stills_of, stills_to_draw
 from pipelines.files import Folder
 from pipelines.manifest import QUARANTINE
+from sgmg.json_text import parse_json
 
 _VIDEOS, _PROBLEMS = 50, 1000  # per data file
 _DATA = "data"
 _STATUSES = ("ok", "absent", "partial")
 _OURS = re.compile(r"(?:page|problems)-[0-9]{4,}\.js")
 _HERE = Path(__file__).parent
-_ASSETS = ("page.css", "model.js", "parts.js", "details.js", "page.js")
+_ASSETS = ("page.css", "model.js", "parts.js", "verdicts.js", "details.js", "page.js")
 _CONFIG = "config.json"
 _LONG = 300  # maximum letters of a setting
 
@@ -149,7 +150,7 @@ def _quarantine(out: Folder) -> Iterator[dict[str, str]]:
     lines = (out.read_if_there(QUARANTINE) or b"").decode(errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             yield {str(name): str(value) for name, value in entry.items()}
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{out.path(QUARANTINE)}, line {number} is no JSON object. Run the job again.") from error
@@ -158,8 +159,11 @@ def _quarantine(out: Folder) -> Iterator[dict[str, str]]:
 def _about(out: Folder) -> list[tuple[str, str]]:
     """Returns the settings in the run's config.json, as text, and in words how many sentences were asked together."""
     written = out.read_if_there(_CONFIG)
-    config = json.loads(written) if written is not None else {}
-    together = (config.get("made_by") or {}).get("sentences_together", 1)
+    try:
+        config = parse_json(written) if written is not None else {}
+        together = (config.get("made_by") or {}).get("sentences_together", 1)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{out.path(_CONFIG)} is damaged ({error}). Run the job that wrote it again.") from error
     asked = "each for itself" if together == 1 else f"up to {together} of a video together"
     settings = [(name, text if len(text) <= _LONG else text[:_LONG] + "…") for name, text in _flat(config)]
     return [("sentences were asked", asked), *settings] if settings else []

@@ -76,7 +76,7 @@ def test_the_id_of_a_sentence_stays_when_rows_come_before_it(tmp_path: Path) -> 
         (f"swan,{'dog ' * 500},", "1999 characters, up to 2001 tokens; the text encoder takes 512"),
         ("swan,x,../up", "cannot be a file name"),
         ("swan,x,-a", "cannot be a file name"),
-        ("swan,a,b,c", "4 fields under 3 columns"),
+        ("swan,a,b,c", "e.csv, line 2 has 4 fields, not 3. Put a text with commas in double quotes"),
         (",x,", "the name matches none of the videos"),
     ],
 )
@@ -86,6 +86,13 @@ def test_a_row_that_cannot_be_used_is_a_problem_and_the_rest_goes_on(tmp_path: P
     assert reason in problem.reason
     assert problem.stage == "list"
     assert [one.text for one in found.by_video[SWAN.path]] == ["good"]
+
+
+def test_a_spreadsheet_in_another_dialect_is_read(tmp_path: Path) -> None:
+    path = _write(tmp_path, "\ufeffVideo;Expression;;\nswan;the dog, left;;\n;;;\n;;;\n")
+    found = read_expressions(path, VIDEOS)
+    assert [one.text for one in found.by_video[SWAN.path]] == ["the dog, left"]
+    assert not found.problems
 
 
 def test_a_second_row_of_the_same_text_or_id_is_left_out(tmp_path: Path) -> None:
@@ -131,7 +138,7 @@ def test_a_line_that_is_no_row_is_a_problem(tmp_path: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("e.csv", b"video;expression\n", "needs video, expression"),
+        ("e.csv", b"video|expression\n", "needs video, expression"),
         ("e.csv", b"", "needs video, expression"),
         ("e.csv", b"video,expression,txt\n", "video, expression, txt"),
         ("e.csv", b'video,expression\nswan,"open\n', "Close every double quote"),

@@ -107,6 +107,16 @@ def test_rows_of_all_sentences_come_in_one_file_and_the_windows_go(out: Folder) 
     assert not out.has(f"windows/{VIDEO}")
 
 
+def test_remarks_come_through_the_stretches_into_the_entry(out: Folder) -> None:
+    group = group_with_stretches(out, DOG, stretches=1)
+    said = ["another track", "another size"]
+    write_stretch(out, group, 0, [[replace(row, remark=said[i]) for row in rows_of(group, i)] for i in range(2)])
+    _, entry = join_group(group, entry_of(group), out, RULES)
+    assert (entry.remark, entry.damage) == ("another track; another size", "")
+    (row,) = iter_predictions(out)
+    assert (row.status, row.note) == ("ok", entry.remark)
+
+
 def test_joined_again_it_is_the_same(out: Folder) -> None:
     group = group_with_stretches(out, DOG)
     result = join_group(group, entry_of(group), out, RULES)

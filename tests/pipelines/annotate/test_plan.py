@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -60,8 +61,8 @@ def out(tmp_path: Path) -> Folder:
     return Folder(str(tmp_path / "out"))
 
 
-def plan(out: Folder, *requests: AnnotationRequest, run: str | None = None) -> Messages:
-    stage = PlanStage(out, SETTINGS, SETTINGS.protocol(64), "settings", 100, run or uuid.uuid4().hex)
+def plan(out: Folder, *requests: AnnotationRequest, run: str | None = None, settings: Settings = SETTINGS) -> Messages:
+    stage = PlanStage(out, settings, settings.protocol(64), "settings", 100, run or uuid.uuid4().hex)
     return list(stage(pa.Table.from_pylist([encode_item(Chunk(0, requests))])))
 
 
@@ -135,7 +136,7 @@ def test_short_videos_share_a_shard(out: Folder, short: Video, make_video: Calla
     assert texts([first.group, second.group]) == [(CAT, DOG), (MAN,)]
     record = frames[0].record
     assert (record.dataset, record.video, record.source) == ("videos", short.id, short.path)
-    assert (record.width, record.height, record.fps) == (48, 32, 25)
+    assert (record.width, record.height, record.fps) == (48, 32, pytest.approx(25))
     assert record.frame_names == ("00000", "00001", "00002", "00003")
     assert record.timestamps == pytest.approx([0, 0.04, 0.08, 0.12])
     assert {(one.id, one.text) for one in record.expressions} == {("d", "the dog"), ("c", "the cat")}
@@ -275,6 +276,37 @@ def test_images_are_called_as_they_are_unless_two_are_called_alike(out: Folder, 
         ((_, (frames,)),) = parts(decode_all(plan(out, ask(video, DOG))))
         called[folder] = frames.record.frame_names
     assert called == {"a": ("x1", "x2"), "b": ("00000", "00001")}
+
+
+def rates(messages: Messages) -> set[float | None]:
+    return {one.record.fps for _, frames in parts(decode_all(messages)) for one in frames}
+
+
+def test_the_rate_of_rows_is_that_of_the_frames_taken_of_the_whole_video(
+    out: Folder, make_video: Callable[..., Path]
+) -> None:
+    video = Video(str(make_video("a.mp4", images(3 * FRAMES))))
+    wished = replace(SETTINGS, fps=9)  # of 25: the 1st, 4th, 7th, 10th, 13th, 15th and so on
+    messages = plan(out, ask(video, DOG), settings=wished)
+    assert planned(messages).stretches > 1
+    times = np.concatenate([unit.times for _, (unit,) in shards(messages)])
+    whole = np.unique(times)
+    (rate,) = rates(messages)
+    assert rate == pytest.approx((len(whole) - 1) / (whole[-1] - whole[0]))
+    assert rate not in (9.0, 25.0)
+    (rate,) = rates(plan(out, ask(video, CAT), settings=replace(SETTINGS, fps=100)))
+    assert rate == pytest.approx(25)
+
+
+def test_images_without_times_have_no_rate_whatever_is_wished(out: Folder, tmp_path: Path) -> None:
+    for name in ("cat", "cat_5fps"):
+        (tmp_path / name).mkdir()
+        for place in range(4):
+            Image.fromarray(images(1)[0]).save(tmp_path / name / f"{place}.png")
+    untimed, timed = (Video(str(tmp_path / name), images=True) for name in ("cat", "cat_5fps"))
+    assert rates(plan(out, ask(untimed, DOG), settings=replace(SETTINGS, fps=2))) == {None}
+    (rate,) = rates(plan(out, ask(timed, DOG)))
+    assert rate == pytest.approx(5)
 
 
 def test_a_short_video_that_cannot_be_decoded_is_a_failure_beside_the_others(

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.annotate.expressions_file import token_upper_bound
 from pipelines.annotate.plan import AnnotationRequest
 from pipelines.annotate.requests import LISTED, SENTENCES, Requests, collect_requests, delete_stale_failures
 from pipelines.errors import Failure, LayoutError
@@ -17,6 +16,7 @@ from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.messages import decode_items, encode_item
 from pipelines.inference.quarantine import reasons
 from pipelines.ledger import Entry, Ledger
+from pipelines.sentences import token_upper_bound
 from pipelines.video.listing import Video, list_videos
 
 
@@ -129,6 +129,11 @@ def test_nothing_to_look_at_or_for_is_said(out: Folder, videos: Path, tmp_path: 
         collect(out, [videos], table)
     with pytest.raises(LayoutError, match="An empty --text"):
         collect(out, [videos], None, "the dog", " ")
+
+
+def test_what_folders_hold_besides_is_told(out: Folder, videos: Path) -> None:
+    (videos / "notes.json").touch()
+    assert collect(out, [videos], None, "the dog").notes == ("1 file is no videos or images: 1 .json",)
 
 
 def test_notes_on_videos_that_are_no_longer_requested_go(out: Folder) -> None:

@@ -170,6 +170,17 @@ def test_damage_makes_its_own_row_partial_and_what_is_missing_the_last() -> None
     ]
 
 
+def test_what_is_remarked_stands_in_the_row_of_its_frames_and_makes_nothing_partial() -> None:
+    rles = [ball(0, 1)] * 6
+    remarks = {0: "another track", 8: "another size", 12: "another size"}
+    windows = [[replace(window(first, [track(rles, 0.9)]), remark=remarks.get(first, ""))] for first in (0, 4, 8, 12)]
+    parts = [row for (row,) in join_windows(windows, RULES, length=6)]
+    assert [row.status for row in parts] == ["ok", "ok", "ok"]
+    assert [row.note for row in parts] == ["another track", "another size", "another size"]
+    ((whole,),) = join_windows(windows, RULES, "the end is gone")
+    assert (whole.status, whole.note) == ("partial", "the end is gone; another track; another size")
+
+
 def test_an_absence_is_told_once_at_the_end() -> None:
     windows = [[window(first, [track([ball(0, 1)] * 6, 0.1)])] for first in (0, 4, 8)]
     parts = [row for (row,) in join_windows(windows, RULES, length=6)]

@@ -70,7 +70,7 @@ def part(
     """Windows of two frames, without overlap."""
     (group,) = expression_groups(video.id, "file", "settings", expressions)
     if isinstance(windows, int):
-        windows = tuple(WindowContext(number, "", 0.2 * number, 0.2 * number + 0.1) for number in range(windows))
+        windows = tuple(WindowContext(number, "", "", 0.2 * number, 0.2 * number + 0.1) for number in range(windows))
     given = {"seconds": 0.2 * len(windows), "windows": windows, "stretch": None, "failures": (), **values}
     return PartContext(video, "file", group=group, **given)
 
@@ -118,7 +118,7 @@ def test_rows_of_several_videos_come_in_one_file_that_tells_of_them(predict: Pre
 
 
 def test_damage_is_in_the_rows_and_in_the_entry(predict: PredictStage, out: Folder) -> None:
-    damaged = (WindowContext(0, "2 of its frames are damaged", 0.0, 0.1),)
+    damaged = (WindowContext(0, "2 of its frames are damaged", "", 0.0, 0.1),)
     event = done(out, predict, message(part(ONE, BALL, windows=damaged), part(TWO, BALL)))
     assert [entry.damage for entry in event.entries] == ["2 of its frames are damaged", ""]
     row, other = iter_predictions(out)

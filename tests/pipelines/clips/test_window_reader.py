@@ -3,7 +3,7 @@
 import pickle
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -47,9 +47,9 @@ class Counting(Folder):
     opened: ClassVar[Counter[str]] = Counter()
 
     @contextmanager
-    def parquet(self, name: str) -> Iterator[pq.ParquetFile]:
+    def parquet(self, name: str, columns: Iterable[str] = ()) -> Iterator[pq.ParquetFile]:
         self.opened[name] += 1
-        with super().parquet(name) as parquet:
+        with super().parquet(name, columns) as parquet:
             yield parquet
 
 

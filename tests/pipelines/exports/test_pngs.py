@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.exports.pngs import decode_mask, decode_object_map, encode_mask, encode_object_map, voc_palette
+from pipelines.exports.pngs import decode_mask, decode_object_map, encode_mask, encode_object_map
+from pipelines.images import voc_palette
 
 
 def opened(data: bytes) -> Image.Image:
@@ -58,6 +59,12 @@ def test_the_colours_are_those_of_the_official_results(data_kit: Path) -> None:
     assert voc_palette()[: len(palette)] == palette
 
 
+def test_ids_that_do_not_fit_into_the_bits_that_are_wished_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"go from 1 to 20, but this palette PNG holds 0 … 15"):
+        encode_object_map(np.array([[1, 20]]), bits=4)
+    assert opened(encode_object_map(np.array([[1, 2]]), bits=8)).getpalette() == list(voc_palette(256))
+
+
 @pytest.mark.parametrize("ids", [[[-1]], [[256]]])
 def test_ids_beyond_a_byte_are_refused(ids: list[list[int]]) -> None:
     with pytest.raises(ValueError, match=r"0 … 255"):
@@ -67,7 +74,7 @@ def test_ids_beyond_a_byte_are_refused(ids: list[list[int]]) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no PNG"),
+        (b"", "the file is empty"),
         (b"GIF89a and so on", "no PNG"),
         (encode_mask(np.random.default_rng(0).random((4, 4)) < 0.5)[:-26], "damaged or cut short"),
         (saved(np.eye(4, dtype=bool)), "mode 1, but mode L"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.exports import submission
 from pipelines.exports.pngs import encode_mask, encode_object_map
 from pipelines.exports.submission import read_object_maps, read_submission
 
@@ -62,10 +63,29 @@ def test_anyones_zip_of_either_server_gives_masks_in_order(zipped: Zip, root: st
     assert [one.frame for one in read_submission(str(path), {"v": (5, 7)})] == [one.frame for one in found]
 
 
+def test_a_zip_made_on_windows_is_read_and_hidden_files_are_not(tmp_path: Path, zipped: Zip) -> None:
+    path = zipped({"v/0/00000.png": PNG, "v/0/._00001.png": b"macOS", "v/0/00002.png": PNG})
+    data = path.read_bytes()
+    for name in (b"v/0/00000.png", b"v/0/._00001.png", b"v/0/00002.png"):
+        data = data.replace(name, name.replace(b"/", b"\\"))
+    (tmp_path / "windows.zip").write_bytes(data)
+    found = [(one.video, one.expression, one.frame) for one in read_submission(tmp_path / "windows.zip")]
+    assert found == [("v", "0", "00000"), ("v", "0", "00002")]
+
+
+def test_the_table_of_sentences_beside_masks_is_passed_over(zipped: Zip) -> None:
+    table = {"expressions.csv": b"video,object_id,expression,text\n"}
+    for root in ("Annotations/", ""):
+        (mask,) = read_submission(zipped({f"{root}v/0/00000.png": PNG} | table))
+        np.testing.assert_array_equal(mask.mask, MASK)
+    (one,) = read_object_maps(zipped({"anno_0/v/00000.png": encode_object_map(MASK * 2)} | table))
+    np.testing.assert_array_equal(one.ids, MASK * 2)
+
+
 def test_masks_come_one_at_a_time(zipped: Zip) -> None:
     masks = read_submission(zipped({"v/0/00000.png": PNG, "v/0/00005.png": b"spoilt"}))
     assert next(masks).frame == "00000"
-    with pytest.raises(ValueError, match=r"a\.zip, v/0/00005\.png: the entry is no PNG"):
+    with pytest.raises(ValueError, match=r"a\.zip, v/0/00005\.png: the file is no PNG"):
         next(masks)
 
 
@@ -162,3 +182,25 @@ def test_maps_of_objects_come_by_annotator(zipped: Zip) -> None:
         next(read_object_maps(zipped({"anno_0/v/00000.png": PNG})))
     with pytest.raises(ValueError, match=r"only anno_0 … anno_3 are expected"):
         next(read_object_maps(zipped({"anno_4/v/00000.png": PNG})))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packings_that_unpack_without_a_limit_are_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("v/0/00000.png", PNG)
+    with pytest.raises(ValueError, match=rf"v/0/00000\.png: it is packed by method {method} of zip, but only deflate"):
+        next(read_submission(tmp_path / "a.zip"))
+
+
+def test_a_file_of_more_bytes_than_a_mask_may_have_is_refused(
+    zipped: Zip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "MAX_MASK_BYTES", 1000)
+    path = zipped({"v/0/00000.png": PNG, "v/0/00001.png": PNG + bytes(1000)})
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    for place in (path, tmp_path / "unpacked"):
+        masks = read_submission(place)
+        next(masks)
+        with pytest.raises(ValueError, match=r"v/0/00001\.png: it has more than 1000 bytes"):
+            next(masks)

@@ -1,15 +1,21 @@
 """Maps in which every sentence of a video has a number of its own."""
 
+import csv
+import io
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image
 
 from pipelines.exports.pngs import decode_object_map
+from pipelines.exports.submission import EXPRESSIONS
 from pipelines.exports.video_maps import MOST, paint, write_video_maps
 from pipelines.files import Folder
+from pipelines.images import voc_palette
 from pipelines.ledger import Rows
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from sgmg.masks import mask_to_rle
@@ -33,8 +39,9 @@ def maps_of(out: Folder, files: Sequence[Sequence[Prediction]]) -> list[list[lis
         {"v": [Rows(f"v-{number}.parquet", 0, 1) for number in range(len(files))]}, out, "davis.zip"
     )
     with zipfile.ZipFile(out.path("davis.zip")) as archive:
-        assert archive.namelist() == [f"Annotations/v/{place:05d}.png" for place in range(count)]
-        return [decode_object_map(archive.read(name), (4, 6)).tolist() for name in archive.namelist()]
+        *maps, table = archive.namelist()
+        assert (maps, table) == ([f"Annotations/v/{place:05d}.png" for place in range(count)], EXPRESSIONS)
+        return [decode_object_map(archive.read(name), (4, 6)).tolist() for name in maps]
 
 
 def test_sentences_are_numbered_by_id_and_the_likelier_one_is_above(tmp_path: Path) -> None:
@@ -47,6 +54,42 @@ def test_a_video_with_more_sentences_than_numbers_is_left_out(tmp_path: Path) ->
     rows = [row(str(number), [LEFT], [0.5]) for number in range(MOST + 1)]
     assert maps_of(Folder(str(tmp_path)), [rows]) == []
     assert len(maps_of(Folder(str(tmp_path)), [rows[:MOST]])) == 1
+
+
+def table_of(out: Folder) -> list[dict[str, str]]:
+    with zipfile.ZipFile(out.path("davis.zip")) as archive:
+        return list(csv.DictReader(io.StringIO(archive.read(EXPRESSIONS).decode(), newline="")))
+
+
+def test_a_table_says_which_value_of_a_pixel_is_which_sentence(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    said = 'a "red", wet\nünder'
+    maps_of(out, [[row("10", [LEFT], [0.5])], [replace(row("9", [RIGHT], [0.6]), text=said)]])
+    assert table_of(out) == [
+        {"video": "v", "object_id": "1", "expression": "9", "text": said},
+        {"video": "v", "object_id": "2", "expression": "10", "text": "a dog"},
+    ]
+    with zipfile.ZipFile(out.path("davis.zip")) as archive, Image.open(archive.open("Annotations/v/00000.png")) as png:
+        assert png.mode == "P"
+        assert bytes(png.getpalette() or []) == voc_palette(256), "an editor may paint what no mask holds yet"
+        assert np.asarray(png)[0].tolist() == [2, 2, 1, 1, 1, 1]
+
+
+def test_a_sentence_keeps_its_number_in_a_segment_that_another_one_lacks(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    first, second = [row("1", [LEFT], [0.5]), row("2", [RIGHT], [0.6])], [row("2", [RIGHT], [0.6])]
+    second = [replace(one, frame_names=("00001",), segment=1, start_frame=1) for one in second]
+    with (
+        out.output("predictions/v.parquet") as stream,
+        pq.ParquetWriter(stream, predictions_table(first).schema) as writer,
+    ):
+        writer.write_table(predictions_table(first))
+        writer.write_table(predictions_table(second))
+    assert write_video_maps({"v": [Rows("v.parquet", 0, 2)]}, out, "davis.zip") == 2
+    with zipfile.ZipFile(out.path("davis.zip")) as archive:
+        ids = decode_object_map(archive.read("Annotations/v/00001.png"))
+    assert ids[0].tolist() == [0, 0, 2, 2, 2, 2]
+    assert [line["object_id"] for line in table_of(out)] == ["1", "2"]
 
 
 def test_later_numbers_are_above() -> None:

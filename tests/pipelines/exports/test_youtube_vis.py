@@ -43,7 +43,10 @@ def test_tracks_have_the_schema_of_youtube_vis(
     assert write_youtube_vis(predictions, out, "a.json") == 3
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["info"] == {"dataset": "own", "split": "valid", "fingerprint": "a checkpoint"}
-    assert content["categories"] == [{"id": 1, "name": "the 0th thing"}, {"id": 2, "name": "the 1th thing"}]
+    assert content["categories"] == [
+        {"id": 1, "name": "the 0th thing", "supercategory": "object"},
+        {"id": 2, "name": "the 1th thing", "supercategory": "object"},
+    ]
     assert [(video["id"], video["width"], video["height"], video["length"]) for video in content["videos"]] == [
         (1, 9, 6, 3),
         (2, 5, 4, 2),
@@ -133,6 +136,47 @@ def test_the_check_finds_annotations_of_what_is_not_there(predictions: Predictio
     out.write("a.json", out.read("a.json").replace(b'"video_id":2', b'"video_id":3'))
     with pytest.raises(ValueError, match="annotation 3 refers to a video, image or category that is missing"):
         check_tracks(predictions, out, "a.json")
+
+
+def test_videos_say_where_they_are_from_and_when_their_frames_are_shown(
+    predict: Any, save: Any, blobs: Any, tmp_path: Path
+) -> None:
+    times = (0.0, 0.2, 0.4, 0.6, 1.2)
+    source = "s3://KEY:SECRET@bucket/a.mp4?region=eu"
+    rows = [
+        predict("a", "0", blobs(3), frame_names=("0", "1", "2"), timestamps=times[:3], fps=9.0, source=source),
+        predict(
+            "a", "0", blobs(2), frame_names=("3", "4"), timestamps=times[3:], fps=9.0, segment=1, start_frame=3,
+            source=source,
+        ),
+        predict("b", "0", blobs(2), frame_names=("0", "1"), timestamps=(0.0, 1 / 24), source="/images/b"),
+        predict("c", "0", blobs(1), frame_names=("0",), timestamps=(0.5,), source="/c.mp4"),
+        predict("d", "0", blobs(1), frame_names=("0",), source="/d"),
+    ]  # fmt: skip
+    out, predictions = Folder(str(tmp_path)), read_predictions(save({"v.parquet": rows}))
+    write_youtube_vis(predictions, out, "tracks.json")
+    videos = json.loads((tmp_path / "tracks.json").read_text())["videos"]
+    assert [(one["source"], one["fps"], one["timestamps"]) for one in videos] == [
+        ("s3://REDACTED@bucket/a.mp4?region=eu", pytest.approx(4 / 1.2), list(times)),
+        ("/images/b", None, None),  # nothing tells when these images were taken
+        ("/c.mp4", None, [0.5]),
+        ("/d", None, None),
+    ]
+    write_coco_frames(predictions, out, "frames.json")
+    images = json.loads((tmp_path / "frames.json").read_text())["images"]
+    assert [one["timestamp"] for one in images] == [*times, None, None, 0.5, None]
+    assert [one["video"] for one in images] == ["a"] * 5 + ["b"] * 2 + ["c", "d"]
+    assert [one["source"] for one in images] == [one["source"] for one in videos for _ in range(one["length"])]
+
+
+def test_videos_whose_frames_are_written_name_these_files(predictions: Predictions, tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    write_youtube_vis(predictions, out, "tracks.json", framed={"b"})
+    write_coco_parts(predictions, out, "coco.json", framed={"b"})
+    videos = json.loads((tmp_path / "tracks.json").read_text())["videos"]
+    images = json.loads((tmp_path / "coco" / "00000.json").read_text())["images"]
+    assert [one["file_names"][0] for one in videos] == ["a/00000.jpg", "frames/b/00000.jpg"]
+    assert [one["file_name"] for one in images] == [name for one in videos for name in one["file_names"]]
 
 
 @pytest.mark.parametrize("key", ["videos", "images"])

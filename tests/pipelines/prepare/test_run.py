@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 from patience import PATIENCE
 from pipelines.errors import LayoutError
 from pipelines.files import UNFINISHED, Folder
-from pipelines.manifest import MANIFEST, QUARANTINE, Manifest, read_manifest
+from pipelines.manifest import DROPPED, MANIFEST, QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepare.shard import ShardWriter
 from pipelines.sources.a2d import A2DSentences
@@ -70,6 +71,10 @@ def test_what_no_item_speaks_of_is_counted_beside_what_readings_drop(data_kit: P
     assert left_out.reason == "video in a2d_missed_videos.txt"
     manifest = prepared(source, tmp_path)
     assert manifest.dropped == {"instance is no number": 1, "video in a2d_missed_videos.txt": 1}
+    named = [json.loads(line) for line in (tmp_path / DROPPED).read_text().splitlines()]
+    assert [one["reason"] for one in named] == ["video in a2d_missed_videos.txt", "instance is no number"]
+    assert (named[0]["video"], named[0]["what"]) == (left_out.video, left_out.what)
+    assert all(one["video"] and one["what"] for one in named)
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -131,7 +136,7 @@ def test_shards_of_another_number_are_refused(source: RefYouTubeVOS, tmp_path: P
 def test_a_damaged_shard_is_told(source: RefYouTubeVOS, tmp_path: Path) -> None:
     manifest = prepared(source, tmp_path)
     (tmp_path / manifest.shards[0].file).write_bytes(b"PAR1 no more")
-    with pytest.raises(ValueError, match=r"00000-of-00007.parquet is no shard of prepared data, or damaged"):
+    with pytest.raises(ValueError, match=r"00000-of-00007.parquet is damaged .*: remove it and run"):
         shards_to_do(plan_shards(source, {}, 1), Folder(str(tmp_path)))
 
 

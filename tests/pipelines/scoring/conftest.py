@@ -24,7 +24,7 @@ def prepare(data_kit: Path, tmp_path: Path) -> Prepare:
 
     def prepared(raw: str, dataset: str, split: str) -> Path:
         out = Folder(str(tmp_path / f"{dataset}-{split}")).make()
-        source = entry_of(dataset).open(Folder(str(data_kit / raw)), split, 95)
+        source = entry_of(dataset).open(Folder(str(data_kit / raw)), split)
         plans = plan_shards(source, {}, 2)
         writer = ShardWriter(source, out)
         for plan in plans:

@@ -113,7 +113,7 @@ def test_strict_id_is_left_out_aloud_where_ids_have_no_meaning(perfect: Any, cap
 def test_a_map_of_another_size_is_refused(perfect: Any) -> None:
     predictions = merged(perfect, (0, 0, 0, 0))
     small = [replace(one, merged=(png(maps()[0, :10]),) * T) if one.merged else one for one in predictions]
-    with pytest.raises(ValueError, match=r"merged map of frame a: height, width \(10, 32\)"):
+    with pytest.raises(ValueError, match=r"merged map of frame a: the mask has height, width \(10, 32\)"):
         score_video(truth(), small)
 
 

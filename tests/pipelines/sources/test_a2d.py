@@ -243,8 +243,8 @@ def test_a_video_that_would_leave_its_folder_is_refused(a2d: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (TEXTS, "video,instance,text\n", "not with the header 'video_id,instance_id,query'"),
-        (TEXTS, "video_id,instance_id,query\nv,0,a cat, a dog\n", "line 2: 4 columns.*double quotes"),
+        (TEXTS, "video,instance,text\n", "It needs video_id, instance_id, query, separated"),
+        (TEXTS, "video_id,instance_id,query\nv,0,a cat, a dog\n", "line 2 has 4 fields, not 3.*double quotes"),
         ("Release/videoset.csv", "davisSoap01,1,2\n", r"line 1: .* does not end with 0 \(train\) or 1 \(test\)"),
     ],
 )

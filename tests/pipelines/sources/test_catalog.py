@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.errors import LayoutError
 from pipelines.files import Folder
-from pipelines.sources.catalog import DATASETS, entry_of
+from pipelines.sources.catalog import DATASETS, SourceOptions, entry_of
 
 SPLITS = {"jhmdb-sentences": "test"}
 
@@ -12,7 +12,7 @@ SPLITS = {"jhmdb-sentences": "test"}
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_opens_under_its_name(name: str, tmp_path: Path) -> None:
     split = SPLITS.get(name, "train")
-    source = entry_of(name).open(Folder(str(tmp_path)), split, 90)
+    source = entry_of(name).open(Folder(str(tmp_path)), split, SourceOptions(90))
     assert (source.dataset, source.split) == (name, split)
     assert getattr(source, "quality", 90) == 90
     with pytest.raises(LayoutError):

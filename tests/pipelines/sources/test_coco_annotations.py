@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipelines.sources.coco_annotations import clipped_xyxy, segmentation_to_rle
-from sgmg.masks import mask_to_rle, rle_to_mask
+from pipelines.sources.coco_annotations import clipped_xyxy, coco_rle, segmentation_to_rle
+from sgmg.masks import mask_to_rle, rle_to_mask, rle_union
 
 SIZE = (6, 8)
 
@@ -53,3 +53,16 @@ def test_a_box_outside_the_image_keeps_no_area() -> None:
 def test_a_box_that_is_none_says_so(bbox: object) -> None:
     with pytest.raises(ValueError, match="not four finite numbers"):
         clipped_xyxy(bbox, SIZE)
+
+
+def test_a_polygon_beside_the_image_is_an_empty_mask_and_a_damaged_one_is_an_error() -> None:
+    assert coco_rle("[[40,1,50,1,50,9]]", (20, 30)) == rle_union([], (20, 30))
+    assert coco_rle("[[1,1,9,1,9,9],[1e9,1e9,2e9,1e9,2e9,2e9]]", (20, 30)) == coco_rle("[[1,1,9,1,9,9]]", (20, 30))
+    for text, message in (
+        ("[[40,1,50,1]]", "at least three corners"),
+        ("7", "neither"),
+        ("[[", "neither"),
+        ("", "neither"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            coco_rle(text, (20, 30))

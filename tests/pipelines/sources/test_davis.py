@@ -167,7 +167,7 @@ def test_an_empty_expression_is_dropped_and_the_others_keep_their_numbers(raw: P
     path.write_text(path.read_text().replace("a white car crossing a signal", " "))
     reading = read(raw, "car-shadow", "train")
     assert [(one.id, one.annotator) for one in reading.record.expressions] == [("0", 0), ("2", 2), ("3", 3)]
-    assert [(one.reason, one.what) for one in reading.dropped] == [("empty expression", "1")]
+    assert [(one.reason, one.what) for one in reading.dropped] == [("empty expression", "expression 1, of object 1")]
 
 
 def test_expressions_about_an_object_without_pixels_are_dropped(raw: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_missing_mask_is_named(raw: Path) -> None:
 def test_a_mask_of_another_size_is_named(raw: Path) -> None:
     path = raw / "DAVIS" / "Annotations_unsupervised" / "480p" / "car-shadow" / "00002.png"
     Image.new("L", (8, 8), 1).save(path)
-    with pytest.raises(BadItem, match=rf"{path} has height, width \(8, 8\), its frame \(240, 428\)"):
+    with pytest.raises(BadItem, match=rf"{path}: the mask has height, width \(8, 8\), not \(240, 428\)"):
         read(raw, "car-shadow", "train")
 
 
@@ -249,6 +249,18 @@ def test_a_video_without_frames_is_refused(raw: Path) -> None:
     shutil.rmtree(raw / "DAVIS" / "JPEGImages" / "480p" / "car-shadow")
     with pytest.raises(BadItem, match=r"no frame is listed or found in .*car-shadow"):
         read(raw, "car-shadow", "train")
+
+
+def test_frames_of_a_folder_go_by_their_numbers_and_hidden_files_are_none(raw: Path) -> None:
+    expected = read(raw, "car-shadow", "train").record
+    for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations_unsupervised", ".png")):
+        images = raw / "DAVIS" / folder / "480p" / "car-shadow"
+        for number, name in enumerate(expected.frame_names, start=8):
+            (images / f"{name}{suffix}").rename(images / f"f{number}{suffix}")
+        (images / f"._f8{suffix}").write_bytes(b"macOS")
+    record = read(raw, "car-shadow", "train").record
+    assert record.frame_names == tuple(f"f{number}" for number in range(8, 8 + len(expected.frames)))
+    assert (record.frames, record.objects) == (expected.frames, expected.objects)
 
 
 def test_frames_of_several_sizes_are_refused(raw: Path) -> None:

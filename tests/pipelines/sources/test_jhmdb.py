@@ -151,7 +151,8 @@ def test_fewer_masks_than_frames_that_count_leave_them_without_annotation(jhmdb:
     reading = read(jhmdb)
     assert [rle is None for rle in reading.record.objects[0].rle] == [False] * 6 + [True] * 2
     assert reading.record.expressions[0].frames == (0, 4)
-    assert reading.dropped == (Dropped(RUN, "asked frame without mask", "8"),)
+    what = f"frame 8: {reading.record.expressions[0].text}"
+    assert reading.dropped == (Dropped(RUN, "asked frame without mask", what),)
 
 
 def test_one_mask_without_its_last_axis_is_one_frame(unlisted: Path) -> None:

@@ -2,19 +2,25 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.records import records_of, table_of
+from pipelines.images import decode_image, voc_palette
+from pipelines.records import Record, records_of, table_of
 from pipelines.sources.base import Reading, Source
 from pipelines.sources.own import Own
+from pipelines.video.decoder import windows
+from pipelines.video.listing import Video
 from sgmg.masks import rle_to_mask
 
 VIDEO = "31f1e819d1"  # three objects, twelve frames
@@ -173,7 +179,7 @@ def test_a_video_file_tagged_in_latin_1_is_read(
         ("constructed__truncated_no_moov.mp4", "no video, or cut short"),
         ("constructed__text_not_video.mp4", "no video, or cut short"),
         ("constructed__zero_bytes.mp4", "the file is empty"),
-        ("mp4parse__afconvert-aac-0.5s.mp4", "holds sound, but no video"),
+        ("mp4parse__afconvert-aac-0.5s.mp4", "holds sound, but no moving picture"),
     ],
 )
 def test_a_video_file_that_cannot_be_decoded_is_quarantined(
@@ -203,6 +209,7 @@ def test_a_missing_table_or_no_frames_at_all_stops_everything(own: Path, data_ki
         (b"video,object_id,text\nv,0,a cart\n", "object_id '0' is no whole number from 1"),
         (b"video,object_id,text\n,1,a cart\n", "line 2 has no video"),
         (b"video,object_id,text,split\nv,1,a cart,\n", "line 2 has no split"),
+        (b"video,object_id,expression,text\nv,1,7,a\nv,1,7,b\n", "line 3: expression '7' is there twice in video 'v'"),
         (b'video,object_id,text\nv,1,"a cart\n', "line 2: .*Close every double quote"),
         (
             "video,object_id,text\nv,1,a café\n".encode("latin-1"),
@@ -219,6 +226,21 @@ def test_a_table_with_a_wrong_line_stops_everything(own: Path, table: bytes, mes
 def test_the_table_may_come_out_of_a_spreadsheet(own: Path) -> None:
     (own / "expressions.csv").write_bytes(b"\xef\xbb\xbf" + TABLE.replace("\n", "\r\n").encode() + b"\r\n")
     assert [said.id for said in read_only_one(own).record.expressions] == ["0", "2"]
+
+
+def test_the_table_may_have_empty_rows_and_columns_and_semicolons(own: Path) -> None:
+    table = TABLE.replace("video,object_id", "Video,OBJECT_ID").replace("\n", ",,\n") + ",,,,,\n" * 3
+    (own / "expressions.csv").write_text(table)
+    assert [said.id for said in read_only_one(own).record.expressions] == ["0", "2"]
+    (own / "expressions.csv").write_text(f"video;object_id;text\n{VIDEO};1;a cart, moving left\n;;\n")
+    assert [said.text for said in read_only_one(own).record.expressions] == ["a cart, moving left"]
+
+
+def test_the_table_of_a_davis_zip_keeps_the_ids_of_its_sentences(own: Path) -> None:
+    rows = f"{VIDEO},1,cart,a cart\n{VIDEO},1,,a cart on its way\n"
+    (own / "expressions.csv").write_text(f"video,object_id,expression,text\n{rows}")
+    said = read_only_one(own).record.expressions
+    assert [(one.id, one.external_id) for one in said] == [("cart", "cart"), ("1", "1")]
 
 
 def remove_frames(own: Path) -> None:
@@ -283,11 +305,212 @@ def test_empty_sentences_and_objects_without_pixels_are_dropped_and_counted(own:
     (own / "expressions.csv").write_text(f"video,object_id,text\n{VIDEO},1,\n{VIDEO},7,a bird\n{VIDEO},2,a man\n")
     reading = read_only_one(own)
     assert reading.dropped == (
-        Dropped(VIDEO, "object without pixels", "object 7"),
         Dropped(VIDEO, "empty expression", "expression 0"),
-        Dropped(VIDEO, "expression of an object that is not there", "expression 1"),
+        Dropped(
+            VIDEO,
+            "object without pixels",
+            "expression 1, of object 7: a bird (there are only pixels of 1, 2, 3 in its PNGs)",
+        ),
     )
     assert [said.id for said in reading.record.expressions] == ["2"]
+
+
+def tag(own: Path, orientation: int, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Tags the frames, cut to a size, and returns the first as stored and as viewers show it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for path in sorted((own / "JPEGImages" / VIDEO).iterdir()):
+        image = Image.open(path)
+        image.crop((0, 0, *(size or image.size))).save(path, quality=95, exif=exif)
+    first = Image.open(own / "JPEGImages" / VIDEO / "00000.jpg")
+    return np.asarray(first), np.asarray(ImageOps.exif_transpose(first))
+
+
+def shown(record: Record) -> np.ndarray:
+    return decode_image(record.frames[0], (record.height, record.width))
+
+
+def turn_masks(own: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for path in (own / "Annotations" / VIDEO).iterdir():
+        image = Image.open(path)
+        image.getexif()[0x0112] = orientation
+        ImageOps.exif_transpose(image).save(path)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_frames_with_a_tag_are_turned_if_the_masks_fit_them_so(own: Path, orientation: int) -> None:
+    expected = read_only_one(own).record
+    stored, upright = tag(own, orientation)
+    record = read_only_one(own).record
+    assert (record.width, record.height, record.objects) == (428, 240, expected.objects)
+    assert np.abs(shown(record).astype(int) - stored).mean() < 3
+    turn_masks(own, orientation)
+    record = read_only_one(own).record
+    assert (record.width, record.height) == (240, 428)
+    assert np.abs(shown(record).astype(int) - upright).mean() < 3
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, None), (2, None), (6, (240, 240))])
+def test_frames_that_fit_both_ways_need_a_word(own: Path, orientation: int, size: tuple[int, int] | None) -> None:
+    stored, upright = tag(own, orientation, size)
+    if size:
+        for path in (own / "Annotations" / VIDEO).iterdir():
+            Image.open(path).crop((0, 0, *size)).save(path)
+    with pytest.raises(BadItem, match=r"fit them turned and not turned. Give --exif apply if .* --exif ignore if"):
+        read_only_one(own)
+    for choice, expected in (("apply", upright), ("ignore", stored)):
+        (item,) = source(own).items()
+        record = replace(source(own), exif=choice).read(item).record
+        assert np.abs(shown(record).astype(int) - expected).mean() < 3
+
+
+def test_masks_that_fit_neither_way_are_refused_with_both_sizes(own: Path) -> None:
+    tag(own, 6)
+    write_mask(own / "Annotations" / VIDEO / "00000.png", 100, 100)
+    with pytest.raises(BadItem, match=r"the mask is 100x100, but its frame 428x240. Masks of images have"):
+        read_only_one(own)
+
+
+def test_a_video_file_of_oblong_pixels_has_the_size_that_annotation_writes(data_kit: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    shutil.copy(data_kit / "videos/mp4parse__sar_16_9.mp4", tmp_path / "videos/film.mp4")
+    (window, *_) = windows(Video(str(tmp_path / "videos/film.mp4")))
+    height, width = window.frames.shape[1:3]
+    ids = write_mask(tmp_path / "Annotations/film/00000.png", width, height)
+    (tmp_path / "expressions.csv").write_text("video,object_id,text\nfilm,1,the thing\n")
+    record = read_only_one(tmp_path).record
+    assert (record.width, record.height) == (width, height)
+    np.testing.assert_array_equal(rle_to_mask(str(record.objects[0].rle[0]), (height, width)), ids == 1)
+    assert np.abs(shown(record).astype(int) - window.frames[0]).mean() < 4
+
+
+def grey(path: Path, ids: np.ndarray, bits: int) -> None:
+    """Writes a grey PNG of so many bits."""
+    packed = np.packbits(np.unpackbits(ids[..., None], axis=-1)[..., 8 - bits :].reshape(len(ids), -1), axis=-1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_grey_pngs_of_few_bits_hold_the_ids_that_are_stored(own: Path, bits: int) -> None:
+    expected = read_only_one(own).record.objects
+    for path in (own / "Annotations" / VIDEO).iterdir():
+        grey(path, np.asarray(Image.open(path)), bits)
+    assert read_only_one(own).record.objects == expected
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_white_of_any_depth_is_the_one_object(own: Path, bits: int) -> None:
+    (own / "expressions.csv").write_text(f"video,object_id,text\n{VIDEO},1,the cart\n")
+    expected = read_only_one(own).record.objects
+    for path in (own / "Annotations" / VIDEO).iterdir():
+        grey(path, (np.asarray(Image.open(path)) == 1).astype(np.uint8) * np.uint8(2**bits - 1), bits)
+    assert read_only_one(own).record.objects == expected
+
+
+COLOURED = {0: (0, 0, 0), 1: (10, 20, 30), 2: (250, 250, 51), 3: (61, 61, 245)}
+
+
+def colour(own: Path, colours: Mapping[int, tuple[int, ...]]) -> None:
+    table = np.zeros((256, 3), np.uint8)
+    for id, channels in colours.items():
+        table[id] = channels
+    for path in (own / "Annotations" / VIDEO).iterdir():
+        Image.fromarray(table[np.asarray(Image.open(path))]).save(path)
+
+
+@pytest.mark.parametrize("place", ["labelmap.txt", "Annotations/labelmap.txt"])
+@pytest.mark.parametrize("names", [("object 1", "object 2", "object 3"), ("cart", "driver", "man")])
+def test_colours_mean_what_the_label_map_says(own: Path, place: str, names: tuple[str, ...]) -> None:
+    expected = read_only_one(own).record.objects
+    colour(own, COLOURED)
+    labels = [f"{name}:{','.join(map(str, COLOURED[id]))}::" for id, name in enumerate(("background", *names))]
+    (own / place).write_text("\n".join(["# label:color_rgb:parts:actions", *labels]) + "\n")
+    assert read_only_one(own).record.objects == expected
+
+
+def test_colours_of_the_voc_palette_need_no_label_map(own: Path) -> None:
+    expected = read_only_one(own).record.objects
+    palette = np.frombuffer(voc_palette(4), np.uint8).reshape(4, 3).tolist()
+    colour(own, dict(enumerate(map(tuple, palette))))
+    assert read_only_one(own).record.objects == expected
+
+
+def test_a_colour_that_means_nothing_is_named(own: Path) -> None:
+    colour(own, COLOURED)
+    with pytest.raises(
+        BadItem, match=r"00000.png: \d+ pixels have the colour 10,20,30, which is neither in labelmap.txt"
+    ):
+        read_only_one(own)
+    (own / "labelmap.txt").write_text("cart;1;2;3\n")
+    with pytest.raises(LayoutError, match=r"labelmap.txt, line 1: 'cart;1;2;3' is not `name:red,green,blue::`"):
+        read_only_one(own)
+
+
+def whiten(own: Path) -> np.ndarray:
+    """Makes the PNGs black and white masks of object 1; returns the first."""
+    masks = []
+    for path in sorted((own / "Annotations" / VIDEO).iterdir()):
+        masks.append(np.asarray(Image.open(path)) == 1)
+        Image.fromarray(masks[-1].astype(np.uint8) * 255).save(path)
+    return masks[0]
+
+
+def test_a_black_and_white_mask_is_the_one_object(own: Path) -> None:
+    mask = whiten(own)
+    (own / "expressions.csv").write_text(f"video,object_id,text\n{VIDEO},4,the cart\n{VIDEO},4,a blue cart\n")
+    reading = read_only_one(own)
+    assert not reading.dropped
+    (track,) = reading.record.objects
+    assert track.id == 4
+    np.testing.assert_array_equal(rle_to_mask(str(track.rle[0]), (240, 428)), mask)
+
+
+@pytest.mark.parametrize("second", ["train", "valid"])
+def test_a_black_and_white_mask_of_several_objects_is_refused_with_the_ids_it_holds(own: Path, second: str) -> None:
+    whiten(own)
+    lines = ["video,object_id,text,split", f"{VIDEO},1,a cart,train", f"{VIDEO},2,a man,{second}"]
+    (own / "expressions.csv").write_text("\n".join(lines))
+    with pytest.raises(BadItem, match=rf"speak of object 1( and 2)?, but there are only pixels of 255 in {own}/Annot"):
+        read_only_one(own)
+
+
+def test_the_masks_that_lost_their_reason(case_kit: Path) -> None:
+    record = read_only_one(case_kit / "masks_0_255").record
+    assert [track.id for track in record.objects] == [1]
+    assert len(record.expressions) == 1
+
+
+def test_suffixes_in_capitals_nested_names_hidden_files_and_links_are_read(own: Path) -> None:
+    expected = read_only_one(own).record
+    for folder, suffix in (("JPEGImages", ".JPG"), ("Annotations", ".PNG")):
+        for path in sorted((own / folder / VIDEO).iterdir()):
+            path.rename(path.with_suffix(suffix))
+        (own / folder / VIDEO / f"._00000{suffix}").write_bytes(b"macOS")
+        (own / "elsewhere" / folder).parent.mkdir(exist_ok=True)
+        (own / folder / VIDEO).rename(own / "elsewhere" / folder)
+        (own / folder / "day 1").mkdir()
+        (own / folder / "day 1" / "cart").symlink_to(own / "elsewhere" / folder)
+    (own / "expressions.csv").write_text(TABLE.replace(VIDEO, "day 1/cart"))
+    record = read_only_one(own).record
+    assert record.video == "day 1/cart"
+    assert (record.frame_names, record.frames) == (expected.frame_names, expected.frames)
+    assert record.objects == expected.objects
+
+
+def test_nested_video_files_are_found(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    make_video("videos/day 1/film.MOV", np.zeros((3, 24, 32, 3), np.uint8))
+    write_mask(tmp_path / "Annotations/day 1/film/00000.png", 32, 24)
+    (tmp_path / "expressions.csv").write_text("video,object_id,text\nday 1/film,1,the thing\n")
+    assert len(read_only_one(tmp_path).record.frames) == 3
 
 
 def test_the_fingerprint_follows_a_mask_that_moves_to_another_frame(own: Path) -> None:

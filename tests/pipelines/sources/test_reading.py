@@ -14,7 +14,7 @@ def test_a_quoted_text_may_hold_commas_and_a_file_may_start_with_a_byte_order_ma
 
 def test_an_empty_file_lacks_its_header(tmp_path: Path) -> None:
     (tmp_path / "texts.csv").touch()
-    with pytest.raises(LayoutError, match=r"texts\.csv begins with '', not with the header 'video,text'"):
+    with pytest.raises(LayoutError, match=r"texts\.csv begins with the columns none. It needs video, text, separated"):
         annotation_rows(Folder(str(tmp_path)), "texts.csv", ("video", "text"))
 
 

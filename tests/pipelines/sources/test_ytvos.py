@@ -61,7 +61,7 @@ def test_every_frame_keeps_its_bytes_and_every_sentence_its_words(data_kit: Path
     for item in dataset.items():
         record = dataset.read(item).record
         assert (record.dataset, record.split, record.video) == ("ref-youtube-vos", split, item.video)
-        assert record.frame_names == tuple(sorted(listed[item.video]["frames"]))
+        assert record.frame_names == tuple(listed[item.video]["frames"])
         folder = root / split / "JPEGImages" / item.video
         assert record.frames == tuple((folder / f"{name}.jpg").read_bytes() for name in record.frame_names)
         with Image.open(folder / f"{record.frame_names[0]}.jpg") as image:
@@ -69,6 +69,19 @@ def test_every_frame_keeps_its_bytes_and_every_sentence_its_words(data_kit: Path
         said = {expression.id: expression.text for expression in record.expressions}
         assert said == {id: entry["exp"] for id, entry in listed[item.video]["expressions"].items()}
         assert records_of(table_of([record])) == [record]
+
+
+def test_the_listed_order_is_the_order_of_the_frames(one_video: Path) -> None:
+    expected = read_only_one(one_video).record
+    names = [str(number) for number in range(12)]  # no zeros before them: as text, 10 would follow 1
+    for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".png")):
+        for old, new in zip(expected.frame_names, names, strict=True):
+            path = one_video / "train" / folder / VIDEO / f"{old}{suffix}"
+            path.rename(path.with_name(f"{new}{suffix}"))
+    change_meta(one_video, lambda videos: videos[VIDEO].update(frames=names))
+    record = read_only_one(one_video).record
+    assert record.frame_names == tuple(names)
+    assert (record.frames, record.objects) == (expected.frames, expected.objects)
 
 
 def test_every_mask_is_the_annotation_pixel_by_pixel(data_kit: Path) -> None:
@@ -281,11 +294,11 @@ def test_an_object_without_pixels_is_dropped_with_its_sentences(one_video: Path)
         ids = np.asarray(Image.open(path))
         Image.fromarray(np.where(ids == 2, 0, ids)).save(path)
     reading = read_only_one(one_video)
-    gone = "expression of an object that is not there"
+    gone, texts = "expression of an object that is not there", meta(one_video, "train")[VIDEO]["expressions"]
     assert reading.dropped == (
         Dropped(VIDEO, "object without pixels", "object 2"),
-        Dropped(VIDEO, gone, "expression 2"),
-        Dropped(VIDEO, gone, "expression 3"),
+        Dropped(VIDEO, gone, f"expression 2, of object 2: {texts['2']['exp']}"),
+        Dropped(VIDEO, gone, f"expression 3, of object 2: {texts['3']['exp']}"),
     )
     assert [track.id for track in reading.record.objects] == [1, 3]
 
@@ -293,10 +306,11 @@ def test_an_object_without_pixels_is_dropped_with_its_sentences(one_video: Path)
 def test_an_object_that_meta_json_does_not_name_is_dropped_with_its_sentences(one_video: Path) -> None:
     change_meta(one_video, lambda videos: videos[VIDEO]["objects"].pop("3"), "train/meta.json")
     reading = read_only_one(one_video)
+    gone, texts = "expression of an object that is not there", meta(one_video, "train")[VIDEO]["expressions"]
     assert [(lost.reason, lost.what) for lost in reading.dropped] == [
         ("object not in meta.json", "object 3"),
-        ("expression of an object that is not there", "expression 4"),
-        ("expression of an object that is not there", "expression 5"),
+        (gone, f"expression 4, of object 3: {texts['4']['exp']}"),
+        (gone, f"expression 5, of object 3: {texts['5']['exp']}"),
     ]
 
 

@@ -116,7 +116,16 @@ def test_credentials_do_not_come_into_the_store(storage: str, tmp_path: Path, ca
     assert found.params["data"] == '["s3://REDACTED@bucket/a"]'
     assert found.tags["changed.data"] == '["s3://REDACTED@bucket/b"]'
     assert len(caplog.records) == 1, "other credentials are no change"
-    manifest = Manifest("own", "train", {"raw": secret}, {"videos": 0}, {}, 0, "f" * 32, ())
+    manifest = Manifest(
+        "own",
+        "train",
+        {"raw": secret},
+        dict.fromkeys(("videos", "frames", "objects", "expressions"), 0),
+        {},
+        0,
+        "f" * 32,
+        (),
+    )
     folder = Folder(str(tmp_path / "data"))
     folder.write(MANIFEST, manifest.to_json().encode())
     run.log_datasets([folder], "training")
@@ -207,7 +216,8 @@ def test_an_mlflow_that_is_not_there_is_said_before_training(tmp_path: Path, mon
 
 def test_prepared_data_are_inputs_of_the_run(storage: str, tmp_path: Path) -> None:
     rows = (Shard("a.parquet", 10, ((RowInfo("v", 5, 2),),)),)
-    manifest = Manifest("refytvos", "train", {}, {"videos": 1}, {"crowd": 3}, 1, "f" * 64, rows)
+    counts = {"videos": 1, "frames": 5, "objects": 1, "expressions": 2}
+    manifest = Manifest("refytvos", "train", {}, counts, {"crowd": 3}, 1, "f" * 64, rows)
     folder = Folder(str(tmp_path / "data"))
     folder.write(MANIFEST, manifest.to_json().encode())
     run = opened(storage)

@@ -5,12 +5,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from pipelines.clips.clip import Clip, Target
+from pipelines.clips.slots import Slot
 from pipelines.clips.stream import Streaming, TrainData
 from pipelines.training.data import own_tokenizer, train_data
-from pipelines.training.loader import Prefetcher, StepBatch, StepLoader, Stopwatch
+from pipelines.training.loader import Prefetcher, StepBatch, StepLoader, Stopwatch, with_fitting_sentences
 from pipelines.training.recipes import PRETRAIN
 from pipelines.training.step_files import picture_of
 from sgmg.tokenizer import Tokenizer
@@ -72,6 +75,28 @@ def test_closing_ends_the_thread_and_its_iterator() -> None:
     assert next(ahead) == 1
     ahead.close()
     assert closed.wait(5)
+
+
+def test_a_sentence_that_is_too_long_is_left_out_alone() -> None:
+    long = "the dog " * 400
+    tokenizer = Tokenizer.train(["the dog", "a cat"], vocabulary=300)
+    assert tokenizer.count(long) > 512
+    frames, masks = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), np.bool_)
+    boxes, valid = np.zeros((2, 4), np.float32), np.ones(2, np.bool_)
+    others = tuple(Target(text, masks, boxes, valid) for text in ("a cat", long, "a dog"))
+    clip = Clip(frames, masks, boxes, valid, "the dog", None, others)
+    slot = Slot(0, 0, "v/0", clip)
+    kept = with_fitting_sentences(slot, tokenizer)
+    assert kept.clip is not None
+    assert [target.text for target in kept.clip.targets] == ["the dog", "a cat", "a dog"]
+    own = with_fitting_sentences(replace(slot, clip=replace(clip, text=long)), tokenizer)
+    assert (own.clip, own.dropped, own.sample) == (None, "sentence of more than 512 tokens", "v/0")
+    short = replace(slot, clip=replace(clip, sibling_samples=()))
+    assert with_fitting_sentences(short, tokenizer) is short
+    # Many bytes, but few tokens: what counts is the tokenizer.
+    words = Tokenizer.train(["incomprehensibilities " * 9], vocabulary=300)
+    many = replace(slot, clip=replace(clip, text="incomprehensibilities " * 30, sibling_samples=()))
+    assert with_fitting_sentences(many, words) is many
 
 
 def test_a_stoptimer_tells_the_share_of_waiting_and_leaves_out_what_is_no_training() -> None:

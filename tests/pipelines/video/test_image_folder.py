@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines.errors import BadItem
 from pipelines.video.decoder import VideoDecoder, windows
 from pipelines.video.frame_reader import Damage, Frame
-from pipelines.video.image_folder import images_frames, images_timeline
+from pipelines.video.frames_by_name import FramesByName
+from pipelines.video.image_folder import TURNED, images_frames, images_timeline
 from pipelines.video.listing import Video
 from pipelines.video.segments import segments
 
@@ -40,17 +41,17 @@ def test_a_folder_reads_through_a_filesystem_too(tmp_path: Path) -> None:
     assert np.array_equal(window.frames, np.stack(images))
 
 
-def test_damaged_missing_and_odd_sized_images_are_left_out_and_named(tmp_path: Path) -> None:
-    video, images = _folder(tmp_path, [f"{place}.png" for place in range(6)])
+def test_damaged_and_missing_images_are_left_out_and_named(tmp_path: Path) -> None:
+    video, _ = _folder(tmp_path, [f"{place}.png" for place in range(6)])
     timeline = images_timeline(video)
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
     (tmp_path / "3.png").unlink()
-    Image.fromarray(images[0][:4]).save(tmp_path / "5.png")
+    (tmp_path / "5.png").write_bytes(b"no image")
     assert isinstance(timeline.keys, tuple)
     found = list(images_frames(video, timeline.info, timeline.keys))
     assert [frame.key for frame in found if isinstance(frame, Frame)] == ["0.png", "2.png", "4.png"]
     assert isinstance(found[-1], Damage)
-    assert "5.png is 8 x 4, the first image 8 x 6" in found[-1].reason
+    assert "5.png: the file is no image" in found[-1].reason
     with VideoDecoder() as decoder:
         (window,) = decoder.windows(segments(video, timeline)[0])
     assert window.indices.tolist() == [0, 2, 4]
@@ -67,6 +68,27 @@ def test_grey_palette_deep_and_transparent_images_become_red_green_blue(tmp_path
     expected = np.repeat(grey[..., None], 3, axis=2)
     assert all(np.array_equal(window.frames[place], expected) for place in range(3))
     assert (window.frames[3] == 0).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_viewers_show_them(tmp_path: Path, orientation: int) -> None:
+    stored = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for place in range(2):
+        Image.fromarray(stored).save(tmp_path / f"{place}.png", exif=exif)
+    (window,) = windows(Video(str(tmp_path), images=True))
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "0.png")))
+    assert np.array_equal(window.frames, np.stack([shown, shown]))
+    assert window.remark == ("" if orientation == 1 else TURNED)
+    with VideoDecoder() as decoder, FramesByName(decoder, Video(str(tmp_path), images=True)) as frames:
+        (found,) = frames.read(["1"])
+    assert np.array_equal(found.image, shown)
+
+
+def test_the_photos_that_lay_on_their_side(case_kit: Path) -> None:
+    (window,) = windows(Video(str(case_kit / "exif6"), images=True))
+    assert window.frames.shape == (4, 160, 120, 3)
 
 
 def test_a_folder_without_a_good_image_says_so(tmp_path: Path) -> None:

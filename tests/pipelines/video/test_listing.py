@@ -74,6 +74,32 @@ def test_globs_find_files_and_the_folders_of_images(
     assert [video.path.removeprefix(f"{root}/") for video in listing.videos] == found
 
 
+def test_what_is_passed_over_is_counted_by_suffix(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.mp4", "a.jpg", "b.JPG", "1.json", "2.JSON", "x/3.json", "notes.txt", "Makefile", ".DS_Store")
+    _touch(tmp_path, "x/seq/1.tif", "x/c.MTS")
+    listing = list_videos(str(tmp_path))
+    assert [Path(video.path).name for video in listing.videos] == ["a.mp4", "c.MTS", "seq"]
+    assert listing.notes == [
+        "5 files are no videos or images: 3 .json, 1 .txt, 1 without suffix",
+        "2 images lie beside video files and count as their thumbnails",
+    ]
+    assert not list_videos(f"{tmp_path}/*.mp4").notes
+
+
+def test_folders_that_are_links_are_followed_and_none_leads_round(tmp_path: Path) -> None:
+    _touch(tmp_path, "real/a.mp4", "real/seq/1.png", "elsewhere/b.mp4", "corpus/c.mp4")
+    corpus = tmp_path / "corpus"
+    (corpus / "linked").symlink_to(tmp_path / "real")
+    (corpus / "single.mp4").symlink_to(tmp_path / "elsewhere/b.mp4")
+    (corpus / "round").symlink_to(corpus)
+    (corpus / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "real/back").symlink_to(corpus)
+    found = ["corpus/c.mp4", "corpus/linked/a.mp4", "corpus/linked/seq", "corpus/single.mp4"]
+    assert _names(tmp_path, "corpus") == found
+    assert _names(tmp_path, "corpus/**/*.mp4") == [name for name in found if name.endswith("mp4")]
+    assert _names(tmp_path, "corpus/linked/*/*.png") == ["corpus/linked/seq"]
+
+
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("remote", [False, True])
 def test_an_odd_name_is_kept_as_path_and_made_safe_as_id(tmp_path: Path, name: str, remote: bool) -> None:

@@ -18,6 +18,8 @@ from pipelines.exports.report import write_report
 from pipelines.exports.report.write import script
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
+from pipelines.sources.csv_table import CsvLine, csv_lines
+from pipelines.verdicts import read_verdicts
 from pipelines.video.listing import Video
 from sgmg.masks import masks_to_rles
 
@@ -175,6 +177,37 @@ def test_details_tell_why_and_lead_on_to_the_next_video(page: Page, corpus: Corp
     page.keyboard.press("Escape")
     expect(details).to_be_hidden()
     expect(page).not_to_have_url(re.compile("video="))
+
+
+def test_verdicts_are_filtered_by_kept_and_saved_as_a_table_that_jobs_read(
+    page: Page, corpus: Corpus, tmp_path: Path
+) -> None:
+    opened(page, corpus)
+    expect(page.get_by_role("button", name="Save")).to_be_hidden()
+    page.locator(".card").filter(has_text="<b>bold</b>").locator(".open").click()
+    answers = page.get_by_role("group", name="Verdict")
+    answers.nth(0).get_by_role("button", name="Accepted").click()
+    answers.nth(1).get_by_role("button", name="Rejected").click()
+    answers.nth(1).get_by_role("button", name="To correct").click()
+    expect(answers.nth(1).get_by_role("button", name="Rejected")).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("Escape")
+    expect(page.locator(".card .verdict:visible")).to_have_text(["Accepted", "To correct"])
+    page.locator("#verdict").select_option("None yet")
+    expect(page.locator(".card")).to_have_count(2)
+    page.locator("#verdict").select_option("To correct")
+    expect(page.locator("#summary")).to_have_text("1 of 3 videos, 1 expressions")
+    opened(page, corpus)  # they are kept
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save 2 verdicts").click()
+    saved.value.save_as(tmp_path / "verdicts.csv")
+    said = read_verdicts(str(tmp_path / "verdicts.csv"))
+    assert sorted(said.values()) == ["accepted", "to-correct"]
+    assert {expression for _, expression in said} == {"0", "1"}
+    assert HOSTILE in {line.values["text"] for line in lines_of(tmp_path / "verdicts.csv")}
+
+
+def lines_of(path: Path) -> list[CsvLine]:
+    return list(csv_lines(path.read_text(), "verdicts.csv", ("video", "expression", "text", "verdict")))
 
 
 def test_all_of_it_works_from_the_keyboard(page: Page, corpus: Corpus) -> None:

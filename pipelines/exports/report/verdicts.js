@@ -1,0 +1,58 @@
+// What a person says of answers: kept in this browser, filtered by, and written as a CSV that the jobs read.
+"use strict";
+
+report.verdicts = (() => {
+  const NAMES = { accepted: "Accepted", rejected: "Rejected", "to-correct": "To correct" };
+  const KEY = `verdicts:${location.pathname}`, COLUMNS = ["video", "expression", "text", "verdict"];
+  const said = new Map(); // video and sentence → [video, expression, sentence, verdict]
+  let changed = () => {};
+
+  // A page from disk may have no storage: then verdicts last as long as the page is open.
+  try {
+    for (const line of JSON.parse(localStorage.getItem(KEY) ?? "[]")) said.set(place(line[0], line[2]), line);
+  } catch { /* nothing is kept */ }
+
+  function place(video, sentence) { return `${video}\n${sentence}`; }
+
+  function keep() {
+    try { localStorage.setItem(KEY, JSON.stringify([...said.values()])); } catch { /* then it is not kept */ }
+    changed();
+  }
+
+  const of = (video, sentence) => said.get(place(video, sentence))?.[3] ?? "";
+  const ofRow = (video, row) => of(report.data.videos.id[video], report.data.sentences[report.data.rows.sentence[row]]);
+
+  function say(video, expression, sentence, verdict) {
+    if (of(video, sentence) === verdict) said.delete(place(video, sentence));
+    else said.set(place(video, sentence), [video, expression, sentence, verdict]);
+    keep();
+  }
+
+  const quoted = value => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  const csv = () => [COLUMNS, ...said.values()].map(line => `${line.map(quoted).join(",")}\n`).join("");
+
+  // Buttons for one answer; the one that is pressed is its verdict.
+  function buttons(video, expression, sentence) {
+    const group = report.parts.element("div", "verdicts");
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", "Verdict");
+    const show = () => group.querySelectorAll("button").forEach(one => one.setAttribute("aria-pressed", one.value === of(video, sentence)));
+    group.append(...Object.entries(NAMES).map(([verdict, name]) => {
+      const button = report.parts.element("button", `chip ${verdict}`, name);
+      Object.assign(button, { type: "button", value: verdict });
+      button.onclick = () => { say(video, expression, sentence, verdict); show(); };
+      return button;
+    }));
+    show();
+    return group;
+  }
+
+  function save() {
+    const link = document.createElement("a"), url = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+    Object.assign(link, { href: url, download: "verdicts.csv" });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  return { NAMES, buttons, csv, ofRow, save, get count() { return said.size; }, set onchange(f) { changed = f; } };
+})();

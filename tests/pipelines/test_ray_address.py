@@ -1,0 +1,101 @@
+"""An address where no Ray is, said in a sentence."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pack import ROOT
+from pipelines.errors import JobError
+from pipelines.ray_address import check_cluster
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[bytes | None], str]]:
+    """Starts a server that answers with some bytes, or not at all; returns its address."""
+    sockets: list[socket.socket] = []
+
+    def serve(server: socket.socket, answer: bytes | None) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            if answer is not None:
+                connection.recv(100)
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+            sockets.append(connection)
+
+    def start(answer: bytes | None) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+        sockets.append(server)
+        threading.Thread(target=serve, args=(server, answer), daemon=True).start()
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+    yield start
+    for one in sockets:
+        one.close()
+
+
+def nobody() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("prefix", ["", "ray://"])
+def test_nobody_there_is_one_sentence(prefix: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(
+        JobError, match=r"^No Ray cluster answers at RAY_ADDRESS=.*\(Connection refused\). Start it, mend"
+    ):
+        check_cluster(prefix + nobody(), seconds=2)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [(b"HTTP/1.0 400 Bad Request\r\n\r\n", "something else than Ray listens"), (b"", "something else than Ray")],
+)
+def test_another_server_is_told_from_ray(answering: Callable[[bytes | None], str], answer: bytes, said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        check_cluster(answering(answer), seconds=0)
+
+
+def test_a_server_that_says_nothing_is_no_ray(answering: Callable[[bytes | None], str]) -> None:
+    with pytest.raises(JobError, match="does not speak as Ray does"):
+        check_cluster(answering(None), seconds=0)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:99999", "host:port", "host"])
+def test_what_is_no_address_is_said_at_once(address: str) -> None:
+    with pytest.raises(JobError, match=f"RAY_ADDRESS={address} is no address of a Ray cluster. Give host:port"):
+        check_cluster(address)
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "anyscale://cluster"])
+def test_addresses_without_a_port_are_left_to_ray(address: str) -> None:
+    check_cluster(address)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_cluster_that_is_there_is_found() -> None:
+    import ray
+
+    check_cluster(ray.get_runtime_context().gcs_address)
+
+
+def test_a_job_ends_with_the_sentence_and_no_traceback() -> None:
+    program = "from jobs.common.cli import run\n"  # only what a job does with an error of start_ray
+    program += "from pipelines.session import start_ray\nfrom dataclasses import dataclass\n"
+    program += "@dataclass(frozen=True)\nclass C:\n    pass\n\nrun(C, lambda _: start_ray())\n"
+    environment = os.environ | {"RAY_ADDRESS": nobody(), "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "No Ray cluster answers at RAY_ADDRESS=" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -1,0 +1,192 @@
+"""One video or image of two frames in the layout of each dataset: small, whole, and made in milliseconds."""
+
+import io
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+from PIL import Image
+
+from odd_clips import picture, write_as
+from sgmg.masks import mask_to_rle, rle_to_coco
+
+WIDTH, HEIGHT = 32, 24
+NAMES = ("00000", "00005")
+
+_MASK = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
+_MASK[6:18, 8:20] = True
+_RLE = rle_to_coco(mask_to_rle(_MASK), (HEIGHT, WIDTH))
+
+
+def write(path: Path, content: Any) -> None:
+    """Writes bytes, a text, or anything else as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = content if isinstance(content, str) else "" if isinstance(content, bytes) else json.dumps(content)
+    path.write_bytes(content if isinstance(content, bytes) else text.encode())
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    """An image as the bytes of a file."""
+    stream = io.BytesIO()
+    image.save(stream, kind)
+    return stream.getvalue()
+
+
+def frame(seed: int = 0, kind: str = "JPEG") -> bytes:
+    """A frame of four colours."""
+    return encoded(Image.fromarray(picture(WIDTH, HEIGHT, seed)), kind)
+
+
+def id_map(bits: int = 8) -> bytes:
+    """A palette PNG with object 1, or a grey one of 16 bits."""
+    if bits == 16:
+        return encoded(Image.fromarray(_MASK.astype(np.uint16)), "PNG")
+    image = Image.fromarray(_MASK.astype(np.uint8))
+    image.putpalette([0, 0, 0, 128, 0, 0])
+    return encoded(image, "PNG")
+
+
+def _frames(folder: Path, suffix: str = "jpg") -> None:
+    for seed, name in enumerate(NAMES):
+        write(folder / f"{name}.{suffix}", frame(seed))
+
+
+def _maps(folder: Path) -> None:
+    for name, bits in zip(NAMES, (8, 16), strict=True):
+        write(folder / f"{name}.png", id_map(bits))
+
+
+def ytvos(root: Path) -> None:
+    """Ref-YouTube-VOS, split train."""
+    said = {"0": {"exp": "the red one", "obj_id": "1"}, "1": {"exp": "it", "obj_id": "1"}}
+    videos = {"v": {"expressions": said, "frames": list(NAMES)}}
+    write(root / "meta_expressions/train/meta_expressions.json", {"videos": videos})
+    write(root / "train/meta.json", {"videos": {"v": {"objects": {"1": {"category": "dog", "frames": ["00000"]}}}}})
+    _frames(root / "train/JPEGImages/v")
+    _maps(root / "train/Annotations/v")
+
+
+def mevis(root: Path) -> None:
+    """MeViS, split valid_u."""
+    said = {"0": {"exp": "the one that moves", "obj_id": [0], "anno_id": [10]}}
+    videos = {"v": {"vid_id": 0, "frames": list(NAMES), "expressions": said}}
+    write(root / "valid_u/meta_expressions.json", {"videos": videos})
+    write(root / "valid_u/mask_dict.json", {"10": [_RLE, None]})
+    _frames(root / "valid_u/JPEGImages/v")
+
+
+def davis_raw(root: Path) -> None:
+    """Ref-DAVIS17 as distributed, split valid."""
+    for name in ("annot1", "annot1_full_video", "annot2", "annot2_full_video"):
+        write(root / f"davis_text_annotations/Davis17_{name}.txt", 'v 1 "a red thing"\n')
+    write(root / "DAVIS/ImageSets/2017/val.txt", "v\n")
+    write(root / "DAVIS/davis_semantics.json", {"v": {"1": "bird"}})
+    _frames(root / "DAVIS/JPEGImages/480p/v")
+    _maps(root / "DAVIS/Annotations_unsupervised/480p/v")
+
+
+def davis_converted(root: Path) -> None:
+    """Ref-DAVIS17 as the official converter writes it, split valid."""
+    said = {str(number): {"exp": "a red thing", "obj_id": "1"} for number in range(4)}
+    write(
+        root / "meta_expressions/valid/meta_expressions.json",
+        {"videos": {"v": {"frames": list(NAMES), "expressions": said}}},
+    )
+    write(root / "valid/meta.json", {"videos": {"v": {"objects": {"1": {"category": "bird"}}}}})
+    _frames(root / "valid/JPEGImages/v")
+    _maps(root / "valid/Annotations/v")
+
+
+def a2d(root: Path) -> None:
+    """A2D-Sentences, split test."""
+    write(root / "text_annotations/a2d_annotation.txt", "video_id,instance_id,query\nv,0,a red thing\n")
+    write(root / "text_annotations/a2d_missed_videos.txt", "")
+    write(root / "Release/videoset.csv", "v,1,00:00:00.00,00:00:02.50,24,32,2,3,1\n")
+    (root / "Release/CLIPS320").mkdir()
+    write_as(root / "Release/CLIPS320/v.mp4", [picture(WIDTH, HEIGHT, seed) for seed in range(2)], "mp4", "libx264")
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["instance"] = np.zeros((1, 1), dtype=np.uint8)
+        file.create_dataset("reMask", data=_MASK.T.astype(np.uint8)[None], compression="gzip")
+        file["reBBox"] = np.array([[8.0], [6], [19], [17]])
+    write(root / "text_annotations/a2d_annotation_with_instances/v/00001.h5", stream.getvalue())
+
+
+def a2d_listed(root: Path) -> None:
+    """A2D-Sentences with nothing but the JSON list to say what is asked, split test."""
+    a2d(root)
+    (root / "text_annotations/a2d_annotation.txt").unlink()
+    write(root / "a2d_sentences_single_frame_test_annotations.json", [["a red thing", "v", 1, 0]])
+
+
+def jhmdb(root: Path) -> None:
+    """JHMDB-Sentences."""
+    there = "./jhmdb_sentences"
+    row = ["v", f"{there}/Rename_Images/run/v/00001.png", f"{there}/puppet_mask/run/v/puppet_mask.mat", 2, "a man"]
+    write(root / "jhmdb_sentences_samples_metadata.json", [row])
+    for number in (1, 2):
+        write(root / f"Rename_Images/run/v/{number:05d}.png", frame(number, "PNG"))
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, {"part_mask": np.stack([_MASK, _MASK], axis=2).astype(np.uint8)}, do_compression=True)
+    write(root / "puppet_mask/run/v/puppet_mask.mat", stream.getvalue())
+
+
+def _instances() -> dict[str, Any]:
+    polygon = [8, 6, 20, 6, 20, 18, 8, 18]
+    annotation = {"id": 7, "image_id": 5, "bbox": [8, 6, 12, 12], "area": 144.0, "iscrowd": 0, "category_id": 3}
+    return {
+        "images": [{"id": 5, "file_name": "COCO_train2014_5.jpg", "width": WIDTH, "height": HEIGHT}],
+        "annotations": [annotation | {"segmentation": [polygon]}],
+        "categories": [{"id": 3, "name": "dog"}],
+    }
+
+
+def refcoco(root: Path) -> None:
+    """RefCOCO as distributed, split train."""
+    sentence = {"sent": "the red one", "sent_id": 1, "tokens": ["the", "red", "one"], "raw": "the red one"}
+    ref = {"ref_id": 1, "ann_id": 7, "image_id": 5, "split": "train", "sentences": [sentence], "category_id": 3}
+    write(root / "refcoco/refs(unc).p", pickle.dumps([ref], protocol=0))
+    write(root / "refcoco/instances.json", _instances())
+    write(root / "train2014/COCO_train2014_5.jpg", frame())
+
+
+def refcoco_converted(root: Path) -> None:
+    """RefCOCO in one JSON, split train."""
+    coco = _instances()
+    coco["images"][0] |= {"id": 1, "original_id": 5, "caption": "the red one", "dataset_name": "refcoco"}
+    coco["annotations"][0] |= {"id": 1, "image_id": 1, "original_id": 7}
+    write(root / "refcoco/instances_refcoco_train.json", coco)
+    write(root / "train2014/COCO_train2014_5.jpg", frame())
+
+
+def own(root: Path) -> None:
+    """One's own data: a folder of frames with coloured masks, and a video file with maps of ids."""
+    write(root / "expressions.csv", "video,object_id,text,split\nv,1,the red one,train\nfilm,1,it,train\n")
+    write(root / "labelmap.txt", "# label:colour:parts:actions\nbackground:0,0,0::\ndog 1:250,50,50::\n")
+    _frames(root / "JPEGImages/v")
+    coloured = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    coloured[_MASK] = (250, 50, 50)
+    write(root / "Annotations/v/00000.png", encoded(Image.fromarray(coloured), "PNG"))
+    write(root / "Annotations/film/00001.png", id_map())
+    (root / "videos").mkdir()
+    write_as(root / "videos/film.mp4", [picture(WIDTH, HEIGHT, seed) for seed in range(2)], "mp4", "libx264")
+
+
+LAYOUTS: dict[str, tuple[str, str, Callable[[Path], None]]] = {
+    "ytvos": ("ref-youtube-vos", "train", ytvos),
+    "mevis": ("mevis", "valid_u", mevis),
+    "davis raw": ("ref-davis17", "valid", davis_raw),
+    "davis converted": ("ref-davis17", "valid", davis_converted),
+    "a2d": ("a2d-sentences", "test", a2d),
+    "a2d listed": ("a2d-sentences", "test", a2d_listed),
+    "jhmdb": ("jhmdb-sentences", "test", jhmdb),
+    "refcoco": ("refcoco", "train", refcoco),
+    "refcoco converted": ("refcoco", "train", refcoco_converted),
+    "own": ("own", "train", own),
+}
+"""Dataset, split and writer of each layout."""
