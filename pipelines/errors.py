@@ -18,7 +18,7 @@ class LayoutError(ValueError):
 
 
 class DamagedFile(ValueError):
-    """Error: a file that a job of ours wrote cannot be read any more. The message names it and the remedy."""
+    """Error: a file, or an entry of a zip, is damaged. The message names it and the remedy."""
 
 
 class BadItem(ValueError):

@@ -15,6 +15,8 @@ MAX_ARRAY_BYTES = 2**27
 """Bytes of the largest unpacked array of a MATLAB or HDF5 file; real ones have 3 MB."""
 MAX_ANNOTATION_BYTES = 2**32
 """Bytes of the largest annotation file; the masks of MeViS have 2**30."""
+MAX_ENTRY_BYTES = 2**28
+"""Bytes of the largest file in a zip of frames, masks and tables."""
 MAX_LEDGER_BYTES = 2**29
 """Bytes of the largest unpacked ledger: that of a million videos."""
 MAX_FRAMES = 2**20

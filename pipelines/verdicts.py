@@ -22,11 +22,16 @@ def read_verdicts(path: str) -> Mapping[tuple[str, str], Verdict]:
     """Returns the verdicts of a file by video id and expression id. Lines without a verdict are left out.
 
     Raises:
-        LayoutError: the file has other columns, an unknown verdict, or two of one answer.
+        LayoutError: the file is no UTF-8, has other columns, an unknown verdict, or two of one answer.
         OSError: the file does not exist, or cannot be read.
     """
     found: dict[tuple[str, str], Verdict] = {}
-    text = read_bytes(path).decode("utf-8-sig", errors="replace")
+    data = read_bytes(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise LayoutError(f"{path}, line {number}, is no UTF-8. Save it as CSV UTF-8.") from error
     for line in csv_lines(text, path, COLUMNS, _OTHERS):
         where = f"{path}, line {line.number}"
         if line.problem:

@@ -17,9 +17,10 @@ from pipelines.errors import Exit, JobError, root_cause
 from pipelines.files import Folder
 from pipelines.manifest import DROPPED, QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
-from pipelines.prepare.shard import ShardPlan, ShardWriter
+from pipelines.prepare.shard import REJECTED, ShardPlan, ShardWriter
 from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
+from pipelines.sources.base import fingerprint
 from pipelines.sources.catalog import SourceOptions, entry_of
 from pipelines.verdicts import read_verdicts
 from sgmg.tokenizer import Tokenizer
@@ -29,10 +30,8 @@ _log = logging.getLogger(__name__)
 SHEET = "contact-sheet.png"
 PATHS = ("raw", "frames", "videos")
 """Fields of the config that say where the raw data are."""
-SETTINGS = ("dataset", "split", *PATHS, "short_side", "quality", "rows_per_shard", "exif", "tokenizer", "verdicts")
-"""Fields of the config that decide the content of the shards."""
-LATER = ("exif", "tokenizer", "verdicts")
-"""Those of them that earlier versions did not have."""
+SETTINGS = ("dataset", "split", *PATHS, "short_side", "quality", "rows_per_shard", "exif")
+"""Fields of the config that decide the content of the shards, as does what --tokenizer and --verdicts name."""
 
 
 def prepare(config: PrepareConfig) -> Exit:
@@ -61,12 +60,12 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     settings = redacted_values({name: getattr(whole, name) for name in SETTINGS})
     # Planned before anything is written, as the raw data may be wrong. Their paths are not part of the plan: the same
     # data may be mounted elsewhere.
-    # Nor is what is left to be found out, so that folders of earlier versions go on.
-    deciding = {
-        name: settings[name]
-        for name in SETTINGS
-        if name not in PATHS and (name not in LATER or settings[name] is not None)
-    }
+    deciding = {name: settings[name] for name in SETTINGS if name not in (*PATHS, "exif")}
+    tokenizer = Tokenizer.from_pretrained(config.tokenizer).to_json() if config.tokenizer else ""
+    rejected = _rejected(config.verdicts)
+    # What earlier versions did not have is part of it only where it is given, so that their folders go on.
+    later = {"exif": config.exif, "tokenizer": tokenizer, "verdicts": json.dumps(sorted(rejected)) if rejected else ""}
+    deciding |= {name: fingerprint([text]) for name, text in later.items() if text}
     plans = plan_shards(source, deciding, rows_per_shard)
     require_same_settings(out.make(), settings)
     if not out.has(CONFIG):
@@ -75,8 +74,6 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     if todo:
         start_ray(config.num_cpus)
     started = time.monotonic()
-    tokenizer = Tokenizer.from_pretrained(config.tokenizer).to_json() if config.tokenizer else ""
-    rejected = _rejected(config.verdicts)
     writer = ShardWriter(source, out, config.short_side, config.quality, tokenizer, rejected)
     written = _written(todo, writer, config)
     seconds = time.monotonic() - started
@@ -86,7 +83,7 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     else:
         print(f"all {len(plans)} shards were already written")
     try:
-        return finish(plans, source, out, settings)
+        manifest = finish(plans, source, out, settings)
     except FileNotFoundError:  # of a shard, or of the raw data
         raise
     except OSError as error:
@@ -94,6 +91,15 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
             f"{out.path()} cannot be written ({error}). All shards are done and kept. Free disk space, and run the "
             f"same command again."
         ) from error
+    matched = manifest.dropped.get(REJECTED, 0)
+    if rejected and not matched:
+        raise JobError(
+            f"none of the {len(rejected)} rejected answers of {config.verdicts} is a sentence of {raw.path()}. Give the "
+            f"verdicts on these answers, with the same ids of videos and sentences."
+        )
+    if matched < len(rejected):
+        print(f"{len(rejected) - matched} of {len(rejected)} rejected answers are no usable sentence here")
+    return manifest
 
 
 def _written(todo: Sequence[ShardPlan], writer: ShardWriter, config: PrepareConfig) -> int:

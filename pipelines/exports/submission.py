@@ -1,8 +1,6 @@
 """Reading of submissions, as zips or folders of PNGs, without unpacking them to disk."""
 
-import struct
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,28 +9,14 @@ from pathlib import Path
 from typing import IO, TypeVar, cast
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Bool, UInt8
 
 from pipelines.exports.pngs import decode_mask, decode_object_map
 from pipelines.files import Folder, is_hidden, number_order, parent_and_name, safe_name
 from pipelines.limits import MAX_MASK_BYTES
+from pipelines.zips import DAMAGE, bounded, stored_names, unpacked, with_slashes
 from sgmg.masks import Size
 
-# RuntimeError: encrypted entry; NotImplementedError, which is one: unknown compression.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    pa.ArrowException,
-    EOFError,
-    OSError,
-    RuntimeError,
-    LookupError,
-    ArithmeticError,
-    ValueError,
-)
-_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a limit
 _FROM_MACOS = "__MACOSX"
 EXPRESSIONS = "expressions.csv"
 """Table beside the masks that says what they are of; no server wants it, but ours has it for annotated videos."""
@@ -143,12 +127,13 @@ def submitted_files(path: str | Path) -> Iterator[Sequence[ArchiveFile]]:
     with Folder(parent).open(base) as file:
         try:
             archive = zipfile.ZipFile(cast(IO[bytes], file))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ValueError(f"{path} is no zip, empty or cut short ({error}). Write or copy it again.") from error
         with archive:
-            pairs = [(name.replace("\\", "/"), name) for name in archive.namelist()]  # some zips of Windows have \
-            names, stored = [name for name, _ in pairs if not name.endswith("/")], dict(pairs)
-            yield [(name, lambda name=name: _unpacked(archive, stored[name])) for name in _checked_names(names, path)]
+            stored = stored_names(archive)
+            names = [name for name in map(with_slashes, archive.namelist()) if not name.endswith("/")]
+            checked = _checked_names(names, path)
+            yield [(name, lambda name=name: unpacked(archive, stored[name], MAX_MASK_BYTES)) for name in checked]
 
 
 def _checked_names(names: list[str], path: str | Path) -> list[str]:
@@ -169,34 +154,9 @@ def _checked_names(names: list[str], path: str | Path) -> list[str]:
     return sorted(kept, key=name_order)
 
 
-class _TooLarge(ValueError):
-    """Error: a PNG has more bytes than a mask may have."""
-
-
 def _read(file: Path) -> bytes:
     with file.open("rb") as stream:
-        return _bounded(stream)
-
-
-def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    info = archive.getinfo(name)
-    if info.compress_type not in _PACKINGS:
-        raise ValueError(f"it is packed by method {info.compress_type} of zip, but only deflate is read. Zip it again")
-    try:
-        with archive.open(info) as stream:
-            return _bounded(stream)
-    except _TooLarge:
-        raise
-    except _DAMAGE as error:
-        raise ValueError(f"it is damaged ({error})") from error
-
-
-def _bounded(stream: IO[bytes]) -> bytes:
-    """Reads a PNG whole, or as much of it as shows that it is too large: the header of a zip may understate it."""
-    data = stream.read(MAX_MASK_BYTES + 1)
-    if len(data) > MAX_MASK_BYTES:
-        raise _TooLarge(f"it has more than {MAX_MASK_BYTES} bytes, the most that a mask may have")
-    return data
+        return bounded(stream, MAX_MASK_BYTES)
 
 
 def _in_layout(

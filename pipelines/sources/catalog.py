@@ -8,7 +8,7 @@ from pipelines.sources.a2d import A2DSentences
 from pipelines.sources.base import Source
 from pipelines.sources.cvat import Cvat
 from pipelines.sources.davis import RefDavis17
-from pipelines.sources.davis_folder import DavisFolder
+from pipelines.sources.davis_folder import DavisFolder, davis_root
 from pipelines.sources.frame_files import FrameFiles, is_folder
 from pipelines.sources.jhmdb import JhmdbSentences
 from pipelines.sources.label_studio import LabelStudio
@@ -78,7 +78,9 @@ DATASETS: dict[DatasetName, DatasetEntry] = {
         lambda root, split, options: ToolJson(root, split, options.frame_files(root), "youtube-vis")
     ),
     "cvat": DatasetEntry(lambda root, split, options: Cvat(root, split, options.frame_files(root))),
-    "davis-folder": DatasetEntry(lambda root, split, options: DavisFolder(root, split, options.frame_files(root))),
+    "davis-folder": DatasetEntry(
+        lambda root, split, options: DavisFolder(davis_root(root), split, options.frame_files(root))
+    ),
     "sa-v": DatasetEntry(lambda root, split, options: SaV(root, split, options.frame_files(root))),
     "label-studio": DatasetEntry(
         lambda root, split, options: LabelStudio(root, split, options.frame_files(root)), EITHER

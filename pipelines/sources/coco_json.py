@@ -65,7 +65,7 @@ def coco_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, Video
         name: of the file.
 
     Raises:
-        LayoutError: the file is no COCO JSON, or two images have one id.
+        LayoutError: the file is no COCO JSON, or two images have one id, or two videos one name.
     """
     path = folder.path(name)
     file = json_content(data, _File, path, "COCO JSON", _KNOWN)
@@ -77,7 +77,7 @@ def coco_labels(data: bytes, folder: Folder, name: str) -> tuple[dict[str, Video
     names = {category.id: category.name for category in file.categories}
     videos = {video.id: video for video in file.videos}
     labels: dict[str, VideoLabels] = {}
-    for video, group in _groups(_merged(file.images, masks, problems), masks, videos).items():
+    for video, group in _groups(path, _merged(file.images, masks, problems), masks, videos).items():
         if not any(image.id in masks or image.id in problems for image in group):
             dropped.append(Dropped(video, "image without annotation", f"{len(group)} images"))
         elif wrong := next((problems[image.id] for image in group if image.id in problems), ""):
@@ -100,27 +100,40 @@ def _merged(images: Sequence[_Image], masks: dict[Id, list[_Mask]], problems: di
 
 
 def _groups(
-    images: Sequence[_Image], masks: Mapping[Id, Sequence[_Mask]], videos: Mapping[Id, _Video]
+    path: str, images: Sequence[_Image], masks: Mapping[Id, Sequence[_Mask]], videos: Mapping[Id, _Video]
 ) -> dict[str, list[_Image]]:
-    """Groups images into videos, in the order of the file; an image that belongs to no video is a group of its own."""
+    """Groups images into videos, in the order of the file; an image that belongs to no video is a group of its own.
+
+    Raises:
+        LayoutError: two videos have one name.
+    """
     tracked = {
         _folder(image.file_name) for image in images if any(one.track is not None for one in masks.get(image.id, ()))
     }
-    groups: dict[str, list[_Image]] = defaultdict(list)
-    stems = Counter(_stem(image.file_name) for image in images)
+    names: dict[tuple[str, Any], str] = {}
+    groups: dict[tuple[str, Any], list[_Image]] = defaultdict(list)
     for image in images:
         folder = _folder(image.file_name)
         if image.video_id is not None:
-            name = _video_name(image.video_id, videos)
+            key, name = ("id", image.video_id), _video_name(image.video_id, videos)
         elif image.video is not None:
-            name = str(image.video)
+            key, name = ("name", image.video), str(image.video)
         elif folder and folder in tracked:
-            name = folder
+            key, name = ("folder", folder), folder
         else:
-            stem = _stem(image.file_name)
-            name = stem if stems[stem] == 1 else image.file_name
-        groups[name].append(image)
-    return groups
+            key, name = ("image", image.file_name), _stem(image.file_name)
+        names[key] = name
+        groups[key].append(image)
+    count = Counter(names.values())
+    named = [
+        (image_name if kind == "image" and count[name] > 1 else name, groups[kind, image_name])
+        for (kind, image_name), name in names.items()
+    ]
+    if twice := [name for name, n in Counter(name for name, _ in named).items() if n > 1]:
+        raise LayoutError(
+            f"{path}: two videos are called {twice[0]!r}, but records need a name each. Rename one there."
+        )
+    return dict(named)
 
 
 def _video_name(id: Id, videos: Mapping[Id, _Video]) -> str:

@@ -54,13 +54,15 @@ def fitted_frames(
 
 def _choice(video: str, headers: Sequence[Header], sizes: Iterator[MaskSize]) -> ExifChoice:
     fits_stored = fits_turned = True
+    place = None
     for place, size in sizes:
         if size is None:
             return "ignore"
         fits_stored &= size == headers[place][0]
         fits_turned &= size == turned_size(*headers[place])
     if fits_stored and fits_turned:
-        said = "its frames have an EXIF orientation, and its masks fit them turned and not turned"
+        why = "its masks fit them turned and not turned" if place is not None else "no size of a mask says how they fit"
+        said = f"its frames have an EXIF orientation, and {why}"
         raise BadItem(video, "decode", f"{said}. {_HINT}.")
     return "apply" if fits_turned else "ignore"
 

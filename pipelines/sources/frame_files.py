@@ -1,6 +1,7 @@
 """The pictures that an annotation file speaks of: images or video files, in its folder, or in --frames, --videos."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -94,6 +95,12 @@ class FrameFiles:
         if not self.videos:
             for folder in tried:
                 if files := [name for name in _names(self.images, folder, video) if is_image(name)]:
+                    twice = [stem for stem, n in Counter(PurePosixPath(name).stem for name in files).items() if n > 1]
+                    if twice:
+                        place = self.images.path(folder)
+                        raise BadItem(
+                            video, "list", f"{place} holds two images called {twice[0]}. It needs one a frame."
+                        )
                     listed = [f"{folder}/{name}".lstrip("/") for name in files]
                     return self._encoded(video, self.images, listed, size, folder)
         if self.frames:
@@ -180,13 +187,18 @@ def _names(folder: Folder, name: str, video: str) -> list[str]:
 
 
 def _with_other_suffix(folder: Folder, files: Sequence[str]) -> list[str]:
-    """Returns the images of the same names that exist, whatever their suffix; a missing one stays as it is."""
+    """Returns the images of the same names that exist, whatever their suffix.
+
+    One that is missing, or exists with several suffixes, stays as it is.
+    """
     there: dict[str, dict[str, str]] = {}
     found: list[str] = []
     for name in files:
         above = name.rpartition("/")[0]
         if above not in there:
-            there[above] = {PurePosixPath(one).stem: one for one in folder.names(above) if is_image(one)}
+            images = [one for one in folder.names(above) if is_image(one)]
+            stems = Counter(PurePosixPath(one).stem for one in images)
+            there[above] = {stem: one for one in images if stems[stem := PurePosixPath(one).stem] == 1}
         base = there[above].get(PurePosixPath(name).stem)
         found.append(f"{above}/{base}".lstrip("/") if base else name)
     return found

@@ -72,8 +72,13 @@ def label_studio_labels(data: bytes, folder: Folder, name: str) -> tuple[list[tu
                 f"{path}: the data of task {number} have neither image nor video, but {keys}. Name the variable so in "
                 f"the labelling interface, and export again."
             )
-        source = _path(picture)
         is_filmed = "image" not in task.data
+        try:
+            source = _path(picture)
+        except ValueError as error:
+            problem = f"the picture of task {task.id}, {picture[:100]!r}, is no path or URL ({error}). Mend it there."
+            labels.append((f"task {task.id}", VideoLabels(name, problem=problem)))
+            continue
         one = _labels(name, task, is_filmed)
         if one is None:
             dropped.append(Dropped(source, "task without brush", f"task {task.id}"))
@@ -151,8 +156,14 @@ def _path(url: str) -> str:
 
     >>> _path("/data/upload/1/0a1b2c3d-cat.jpg"), _path("/data/local-files/?d=a/cat.jpg"), _path("s3://bucket/a/cat.jpg")
     ('0a1b2c3d-cat.jpg', 'a/cat.jpg', 'a/cat.jpg')
+
+    Raises:
+        ValueError: there is no path in it.
     """
     parts = urlsplit(url)
     local = parse_qs(parts.query).get("d")
     path = local[0] if local else unquote(parts.path)
-    return re.sub(r"^data/upload/[^/]+/", "", path.lstrip("/"))
+    path = re.sub(r"^data/upload/[^/]+/", "", path.lstrip("/"))
+    if not PurePosixPath(path).name:
+        raise ValueError("it names no file")
+    return path

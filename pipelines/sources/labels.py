@@ -222,11 +222,21 @@ def _tracks(
 def _expressions(
     video: str, sentences: Iterable[LabelledSentence], seen: set[int]
 ) -> tuple[list[Expression], list[Dropped]]:
-    """Returns the expressions, and the sentences that are empty or about no object with a pixel."""
+    """Returns the expressions, and the sentences that are empty or about no object with a pixel.
+
+    Raises:
+        BadItem: two sentences have one id.
+    """
     expressions: list[Expression] = []
     dropped: list[Dropped] = []
+    ids: set[str] = set()
     for number, sentence in enumerate(sentences):
         id = sentence.id or str(number)
+        if id in ids:
+            raise BadItem(
+                video, "list", f"two of its sentences have the id {id!r}. Give each an id of its own, or none at all."
+            )
+        ids.add(id)
         objects = tuple(one for one in sentence.objects if one in seen)
         if not sentence.text.strip():
             dropped.append(Dropped(video, EMPTY, f"expression {id}"))

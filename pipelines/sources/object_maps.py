@@ -1,5 +1,6 @@
 """Conversion of PNGs whose pixels hold object ids, one per frame, to tracks."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from pipelines.sources.label_colours import ColourTable, ids_of_colours
 from pipelines.sources.reading import item_bytes
 from sgmg.masks import mask_to_rle
 
+_LARGE = 2**20
+"""Bytes of a PNG up to which it is kept for the fingerprint of its video; real ones have kilobytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
@@ -23,7 +27,8 @@ class Annotation:
         tracks: in the order of the requested ids.
         absent: requested ids that have no pixel in any frame.
         unknown: ids in the PNGs that were not requested.
-        data: bytes of the PNGs, one per frame; empty for a frame that is not annotated.
+        data: bytes of the PNGs, one per frame, or the hash of one of more than `_LARGE`; empty for a frame that is not
+            annotated.
     """
 
     tracks: tuple[ObjectTrack, ...]
@@ -62,9 +67,10 @@ def read_annotation(
             rles.append([None] * len(categories))
             white.append(None)
             continue
-        data.append(item_bytes(root, name, video))
+        png = item_bytes(root, name, video)
+        data.append(png if len(png) <= _LARGE else hashlib.sha256(png).digest())
         try:
-            ids = _ids_of_size(data[-1], size, colours)
+            ids = _ids_of_size(png, size, colours)
         except LayoutError:  # of the label map, which concerns all videos
             raise
         except ValueError as error:
@@ -72,7 +78,7 @@ def read_annotation(
         found = set(ids_of(ids))
         seen |= found
         rles.append([mask_to_rle(ids == id) for id in categories])
-        if only is not None and found <= {0, white_of(data[-1])}:
+        if only is not None and found <= {0, white_of(png)}:
             white.append(mask_to_rle(ids > 0))
         else:
             only = None

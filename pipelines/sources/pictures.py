@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from pipelines.errors import BadItem
 from pipelines.files import Folder
+from pipelines.predictions import mean_rate
 from pipelines.sources.reading import item_bytes
 from pipelines.sources.video_files import decode_video
 
@@ -24,12 +25,14 @@ class Pictures:
     other_tracks: str = ""
 
     def chosen(self, indices: Sequence[int]) -> "Pictures":
-        """Returns the pictures of some frames only, in this order."""
+        """Returns the pictures of some frames only, in this order; their rate is that of their times."""
+        times = self.timestamps and tuple(self.timestamps[index] for index in indices)
         return replace(
             self,
             names=tuple(self.names[index] for index in indices),
             frames=tuple(self.frames[index] for index in indices),
-            timestamps=self.timestamps and tuple(self.timestamps[index] for index in indices),
+            timestamps=times,
+            fps=mean_rate(times) if times else self.fps,
         )
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines.errors import BadItem, LayoutError
+from pipelines.errors import BadItem, DamagedFile, LayoutError
 from pipelines.files import Folder, safe_name
 from pipelines.images import checked_size
 from pipelines.limits import MAX_ANNOTATION_BYTES
@@ -39,6 +39,8 @@ def annotation_text(root: Folder, name: str, encoding: str = "utf-8-sig") -> str
         data = root.read(name)
     except _UNREADABLE as error:
         raise LayoutError(f"{error} Point --raw at the folder that holds {name}, and check --dataset.") from error
+    except DamagedFile as error:
+        raise LayoutError(str(error)) from error
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -126,6 +128,8 @@ def item_bytes(root: Folder, name: str, video: str) -> bytes:
         return root.read(name)
     except _UNREADABLE as error:
         raise BadItem(video, "read", f"{error} Unpack the dataset again.") from error
+    except DamagedFile as error:
+        raise BadItem(video, "read", str(error)) from error
 
 
 def image_frames(root: Folder, names: Sequence[str], video: str) -> tuple[tuple[bytes, ...], tuple[int, int]]:

@@ -8,7 +8,7 @@ from pipelines.errors import LayoutError
 from pipelines.files import Folder
 from pipelines.sources.csv_table import csv_lines
 from pipelines.sources.labels import LabelledSentence
-from pipelines.sources.reading import annotation_text
+from pipelines.sources.reading import annotation_text, whole_number
 
 TABLE = "expressions.csv"
 COLUMNS = ("video", "object_id", "text")
@@ -46,6 +46,8 @@ class SentenceTable:
             if line.problem:
                 raise LayoutError(f"{path}, line {line.number} {line.problem}")
             row = {name: value.strip() for name, value in line.values.items()}
+            if row.get("split") == "":
+                raise LayoutError(f"{path}, line {line.number} has no split. Fill it in, or take the column out.")
             splits.add(row.get("split", split))
             if row.get("split", split) == split:
                 sentences = found[row["video"]]
@@ -59,9 +61,12 @@ class SentenceTable:
         id = row["object_id"]
         if not row["video"]:
             raise LayoutError(f"{where} has no video. Fill it in, or take the line out.")
-        if not (id.isascii() and id.isdigit() and self.least <= int(id) < 2**63):
-            raise LayoutError(f"{where}: object_id {id!r} is no whole number from {self.least}, as the masks hold.")
-        return LabelledSentence(text, [int(id)], row.get("expression", ""))
+        number = whole_number(id)
+        if number is None or number < self.least:
+            raise LayoutError(
+                f"{where}: object_id {id[:30]!r} is no whole number from {self.least}, as the masks hold."
+            )
+        return LabelledSentence(text, [number], row.get("expression", ""))
 
 
 def rows_of(sentences: list[LabelledSentence]) -> list[list[Any]]:
