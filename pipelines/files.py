@@ -1,6 +1,7 @@
 """Folders on any filesystem of pyarrow: names cannot leave them, and files are written whole or not at all."""
 
 import errno
+import os
 import random
 import re
 import shutil
@@ -90,6 +91,12 @@ def is_safe_name(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def leads_back(folder: str) -> bool:
+    """Returns whether a local folder is a link to a folder above it, where a walk would have no end."""
+    path = Path(folder)
+    return path.is_symlink() and any(path.samefile(above) for above in path.parents)
 
 
 def number_order(name: str) -> tuple[tuple[int, str, str] | str, ...]:
@@ -256,6 +263,31 @@ class Folder:
             return []
         return [one for one in found if one.base_name.startswith(UNFINISHED) is unfinished]
 
+    def files_within(self, suffix: str = "") -> list[str]:
+        """Lists the paths of the files in the folder and in all below it, in `number_order`, without hidden ones.
+
+        Folders that are links are followed, unless they lead back to a folder above them.
+
+        Args:
+            suffix: with which names end, in small or capital letters.
+        """
+        if self.is_local:
+
+            def fail(error: OSError) -> None:
+                raise error
+
+            found: list[str] = []
+            for place, folders, files in os.walk(self.path(), onerror=fail, followlinks=True):
+                folders[:] = [name for name in folders if not leads_back(f"{place}/{name}")]
+                found += (Path(place, name).relative_to(self.path()).as_posix() for name in files)
+        else:
+            selector = fs.FileSelector(self.path(), recursive=True)
+            infos = _patiently(lambda: self.filesystem.get_file_info(selector))
+            start = len(self.path().rstrip("/")) + 1
+            found = [one.path[start:] for one in infos if one.type == fs.FileType.File]
+        shown = (name for name in found if not any(map(is_hidden, name.split("/"))))
+        return sorted((name for name in shown if name.lower().endswith(suffix)), key=number_order)
+
     def open(self, name: str) -> pa.NativeFile:
         """Opens a file for random access, as Parquet needs it.
 
@@ -284,9 +316,15 @@ class Folder:
                     raise damaged_file(self.path(name), f"it has no column {', '.join(missing)}")
                 yield parquet
         except (pa.ArrowException, UnicodeDecodeError, MemoryError, OSError) as error:
-            if isinstance(error, OSError) and not _says_damaged(error):
+            is_ours = isinstance(error, MemoryError) and not self._is_absurd(error, name)
+            if is_ours or (isinstance(error, OSError) and not _says_damaged(error)):
                 raise
             raise damaged_file(self.path(name), error) from error
+
+    def _is_absurd(self, error: MemoryError, name: str) -> bool:
+        """Returns whether damage asked for memory: for far more than the file, and not the machine has too little."""
+        asked = re.search(r"malloc of size (\d+)", str(error))
+        return asked is not None and int(asked[1]) > 2**30 + 100 * self.size(name)
 
     def size(self, name: str) -> int:
         """Returns the size of a file in bytes.

@@ -94,8 +94,8 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     matched = manifest.dropped.get(REJECTED, 0)
     if rejected and not matched:
         raise JobError(
-            f"none of the {len(rejected)} rejected answers of {config.verdicts} is a sentence of {raw.path()}. Give the "
-            f"verdicts on these answers, with the same ids of videos and sentences."
+            f"none of the {len(rejected)} rejected answers of {config.verdicts} is a sentence of {raw.path()}. Give "
+            f"the verdicts on these answers, with the same ids of videos and sentences."
         )
     if matched < len(rejected):
         print(f"{len(rejected) - matched} of {len(rejected)} rejected answers are no usable sentence here")

@@ -12,7 +12,7 @@ from pipelines.sources.base import Item, Reading
 from pipelines.sources.coco_annotations import coco_rle
 from pipelines.sources.cvat_xml import CvatTask, CvatTrack, cvat_mask_to_rle, joined_masks, read_task
 from pipelines.sources.frame_files import FrameFiles
-from pipelines.sources.label_files import label_files, plain, single_names
+from pipelines.sources.label_files import each_file, label_files, plain, single_names
 from pipelines.sources.labels import (
     LabelledObject,
     LabelledSentence,
@@ -20,6 +20,7 @@ from pipelines.sources.labels import (
     labelled_reading,
     labels_of,
     sentences_of,
+    unusable,
 )
 from pipelines.sources.pictures import Pictures
 from pipelines.video.suffixes import is_video
@@ -57,8 +58,16 @@ class Cvat:
         """
         self.files.check()
         found = label_files(self.raw, ".xml")
-        tasks = [(name, read_task(found.read(name), found.folder.path(name))) for name in found.names]
-        items = [_item(task, name, alone=len(tasks) == 1) for name, task in tasks]
+        alone = len(found.names) == 1
+
+        def parse(data: bytes, folder: Folder, name: str) -> Item:
+            return _item(read_task(data, folder.path(name)), name, alone=alone)
+
+        def without(name: str, problem: str) -> Item:
+            video, labels = unusable(name, problem)
+            return Item(video, {"labels": labels.item(video).key})
+
+        items = each_file(found, parse, without)
         single_names((item.video, item.key["labels"]["file"]) for item in items)
         return sorted(items, key=lambda item: item.video)
 

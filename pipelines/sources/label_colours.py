@@ -8,13 +8,14 @@ from jaxtyping import Int
 
 from pipelines.errors import LayoutError, shown
 from pipelines.files import Folder
-from pipelines.images import opened_image, voc_palette
+from pipelines.images import opened_image, voc_palette, white_of
 from pipelines.sources.reading import annotation_text
 
 LABEL_MAP = "labelmap.txt"
 """What CVAT writes beside coloured masks: a line for each label, `name:red,green,blue:parts:actions`."""
 ColourTable = Mapping[int, int]
 """Object ids by colour, 65536 · red + 256 · green + blue."""
+_WHITE = 0xFFFFFF
 _LINE = re.compile(r"(?P<label>[^:]*):\s*(?P<colour>[0-9]{1,3}\s*,\s*[0-9]{1,3}\s*,\s*[0-9]{1,3})\s*(:.*)?")
 
 
@@ -63,7 +64,10 @@ def ids_of_colours(data: bytes, table: ColourTable) -> Int[np.ndarray, "h w"]:
         colours |= pixels[..., channel]
     colours[pixels[..., 3] == 0] = 0
     ids = np.zeros(colours.shape, dtype=np.int32)
-    for colour in map(int, np.unique(colours)):
+    there = np.unique(colours).tolist()
+    if set(there) <= {0, _WHITE} and _WHITE not in table:  # a black and white mask, saved with colours
+        table = {0: 0, _WHITE: white_of(data)}
+    for colour in there:
         found = colours == colour
         if colour not in table:
             channels = ",".join(map(str, colour.to_bytes(3, "big")))

@@ -9,7 +9,7 @@ import msgspec
 from pyarrow import fs
 
 from pipelines.errors import Dropped, LayoutError
-from pipelines.files import Folder, is_hidden, number_order, parent_and_name
+from pipelines.files import Folder, parent_and_name
 
 MOST_BYTES = 2_000_000_000
 """Largest annotation file that is read, since it is held in memory several times over."""
@@ -52,7 +52,7 @@ def label_files(raw: Folder, suffix: str) -> LabelFiles:
     """
     kind = raw.filesystem.get_file_info(raw.path()).type
     if kind == fs.FileType.Directory:
-        names = _within(raw, suffix)
+        names = tuple(raw.files_within(suffix))
         if not names:
             raise LayoutError(
                 f"{raw.path()} holds no {suffix} file. Give the annotation file, or its folder, as --raw."
@@ -64,12 +64,30 @@ def label_files(raw: Folder, suffix: str) -> LabelFiles:
     return LabelFiles(Folder(parent), (name,))
 
 
-def _within(folder: Folder, suffix: str) -> tuple[str, ...]:
-    selector = fs.FileSelector(folder.path(), recursive=True)
-    files = (one for one in folder.filesystem.get_file_info(selector) if one.type == fs.FileType.File)
-    names = [one.path.removeprefix(folder.path()).lstrip("/") for one in files if one.path.lower().endswith(suffix)]
-    shown = (name for name in names if not any(is_hidden(part) for part in name.split("/")))
-    return tuple(sorted(shown, key=number_order))
+def each_file(
+    found: LabelFiles, parse: Callable[[bytes, Folder, str], T], unusable: Callable[[str, str], T]
+) -> list[T]:
+    """Returns what each of the files holds. One of several that cannot be used costs its own videos alone.
+
+    Args:
+        found: the files.
+        parse: reads one, given its bytes, its folder and its name.
+        unusable: what stands for one that cannot be used, given its name and what is wrong with it.
+
+    Raises:
+        LayoutError: none can be used; it says why the first cannot.
+    """
+    results: list[T] = []
+    errors: list[LayoutError] = []
+    for name in found.names:
+        try:
+            results.append(parse(found.read(name), found.folder, name))
+        except LayoutError as error:
+            errors.append(error)
+            results.append(unusable(name, str(error).removeprefix(found.folder.path(name)).lstrip(": ")))
+    if len(errors) == len(found.names):
+        raise errors[0]
+    return results
 
 
 def json_content(data: bytes, kind: type[T], path: str, tool: str, known: Collection[str] | None = None) -> T:

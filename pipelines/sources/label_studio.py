@@ -7,10 +7,10 @@ from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.frame_files import FrameFiles
-from pipelines.sources.label_files import label_files, plain
+from pipelines.sources.label_files import each_file, label_files, plain
 from pipelines.sources.label_studio_rle import brush_mask
 from pipelines.sources.label_studio_tasks import label_studio_labels
-from pipelines.sources.labels import VideoLabels, labelled_items, labelled_reading, labels_of
+from pipelines.sources.labels import VideoLabels, labelled_items, labelled_reading, labels_of, unusable
 from sgmg.masks import Size, mask_to_rle
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
@@ -76,7 +76,7 @@ class LabelStudio:
 
     def _listings(self) -> list[tuple[list[tuple[str, VideoLabels]], list[Dropped]]]:
         found = label_files(self.raw, ".json")
-        return [label_studio_labels(found.read(name), found.folder, name) for name in found.names]
+        return each_file(found, label_studio_labels, lambda name, problem: ([unusable(name, problem)], []))
 
 
 def _with_unknown(labels: VideoLabels, t: int) -> VideoLabels:

@@ -90,6 +90,11 @@ def labels_of(item: Item, folder: Folder) -> VideoLabels:
     return labels
 
 
+def unusable(name: str, problem: str) -> tuple[str, VideoLabels]:
+    """Returns a video, called like the file, that goes to quarantine: what stands for a file that cannot be used."""
+    return name, VideoLabels(name, problem=problem)
+
+
 def labelled_items(labels: Iterable[tuple[str, VideoLabels]]) -> list[Item]:
     """Returns the items of videos, given by name, sorted.
 

@@ -8,8 +8,8 @@ from pipelines.files import Folder
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.coco_json import coco_labels
 from pipelines.sources.frame_files import FrameFiles
-from pipelines.sources.label_files import label_files
-from pipelines.sources.labels import VideoLabels, labelled_items, labelled_reading, labels_of
+from pipelines.sources.label_files import each_file, label_files
+from pipelines.sources.labels import VideoLabels, labelled_items, labelled_reading, labels_of, unusable
 from pipelines.sources.youtube_vis_json import youtube_vis_labels
 
 Listing = tuple[dict[str, VideoLabels], list[Dropped]]
@@ -59,4 +59,4 @@ class ToolJson:
 
     def _listings(self) -> list[Listing]:
         found, parse = label_files(self.raw, ".json"), _PARSERS[self.dataset]
-        return [parse(found.read(name), found.folder, name) for name in found.names]
+        return each_file(found, parse, lambda name, problem: (dict([unusable(name, problem)]), []))

@@ -15,7 +15,16 @@ from typing import Any
 from pyarrow import fs
 
 from pipelines.errors import BadItem
-from pipelines.files import is_hidden, is_uri, join_uri, read_bytes, resolve_filesystem, uri_options, without_options
+from pipelines.files import (
+    is_hidden,
+    is_uri,
+    join_uri,
+    leads_back,
+    read_bytes,
+    resolve_filesystem,
+    uri_options,
+    without_options,
+)
 from pipelines.secrets import keep_credentials, redacted
 from pipelines.video.suffixes import VIDEO_SUFFIXES, counted, is_image, is_video, suffix_of
 
@@ -249,7 +258,7 @@ def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) ->
         return
     failed: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=failed.append, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _leads_back(f"{place}/{name}"))
+        folders[:] = sorted(name for name in folders if not leads_back(f"{place}/{name}"))
         within = Path(place).relative_to(folder)
         if deepest is not None and len(within.parts) + 1 >= deepest:
             folders.clear()
@@ -259,12 +268,6 @@ def _walk(filesystem: fs.FileSystem, folder: str, deepest: int | None = None) ->
         yield BadItem(
             str(error.filename), "list", f"the folder cannot be listed ({error.strerror}). Check path and rights."
         )
-
-
-def _leads_back(folder: str) -> bool:
-    """Returns whether a folder is a link to a folder above it, where a walk would have no end."""
-    path = Path(folder)
-    return path.is_symlink() and any(path.samefile(above) for above in path.parents)
 
 
 def _local_stamp(path: str) -> str:

@@ -24,6 +24,12 @@ def test_a_table_of_the_page_and_a_filled_in_review_are_read(tmp_path: Path) -> 
     assert read_verdicts(written(tmp_path, "\ufeff" + "\r\n".join(lines))) == said, "an empty verdict is none"
 
 
+def test_a_table_in_another_encoding_is_refused_as_its_ids_would_match_nothing(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_bytes("video,expression,verdict\nStraße,0,rejected\n".encode("cp1252"))
+    with pytest.raises(LayoutError, match=r"v.csv, line 2, is no UTF-8. Save it as CSV UTF-8"):
+        read_verdicts(str(tmp_path / "v.csv"))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -222,7 +222,7 @@ def test_frames_of_a_video_file_have_the_numbers_of_their_names(make_video: Any,
     one = {"category_id": 1, "segmentation": POLYGONS, "track_id": 1}
     path = coco(tmp_path, ["cat/00002.jpg", "cat/00006.jpg"], [{"image_id": id, **one} for id in (0, 1)])
     record = read_one(opened("coco", path, videos=tmp_path / "videos")).record
-    assert (record.frame_names, record.fps) == (("00002", "00006"), 25)
+    assert (record.frame_names, record.fps) == (("00002", "00006"), pytest.approx(25 / 4))
     assert record.timestamps == pytest.approx((2 / 25, 6 / 25))
     assert all(rle and rle_area(rle, (HEIGHT, WIDTH)) for rle in record.objects[0].rle)
     late = coco(tmp_path, ["cat/00008.jpg"], [{"image_id": 0, **one}])
@@ -236,3 +236,27 @@ def test_an_image_outside_the_folder_is_quarantined(name: str, tmp_path: Path) -
     content = {"images": [{"id": 1, "file_name": name}], "annotations": [one], "categories": CATEGORIES}
     with pytest.raises(BadItem, match="would leave its folder"):
         read_one(opened("coco", write_json(tmp_path / "coco.json", content)))
+
+
+def test_two_videos_of_one_name_are_refused_and_an_image_beside_one_keeps_its_suffix(tmp_path: Path) -> None:
+    one = {"category_id": 1, "segmentation": POLYGONS}
+    videos = [{"id": 1, "name": "clip.mp4"}, {"id": 2, "name": "clip.avi"}]
+    both = [{"image_id": id, **one} for id in (0, 1)]
+    path = coco(tmp_path, ["a/1.jpg", "b/1.jpg"], both, video_id=[1, 2], videos=videos)
+    with pytest.raises(LayoutError, match=r"coco.json: two videos are called 'clip'"):
+        opened("coco", path).items()
+    path = coco(tmp_path, ["a/1.jpg", "clip.jpg"], both, video_id=[1, None], videos=videos)
+    assert [one.record.video for one in read_all(opened("coco", path))] == ["clip", "clip.jpg"]
+
+
+def test_a_damaged_file_among_several_costs_its_own_videos_alone(tmp_path: Path) -> None:
+    coco(tmp_path, ["a.jpg"], [{"image_id": 0, "category_id": 1, "segmentation": POLYGONS}])
+    (tmp_path / "cut.json").write_text('{"images": [')
+    source = opened("coco", tmp_path)
+    good, bad = source.items()
+    assert source.read(good).record.video == "a"
+    with pytest.raises(BadItem, match=rf"cut.json: {tmp_path}/cut.json: is no JSON, or cut short"):
+        source.read(bad)
+    (tmp_path / "coco.json").unlink()
+    with pytest.raises(LayoutError, match=f"^{tmp_path}/cut.json is no JSON"):
+        source.items()

@@ -201,3 +201,14 @@ def test_a_file_of_another_layout_stops_everything(text: str, message: str, tmp_
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(LayoutError, match=f"{tmp_path}/a.xml {message}"):
         opened("cvat", tmp_path / "a.xml").items()
+
+
+def test_a_damaged_file_among_several_costs_its_own_video_alone(tmp_path: Path) -> None:
+    cvat(tmp_path, track(polygon(0)), source="", name="good")
+    (tmp_path / "cut.xml").write_text("<annotations>")
+    write_frames(tmp_path / "good", [f"frame_{frame:06d}.png" for frame in range(5)])
+    source = opened("cvat", tmp_path)
+    bad, good = source.items()
+    assert source.read(good).record.video == "good"
+    with pytest.raises(BadItem, match=r"cut.xml: .*/cut.xml: is no XML"):
+        source.read(bad)

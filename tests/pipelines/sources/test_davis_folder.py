@@ -138,3 +138,44 @@ def test_a_folder_without_table_or_a_file_that_is_no_zip_stops_everything(davis:
     (davis.parent / "a.zip").write_bytes(b"PK")
     with pytest.raises(LayoutError, match=r"a.zip is no zip, or cut short"):
         opened("davis-folder", davis.parent / "a.zip").items()
+
+
+@pytest.mark.parametrize("above", ["", "corrected/"])
+def test_a_zip_of_the_folder_is_read_like_one_of_what_is_in_it(above: str, davis: Path, maps: np.ndarray) -> None:
+    path = davis.parent / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(one for one in davis.rglob("*") if one.is_file()):
+            archive.write(file, f"{above}{file.relative_to(davis)}")
+        archive.writestr("__MACOSX/._x", b"")
+    record = read_one(opened("davis-folder", path, davis.parent / "frames")).record
+    found = masks_of(record)[0]
+    assert found is not None
+    assert np.array_equal(found, maps[0] == 1)
+
+
+def test_a_zip_that_was_made_again_is_read_again(davis: Path) -> None:
+    path = davis.parent / "a.zip"
+    for text in ("a cat", "a dog and a cat"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("expressions.csv", f"video,object_id,text\ncat,1,{text}\n")
+            archive.write(davis / "Annotations/cat/00000.png", "Annotations/cat/00000.png")
+        record = read_one(opened("davis-folder", path, davis.parent / "frames")).record
+        assert [one.text for one in record.expressions] == [text]
+
+
+def test_frames_with_an_exif_orientation_are_turned_if_the_maps_fit_so(davis: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in (davis.parent / "frames/cat").iterdir():
+        with Image.open(path) as image:
+            image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    record = read_one(opened("davis-folder", davis, davis.parent / "frames")).record
+    assert (record.width, record.height) == (WIDTH, HEIGHT)
+
+
+def test_sentences_need_ids_of_their_own_or_none(davis: Path) -> None:
+    for ids in (("1", ""), ("x", "x")):
+        rows = "".join(f"cat,{number},{id},a cat\n" for number, id in enumerate(ids, start=1))
+        (davis / "expressions.csv").write_text("video,object_id,expression,text\n" + rows)
+        with pytest.raises(BadItem, match=f"two of its sentences have the id '{ids[0]}'"):
+            read_one(opened("davis-folder", davis, davis.parent / "frames"))

@@ -78,3 +78,11 @@ def test_folders_have_to_exist(tmp_path: Path) -> None:
     for name in ("file", "missing"):
         with pytest.raises(LayoutError, match=f"--videos {tmp_path}/{name} is no folder"):
             files(tmp_path, videos=tmp_path / name).check()
+
+
+def test_two_images_of_one_frame_are_refused_and_never_guessed_between(tmp_path: Path) -> None:
+    write_frames(tmp_path, ["cat/1.jpg", "cat/1.png", "cat/2.jpg"])
+    with pytest.raises(BadItem, match=r"/cat holds two images called 1\. It needs one a frame"):
+        files(tmp_path).whole("cat", None)
+    with pytest.raises(BadItem, match=r"cat/1.jpeg does not exist"):
+        files(tmp_path).listed("cat", ["cat/1.jpeg"], None)

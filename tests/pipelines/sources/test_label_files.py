@@ -38,3 +38,13 @@ def test_two_videos_need_two_names() -> None:
     single_names([("a", "1.json"), ("b", "1.json")])
     with pytest.raises(LayoutError, match=r"Two videos are called 'a', in 1.json and in 2.json"):
         single_names([("a", "1.json"), ("a", "2.json")])
+
+
+def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "day 2").mkdir()
+    for path in (tmp_path / "raw/a.json", tmp_path / "day 2/b.json"):
+        path.touch()
+    (tmp_path / "raw/more").symlink_to(tmp_path / "day 2")
+    (tmp_path / "raw/loop").symlink_to(tmp_path / "raw")
+    assert label_files(Folder(str(tmp_path / "raw")), ".json").names == ("a.json", "more/b.json")

@@ -134,3 +134,14 @@ def test_one_bad_task_costs_only_its_picture(spoiled: dict[str, Any], message: s
 def test_a_file_of_another_layout_stops_everything(content: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=message):
         opened("label-studio", write_json(tmp_path / "a.json", content)).items()
+
+
+@pytest.mark.parametrize("image", ["", "http://host/", "http://[x/a.jpg"])
+def test_a_task_whose_picture_has_no_path_costs_only_itself(image: str, tmp_path: Path) -> None:
+    tasks = [task(brush(0, "a", "cat")), task(brush(0, "a", "cat"), image=image) | {"id": 2}]
+    write_frames(tmp_path, ["cat.jpg"])
+    source = opened("label-studio", write_json(tmp_path / "export.json", tasks))
+    good, bad = source.items()
+    assert source.read(good).record.objects
+    with pytest.raises(BadItem, match=r"export.json: the picture of task 2, .* is no path or URL"):
+        source.read(bad)

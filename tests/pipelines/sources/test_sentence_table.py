@@ -39,6 +39,8 @@ def test_the_column_split_chooses_rows(tmp_path: Path) -> None:
         ("video,object_id,text\na,0,x\n", "line 2: object_id '0' is no whole number from 1"),
         ("video,object_id,text\na,one,x\n", "line 2: object_id 'one' is no whole number from 1"),
         ("video,object_id,text\n,1,x\n", "line 2 has no video"),
+        (f"video,object_id,text\na,{'9' * 5000},x\n", "line 2: object_id '9{30}' is no whole number from 1"),
+        ("video,object_id,text,split\na,1,x,\n", "line 2 has no split"),
         ("video,object_id,text\na,1,x, y\n", "line 2 has 4 fields, not 3"),
     ],
 )
