@@ -100,6 +100,7 @@ class UnitHeader:
     index_keys: bool
     seek: bool
     note: str
+    shared: int
     context: msgspec.Raw
 
 
@@ -135,6 +136,7 @@ def encode_units(units: Sequence[tuple[DecodeUnit, Any]], context: Any) -> pa.Ta
                 index_keys=unit.index_keys,
                 seek=unit.seek,
                 note=unit.note,
+                shared=unit.shared,
                 context=encode_context(of_unit),
             )
         )
@@ -159,6 +161,7 @@ def decode_units(header: UnitsHeader, payload: memoryview) -> Iterator[tuple[Dec
             index_keys=one.index_keys,
             seek=one.seek,
             note=one.note,
+            shared=one.shared,
         )
         yield unit, one.context
 

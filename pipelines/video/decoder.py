@@ -211,7 +211,8 @@ def _windows(
     following = [first for first, _, _ in segment.windows[1:]] + [len(segment.keys)]
     numbering = _ShotNumbers()
     said = segment.info.remark if segment.number == 0 else ""
-    latest = -1
+    # Of frames of two sizes that it shares with the unit before, that one had all but those of the last size.
+    latest, found = segment.shared - 1, False
     for number, (first, stop, shot) in enumerate(segment.windows):
         frames = np.empty((stop - first, height, width, 3), np.uint8)
         got: list[int] = []
@@ -236,10 +237,10 @@ def _windows(
             remarks = "; ".join(filter(None, (said, remark)))
             yield _window(segment, number, counted, frames[begin:end], got[begin:end], note, remarks)
             said = ""
-        latest = got[-1]
+        latest, found = got[-1], True
         if last:
             break
-    if latest < 0:
+    if not found:
         raise BadItem(segment.video.path, "decode", f"not one frame can be decoded ({reading.reason or 'it is gone'})")
 
 

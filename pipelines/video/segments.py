@@ -26,6 +26,7 @@ class DecodeUnit:
         windows: index of the first frame, index after the last frame, and shot of each window.
         seek: whether frames come before it: decoding then begins at the nearest key frame.
         note: what is wrong with the file as a whole; in the last segment only.
+        shared: number of its first frames that the segment before has too.
     """
 
     video: Video
@@ -39,6 +40,7 @@ class DecodeUnit:
     index_keys: bool = False
     seek: bool = False
     note: str = ""
+    shared: int = 0
 
 
 def segments(
@@ -85,7 +87,10 @@ def segments(
     each = len(spans) if windows_each is None or timeline.index_keys else windows_each
     groups = [spans[first : first + each] for first in range(0, len(spans), each)]
     return tuple(
-        _segment(video, timeline, places, number, number * each, group, last=number == len(groups) - 1)
+        replace(
+            _segment(video, timeline, places, number, number * each, group, last=number == len(groups) - 1),
+            shared=max(0, groups[number - 1][-1][1] - group[0][0]) if number else 0,
+        )
         for number, group in enumerate(groups)
     )
 

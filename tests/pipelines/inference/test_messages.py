@@ -55,7 +55,7 @@ def a_unit(number: int, keys: np.ndarray | tuple[str, ...]) -> DecodeUnit:
     n = len(keys)
     return DecodeUnit(
         Video("/v \"1\".mp4"), INFO, number, 16, keys, np.arange(n) / 3, np.arange(n) + 4,
-        ((0, n, 0), (1, n, 1)), index_keys=True, seek=True, note="the file ends early",
+        ((0, n, 0), (1, n, 1)), index_keys=True, seek=True, note="the file ends early", shared=1,
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_units_of_any_kind_travel_together() -> None:
     for (one, _), unit in zip(arrived, units, strict=True):
         for name in ("keys", "times", "indices"):
             assert np.array_equal(getattr(one, name), getattr(unit, name))
-        for name in ("video", "info", "number", "first_window", "windows", "index_keys", "seek", "note"):
+        for name in ("video", "info", "number", "first_window", "windows", "index_keys", "seek", "note", "shared"):
             assert getattr(one, name) == getattr(unit, name)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.errors import BadItem, Dropped
+from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.sources.base import LeavesOut, Reading
 from sgmg.masks import rle_area
 from tool_files import (

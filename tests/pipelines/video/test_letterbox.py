@@ -1,5 +1,6 @@
 """Frames whose size changes in mid-stream."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,17 @@ def test_whichever_worker_decodes_it_it_looks_the_same(changing: Video, each: in
     assert [window.indices.tolist() for window in found] == [window.indices.tolist() for window in whole]
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(found, whole, strict=True))
     assert [window.remark for window in found] == [window.remark for window in whole]
+
+
+@pytest.mark.parametrize("overlap", [1, 2, 3])
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_frames_that_two_workers_share_are_added_once(changing: Video, overlap: int, each: int) -> None:
+    """A track takes those frames of a window that the window before did not have."""
+    with VideoDecoder() as decoder:
+        parts = segments(changing, decoder.timeline(changing), length=4, overlap=overlap, windows_each=each)
+        found = [window.indices.tolist() for part in parts for window in decoder.windows(part)]
+    added = [index for before, window in pairwise([[], *found]) for index in window if index not in before]
+    assert added == list(range(12))
 
 
 def test_detected_cuts_count_the_change_once(tmp_path: Path) -> None:
