@@ -13,6 +13,10 @@ from pipelines.limits import MAX_PIXELS
 from pipelines.video.pixels import square_size
 
 
+_ENOUGH = 250
+"""Packets of a track after which it is known which others are stills."""
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
     """The track of a file whose frames are taken.
@@ -82,13 +86,21 @@ def limit_decoder(stream: VideoStream) -> None:
 
 
 def _frames(container: InputContainer, streams: Sequence[VideoStream]) -> dict[int, int]:
-    """Returns the frames of each stream, by index: from the header, else packets are counted up to two."""
-    counts = {stream.index: stream.frames for stream in streams}
-    unknown = [stream for stream in streams if not stream.frames]
+    """Returns the frames of each stream, by index: from the header, else its first packets are counted.
+
+    A cover has one, and a track of which there is one packet at most among `_ENOUGH` of another is a still: to know for
+    sure, the whole file would have to be read.
+    """
+    covers = {stream.index for stream in streams if stream.disposition & Disposition.attached_pic}
+    counts = {stream.index: stream.frames or int(stream.index in covers) for stream in streams}
+    unknown = [stream for stream in streams if not counts[stream.index]]
+    if len(unknown) == 1 and max(counts.values()) <= 1:  # the only one that can move
+        return counts | {unknown[0].index: 2}
     try:
         for packet in container.demux(unknown) if unknown else ():
             counts[packet.stream.index] += bool(packet.size)
-            if all(counts[stream.index] > 1 for stream in unknown):
+            found = [counts[stream.index] for stream in unknown]
+            if min(found) > 1 or max(found) >= _ENOUGH:
                 break
     except FFmpegError:  # the file ends early: decoding says so
         pass

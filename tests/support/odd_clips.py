@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 RATE = 10
 """Frames a second."""
@@ -52,8 +53,10 @@ def write_sizes(path: Path, frames: Sequence[np.ndarray]) -> Path:
     return path
 
 
-def write_tracks(path: Path, tracks: Sequence[Sequence[np.ndarray]], codec: str = "mpeg4") -> Path:
-    """A video file of several tracks."""
+def write_tracks(
+    path: Path, tracks: Sequence[Sequence[np.ndarray]], codec: str = "mpeg4", cover: np.ndarray | None = None
+) -> Path:
+    """A video file of several tracks, the last of which may be a cover."""
     with av.open(f"file:{path}", mode="w") as container:
         streams = []
         for frames in tracks:
@@ -62,6 +65,14 @@ def write_tracks(path: Path, tracks: Sequence[Sequence[np.ndarray]], codec: str 
             stream.height, stream.width = frames[0].shape[:2]
             stream.pix_fmt = "yuv420p"
             streams.append(stream)
+        if cover is not None:
+            stream = container.add_stream("mjpeg", rate=RATE)
+            assert isinstance(stream, av.VideoStream)
+            stream.height, stream.width = cover.shape[:2]
+            stream.pix_fmt = "yuvj420p"
+            stream.disposition = Disposition.attached_pic
+            streams.append(stream)
+            tracks = [*tracks, [cover]]
         for stream, frames in zip(streams, tracks, strict=True):
             for image in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))

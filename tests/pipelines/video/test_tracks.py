@@ -1,8 +1,10 @@
 """Which track of a file is read."""
 
+import io
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from odd_clips import picture, write_as, write_tracks
@@ -11,6 +13,7 @@ from pipelines.sources.a2d_clip import decoded_clip
 from pipelines.sources.video_files import decode_video
 from pipelines.video.decoder import VideoDecoder, windows
 from pipelines.video.listing import Video
+from pipelines.video.tracks import choose_track
 
 SMALL = [picture(64, 48, seed) for seed in range(5)]
 LARGE = [picture(128, 96, seed) for seed in range(5)]
@@ -46,6 +49,31 @@ def test_a_thumbnail_before_the_video_is_no_video(case_kit: Path) -> None:
     frames = sum(len(window.frames) for window in windows(Video(str(case_kit / "thumb_first.mp4")), overlap=0))
     assert frames == 24
     assert len(decode_video((case_kit / "thumb_first.mp4").read_bytes()).frames) == 24
+
+
+class Counting(io.FileIO):
+    """A file that counts the bytes that are read of it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size) or b""
+        self.count += len(data)
+        return data
+
+
+@pytest.mark.parametrize(("name", "cover"), [("a.mp4", LARGE[0]), ("a.mkv", LARGE[0]), ("b.mkv", None)])
+def test_a_cover_or_a_still_is_told_from_the_video_without_reading_all_of_it(
+    tmp_path: Path, name: str, cover: np.ndarray | None
+) -> None:
+    noise = [np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8) for seed in range(700)]
+    stills = [] if cover is not None else [LARGE[:1]]
+    path = write_tracks(tmp_path / name, [*stills, noise], cover=cover)
+    with Counting(str(path)) as file, av.open(file) as container:
+        found = choose_track(container)
+        assert found is not None
+        assert container.streams[found.index].width == 64  # pyright: ignore[reportAttributeAccessIssue]
+        assert file.count < path.stat().st_size / 2
 
 
 def with_unknown_codec(path: Path, known: bytes) -> Path:
