@@ -176,7 +176,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             f"{path} asks for {unsafe[1]}, which is not trusted: a checkpoint holds tensors and plain values. "
             f"Nothing of it was run. Get the file from a source you know."
         )
-    if "Unsupported operand" in str(error):
+    if re.search(r"Unsupported operand 149\b", str(error)):  # with which later protocols begin
         return (
             f"{path} was saved with a pickle protocol above 2, of which PyTorch reads no plain values alone. Save it "
             f"again with torch.save(…), without pickle_protocol."

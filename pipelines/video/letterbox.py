@@ -24,7 +24,7 @@ def fitted(size: Size, within: Size) -> Place:
     """Returns the largest place in the middle of `within` that has the shape of `size`; both are (height, width).
 
     >>> fitted((240, 426), (480, 640))
-    Place(x=0, y=60, width=640, height=361)
+    Place(x=0, y=59, width=640, height=361)
     """
     scale = min(within[0] / size[0], within[1] / size[1])
     height, width = (max(1, min(limit, round(side * scale))) for side, limit in zip(size, within, strict=True))
