@@ -50,14 +50,15 @@ def annotate(config: AnnotateConfig) -> Exit:
 
 
 def _annotate(config: AnnotateConfig, stream: Stream) -> Exit:
-    out, made_by = stream.out, _made_by(stream)
+    out, made_by, only = stream.out, _made_by(stream), _to_redo(config)
+    if only is not None:  # a folder has the answers to all, or those that were given again because of one table
+        made_by["redo"] = f"{len(only)} answers, {hashlib.sha256(json.dumps(sorted(only)).encode()).hexdigest()[:12]}"
     require_same_settings(out, made_by, "made_by")
     config, stream = replace(config, made_by=made_by), replace(stream, fingerprint=made_by["fingerprint"])
     write_config(out, config)
     ledger = read_ledger(out, stream.fingerprint)
     requests = collect_requests(
-        config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify,
-        _to_redo(config),
+        config.videos, config.expressions, config.text, out, ledger, _token_counter(stream.spec), config.verify, only,
     )  # fmt: skip
     for note in requests.notes:
         _log.info("%s", note)

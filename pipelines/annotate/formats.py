@@ -103,14 +103,16 @@ def write_formats(
         return
     whole = _hash([_LAYOUT, _digest(ledger, [one for rows in results.values() for one in rows])])
     files = [name for name in formats if name in _FILES_OF_ALL]
-    framed = frozenset(results) if "frames" in formats else videos_with_frames(out, ledger)
+    if "frames" in formats:  # first, as the JSON files name them
+        yield from _of_each_video(out, ledger, "frames", time_limit)
+    framed = videos_with_frames(out, ledger)
     task = _on_ray(_write_file)
     made_of = ray.put((results, framed))
     waiting = [task.remote(out, name, made_of, whole, in_parts) for name in files]
     for name, written in zip(files, waiting, strict=True):
         yield Written(name, _error(written))
     for name in OF_EACH_VIDEO:
-        if name in formats:
+        if name in formats and name != "frames":
             yield from _of_each_video(out, ledger, name, time_limit)
 
 

@@ -61,8 +61,7 @@ def collect_requests(
         only: video and expression ids of what is asked; None asks everything.
 
     Raises:
-        LayoutError: no video was found, or no video has an expression; or something of `only` is answered here
-            already; the message says why.
+        LayoutError: no video was found, or no video has an expression; the message says why.
         OSError: the file of expressions does not exist, or cannot be read.
     """
     listing = list_videos(patterns)
@@ -93,11 +92,6 @@ def collect_requests(
         sentences[video.path] = len(before.union(one.id for one in asked))
         # Another version of the file may have other texts: everything is made again, so there is no conflict.
         answered = ledger.answered(name, stamp=video.stamp) if video.stamp else {}
-        if only is not None and any(one.id in answered for one in asked):
-            raise LayoutError(
-                f"{out.path()} holds answers that are to be given again, by the same checkpoint and settings: they "
-                f"would be the same. Choose another --out, and another --checkpoint."
-            )
         conflicts = [one for one in asked if answered.get(one.id, one.text) != one.text]
         problems += [BadItem(video.path, "list", _conflict(one, answered[one.id])) for one in conflicts]
         if all(one.id in answered for one in asked) and not verify:

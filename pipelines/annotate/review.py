@@ -6,7 +6,7 @@ mask that comes and goes; an area that jumps from one frame to the next.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -18,13 +18,15 @@ from pipelines.files import Folder, parent_and_name
 from pipelines.ledger import Entry, Ledger, Rows
 from pipelines.prediction_reader import read_segments
 from pipelines.predictions import Prediction
+from pipelines.verdict_names import Verdict
+from pipelines.verdicts import read_verdicts
 from sgmg.masks import rle_area
 
 COLUMNS = (
     "rank", "doubt", "video", "expression", "text", "source", "score", "agreement", "flicker", "jumps", "frame", "time",
     "why", "verdict",
 )  # fmt: skip
-"""Columns of review.csv; `verdict` is empty, for the person to fill in (`pipelines.verdicts`)."""
+"""Columns of review.csv; `verdict` is for the person to fill in (`pipelines.verdicts`)."""
 _VIDEOS = 64
 """Videos of a task."""
 SHORT = 3
@@ -164,6 +166,8 @@ def _jumps(areas: Float[np.ndarray, " t"]) -> list[int]:
 def write_review(out: Folder, ledger: Ledger, path: str) -> int:
     """Writes review.csv about all answers of a run, read on Ray. Returns how many are doubtful.
 
+    Verdicts that are filled in already in a file of that name are kept.
+
     Args:
         out: folder of the run.
         ledger: of the results.
@@ -172,13 +176,15 @@ def write_review(out: Folder, ledger: Ledger, path: str) -> int:
     Raises:
         ray.exceptions.RayError: a file is damaged, or the cluster is lost.
         OSError: the file cannot be written.
+        LayoutError: there is a file of that name, but with something else in it.
     """
+    parent, name = parent_and_name(path)
+    said = read_verdicts(path) if Folder(parent).has(name) else {}
     task = ray.remote(num_cpus=1, max_retries=-1)(_doubts_of_videos)
     videos = [(rows, ledger.by_video[video]) for video, rows in ledger.rows.items()]
     parts = [videos[first : first + _VIDEOS] for first in range(0, len(videos), _VIDEOS)]
     doubts = list(chain.from_iterable(ray.get([task.remote(out, part) for part in parts])))
-    parent, name = parent_and_name(path)
-    Folder(parent).write(name, review_csv(doubts))
+    Folder(parent).write(name, review_csv(doubts, said))
     return sum(bool(one.reasons) for one in doubts)
 
 
@@ -191,20 +197,25 @@ def by_doubt(doubts: Iterable[Doubt]) -> list[Doubt]:
     return sorted(doubts, key=lambda one: (-one.doubt, one.video, one.expression))
 
 
-def review_csv(doubts: Iterable[Doubt]) -> bytes:
-    """Returns review.csv, the worst answer first."""
+def review_csv(doubts: Iterable[Doubt], said: Mapping[tuple[str, str], Verdict] | None = None) -> bytes:
+    """Returns review.csv, the worst answer first.
+
+    Args:
+        doubts: about each answer.
+        said: verdicts by video and expression, to fill in.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_lines(by_doubt(doubts)))
+    writer.writerows(_lines(by_doubt(doubts), said or {}))
     return text.getvalue().encode()
 
 
-def _lines(doubts: Sequence[Doubt]) -> Iterator[list[object]]:
+def _lines(doubts: Sequence[Doubt], said: Mapping[tuple[str, str], Verdict]) -> Iterator[list[object]]:
     for rank, one in enumerate(doubts, start=1):
         agreement = "" if one.agreement is None else f"{one.agreement:.3f}"
         time = "" if one.time is None else f"{one.time:.2f}"
         yield [
             rank, f"{one.doubt:.3f}", one.video, one.expression, one.text, one.source, f"{one.score:.3f}", agreement,
-            one.flicker, one.jumps, one.frame, time, "; ".join(one.reasons), "",
+            one.flicker, one.jumps, one.frame, time, "; ".join(one.reasons), said.get((one.video, one.expression), ""),
         ]  # fmt: skip

@@ -12,7 +12,6 @@ from av.stream import Disposition
 from pipelines.limits import MAX_PIXELS
 from pipelines.video.pixels import square_size
 
-
 _ENOUGH = 250
 """Packets of a track after which it is known which others are stills."""
 

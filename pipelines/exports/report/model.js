@@ -51,6 +51,7 @@ const report = (() => {
     data.foldedVideos = name.map(fold);
     data.count = expressions.length;
     data.place = new Map(index.videos.id.map((id, video) => [id, video]));
+    report.verdicts.begin(index.run);
   }
 
   // Every word must be in the text, or in the name or folder of its video; each text has a bit mask of the words.

@@ -7,7 +7,7 @@
   const $ = id => document.getElementById(id);
   const START = { query: "", status: "012", low: 0, high: 100, sort: "name", verdict: "", page: 1, tab: "videos", video: "", stage: "" };
   const state = { ...START };
-  let found = { videos: [], passes: [] }, problems, drawing = 0;
+  let found = { videos: [], passes: [] }, looked = [], problems, drawing = 0;
 
   // State ↔ address
   function remember(replace) {
@@ -138,6 +138,7 @@
   }
 
   function look(video, replace = false) {
+    if (!replace) looked = found.videos; // a verdict may take a video out of those that pass the filters
     document.querySelectorAll(".card video").forEach(other => other.pause());
     state.video = report.data.videos.id[video];
     remember(replace);
@@ -146,7 +147,7 @@
 
   viewer.onclose = () => { if (state.video) { state.video = ""; remember(true); } };
   viewer.onstep = by => {
-    const next = found.videos[found.videos.indexOf(viewer.shown) + by];
+    const list = looked.includes(viewer.shown) ? looked : found.videos, next = list[list.indexOf(viewer.shown) + by];
     if (next !== undefined) look(next, true);
   };
 

@@ -3,19 +3,22 @@
 
 report.verdicts = (() => {
   const NAMES = { accepted: "Accepted", rejected: "Rejected", "to-correct": "To correct" };
-  const KEY = `verdicts:${location.pathname}`, COLUMNS = ["video", "expression", "text", "verdict"];
+  const COLUMNS = ["video", "expression", "text", "verdict"];
   const said = new Map(); // video and sentence → [video, expression, sentence, verdict]
-  let changed = () => {};
+  let changed = () => {}, key = "";
 
-  // A page from disk may have no storage: then verdicts last as long as the page is open.
-  try {
-    for (const line of JSON.parse(localStorage.getItem(KEY) ?? "[]")) said.set(place(line[0], line[2]), line);
-  } catch { /* nothing is kept */ }
+  // Reads what was said of the answers of a run. A page from disk may have no storage: then verdicts last as long as it is open.
+  function begin(run) {
+    key = `verdicts:${location.pathname}:${run}`;
+    try {
+      for (const line of JSON.parse(localStorage.getItem(key) ?? "[]")) said.set(place(line[0], line[2]), line);
+    } catch { /* nothing is kept */ }
+  }
 
   function place(video, sentence) { return `${video}\n${sentence}`; }
 
   function keep() {
-    try { localStorage.setItem(KEY, JSON.stringify([...said.values()])); } catch { /* then it is not kept */ }
+    try { localStorage.setItem(key, JSON.stringify([...said.values()])); } catch { /* then it is not kept */ }
     changed();
   }
 
@@ -54,5 +57,5 @@ report.verdicts = (() => {
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   }
 
-  return { NAMES, buttons, csv, ofRow, save, get count() { return said.size; }, set onchange(f) { changed = f; } };
+  return { NAMES, begin, buttons, csv, ofRow, save, get count() { return said.size; }, set onchange(f) { changed = f; } };
 })();

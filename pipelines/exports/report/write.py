@@ -61,7 +61,12 @@ def write_pages(out: Folder, videos: Sequence[VideoSummary]) -> None:
         written.add(_write(report, f"problems-{number:04d}.js", "problems", number, lines))
     for name in _ASSETS:
         report.write(f"assets/{name}", (_HERE / name).read_bytes())
-    _write(report, "index.js", "index", _index(videos, problems, _about(out)))
+    config = _config(out)
+    index = {
+        "run": (config.get("made_by") or {}).get("fingerprint", "")[:16],
+        **_index(videos, problems, _about(config)),
+    }
+    _write(report, "index.js", "index", index)
     report.write("index.html", (_HERE / "page.html").read_bytes())
     for name in report.names(_DATA):
         if _OURS.fullmatch(name) and name not in written:
@@ -156,14 +161,24 @@ def _quarantine(out: Folder) -> Iterator[dict[str, str]]:
             raise ValueError(f"{out.path(QUARANTINE)}, line {number} is no JSON object. Run the job again.") from error
 
 
-def _about(out: Folder) -> list[tuple[str, str]]:
-    """Returns the settings in the run's config.json, as text, and in words how many sentences were asked together."""
+def _config(out: Folder) -> dict[str, Any]:
+    """Returns the run's config.json; empty if there is none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     written = out.read_if_there(_CONFIG)
     try:
         config = parse_json(written) if written is not None else {}
-        together = (config.get("made_by") or {}).get("sentences_together", 1)
+        (config.get("made_by") or {}).get("fingerprint")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{out.path(_CONFIG)} is damaged ({error}). Run the job that wrote it again.") from error
+    return config
+
+
+def _about(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns the settings of a run as text, and in words how many sentences were asked together."""
+    together = (config.get("made_by") or {}).get("sentences_together", 1)
     asked = "each for itself" if together == 1 else f"up to {together} of a video together"
     settings = [(name, text if len(text) <= _LONG else text[:_LONG] + "…") for name, text in _flat(config)]
     return [("sentences were asked", asked), *settings] if settings else []

@@ -80,3 +80,5 @@ def test_the_table_has_the_worst_answer_first_and_room_for_a_verdict() -> None:
     assert rows[0]["why"] == "score 0.10"
     assert rows[1]["agreement"] == "0.500"
     assert {row["verdict"] for row in rows} == {""}
+    kept = review_csv(doubts, {(doubts[1].video, doubts[1].expression): "rejected"})
+    assert next(csv.DictReader(io.StringIO(kept.decode())))["verdict"] == "rejected"

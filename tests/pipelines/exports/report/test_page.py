@@ -206,6 +206,37 @@ def test_verdicts_are_filtered_by_kept_and_saved_as_a_table_that_jobs_read(
     assert HOSTILE in {line.values["text"] for line in lines_of(tmp_path / "verdicts.csv")}
 
 
+def test_stepping_goes_on_from_a_video_that_its_verdict_has_filtered_out(page: Page, corpus: Corpus) -> None:
+    opened(page, corpus)
+    page.locator("#verdict").select_option("None yet")
+    names = shown(page)
+    page.locator(".card .open").nth(1).click()
+    for group in page.get_by_role("group", name="Verdict").all():
+        group.get_by_role("button", name="Accepted").click()
+    expect(page.locator(".card")).to_have_count(2)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("dialog h2")).to_have_text(names[2])
+
+
+def test_another_run_at_the_same_place_has_no_verdicts_yet(page: Page, corpus: Corpus) -> None:
+    opened(page, corpus)
+    page.locator(".card .open").first.click()
+    page.get_by_role("group", name="Verdict").first.get_by_role("button", name="Accepted").click()
+    page.keyboard.press("Escape")
+    before = corpus.out.read("config.json")
+    try:
+        corpus.out.write("config.json", json.dumps({"made_by": {"fingerprint": "another checkpoint"}}).encode())
+        write_report(corpus.out)
+        opened(page, corpus)
+        expect(page.locator(".card .verdict:visible")).to_have_count(0)
+        expect(page.locator("#export")).to_be_hidden()
+    finally:
+        corpus.out.write("config.json", before)
+        write_report(corpus.out)
+    opened(page, corpus)
+    expect(page.locator(".card .verdict:visible")).to_have_text(["Accepted"])
+
+
 def lines_of(path: Path) -> list[CsvLine]:
     return list(csv_lines(path.read_text(), "verdicts.csv", ("video", "expression", "text", "verdict")))
 
