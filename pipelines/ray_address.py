@@ -17,7 +17,7 @@ _SETTINGS = 4
 
 
 def check_cluster(address: str, seconds: float = _SECONDS) -> None:
-    """Checks that a Ray cluster answers at RAY_ADDRESS. An address without a port is left to Ray.
+    """Checks that a Ray cluster answers at RAY_ADDRESS. `auto`, `local` and other schemes than ray:// are left to Ray.
 
     Raises:
         JobError: the address is none, nobody answers within `seconds`, or something else than Ray does.

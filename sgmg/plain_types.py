@@ -45,12 +45,13 @@ def plain_classes(path: Path) -> list[Any]:
     arrays = [
         (multiarray._reconstruct, f"{module}.multiarray._reconstruct") for module in ("numpy.core", "numpy._core")
     ]
-    paths = [pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath]
-    # A path of Windows is read on any system, but not opened.
-    windows = (pathlib.PureWindowsPath, "pathlib.WindowsPath")
+    # A path of Windows is read on any system, but not opened. Python 3.13 has another module for them.
+    kinds = {name: getattr(pathlib, name) for name in ("PosixPath", "PurePosixPath", "PureWindowsPath")}
+    kinds["WindowsPath"] = pathlib.PureWindowsPath
+    paths = [(kind, f"{module}.{name}") for module in ("pathlib", "pathlib._local") for name, kind in kinds.items()]
     dates = [datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone]
     enums = [(Unread, name) for name in _enum_classes(path)]
-    return [argparse.Namespace, *paths, windows, *dates, np.dtype, np.ndarray, *dtypes, *scalars, *arrays, *enums]
+    return [argparse.Namespace, *paths, *dates, np.dtype, np.ndarray, *dtypes, *scalars, *arrays, *enums]
 
 
 def _enum_classes(path: Path) -> Iterator[str]:

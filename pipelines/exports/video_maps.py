@@ -57,6 +57,8 @@ def _frames(results: Mapping[str, Sequence[Rows]], out: Folder, lines: list[Line
     """Yields the frames of all videos, and adds the lines of each to the table."""
     for video, places in sorted(results.items()):
         numbers: dict[str, int] = {}
+        pending: dict[str, list[tuple[float, int, str]]] = {}
+        size = (0, 0)
         for rows in read_segments(out, places):
             ordered = sorted(rows, key=lambda row: number_order(row.expression))
             new = [row for row in ordered if row.expression not in numbers]
@@ -65,18 +67,37 @@ def _frames(results: Mapping[str, Sequence[Rows]], out: Folder, lines: list[Line
             for number, row in enumerate(new, start=len(numbers) + 1):
                 numbers[row.expression] = number
                 lines.append((video, number, row.expression, row.text))
-            yield from _of_segment(video, ordered, numbers)
+            size = (rows[0].height, rows[0].width)
+            for row in ordered:
+                _gather(row, numbers[row.expression], size, pending)
+            # Damage may have cost some rows frames of others, so that these are further on.
+            done = min(number_order(row.frame_names[-1]) for row in rows)
+            yield from _taken(video, pending, size, done)
+        yield from _taken(video, pending, size)
 
 
-def _of_segment(video: str, rows: Sequence[Prediction], numbers: Mapping[str, int]) -> Iterator[Named]:
-    size = (rows[0].height, rows[0].width)
-    for place, frame in enumerate(rows[0].frame_names):
-        shown = [
-            (row.queries[0].scores[place], numbers[row.expression], row.queries[0].rle[place])
-            for row in rows
-            if rle_area(row.queries[0].rle[place], size)
-        ]
-        yield f"{ROOT}/{video}/{frame}.png", [(number, rle) for _, number, rle in sorted(shown)], size
+def _gather(
+    row: Prediction, number: int, size: tuple[int, int], pending: dict[str, list[tuple[float, int, str]]]
+) -> None:
+    """Adds score, number and mask of an expression in each frame in which it has a pixel."""
+    query = row.queries[0]
+    for frame, score, rle in zip(row.frame_names, query.scores, query.rle, strict=True):
+        shown = pending.setdefault(frame, [])
+        if rle_area(rle, size):
+            shown.append((score, number, rle))
+
+
+def _taken(
+    video: str,
+    pending: dict[str, list[tuple[float, int, str]]],
+    size: tuple[int, int],
+    last: tuple[tuple[int, str, str] | str, ...] | None = None,
+) -> Iterator[Named]:
+    """Takes out, and yields, the frames up to the last one that all expressions have come to; None: all of them."""
+    for frame in sorted(pending, key=number_order):
+        if last is not None and number_order(frame) > last:
+            return
+        yield f"{ROOT}/{video}/{frame}.png", [(number, rle) for _, number, rle in sorted(pending.pop(frame))], size
 
 
 def _encoded(frame: Named) -> tuple[str, bytes]:

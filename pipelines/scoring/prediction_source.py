@@ -104,10 +104,9 @@ class PngPredictions:
                 else:
                     tracks.setdefault(second, {})[frame] = mask_to_rle(object_map(load[file](), truth.size) > 0)
             except ValueError as error:
-                raise ValueError(
-                    f"{self.path}, {file}: {error}. The truth has height, width {truth.size}: write masks at the size "
-                    f"of the original frames."
-                ) from error
+                is_size = f"not {truth.size}" in str(error)
+                remedy = " The truth has that size: write masks at the size of the original frames." if is_size else ""
+                raise ValueError(f"{self.path}, {file}: {error}.{remedy}") from error
         found = [_davis_prediction(truth, folder, pngs) for folder, pngs in maps.items()]
         return [*found, *(_track_prediction(truth, expression, rles) for expression, rles in tracks.items())]
 

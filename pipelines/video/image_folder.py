@@ -17,7 +17,7 @@ from pyarrow import fs
 from pipelines.errors import BadItem
 from pipelines.files import is_hidden, number_order, resolve_filesystem
 from pipelines.images import opened_image
-from pipelines.video.exif import UPRIGHT, orientation_tag, upright
+from pipelines.video.exif import UPRIGHT, header_of, orientation_tag, upright
 from pipelines.video.frame_reader import UNTIMED_FPS, Damage, Frame
 from pipelines.video.image_times import exif_times, rate_of_name
 from pipelines.video.letterbox import fitted, letterboxed, size_remark
@@ -79,17 +79,20 @@ def images_frames(
     damage = ""
     for name in names:
         try:
-            image = _rgb(_bytes(video, name))
+            data = _bytes(video, name)
+            image = _rgb(data)
+            turned = TURNED if TURNED not in info.remark and header_of(data)[1] != UPRIGHT else ""
         except (OSError, ValueError) as error:
             damage = damage or f"{name}: {error}"
             continue
         found, first = (image.shape[0], image.shape[1]), (info.height, info.width)
         if found == first:
-            yield Frame(name, resize_frames(image[None], *size)[0] if size else image, damage)
+            yield Frame(name, resize_frames(image[None], *size)[0] if size else image, damage, turned)
         else:
             place = fitted(found, size or first)
             small = resize_frames(image[None], place.height, place.width)[0]
-            yield Frame(name, letterboxed(small, size or first), damage, size_remark(found, first))
+            remark = "; ".join(filter(None, (size_remark(found, first), turned)))
+            yield Frame(name, letterboxed(small, size or first), damage, remark)
         damage = ""
     if damage:
         yield Damage(damage)

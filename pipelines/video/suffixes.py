@@ -5,10 +5,15 @@ from pathlib import PurePosixPath
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob", ".mts",
-    ".m2ts", ".ts", ".flv", ".wmv", ".asf", ".ogv", ".gif", ".mjpeg", ".mjpg",
+    ".m2ts", ".m2t", ".ts", ".flv", ".wmv", ".asf", ".ogv", ".ogm", ".gif", ".mjpeg", ".mjpg", ".mpe", ".mpv", ".3gpp",
+    ".divx",
 )  # fmt: skip
-"""Suffixes of the containers that `pipelines.video.probe.READABLE` lists."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of videos in the containers that `pipelines.video.probe.READABLE` lists."""
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2",
+    ".j2k", ".pgm", ".ppm", ".pnm", ".tga",
+)  # fmt: skip
+"""Suffixes of images that Pillow decodes, but for those that are no pictures of a camera or an editor."""
 
 
 def suffix_of(name: str) -> str:

@@ -1,13 +1,14 @@
 import argparse
 import json
 import os
+import sys
 import zipfile
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import numpy as np
@@ -226,6 +227,20 @@ def test_plain_values_that_people_save_beside_the_weights_are_read(
         optimizer=Optimizer.ADAMW, other=Optimizer.SGD, when=datetime(2024, 5, 6), dtype=np.dtype("f4"),
     )  # fmt: skip
     torch.save({"model": weights, "args": args}, tmp_path / "a.pth")
+    assert same(load_published(tmp_path / "a.pth"), model)
+
+
+def test_a_path_that_python_3_13_saved_is_read(
+    model: SgMg, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = type(sys)("pathlib._local")
+    module.PosixPath = PosixPath  # pyright: ignore[reportAttributeAccessIssue]
+    with monkeypatch.context() as changed:
+        changed.setitem(sys.modules, "pathlib._local", module)
+        changed.setattr(PosixPath, "__module__", "pathlib._local")
+        torch.save({"model": weights, "args": argparse.Namespace(out=tmp_path)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+        assert b"pathlib._local" in archive.read("a/data.pkl")
     assert same(load_published(tmp_path / "a.pth"), model)
 
 

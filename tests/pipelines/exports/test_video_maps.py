@@ -94,3 +94,25 @@ def test_a_sentence_keeps_its_number_in_a_segment_that_another_one_lacks(tmp_pat
 
 def test_later_numbers_are_above() -> None:
     assert paint([(2, LEFT), (1, RIGHT)], (4, 6)).tolist() == [[2, 2, 1, 1, 1, 1]] * 4
+
+
+def test_rows_that_lack_frames_of_each_other_have_their_masks_in_the_right_ones(tmp_path: Path) -> None:
+    """As where damage cost one expression a window: its segments end later in the video."""
+
+    def part(id: str, rle: str, score: float, segment: int, names: Sequence[str]) -> Prediction:
+        made = row(id, [rle] * len(names), [score] * len(names))
+        return replace(made, frame_names=tuple(names), segment=segment, start_frame=2 * segment)
+
+    whole = [part("1", LEFT, 0.5, 0, ["2", "9"]), part("1", LEFT, 0.5, 1, ["10", "11"])]
+    damaged = [part("2", RIGHT, 0.6, 0, ["2", "10"]), part("2", RIGHT, 0.6, 1, ["11"])]
+    out = Folder(str(tmp_path))
+    for number, rows in enumerate((whole, damaged)):
+        with out.output(f"predictions/v-{number}.parquet") as stream:
+            pq.write_table(predictions_table(rows), stream, row_group_size=1)
+    assert write_video_maps({"v": [Rows(f"v-{number}.parquet", 0, 2) for number in range(2)]}, out, "davis.zip") == 4
+    with zipfile.ZipFile(out.path("davis.zip")) as archive:
+        *maps, _ = archive.namelist()
+        assert maps == [f"Annotations/v/{name}.png" for name in ("2", "9", "10", "11")]
+        found = [decode_object_map(archive.read(name), (4, 6))[0].tolist() for name in maps]
+    both, alone = [1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 0, 0]
+    assert found == [both, alone, both, both]

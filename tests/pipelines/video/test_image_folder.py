@@ -86,6 +86,18 @@ def test_images_are_turned_as_viewers_show_them(tmp_path: Path, orientation: int
     assert np.array_equal(found.image, shown)
 
 
+def test_a_later_image_that_is_turned_is_said_and_a_shot_of_its_own(tmp_path: Path) -> None:
+    """At half a turn nothing else would tell."""
+    stored = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for place in range(4):
+        Image.fromarray(stored).save(tmp_path / f"{place}.png", exif=exif if place == 2 else None)
+    found = list(windows(Video(str(tmp_path), images=True)))
+    assert [(window.indices.tolist(), window.remark) for window in found] == [([0, 1], ""), ([2], TURNED), ([3], "")]
+    assert np.array_equal(found[1].frames[0], stored[::-1, ::-1])
+
+
 def test_the_photos_that_lay_on_their_side(case_kit: Path) -> None:
     (window,) = windows(Video(str(case_kit / "exif6"), images=True))
     assert window.frames.shape == (4, 160, 120, 3)

@@ -19,6 +19,8 @@ CONTAINERS = {
     ".mts": ("mpegts", "libx264"),
     ".m2ts": ("mpegts", "mpeg2video"), ".ts": ("mpegts", "mpeg2video"), ".flv": ("flv", "flv"),
     ".wmv": ("asf", "wmv2"), ".asf": ("asf", "wmv1"), ".ogv": ("ogg", "libvpx"), ".gif": ("gif", "gif", "rgb8"),
+    ".m2t": ("mpegts", "mpeg2video"), ".mpe": ("mpeg", "mpeg1video"), ".mpv": ("mpeg", "mpeg1video"),
+    ".ogm": ("ogg", "libvpx"), ".3gpp": ("3gp", "mpeg4"), ".divx": ("avi", "mpeg4"),
     ".mjpeg": ("mjpeg", "mjpeg", "yuvj420p"), ".mjpg": ("mjpeg", "mjpeg", "yuvj420p"),
 }  # fmt: skip
 """Suffixes, with FFmpeg's names of container, codec and pixels of such a file."""
