@@ -17,7 +17,7 @@ PLAIN = (ValueError, FileNotFoundError)
 ROUNDS = int(os.environ.get("SGMG_MUTATIONS", "1"))
 """How many times as many damaged files to read as CI does."""
 LONGEST, MOST_MIB = 10, 700
-"""Seconds that reading one damaged file may take, and memory that reading all of a kind may add."""
+"""Seconds of processor time that reading one damaged file may take, and memory that reading all of a kind may add."""
 
 
 def fault_of(error: Exception, file: Path) -> str:
@@ -31,7 +31,7 @@ def fault_of(error: Exception, file: Path) -> str:
     if not isinstance(error, OURS):
         if type(error) not in PLAIN:
             return f"raises {type(error).__module__}.{type(error).__name__}: {said[:300]}"
-        if file.name not in said and file.parent.name not in said:
+        if file.name not in said and str(file.parent) not in said:
             return f"does not name the file: {said[:300]}"
     if len(said) > 3000:
         return f"says too much: {said[:300]}"
@@ -42,7 +42,7 @@ def fault_of(error: Exception, file: Path) -> str:
 @pytest.mark.filterwarnings("default")  # of libraries about what they read
 @pytest.mark.usefixtures("as_users_run_it")
 def test_a_damaged_file_is_read_or_quarantined_or_refused_in_words(name: str, tmp_path: Path) -> None:
-    kind, root = KINDS[name], tmp_path / "files"
+    kind, root = KINDS[name], tmp_path / "all-q7x"  # no message says that by chance
     root.mkdir()
     kind.make(root)
     assert not kind.read(root), "whole files are read as a whole"
@@ -56,14 +56,14 @@ def test_a_damaged_file_is_read_or_quarantined_or_refused_in_words(name: str, tm
         file.write_bytes(mutated(file.name, whole, rng))
         if name == "videos":
             (root / "changed").write_text(file.relative_to(root).as_posix())
-        began, fault = time.monotonic(), ""
+        began, fault = time.process_time(), ""
         try:
             fault = next((f"lets the decoder fail: {one}" for one in kind.read(root) if "exit code" in one), "")
         except Exception as error:
             fault = fault_of(error, file)
         finally:
             file.write_bytes(whole)
-        if (took := time.monotonic() - began) > LONGEST:
+        if (took := time.process_time() - began) > LONGEST:
             fault = fault or f"takes {took:.0f} s"
         faults += [f"seed {seed}, {file.relative_to(root)}: {fault}"] if fault else []
     added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024

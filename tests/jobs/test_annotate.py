@@ -157,6 +157,20 @@ def test_a_run_finds_what_the_model_says_and_the_next_one_does_what_is_new(
     assert "0 videos annotated" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in everything} == before
 
+    one, two = [row for row in found if row.video == found[0].video]
+    verdicts = tmp_path / "verdicts.csv"
+    again = replace(
+        config, out=str(tmp_path / "again"), formats=("parquet",), redo=("rejected",), verdicts=str(verdicts)
+    )
+    verdicts.write_text(f"video,expression,verdict\n{one.video},{one.expression},rejected\n")
+    assert main(again) == Exit.CLEAN
+    assert [row.expression for row in found_in(tmp_path / "again")] == [one.expression]
+    assert main(replace(again, formats=("parquet", "coco"))) == Exit.CLEAN, "for one format more"
+    verdicts.write_text(f"video,expression,verdict\n{two.video},{two.expression},rejected\n")
+    with pytest.raises(JobError, match=r"redo was '1 answers, .*Choose another --out"):
+        main(again)
+    capsys.readouterr()
+
     assert main(replace(config, text=SENTENCES)) == Exit.CLEAN
     assert re.search(r"3 expressions answered, \d of them absent; 6 were answered before", capsys.readouterr().out)
     old = {path: time for path, time in before.items() if path.suffix in (".parquet", ".jpg")}
@@ -302,6 +316,8 @@ def test_the_command_line_is_understood() -> None:
         ({"min_score": 2.0}, r"--min-score must be between 0 and 1 \(got 2\.0\)"),
         ({"window": 4, "overlap": 4}, r"--overlap \(4\) must be smaller than --window \(4\)"),
         ({"time_limit": 0.0}, "--time-limit must be above 0"),
+        ({"redo": ("rejected",)}, "Give --redo and --verdicts together"),
+        ({"verdicts": "v.csv"}, "Give --redo and --verdicts together"),
         ({"short_side": 0}, "--short-side must be 1 or more"),
         ({"cpus_per_actor": -1.0}, "--cpus-per-actor must be 0 or more"),
     ],

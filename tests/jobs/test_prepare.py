@@ -236,6 +236,46 @@ def test_the_file_of_a_tool_is_prepared_with_frames_from_elsewhere(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("ray_local")
+def test_rejected_answers_are_left_out_and_what_the_table_says_decides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_frames(tmp_path, ["a.jpg", "b.jpg"])
+    content = {
+        "images": [{"id": id, "file_name": f"{name}.jpg"} for id, name in enumerate("ab")],
+        "annotations": [
+            {"id": id, "image_id": id // 2, "caption": f"cat {id}", "segmentation": [[1, 2, 12, 3, 9, 14]]}
+            for id in range(4)
+        ],
+    }
+    raw, out, table = write_json(tmp_path / "coco.json", content), tmp_path / "out", tmp_path / "verdicts.csv"
+    config = PrepareConfig("coco", "train", str(out), str(raw), verdicts=str(table))
+
+    def say(*lines: str) -> None:
+        table.write_text("".join(f"{line}\n" for line in ("video,expression,verdict", *lines)))
+
+    say("a,0,rejected", "b,1,accepted", "elsewhere,0,rejected")
+    assert main(config) == Exit.CLEAN
+    assert "1 of 2 rejected answers are no usable sentence here" in capsys.readouterr().out
+    left = [
+        (record.video, one.id)
+        for record in records_in(out, read_manifest(Folder(str(out))))
+        for one in record.expressions
+    ]
+    assert left == [("a", "1"), ("b", "0"), ("b", "1")]
+    table.rename(tmp_path / "moved.csv")
+    assert main(replace(config, verdicts=str(tmp_path / "moved.csv"))) == Exit.CLEAN
+    assert "all 1 shards were already written" in capsys.readouterr().out
+    say("a,0,rejected", "b,1,rejected")
+    with pytest.raises(ValueError, match="was made from other raw data or settings"):
+        main(config)
+    say("c,0,rejected")
+    with pytest.raises(
+        JobError, match=r"none of the 1 rejected answers of .*verdicts.csv is a sentence of .*coco.json"
+    ):
+        main(replace(config, out=str(tmp_path / "another")))
+
+
+@pytest.mark.usefixtures("ray_local")
 def test_a_contact_sheet_can_be_drawn_later_without_the_raw_data(data_kit: Path, tmp_path: Path) -> None:
     config = ytvos(data_kit, tmp_path)
     main(config)

@@ -9,10 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import ray
 
 from pack import ROOT
+from patience import PATIENCE
+from pipelines import ray_address
 from pipelines.errors import JobError
 from pipelines.ray_address import check_cluster
+from pipelines.session import start_ray
 
 
 @pytest.fixture
@@ -85,8 +89,6 @@ def test_addresses_without_a_port_are_left_to_ray(address: str) -> None:
 
 @pytest.mark.usefixtures("ray_local")
 def test_a_cluster_that_is_there_is_found() -> None:
-    import ray
-
     check_cluster(ray.get_runtime_context().gcs_address)
 
 
@@ -95,7 +97,21 @@ def test_a_job_ends_with_the_sentence_and_no_traceback() -> None:
     program += "from pipelines.session import start_ray\nfrom dataclasses import dataclass\n"
     program += "@dataclass(frozen=True)\nclass C:\n    pass\n\nrun(C, lambda _: start_ray())\n"
     environment = os.environ | {"RAY_ADDRESS": nobody(), "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    words = [sys.executable, "-c", program]
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert ray_address._SECONDS < 15
     assert ran.returncode == 1
     assert "No Ray cluster answers at RAY_ADDRESS=" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_what_ray_says_of_a_cluster_that_it_cannot_join_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("Version mismatch:\n  Ray: 2.9 against 2.60")
+
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refused)
+    said = "Ray cannot be reached at RAY_ADDRESS=auto: Version mismatch: Ray: 2.9 against 2.60. Mend the"
+    with pytest.raises(JobError, match=f"^{said}"):
+        start_ray()

@@ -33,6 +33,7 @@ from pipelines.scoring.score import score_video, scoring_protocol
 from pipelines.scoring.truth import truth_of
 from pipelines.scoring.truth_parts import truth_parts
 from pipelines.sources.catalog import entry_of
+from pipelines.verdicts import read_verdicts
 from pipelines.video.decoder import VideoDecoder
 from pipelines.video.listing import Video
 from pipelines.video.segments import segments
@@ -67,8 +68,9 @@ def _prepare(dataset: str, split: str) -> Callable[[Path], list[str]]:
     """Reads a raw layout as jobs/prepare.py does, without Ray."""
 
     def read(root: Path) -> list[str]:
-        source, out = entry_of(dataset).open(Folder(str(root)), split), Folder(f"{root}-out").make()
+        out = Folder(f"{root}-out").make()
         try:
+            source = entry_of(dataset).open(Folder(str(next(root.glob("*.zip"), root))), split)
             plans = plan_shards(source, {}, 4)
             footers = [ShardWriter(source, out).write(plan) for plan in plans]
             finish(plans, source, out, {})
@@ -164,6 +166,15 @@ def _read_sentences(root: Path) -> list[str]:
         for name in ("csv", "jsonl", "txt")
         for one in read_expressions(str(root / f"a.{name}"), videos).problems
     ]
+
+
+def _make_verdicts(root: Path) -> None:
+    write(root / "page.csv", 'video,expression,text,verdict\nv,0,"it, left",accepted\nv,1,a dog,to-correct\n')
+
+
+def _read_verdicts(root: Path) -> list[str]:
+    read_verdicts(str(root / "page.csv"))
+    return []
 
 
 def _make_submissions(root: Path) -> None:
@@ -271,6 +282,7 @@ KINDS: dict[str, Kind] = {
     "prepared": Kind(_make_prepared, _read_prepared, 60),
     "predictions": Kind(_make_predictions, _read_predictions, 60),
     "annotation": Kind(lambda root: _make_predictions(root, with_ledger=True), _read_annotation, 60),
+    "verdicts": Kind(_make_verdicts, _read_verdicts, 60),
     "sentences": Kind(_make_sentences, _read_sentences, 100),
     "submissions": Kind(_make_submissions, _read_submissions, 60),
     "coco": Kind(_make_coco, _read_coco, 100),

@@ -162,6 +162,7 @@ def _damaged_gzip(data: bytes, rng: random.Random) -> bytes:
 _INSIDE: dict[str, Callable[[bytes, random.Random], bytes]] = {
     ".json": _damaged_json,
     ".jsonl": _damaged_text,
+    ".xml": _damaged_text,
     ".csv": _damaged_text,
     ".txt": _damaged_text,
     ".zip": _damaged_zip,

@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ from PIL import Image
 
 from odd_clips import picture, write_as
 from sgmg.masks import mask_to_rle, rle_to_coco
+from tool_files import packed
 
 WIDTH, HEIGHT = 32, 24
 NAMES = ("00000", "00005")
 
 _MASK = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
 _MASK[6:18, 8:20] = True
+_SIDES = {"width": WIDTH, "height": HEIGHT}
 _RLE = rle_to_coco(mask_to_rle(_MASK), (HEIGHT, WIDTH))
 
 
@@ -177,6 +181,84 @@ def own(root: Path) -> None:
     write_as(root / "videos/film.mp4", [picture(WIDTH, HEIGHT, seed) for seed in range(2)], "mp4", "libx264")
 
 
+def tool_coco(root: Path) -> None:
+    """COCO JSON of a tool: a polygon, a mask, and a track over two frames."""
+    images = [{"id": place, "file_name": f"v/{name}.jpg", **_SIDES} for place, name in enumerate(NAMES)]
+    shapes = ([[1, 2, 9, 3, 5, 20]], _RLE)
+    annotations = [
+        {
+            "id": place,
+            "image_id": place,
+            "category_id": 3,
+            "track_id": 1,
+            "segmentation": shape,
+            "caption": "the red one",
+        }
+        for place, shape in enumerate(shapes)
+    ]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "dog"}]}
+    write(root / "coco.json", content)
+    _frames(root / "v")
+
+
+def tool_youtube_vis(root: Path) -> None:
+    """YouTube-VIS JSON."""
+    video = {"id": 1, "file_names": [f"v/{name}.jpg" for name in NAMES], **_SIDES}
+    annotation = {"id": 1, "video_id": 1, "category_id": 3, "segmentations": [_RLE, None]}
+    categories = [{"id": 3, "name": "the red one"}]
+    write(root / "vis.json", {"videos": [video], "annotations": [annotation], "categories": categories})
+    _frames(root / "v")
+
+
+def tool_cvat(root: Path) -> None:
+    """CVAT for video 1.1: a polygon, and a mask."""
+    sides = f"<width>{WIDTH}</width><height>{HEIGHT}</height>"
+    task = f"<task><name>v</name><size>2</size></task><original_size>{sides}</original_size>"
+    text = '<attribute name="text">it</attribute>'
+    polygon = f'<polygon frame="0" keyframe="1" outside="0" points="1.5,2;9,3;5,20">{text}</polygon>'
+    mask = '<mask frame="1" outside="0" rle="2, 3, 4" left="1" top="2" width="3" height="3"></mask>'
+    tracks = f'<track id="0" label="dog">{polygon}</track><track id="1" label="cat">{mask}</track>'
+    write(root / "v.xml", f"<annotations><version>1.1</version><meta>{task}</meta>{tracks}</annotations>")
+    _frames(root / "images")
+
+
+def davis_folder(root: Path) -> None:
+    """Maps as DAVIS has them, and a table of sentences."""
+    write(root / "expressions.csv", "video,object_id,expression,text\nv,1,x,the red one\n")
+    _frames(root / "JPEGImages/v")
+    _maps(root / "Annotations/v")
+
+
+def davis_zip(root: Path) -> None:
+    """The same in a zip, the frames beside it."""
+    davis_folder(root / "made")
+    with zipfile.ZipFile(root / "davis.zip", "w") as archive:
+        for path in sorted((root / "made").rglob("*.*")):
+            archive.write(path, path.relative_to(root / "made"))
+    shutil.rmtree(root / "made")
+    _frames(root / "JPEGImages/v")
+
+
+def sa_v(root: Path) -> None:
+    """SA-V: masks of every fourth frame, a video, and a table of sentences."""
+    masklet = [[_RLE], [_RLE]]
+    write(root / "v_manual.json", {"masklet": masklet, "masklet_id": [0], "video_width": WIDTH, "video_height": HEIGHT})
+    write(root / "expressions.csv", "video,object_id,text\nv,0,the red one\n")
+    write_as(root / "v.mp4", [picture(WIDTH, HEIGHT, seed) for seed in range(5)], "mp4", "libx264")
+
+
+def label_studio(root: Path) -> None:
+    """Label Studio's JSON with one brush."""
+    rle = packed(np.repeat(_MASK * 255, 4).tolist())
+    value = {"format": "rle", "rle": rle, "brushlabels": ["dog"]}
+    sides = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
+    brush = {"id": "a", "type": "brushlabels", "value": value, **sides}
+    typed = {"id": "a", "type": "textarea", "value": {"text": ["the red one"]}}
+    task = {"id": 1, "data": {"image": "/data/upload/1/v.jpg"}, "annotations": [{"id": 5, "result": [brush, typed]}]}
+    write(root / "export.json", [task])
+    write(root / "v.jpg", frame())
+
+
 LAYOUTS: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "ytvos": ("ref-youtube-vos", "train", ytvos),
     "mevis": ("mevis", "valid_u", mevis),
@@ -188,5 +270,12 @@ LAYOUTS: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "refcoco": ("refcoco", "train", refcoco),
     "refcoco converted": ("refcoco", "train", refcoco_converted),
     "own": ("own", "train", own),
+    "tool's coco": ("coco", "train", tool_coco),
+    "youtube-vis": ("youtube-vis", "train", tool_youtube_vis),
+    "cvat": ("cvat", "train", tool_cvat),
+    "davis folder": ("davis-folder", "train", davis_folder),
+    "davis zip": ("davis-folder", "train", davis_zip),
+    "sa-v": ("sa-v", "train", sa_v),
+    "label studio": ("label-studio", "train", label_studio),
 }
 """Dataset, split and writer of each layout."""

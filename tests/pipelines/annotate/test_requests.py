@@ -107,6 +107,16 @@ def test_another_sentence_under_the_same_id_is_said_and_not_asked(out: Folder, v
     assert "'1' was 'the dog' and is now 'the bird'" in said["reason"]
 
 
+def test_only_what_is_to_be_given_again_is_asked(out: Folder, videos: Path) -> None:
+    one = next(video for video in list_videos(str(videos)).videos if video.name == "other.mkv")
+    _, cat = collect(out, [videos], None, "the dog", "a cat").left[0].expressions
+    requests = collect(out, [videos], None, "the dog", "a cat", only={(one.id, cat.id), ("gone", "0")})
+    assert [(left.video, [each.text for each in left.expressions]) for left in requests.left] == [(one, ["a cat"])]
+    assert requests.videos == {one.id}
+    with pytest.raises(LayoutError, match="None of the 3 videos has an expression with such a verdict"):
+        collect(out, [videos], None, "the dog", only={("gone", "0")})
+
+
 def test_what_failed_in_part_is_tried_again(out: Folder, videos: Path, tmp_path: Path) -> None:
     table = tmp_path / "expressions.csv"
     table.write_text("video,expression,id\nother,the dog,1\n")

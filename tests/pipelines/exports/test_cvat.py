@@ -131,8 +131,8 @@ def test_rows_that_lack_frames_of_each_other_agree_on_the_numbers_of_frames(
 ) -> None:
     masks = blobs(2, *SIZE)
     rows = [
-        predict("v", "0", masks, text="it", frame_names=("00000", "00002")),
-        predict("v", "1", blobs(3), text="all", frame_names=("00000", "00001", "00002")),
+        predict("v", "0", masks, text="it", frame_names=("2", "10")),
+        predict("v", "1", blobs(3), text="all", frame_names=("2", "9", "10")),
     ]
     found = imported(xml_of(tmp_path, rows))
     assert sorted(frame for text, frame in found if text == "it") == [0, 2]

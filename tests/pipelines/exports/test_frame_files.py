@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,5 @@ def test_rows_that_lack_frames_of_each_other_give_all_in_order(predict: Predict)
     one, two = rows(predict, 0, 1, 3)[0], rows(predict, 0, 2, 3, times=False)[0]
     assert frame_times([one, two]) == {"00000": 0.0, "00001": 0.04, "00002": None, "00003": 0.12}
     assert list(frame_times([one, two])) == ["00000", "00001", "00002", "00003"]
+    one, two = replace(one, frame_names=("2", "10", "11")), replace(two, frame_names=("2", "9", "11"))
+    assert list(frame_times([one, two])) == ["2", "9", "10", "11"]

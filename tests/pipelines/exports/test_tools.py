@@ -178,6 +178,12 @@ def test_fiftyone_is_called_with_what_its_importer_documents(run: AnnotatedRun, 
             assert picture.size == (image["width"], image["height"])
     ids = [one["id"] for one in content["annotations"]]
     assert len(set(ids)) == len(ids)
+    names = [one["name"] for one in content["categories"]]
+    assert len(set(names)) == len(names)
+    for one in content["annotations"]:
+        rows, columns = np.nonzero(coco_mask.decode(one["segmentation"]))
+        x, y, width, height = one["bbox"]
+        assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert {one["supercategory"] for one in content["categories"]} == {"object"}
 
 
