@@ -15,8 +15,8 @@ import tyro
 from jobs.common.cli import run
 from jobs.common.predictor_config import PredictorConfig
 from pipelines.annotate.settings import FormatName, Settings
+from pipelines.annotate.verdict_names import Verdict
 from pipelines.errors import Exit
-from pipelines.verdict_names import Verdict
 from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
 
 

@@ -1,6 +1,6 @@
 """Configs as JSON files: written next to results, read back, and compared before more results are added.
 
-They never hold credentials: see `pipelines.secrets`.
+They never hold credentials: see `pipelines.safety.secrets`.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pipelines.errors import JobError, shown
 from pipelines.files import Folder
-from pipelines.secrets import keep_credentials, redacted_values
+from pipelines.safety.secrets import keep_credentials, redacted_values
 from sgmg.json_text import parse_json
 
 ConfigT = TypeVar("ConfigT")

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from pipelines.errors import DamagedFile
-from pipelines.secrets import redacted, with_credentials
+from pipelines.safety.secrets import redacted, with_credentials
 
 UNFINISHED = ".unfinished-"
 """Prefix of the names of files that are still being written; readers ignore them."""

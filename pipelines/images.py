@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Integer, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.limits import MAX_OBJECTS, MAX_PIXELS
+from pipelines.safety.limits import MAX_OBJECTS, MAX_PIXELS
 from sgmg.masks import Size, mask_to_rle
 
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipelines.errors import DamagedFile, Failure, JobError
 from pipelines.files import Folder, at_once, damaged_file
-from pipelines.limits import MAX_LEDGER_BYTES
+from pipelines.safety.limits import MAX_LEDGER_BYTES
 
 PREDICTIONS, LEDGER = "predictions", "ledger.json.gz"
 """Folder of the result files and the file of the ledger, inside the folder of a run."""

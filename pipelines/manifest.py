@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from pipelines.files import Folder, safe_name
-from pipelines.limits import MAX_FRAMES, MAX_SAMPLES, MAX_SENTENCES
 from pipelines.records import SCHEMA
+from pipelines.safety.limits import MAX_FRAMES, MAX_SAMPLES, MAX_SENTENCES
 from sgmg.json_text import parse_json
 
 MANIFEST_VERSION = 2

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from pipelines.limits import check_pixels
+from pipelines.safety.limits import check_pixels
 
 PREDICTION_VERSION = 1
 """Schema version, written into every row; readers refuse other versions."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from pipelines.limits import check_pixels
+from pipelines.safety.limits import check_pixels
 
 SCHEMA_VERSION = 1
 """Schema version, written into every row; readers refuse other versions."""

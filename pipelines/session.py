@@ -15,9 +15,9 @@ from ray.exceptions import RayTaskError
 
 from pipelines.errors import JobError
 from pipelines.files import Folder, is_uri
-from pipelines.ray_address import check_cluster
-from pipelines.secrets import VARIABLE
-from pipelines.signals import keep_handlers
+from pipelines.runtime.ray_address import check_cluster
+from pipelines.runtime.signals import keep_handlers
+from pipelines.safety.secrets import VARIABLE
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

@@ -73,6 +73,12 @@ def test_docstrings_begin_with_a_verb_for_functions_and_with_a_noun_for_the_rest
     assert not odd, "write `Returns …`, `Writes …` for functions, and a noun for classes, modules and properties"
 
 
+@pytest.mark.parametrize(("package", "most"), [("pipelines", 10), ("jobs", 12)])
+def test_a_package_is_no_flat_drawer_of_modules(package: str, most: int) -> None:
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert len(modules) <= most, "what belongs together has a package of its own"
+
+
 @pytest.mark.parametrize("target", ["setup", "demo", "test", "check", "bench", "ui"])
 def test_every_promised_make_target_can_be_made(target: str) -> None:
     made = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)

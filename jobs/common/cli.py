@@ -19,7 +19,7 @@ from jobs.common.flag_suggestions import check_flags
 from jobs.common.stopping import Stop
 from pipelines.config_io import ConfigT, read_config
 from pipelines.errors import Exit, JobError, LayoutError, root_cause
-from pipelines.secrets import check_credentials, configure_logging, keep_credentials, redacted
+from pipelines.safety.secrets import check_credentials, configure_logging, keep_credentials, redacted
 
 
 def run(
@@ -93,7 +93,7 @@ def parse(
 ) -> ConfigT:
     """Returns the config of a command line. A wrong flag ends the process and suggests the right one.
 
-    Credentials are taken out of its URIs, and kept for `pipelines.secrets.with_credentials`.
+    Credentials are taken out of its URIs, and kept for `pipelines.safety.secrets.with_credentials`.
 
     Defaults come from `--config FILE`, a saved config.json, else from `--recipe NAME`, else from the first recipe.
     `groups` needs one of these.

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from pipelines.errors import Exit
-from pipelines.signals import was_own_interrupt
+from pipelines.runtime.signals import was_own_interrupt
 
 GRACE = 25.0
 """Seconds from a signal until the process ends by force; Kubernetes gives 30."""

@@ -20,18 +20,18 @@ from pipelines.annotate.review import write_review
 from pipelines.annotate.run import Stream, annotate_videos
 from pipelines.annotate.settings import DATASET
 from pipelines.annotate.summary import Progress
+from pipelines.annotate.verdicts import read_verdicts
 from pipelines.config_io import require_same_settings, stored_setting, write_config
 from pipelines.errors import Exit, Failure, JobError, root_cause
 from pipelines.files import Folder, storage_retries
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.quarantine import reasons, without_numbers, write_failures, write_quarantine
-from pipelines.lease import hold_lease
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.manifest import QUARANTINE
-from pipelines.secrets import keep_credentials
+from pipelines.runtime.lease import hold_lease
+from pipelines.safety.secrets import keep_credentials
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.run_handle import RunHandle
-from pipelines.verdicts import read_verdicts
 from pipelines.video.listing import keep_credentials_of_lists
 from sgmg.tokenizer import Tokenizer
 

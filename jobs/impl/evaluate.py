@@ -12,6 +12,7 @@ from pipelines.errors import Exit, JobError
 from pipelines.files import Folder, without_options
 from pipelines.ledger import PREDICTIONS
 from pipelines.manifest import read_manifest
+from pipelines.safety.secrets import redacted_values
 from pipelines.scoring.cases import draw_cases, worst_and_best
 from pipelines.scoring.coco_files import coco_rows, read_json
 from pipelines.scoring.distributed import RunScores, check_same_data, score_run
@@ -21,7 +22,6 @@ from pipelines.scoring.rows import csv_bytes, rows_table, write_parquet
 from pipelines.scoring.score import metric_name
 from pipelines.scoring.summary import SCORES, summary_of, title_of
 from pipelines.scoring.truth_parts import TruthPart, truth_parts
-from pipelines.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.client import Metric, MlflowException
 from pipelines.tracking.mlflow_run import mlflow_client, open_run, tracking_uri

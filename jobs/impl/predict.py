@@ -17,11 +17,11 @@ from pipelines.files import Folder, storage_retries
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.protocols import inference_protocol
 from pipelines.inference.quarantine import write_quarantine
-from pipelines.lease import hold_lease
 from pipelines.manifest import QUARANTINE, Manifest, read_manifest
 from pipelines.predict.plan import left_to_do, plan
 from pipelines.predict.run import predict_units
 from pipelines.predict.summary import Progress
+from pipelines.runtime.lease import hold_lease
 from pipelines.session import durable_folder, start_ray
 
 _log = logging.getLogger(__name__)

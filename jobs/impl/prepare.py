@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 
 from jobs.common.progress import track
 from jobs.prepare import PrepareConfig
+from pipelines.annotate.verdicts import read_verdicts
 from pipelines.clips.contact_sheet import contact_sheet, prepared_tiles
 from pipelines.clips.recipe_choice import published_kind, recipe_for
 from pipelines.config_io import CONFIG, require_same_settings, write_config
@@ -18,11 +19,10 @@ from pipelines.files import Folder
 from pipelines.manifest import DROPPED, QUARANTINE, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepare.shard import REJECTED, ShardPlan, ShardWriter
-from pipelines.secrets import redacted_values
+from pipelines.safety.secrets import redacted_values
 from pipelines.session import durable_folder, start_ray
 from pipelines.sources.base import fingerprint
 from pipelines.sources.catalog import SourceOptions, entry_of
-from pipelines.verdicts import read_verdicts
 from sgmg.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 from pipelines.errors import BadItem, LayoutError
 from pipelines.files import read_bytes, without_options
 from pipelines.records import Expression
-from pipelines.secrets import redacted
-from pipelines.sentences import MAX_TOKENS, token_upper_bound
+from pipelines.safety.secrets import redacted
 from pipelines.sources.csv_table import csv_lines
+from pipelines.sources.sentences import MAX_TOKENS, token_upper_bound
 from pipelines.video.listing import Video
 from sgmg.json_text import parse_json
 

@@ -14,19 +14,19 @@ import numpy as np
 import ray
 from jaxtyping import Bool, Float
 
+from pipelines.annotate.verdict_names import Verdict
+from pipelines.annotate.verdicts import read_verdicts
 from pipelines.files import Folder, parent_and_name
 from pipelines.ledger import Entry, Ledger, Rows
 from pipelines.prediction_reader import read_segments
 from pipelines.predictions import Prediction
-from pipelines.verdict_names import Verdict
-from pipelines.verdicts import read_verdicts
 from sgmg.masks import rle_area
 
 COLUMNS = (
     "rank", "doubt", "video", "expression", "text", "source", "score", "agreement", "flicker", "jumps", "frame", "time",
     "why", "verdict",
 )  # fmt: skip
-"""Columns of review.csv; `verdict` is for the person to fill in (`pipelines.verdicts`)."""
+"""Columns of review.csv; `verdict` is for the person to fill in (`pipelines.annotate.verdicts`)."""
 _VIDEOS = 64
 """Videos of a task."""
 SHORT = 3

@@ -19,7 +19,7 @@ from jaxtyping import Bool
 from pipelines.exports.frame_files import frame_times
 from pipelines.files import Folder, number_order
 from pipelines.predictions import Prediction
-from pipelines.secrets import redacted_uri
+from pipelines.safety.secrets import redacted_uri
 from sgmg.masks import rle_area, rle_to_mask, rle_to_xyxy
 
 CVAT = "cvat"

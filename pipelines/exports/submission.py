@@ -13,8 +13,8 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.exports.pngs import decode_mask, decode_object_map
 from pipelines.files import Folder, is_hidden, number_order, parent_and_name, safe_name
-from pipelines.limits import MAX_MASK_BYTES
-from pipelines.zips import DAMAGE, bounded, stored_names, unpacked, with_slashes
+from pipelines.safety.limits import MAX_MASK_BYTES
+from pipelines.safety.zips import DAMAGE, bounded, stored_names, unpacked, with_slashes
 from sgmg.masks import Size
 
 _FROM_MACOS = "__MACOSX"

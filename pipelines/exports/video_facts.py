@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.files import number_order
 from pipelines.prediction_reader import PredictionEntry, Predictions
 from pipelines.predictions import mean_rate
-from pipelines.secrets import redacted_uri
+from pipelines.safety.secrets import redacted_uri
 from sgmg.masks import Size
 
 _READ = ("frame_names", "source", "fps", "timestamps")

@@ -15,7 +15,7 @@ from pipelines.files import Folder, at_once
 from pipelines.manifest import DROPPED, MANIFEST, MANIFEST_VERSION, QUARANTINE, Manifest, Shard
 from pipelines.prepare.shard import Footer, ShardPlan, ShardWriter, items_to_json, read_footer
 from pipelines.records import SCHEMA_VERSION
-from pipelines.secrets import redacted
+from pipelines.safety.secrets import redacted
 from pipelines.sources.base import LeavesOut, Source, fingerprint
 
 

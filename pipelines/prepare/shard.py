@@ -20,8 +20,8 @@ from pipelines.manifest import RowInfo, without_none
 from pipelines.prepare.resize import resized
 from pipelines.prepare.row_info import row_info
 from pipelines.records import SCHEMA, Record, table_of
-from pipelines.sentences import MAX_TOKENS, token_upper_bound, too_long
 from pipelines.sources.base import Item, Source
+from pipelines.sources.sentences import MAX_TOKENS, token_upper_bound, too_long
 from sgmg.expressions import normalize_expression
 from sgmg.json_text import parse_json
 

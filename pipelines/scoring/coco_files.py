@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pipelines.errors import shown
 from pipelines.files import Folder, parent_and_name
-from pipelines.limits import check_pixels
+from pipelines.safety.limits import check_pixels
 from pipelines.scoring.pictures import Box, hit_ranks, match_boxes, match_masks
 from pipelines.scoring.rows import PictureRow
 from pipelines.sources.coco_annotations import is_finite, segmentation_to_rle

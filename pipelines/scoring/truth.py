@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from pipelines.limits import check_pixels
 from pipelines.records import SCHEMA, SCHEMA_VERSION, Expression, ObjectTrack, Record
+from pipelines.safety.limits import check_pixels
 from sgmg.masks import Size, rle_union
 
 TRUTH_COLUMNS = tuple(name for name in SCHEMA.names if name != "frames")

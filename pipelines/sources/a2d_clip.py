@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 
 from pipelines.errors import BadItem, Dropped
-from pipelines.limits import MAX_ARRAY_BYTES
+from pipelines.safety.limits import MAX_ARRAY_BYTES
 from pipelines.video.tracks import is_decodable, limit_decoder, why_no_track
 from sgmg.masks import Size, masks_to_rles
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from pipelines.errors import BadItem, Dropped, LayoutError, shown
 from pipelines.files import Folder, safe_name
-from pipelines.limits import MAX_FRAMES
 from pipelines.records import Expression, ObjectTrack
+from pipelines.safety.limits import MAX_FRAMES
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.frame_ids import frame_id_template
 from pipelines.sources.puppet_mask import puppet_masks

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool
 
 from pipelines.errors import BadItem
-from pipelines.limits import MAX_ARRAY_BYTES
+from pipelines.safety.limits import MAX_ARRAY_BYTES
 
 _NAME = "part_mask"
 _HEAD, _TAG = 128, 8

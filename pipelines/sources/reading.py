@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.errors import BadItem, DamagedFile, LayoutError
 from pipelines.files import Folder, safe_name
 from pipelines.images import checked_size
-from pipelines.limits import MAX_ANNOTATION_BYTES
+from pipelines.safety.limits import MAX_ANNOTATION_BYTES
 from pipelines.sources.csv_table import csv_lines
 from sgmg.json_text import parse_json
 

@@ -8,8 +8,8 @@ from typing import IO, cast
 
 from pipelines.errors import DamagedFile, LayoutError
 from pipelines.files import Folder, is_hidden, number_order, parent_and_name, safe_name
-from pipelines.limits import MAX_ENTRY_BYTES
-from pipelines.zips import DAMAGE, stored_names, unpacked
+from pipelines.safety.limits import MAX_ENTRY_BYTES
+from pipelines.safety.zips import DAMAGE, stored_names, unpacked
 
 _NO_ZIP = (FileNotFoundError, *(one for one in DAMAGE if one is not OSError))  # the network may be there again later
 

@@ -13,7 +13,7 @@ from pyarrow import fs
 
 from pipelines.errors import JobError
 from pipelines.files import UNFINISHED, Folder, is_uri
-from pipelines.secrets import redacted
+from pipelines.safety.secrets import redacted
 from pipelines.session import durable_folder, in_submitted_job
 from pipelines.tracking.run_handle import ARTIFACTS, SPOOL
 from sgmg.checkpoints import AVERAGED, CONFIG, MODEL

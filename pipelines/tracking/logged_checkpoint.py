@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines.errors import JobError
-from pipelines.secrets import redacted
+from pipelines.safety.secrets import redacted
 from pipelines.tracking.checkpoint_source import checkpoint_cache, fetched
 from pipelines.tracking.mlflow_run import mlflow_client
 from pipelines.tracking.models import ROLES, stored_checkpoints

@@ -17,7 +17,7 @@ from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGT
 
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.secrets import redacted, redacted_uri, redacted_values
+from pipelines.safety.secrets import redacted, redacted_uri, redacted_values
 from pipelines.session import durable_folder, in_submitted_job
 from pipelines.tracking.params import code_version, cut, flat
 from pipelines.tracking.run_handle import ARTIFACTS, RunHandle, move_login, open_client

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config_io import to_plain
-from pipelines.secrets import redacted_values
+from pipelines.safety.secrets import redacted_values
 
 
 def flat(config: Any) -> dict[str, str]:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from pipelines.config_io import to_plain
 from pipelines.files import Folder
 from pipelines.manifest import MANIFEST, read_manifest
-from pipelines.secrets import redacted, with_credentials
+from pipelines.safety.secrets import redacted, with_credentials
 from pipelines.tracking.params import cut
 
 if TYPE_CHECKING:

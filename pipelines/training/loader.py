@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.clips.collate import collate
 from pipelines.clips.slots import Slot
 from pipelines.clips.stream import Streaming, TrainData, train
-from pipelines.sentences import MAX_TOKENS, too_long
+from pipelines.sources.sentences import MAX_TOKENS, too_long
 from sgmg.tokenizer import Tokenizer
 from sgmg.train_step import MicroBatch
 

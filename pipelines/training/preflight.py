@@ -13,7 +13,7 @@ from pipelines.clips.epoch_plan import PLAN_VERSION
 from pipelines.clips.stream import TrainData
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.secrets import redacted, redacted_values
+from pipelines.safety.secrets import redacted, redacted_values
 from pipelines.tracking.checkpoint_source import local_checkpoint, on_any_node
 from pipelines.training.checkpoints import latest_checkpoint
 from pipelines.training.cluster import Workers, check_storage, idle_gpus_warning, wait_for_resources

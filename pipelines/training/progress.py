@@ -13,8 +13,8 @@ from ray.util import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
+from pipelines.runtime.signals import interrupt_this_process
 from pipelines.session import terminal
-from pipelines.signals import interrupt_this_process
 from pipelines.training.cluster import missing_resources, resources_text
 
 log = logging.getLogger(__name__)

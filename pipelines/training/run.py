@@ -15,7 +15,7 @@ from pipelines.clips.stream import TrainData
 from pipelines.config_io import write_config
 from pipelines.errors import JobError, root_cause
 from pipelines.files import Folder, is_uri
-from pipelines.lease import hold_lease
+from pipelines.runtime.lease import hold_lease
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.client import MlflowException
 from pipelines.tracking.metric_log import drain, spool_folder

@@ -11,7 +11,7 @@ import msgspec
 from pipelines.config_io import CONFIG, from_plain, to_plain
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.secrets import redacted_values
+from pipelines.safety.secrets import redacted_values
 from pipelines.training.checkpoints import latest_checkpoint
 from pipelines.training.config import TrainConfig
 

@@ -12,7 +12,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 
 from pipelines.clips.stream import Streaming
 from pipelines.errors import FULL
-from pipelines.secrets import configure_logging
+from pipelines.safety.secrets import configure_logging
 from pipelines.training.best import Best, read_best, write_best
 from pipelines.training.checkpoints import SnapshotWrites, step_name, upload_async
 from pipelines.training.description import FIRST_BATCH

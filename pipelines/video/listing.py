@@ -25,7 +25,7 @@ from pipelines.files import (
     uri_options,
     without_options,
 )
-from pipelines.secrets import keep_credentials, redacted
+from pipelines.safety.secrets import keep_credentials, redacted
 from pipelines.video.suffixes import VIDEO_SUFFIXES, counted, is_image, is_video, suffix_of
 
 LIST_SUFFIX = ".txt"

@@ -7,7 +7,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
-from pipelines.limits import MAX_PIXELS
+from pipelines.safety.limits import MAX_PIXELS
 from pipelines.video.colour import is_hdr, matrix_of, tone_mapped
 from pipelines.video.letterbox import fitted, letterboxed, size_remark
 from sgmg.masks import Size

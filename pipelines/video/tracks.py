@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from pipelines.limits import MAX_PIXELS
+from pipelines.safety.limits import MAX_PIXELS
 from pipelines.video.pixels import square_size
 
 _ENOUGH = 250

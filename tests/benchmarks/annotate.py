@@ -26,7 +26,7 @@ from pipelines.files import Folder
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.inference.stream import Resources
 from pipelines.ledger import Ledger
-from pipelines.sentences import token_upper_bound
+from pipelines.sources.sentences import token_upper_bound
 from sgmg.config import SgMgConfig
 from stub_predictor import StubSpec
 

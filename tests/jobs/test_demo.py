@@ -24,7 +24,7 @@ import canary
 from jobs.common import submitter as _submitter
 from pipelines.errors import JobError
 from pipelines.files import Folder, join_uri
-from pipelines.secrets import redacted
+from pipelines.safety.secrets import redacted
 from ray_heads import started_ray
 from s3_server import S3Server
 from training_runs import run_job

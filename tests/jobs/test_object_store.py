@@ -18,7 +18,7 @@ from patience import PATIENCE
 from pipelines.errors import Exit
 from pipelines.files import Folder
 from pipelines.prediction_reader import iter_predictions
-from pipelines.secrets import redacted
+from pipelines.safety.secrets import redacted
 from prepared_data import SENTENCES, prepared_folder, tiny_checkpoint
 from python_path import PYTHONPATH
 from s3_server import S3Server

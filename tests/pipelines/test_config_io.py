@@ -10,7 +10,7 @@ import pytest
 from pipelines.config_io import CONFIG, from_plain, read_config, require_same_settings, to_plain, write_config
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.secrets import VARIABLE, with_credentials
+from pipelines.safety.secrets import VARIABLE, with_credentials
 
 
 @dataclass(frozen=True)

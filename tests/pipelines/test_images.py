@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines.images import ColouredMask, checked_size, decode_image, ids_of, object_map, object_rles
-from pipelines.limits import MAX_OBJECTS
+from pipelines.safety.limits import MAX_OBJECTS
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -125,7 +125,7 @@ def test_without_a_cluster_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> N
 SEEN = """
 import json, os
 import ray
-from pipelines.secrets import keep_credentials, with_credentials
+from pipelines.safety.secrets import keep_credentials, with_credentials
 from pipelines.session import start_ray
 
 (shown,) = keep_credentials(["s3://CANARYKEY:CANARYSECRET@bucket/x"])

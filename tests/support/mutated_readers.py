@@ -13,6 +13,7 @@ import torch
 from labelled_data import SIZE, labelled
 from odd_clips import picture, write_as
 from pipelines.annotate.expressions_file import read_expressions
+from pipelines.annotate.verdicts import read_verdicts
 from pipelines.clips.sample_reader import RowGroup
 from pipelines.config_io import CONFIG, require_same_settings
 from pipelines.errors import LayoutError
@@ -33,7 +34,6 @@ from pipelines.scoring.score import score_video, scoring_protocol
 from pipelines.scoring.truth import truth_of
 from pipelines.scoring.truth_parts import truth_parts
 from pipelines.sources.catalog import entry_of
-from pipelines.verdicts import read_verdicts
 from pipelines.video.decoder import VideoDecoder
 from pipelines.video.listing import Video
 from pipelines.video.segments import segments

@@ -13,7 +13,7 @@ from pack import ROOT
 from pipelines.config_io import read_config, write_config
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
-from pipelines.secrets import VARIABLE, with_credentials
+from pipelines.safety.secrets import VARIABLE, with_credentials
 from pipelines.session import durable_folder
 from pipelines.training.config import TrainConfig
 from pipelines.training.recipes import FINETUNE, PRETRAIN

@@ -28,7 +28,7 @@ import atexit, ctypes, threading, time
 from dataclasses import dataclass
 from jobs.common.cli import run
 from pipelines.errors import Exit, JobError
-from pipelines.signals import interrupt_this_process
+from pipelines.runtime.signals import interrupt_this_process
 
 @dataclass(frozen=True)
 class Config:

@@ -16,7 +16,7 @@ from pipelines.files import UNFINISHED, Folder
 from pipelines.inference.messages import decode_items, encode_item
 from pipelines.inference.quarantine import reasons
 from pipelines.ledger import Entry, Ledger
-from pipelines.sentences import token_upper_bound
+from pipelines.sources.sentences import token_upper_bound
 from pipelines.video.listing import Video, list_videos
 
 

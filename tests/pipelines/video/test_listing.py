@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.errors import JobError
 from pipelines.files import Folder, read_bytes, resolve_filesystem
-from pipelines.secrets import VARIABLE, keep_credentials
+from pipelines.safety.secrets import VARIABLE, keep_credentials
 from pipelines.video.listing import Video, keep_credentials_of_lists, list_videos
 from s3_server import S3Server
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from pipelines.annotate.verdicts import read_verdicts
 from pipelines.exports.mp4 import mp4_file
 from pipelines.exports.overlay_video import still, write_overlay
 from pipelines.exports.report import write_report
@@ -19,7 +20,6 @@ from pipelines.exports.report.write import script
 from pipelines.files import Folder
 from pipelines.predictions import Prediction, QueryTrack, predictions_table
 from pipelines.sources.csv_table import CsvLine, csv_lines
-from pipelines.verdicts import read_verdicts
 from pipelines.video.listing import Video
 from sgmg.masks import masks_to_rles
 

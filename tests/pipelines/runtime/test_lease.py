@@ -19,16 +19,16 @@ import pytest
 
 from pack import ROOT
 from patience import PATIENCE
-from pipelines import lease as lease_module
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.lease import EXPIRES_SECONDS, LEASE, Lease, hold_lease, read_lease
+from pipelines.runtime import lease as lease_module
+from pipelines.runtime.lease import EXPIRES_SECONDS, LEASE, Lease, hold_lease, read_lease
 from s3_server import S3Server
 
 HOLD = """
 import sys, time
 from pipelines.files import Folder
-from pipelines.lease import hold_lease
+from pipelines.runtime.lease import hold_lease
 with hold_lease(Folder(sys.argv[1])):
     print("held", flush=True)
     time.sleep(1000)
@@ -201,7 +201,7 @@ def test_a_folder_in_an_object_store_has_one_writer_too(s3_server: S3Server) -> 
 
 LOSE = """
 import sys, time
-from pipelines import lease
+from pipelines.runtime import lease
 from pipelines.errors import JobError
 from pipelines.files import Folder
 lease.BEAT_SECONDS = 0.05

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.secrets import (
+from pipelines.safety.secrets import (
     VARIABLE,
     check_credentials,
     configure_logging,
@@ -113,7 +113,7 @@ def test_a_share_of_a_folder_is_no_part_of_its_secret() -> None:
 
 def test_processes_that_are_started_know_them_too() -> None:
     (shown,) = keep_credentials(["s3://KEY:SECRET@bucket/x"])
-    program = f"from pipelines.secrets import with_credentials; print(with_credentials({shown!r}))"
+    program = f"from pipelines.safety.secrets import with_credentials; print(with_credentials({shown!r}))"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert said.stdout == "s3://KEY:SECRET@bucket/x\n"
 

@@ -13,9 +13,9 @@ import ray
 
 from pack import ROOT
 from patience import PATIENCE
-from pipelines import ray_address
 from pipelines.errors import JobError
-from pipelines.ray_address import check_cluster
+from pipelines.runtime import ray_address
+from pipelines.runtime.ray_address import check_cluster
 from pipelines.session import start_ray
 
 

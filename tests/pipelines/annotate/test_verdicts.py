@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.annotate.review import COLUMNS
+from pipelines.annotate.verdicts import read_verdicts
 from pipelines.errors import LayoutError
-from pipelines.verdicts import read_verdicts
 
 
 def written(folder: Path, text: str) -> str:

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from pack import ROOT
-from pipelines import limits
-from pipelines.limits import MAX_PIXELS, check_pixels
+from pipelines.safety import limits
+from pipelines.safety.limits import MAX_PIXELS, check_pixels
 
 
 def test_every_limit_stands_in_the_documentation() -> None:

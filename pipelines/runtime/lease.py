@@ -18,7 +18,7 @@ import psutil
 
 from pipelines.errors import JobError
 from pipelines.files import Folder
-from pipelines.signals import interrupt_this_process
+from pipelines.runtime.signals import interrupt_this_process
 
 LEASE = "lease.json"
 """File in the folder of a run, as long as the run goes on."""

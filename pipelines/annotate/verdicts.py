@@ -6,10 +6,10 @@ The file is a CSV that the page exports, or review.csv with its column `verdict`
 from collections.abc import Mapping
 from typing import TypeGuard, get_args
 
+from pipelines.annotate.verdict_names import Verdict
 from pipelines.errors import LayoutError
 from pipelines.files import read_bytes
 from pipelines.sources.csv_table import csv_lines
-from pipelines.verdict_names import Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 COLUMNS = ("video", "expression", "verdict")

@@ -1,0 +1,1 @@
+"""Life of a run beside others: its lease of a folder, signals, the address of Ray."""
