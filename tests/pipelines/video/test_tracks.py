@@ -69,7 +69,7 @@ def test_a_cover_or_a_still_is_told_from_the_video_without_reading_all_of_it(
     noise = [np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8) for seed in range(700)]
     stills = [] if cover is not None else [LARGE[:1]]
     path = write_tracks(tmp_path / name, [*stills, noise], cover=cover)
-    with Counting(str(path)) as file, av.open(file) as container:
+    with Counting(str(path)) as file, av.open(file, "r") as container:
         found = choose_track(container)
         assert found is not None
         assert container.streams[found.index].width == 64  # pyright: ignore[reportAttributeAccessIssue]
