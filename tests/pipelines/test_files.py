@@ -5,8 +5,10 @@ import uuid
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipelines.errors import DamagedFile
 from pipelines.files import Folder, number_order, read_bytes, safe_name, storage_retries
 from s3_server import S3Server
 
@@ -121,3 +123,20 @@ def test_a_store_that_stays_busy_is_an_error_that_says_so(
     s3_server.busy(3)
     with pytest.raises(OSError, match=r"too busy 3 times in a row: .*Start the same command again"):
         in_bucket.read("a.json")
+
+
+@pytest.mark.parametrize(("size", "kind"), [(10**12, DamagedFile), (10**6, MemoryError)])
+def test_a_machine_without_memory_is_not_taken_for_damage(tmp_path: Path, size: int, kind: type[Exception]) -> None:
+    """People would delete good shards."""
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(kind), Folder(str(tmp_path)).parquet("a.parquet"):
+        raise pa.ArrowMemoryError(f"malloc of size {size} failed")
+
+
+def test_files_are_listed_in_folders_that_are_links_but_not_for_ever(tmp_path: Path) -> None:
+    for name in ("a/10.json", "a/9.JSON", "a/b/c.json", "a/._x.json", "elsewhere/d.json", "a/e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "a/b/back").symlink_to(tmp_path / "a")
+    assert Folder(str(tmp_path / "a")).files_within(".json") == ["9.JSON", "10.json", "b/c.json", "link/d.json"]
