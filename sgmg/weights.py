@@ -153,7 +153,7 @@ def read_torch_file(path: Path, origin: str) -> Any:
         )
     try:
         with torch.serialization.safe_globals(plain_classes(path)), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # later ones are read all the same
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what is wrong with it is said below
             # Only tensors in use are read of a mapped file, not the optimiser state. Old files cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged pickle can raise anything
@@ -178,8 +178,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         )
     if re.search(r"Unsupported operand 149\b", str(error)):  # with which later protocols begin
         return (
-            f"{path} was saved with a pickle protocol above 2, of which PyTorch reads no plain values alone. Save it "
-            f"again with torch.save(…), without pickle_protocol."
+            f"{path} was saved with a pickle protocol above 2, which PyTorch does not read safely. Save it again with "
+            f"torch.save(…), without pickle_protocol."
         )
     with path.open("rb") as file:
         cut = file.read(2) == b"PK" and not zipfile.is_zipfile(path)

@@ -133,7 +133,7 @@ class OwnedAnnotations(Generic[T]):
 
     Attributes:
         of: the usable ones.
-        problems: what is wrong with one that is not, in its words.
+        problems: why one of them cannot be used; the image or video is lost by it.
         dropped: those of no image or video.
     """
 
