@@ -2,11 +2,13 @@
 
 import os
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 import ray
@@ -22,29 +24,26 @@ from pipelines.session import start_ray
 @pytest.fixture
 def answering() -> Iterator[Callable[[bytes | None], str]]:
     """Starts a server that answers with some bytes, or not at all; returns its address."""
-    sockets: list[socket.socket] = []
+    ended = threading.Event()
+    with ExitStack() as stack:
 
-    def serve(server: socket.socket, answer: bytes | None) -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            if answer is not None:
-                connection.recv(100)
-                connection.sendall(answer)
-                connection.shutdown(socket.SHUT_WR)
-            sockets.append(connection)
+        def start(answer: bytes | None) -> str:
+            class Answer(socketserver.BaseRequestHandler):
+                def handle(self) -> None:
+                    if answer is None:
+                        ended.wait()
+                        return
+                    with suppress(ConnectionError):  # who asked may be gone
+                        self.request.recv(100)
+                        self.request.sendall(answer)
 
-    def start(answer: bytes | None) -> str:
-        server = socket.create_server(("127.0.0.1", 0))
-        sockets.append(server)
-        threading.Thread(target=serve, args=(server, answer), daemon=True).start()
-        return f"127.0.0.1:{server.getsockname()[1]}"
+            server = stack.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer))
+            threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+            stack.callback(server.shutdown)
+            return f"127.0.0.1:{server.server_address[1]}"
 
-    yield start
-    for one in sockets:
-        one.close()
+        yield start
+        ended.set()  # the servers wait for their connections to end
 
 
 def nobody() -> str:
