@@ -8,6 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sgmg import vector_math
+
+vector_math.settle()
+
 OVERLAP_EPS = 1e-6
 """Added to numerator and denominator of IoU and gIoU, so that empty boxes give numbers (spec 9)."""
 

@@ -13,7 +13,10 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sgmg import vector_math
 from sgmg.precision import without_float16
+
+vector_math.settle()
 
 _log = logging.getLogger(__name__)
 

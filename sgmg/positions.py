@@ -7,6 +7,10 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sgmg import vector_math
+
+vector_math.settle()
+
 
 def sine_embedding(angles: Float[Tensor, "*cells"], channels: int) -> Float[Tensor, "*cells c"]:
     """Returns features i: sin (even i) or cos (odd i) of angle / 10000^(2⌊i/2⌋/channels), in float32 (spec 2)."""

@@ -9,8 +9,11 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sgmg import vector_math
 from sgmg.config import TextConfig
 from sgmg.tokenizer import PAD, SPECIAL
+
+vector_math.settle()
 
 PAD_ID = SPECIAL.index(PAD)
 _EPS = 1e-5

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from sgmg import vector_math
 from sgmg.precision import in_bfloat16, without_autocast
+
+vector_math.settle()
 
 BANDWIDTH = 7.0
 """Standard deviation of the Gaussian, in frequencies."""

@@ -52,7 +52,7 @@ def test_the_runner_counts_and_fails_when_a_number_is_wrong(tmp_path: Path) -> N
 
     assert finished.stderr.startswith(processor.describe())
     *lines, last = finished.stdout.splitlines()
-    assert [line.split()[:2] for line in lines] == [["ok", "pos2d_b"], ["FAIL", "mso_odd"]]
+    assert [line.split()[:2] for line in lines] == [["ok", "pos2d_b"], ["FAIL", "mso_odd"]], finished.stdout
     assert last == "1 passed, 1 failed"
     assert finished.returncode == 1
 
