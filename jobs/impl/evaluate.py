@@ -25,6 +25,7 @@ from pipelines.scoring.truth_parts import TruthPart, truth_parts
 from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.client import Metric, MlflowException
 from pipelines.tracking.mlflow_run import mlflow_client, open_run, tracking_uri
+from pipelines.tracking.reasons import reason_of
 from sgmg.json_text import parse_json
 
 Drawing = tuple[Sequence[TruthPart], Sequence[TruthPart], PredictionSource]
@@ -198,7 +199,7 @@ def _check_mlflow_run(config: EvaluateConfig) -> None:
             mlflow_client(config.storage).get_run(config.mlflow_run)
         except (JobError, MlflowException, OSError) as error:
             uri = tracking_uri(config.storage)
-            raise JobError(f"--mlflow-run {config.mlflow_run} was not found at {uri}: {error}") from error
+            raise JobError(f"--mlflow-run {config.mlflow_run} was not found at {uri}: {reason_of(error)}") from error
 
 
 def _track(config: EvaluateConfig, storage: str, summary: dict[str, Any]) -> str:
@@ -222,7 +223,7 @@ def _track(config: EvaluateConfig, storage: str, summary: dict[str, Any]) -> str
             handle.finish()
     except (MlflowException, OSError) as error:
         raise JobError(
-            f"The scores are in {summary['out']}, but MLflow in --storage {storage} did not accept them: {error}. "
-            f"Correct this and run the same command again, or leave out --storage."
+            f"The scores are in {summary['out']}, but MLflow in --storage {storage} did not accept them: "
+            f"{reason_of(error)}. Correct this and run the same command again, or leave out --storage."
         ) from error
     return run_id

@@ -16,6 +16,7 @@ from pipelines.session import durable_folder
 from pipelines.tracking.checkpoint_source import local_checkpoint
 from pipelines.tracking.client import MlflowException, Run
 from pipelines.tracking.mlflow_run import mlflow_client
+from pipelines.tracking.reasons import reason_of
 from sgmg.checkpoints import CONFIG, MODEL, TOKENIZER
 from sgmg.segmenter import Segmenter
 
@@ -95,7 +96,9 @@ def _training_scores(notes: Mapping[str, Any], storage: str) -> dict[str, dict[s
         names = [name for name in run.data.metrics if name.startswith(VALID)]
         points = [point for name in names for point in client.get_metric_history(run_id, name)]
     except (MlflowException, JobError) as error:
-        log.warning("the model card has no scores of the training: MLflow run %s cannot be read: %s", run_id, error)
+        log.warning(
+            "the model card has no scores of the training: MLflow run %s cannot be read: %s", run_id, reason_of(error)
+        )
         return {}
     scores: dict[str, dict[str, float]] = {}
     for point in points:

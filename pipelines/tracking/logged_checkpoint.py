@@ -12,6 +12,7 @@ from pipelines.safety.secrets import redacted
 from pipelines.tracking.checkpoint_source import checkpoint_cache, fetched
 from pipelines.tracking.mlflow_run import mlflow_client
 from pipelines.tracking.models import ROLES, stored_checkpoints
+from pipelines.tracking.reasons import reason_of
 
 
 def logged_checkpoint(spec: str, storage: str) -> Path:
@@ -28,7 +29,7 @@ def logged_checkpoint(spec: str, storage: str) -> Path:
     try:
         return _of_run(spec, storage) if spec.startswith("mlflow:") else _of_model(spec, storage)
     except MlflowException as error:
-        raise JobError(f"The checkpoint {spec!r} cannot be fetched: {error}") from error
+        raise JobError(f"The checkpoint {spec!r} cannot be fetched: {reason_of(error)}") from error
 
 
 def _of_run(spec: str, storage: str) -> Path:

@@ -20,6 +20,7 @@ from pipelines.files import Folder
 from pipelines.safety.secrets import redacted, redacted_uri, redacted_values
 from pipelines.session import durable_folder, in_submitted_job
 from pipelines.tracking.params import code_version, cut, flat
+from pipelines.tracking.reasons import reason_of
 from pipelines.tracking.run_handle import ARTIFACTS, RunHandle, move_login, open_client
 
 RUN_FILE, DATABASE = "mlflow_run.json", "mlflow.db"
@@ -127,8 +128,8 @@ def open_run(
         _log_params(client, run, flat(params), labels)
     except MlflowException as error:
         raise JobError(
-            f"MLflow at {uri} cannot be used: {error}. Start it, correct MLFLOW_TRACKING_URI, or unset that to keep "
-            f"runs in <storage>/{DATABASE}."
+            f"MLflow at {uri} cannot be used: {reason_of(error).rstrip('.')}. Start it, correct MLFLOW_TRACKING_URI, "
+            f"or unset that to keep runs in <storage>/{DATABASE}."
         ) from error
     log.info("MLflow run %s (%s) at %s", run.info.run_id, "continued" if found else "new", uri)
     return RunHandle(uri, experiment_id, run.info.run_id, bool(found))

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from pipelines.errors import JobError
+from pipelines.tracking.reasons import reason_of
 from pipelines.tracking.run_handle import RunHandle
 
 Role = Literal["best", "last"]
@@ -72,7 +73,7 @@ def register(run: RunHandle, artifact_path: str, name: str) -> str:
         version = client.create_model_version(name, _source(found, artifact_path), run.run_id)
     except MlflowException as error:
         raise JobError(
-            f"{artifact_path} of MLflow run {run.run_id} cannot be registered as {name!r}: {error}"
+            f"{artifact_path} of MLflow run {run.run_id} cannot be registered as {name!r}: {reason_of(error)}"
         ) from error
     log.info("registered %s of run %s as models:/%s/%s", artifact_path, run.run_id, name, version.version)
     return str(version.version)
@@ -105,5 +106,6 @@ def _delete(run: Run, artifact_path: str, uri: str) -> None:
         get_artifact_repository(str(run.info.artifact_uri), tracking_uri=uri).delete_artifacts(artifact_path)
     except (NotImplementedError, MlflowException, OSError) as error:
         log.warning(
-            "the former checkpoint %s stays among the artifacts of run %s: %s", artifact_path, run.info.run_id, error
+            "the former checkpoint %s stays among the artifacts of run %s: %s",
+            *(artifact_path, run.info.run_id, reason_of(error)),
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipelines.files import Folder
 from pipelines.tracking.object_spool import ObjectSpool
+from pipelines.tracking.reasons import reason_of
 from pipelines.tracking.spool import Entry, Spool
 
 REFUSED = "refused.txt"
@@ -216,7 +217,7 @@ class Outbox:
             self._away = True
             log.warning(
                 "%s: it does not answer (%s). Training continues; entries are kept in %s and sent when it is back.",
-                *(self._what, str(error).strip() or type(error).__name__, self._place),
+                *(self._what, reason_of(error), self._place),
             )
         with self._changed:
             self._failures += 1

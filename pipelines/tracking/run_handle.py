@@ -15,6 +15,7 @@ from pipelines.files import Folder
 from pipelines.manifest import MANIFEST, read_manifest
 from pipelines.safety.secrets import redacted, with_credentials
 from pipelines.tracking.params import cut
+from pipelines.tracking.reasons import reason_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -112,7 +113,7 @@ def open_client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     move_login()
-    limit_mlflow_timeouts()
+    set_up_mlflow()
     return MlflowClient(with_credentials(uri))
 
 
@@ -125,12 +126,16 @@ def move_login() -> None:
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(uri.password)
 
 
-def limit_mlflow_timeouts() -> None:
-    """Makes MLflow in this process give up on a silent server after a minute instead of a quarter of an hour."""
+def set_up_mlflow() -> None:
+    """Makes MLflow in this process give up on a silent server after a minute instead of a quarter of an hour.
+
+    Also keeps it from printing the traceback of each attempt at a database that cannot be written: who asks says so.
+    """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     # It would warn at each attempt; the outbox warns once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def retry_for(seconds: float, call: Callable[[], object]) -> str:
@@ -146,7 +151,7 @@ def retry_for(seconds: float, call: Callable[[], object]) -> str:
                 outcome[0] = ""
                 return
             except (MlflowException, OSError) as error:
-                outcome[0] = str(error)
+                outcome[0] = reason_of(error)
                 time.sleep(1)
 
     end = time.monotonic() + seconds

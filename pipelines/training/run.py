@@ -20,6 +20,7 @@ from pipelines.session import durable_folder, start_ray
 from pipelines.tracking.client import MlflowException
 from pipelines.tracking.metric_log import drain, spool_folder
 from pipelines.tracking.mlflow_run import open_run, run_folder
+from pipelines.tracking.reasons import reason_of
 from pipelines.tracking.run_handle import RunHandle
 from pipelines.training.checkpoints import latest_checkpoint, prune, repair_ray_state, step_of
 from pipelines.training.config import TrainConfig
@@ -119,7 +120,7 @@ def _describe(task: WorkerTask) -> None:
     try:
         task.tracking.describe(description(task.config, task.data, task.run, task.tracking))
     except (MlflowException, OSError) as error:
-        log.warning("MLflow at %s takes no description of the run: %s", task.tracking.uri, error)
+        log.warning("MLflow at %s takes no description of the run: %s", task.tracking.uri, reason_of(error))
 
 
 def _tags_of(run: Folder, changes: Sequence[Change]) -> Mapping[str, str]:
@@ -174,8 +175,8 @@ def _open_tracking(
             tracking.log_datasets([Folder(path) for path in config.valid], "validation")
     except (MlflowException, OSError) as error:
         raise JobError(
-            f"MLflow at {tracking.uri} took the run, but not its config and data: {error}. See that its artifacts can "
-            f"be written, then give the same command again."
+            f"MLflow at {tracking.uri} took the run, but not its config and data: {reason_of(error)}. See that its "
+            f"artifacts can be written, then give the same command again."
         ) from error
     return tracking
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -425,3 +426,16 @@ def test_a_server_that_is_gone_or_hangs_at_the_end_holds_the_job_up_for_seconds_
             away.finish(seconds=3)
             assert time.monotonic() - began < 25
     assert "stays RUNNING" in caplog.text
+
+
+def test_a_database_that_takes_nothing_more_is_said_in_one_line(
+    storage: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = opened(storage)
+    # A journal beside the database can no longer be made, as on a disk that has become read-only.
+    Path(storage).rename(f"{storage} of before")
+    with caplog.at_level(logging.WARNING):
+        run.finish(seconds=2)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"MLflow at .*: run \w+ stays RUNNING, though it ended as FINISHED: [\w ]+", said)
+    assert "Traceback" not in capfd.readouterr().err
