@@ -1,7 +1,8 @@
 """Scores predictions against the ground truth, video by video on Ray, and prints them next to the paper's figures.
 
-Scores by dataset: J and F of every expression (Ref-YouTube-VOS, MeViS, own data), DAVIS's two protocols per annotator
-(Ref-DAVIS17), COCO mAP, P@K and IoU of masks (A2D, JHMDB) and also of boxes (RefCOCO). Writes summary.csv, every scored
+Scores by dataset: J and F of every expression (Ref-YouTube-VOS, MeViS, Long-RVOS, ReVOS, Ref-SAV, VOTS, own data) and
+what else a benchmark measures (docs/benchmarks.md), DAVIS's two protocols per annotator (Ref-DAVIS17), COCO mAP, P@K
+and IoU of masks (A2D, JHMDB) and also of boxes (RefCOCO). Writes summary.csv, every scored
 expression in expressions.csv and expressions.parquet, and last scores.json into --out. If it is killed, run the same
 command again.
 """
@@ -25,12 +26,14 @@ class EvaluateConfig:
     predictions: str | None = None
     """Folder that jobs/predict.py wrote."""
     submission: str | None = None
-    """A submission to a benchmark server, instead of --predictions: .zip (or folder) of PNGs, or .json of COCO
-    results."""
+    """A submission to a benchmark server, instead of --predictions: .zip (or folder) of PNGs or of VOTS's text files,
+    .json of Ref-SAV or of COCO results."""
+    compare: tuple[str, ...] = ()
+    """Two or more folders of predictions, or submissions, to compare sentence by sentence, instead of scoring one."""
     missing_as_empty: bool = False
     """Score missing predictions as empty masks; otherwise they are an error, which lists them."""
     pictures: int = 0
-    """Number of worst, and of best, expressions to draw, into pictures/."""
+    """Number of worst, and of best, expressions to draw, into pictures/; with --compare, of largest differences."""
     frames: tuple[str, ...] = ()
     """Prepared data with the frames to draw on, if --truth has none."""
     storage: str | None = None
@@ -42,11 +45,15 @@ class EvaluateConfig:
         """Checks which flags are given together.
 
         Raises:
-            JobError: not exactly one of --predictions and --submission is given, --truth is empty, --pictures is
-                negative, or --mlflow-run is given without --storage.
+            JobError: not exactly one of --predictions, --submission and --compare is given, --compare names a single
+                run, --truth is empty, --pictures is negative, or --mlflow-run is given without --storage.
         """
-        if (self.predictions is None) == (self.submission is None):
-            raise JobError("Give either --predictions or --submission.")
+        if [self.predictions, self.submission, self.compare or None].count(None) != 2:
+            raise JobError("Give either --predictions, --submission or --compare.")
+        if len(self.compare) == 1:
+            raise JobError(f"--compare {self.compare[0]} is one run. Give two or more.")
+        if self.compare and self.storage:
+            raise JobError("--storage keeps the scores of one run: leave it out beside --compare.")
         if not self.truth:
             raise JobError("--truth is empty. Give at least one folder.")
         if self.pictures < 0:
@@ -62,6 +69,10 @@ def main(config: EvaluateConfig) -> Exit:
         JobError: a flag names something that does not exist or cannot be used.
         ValueError: predictions and ground truth do not match, something is missing, or a file is damaged.
     """
+    if config.compare:
+        from jobs.impl.compare import compare_and_print
+
+        return compare_and_print(config)
     from jobs.impl.evaluate import evaluate_and_print
 
     return evaluate_and_print(config)

@@ -21,8 +21,9 @@ class PrepareConfig:
     """Dataset, raw files and result."""
 
     dataset: str
-    """own, refcoco, refcoco+, refcocog, ref-youtube-vos, ref-davis17, a2d-sentences, jhmdb-sentences or mevis; or the
-    format of an annotation tool: coco, youtube-vis, cvat, davis-folder, sa-v or label-studio."""
+    """own, refcoco, refcoco+, refcocog, ref-youtube-vos, ref-davis17, a2d-sentences, jhmdb-sentences, mevis, mevis-v2,
+    long-rvos, revos, ref-sav or vots; or the format of an annotation tool: coco, youtube-vis, cvat, davis-folder, sa-v
+    or label-studio."""
     split: str
     """Split, in the dataset's own spelling; a wrong one prints the choices."""
     out: str

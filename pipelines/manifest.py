@@ -13,12 +13,15 @@ from pipelines.records import SCHEMA
 from pipelines.safety.limits import MAX_FRAMES, MAX_SAMPLES, MAX_SENTENCES
 from sgmg.json_text import parse_json
 
-MANIFEST_VERSION = 2
-"""Version of the manifest and of the shards' footers. 2: `anchor_counts`, which was `asked`."""
+MANIFEST_VERSION = 3
+"""Version of the manifest and of the shards' footers. 2: `anchor_counts`, which was `asked`. 3: `synthetic`."""
 
 MANIFEST, QUARANTINE, DROPPED = "manifest.json", "quarantine.jsonl", "dropped.jsonl"
 """Files of a prepared folder: its description; the items that could not be used; what was left out of the others."""
 
+
+SYNTHETIC = "SYNTHETIC.txt"
+"""File at the top of raw data that were drawn: what is made of them is never taken for the dataset of that layout."""
 
 _COUNTS = ("videos", "frames", "objects", "expressions")
 """Counts that every manifest has."""
@@ -31,7 +34,7 @@ class RowInfo:
     `frames` counts the frames in which every object is annotated, or all if the truth is withheld: possible anchors.
     `anchor_counts` counts the annotated frames of each expression if expressions name them (A2D, JHMDB); None if each
     expression is about the whole video. `untrainable` maps the index of an expression that cannot be learned from to
-    the reason: truth withheld, a crowd, a box without area.
+    the reason: truth withheld, no target or one without a pixel, a crowd, a box without area.
     """
 
     video: str
@@ -81,7 +84,7 @@ class Manifest:
     """Contents of a folder of prepared data, and how it was made.
 
     `counts`: videos, frames, objects, expressions, bytes. `dropped`: expressions, objects and frames left out, by
-    reason. `source_fingerprint`: sha256 over those of all rows.
+    reason. `source_fingerprint`: sha256 over those of all rows. `synthetic`: whether the data were drawn (`SYNTHETIC`).
     """
 
     dataset: str
@@ -92,7 +95,13 @@ class Manifest:
     quarantined: int
     source_fingerprint: str
     shards: tuple[Shard, ...]
+    synthetic: bool = False
     schema_version: int = MANIFEST_VERSION
+
+    @property
+    def title(self) -> str:
+        """Name of the data for people."""
+        return data_title(self.dataset, synthetic=self.synthetic)
 
     @property
     def rows(self) -> list[RowInfo]:
@@ -143,6 +152,15 @@ class Manifest:
             raise ValueError(f"it is no manifest of prepared data ({error})") from error
 
 
+def data_title(dataset: str, *, synthetic: bool) -> str:
+    """Returns the name of data for people: drawn ones are not called like the dataset that lends them its layout.
+
+    >>> data_title("refcoco", synthetic=True)
+    'synthetic (layout of refcoco)'
+    """
+    return f"synthetic (layout of {dataset})" if synthetic else dataset
+
+
 def read_manifest(folder: Folder) -> Manifest:
     """Reads the manifest of a prepared folder.
 
@@ -188,6 +206,7 @@ WITHHELD = "truth withheld"
 CROWD = "crowd annotation"
 NO_AREA = "box without area"
 NO_PIXELS = "object without pixels"
+NO_TARGET = "sentence without target"
 
 
 def annotated_frames(rles: Sequence[Sequence[str | None]]) -> list[int]:

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from pipelines.safety.limits import check_pixels
 
-SCHEMA_VERSION = 1
-"""Schema version, written into every row; readers refuse other versions."""
+SCHEMA_VERSION = 2
+"""Schema version, written into every row; readers refuse other versions. 2: `object_ids` may be null, `kind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,20 @@ class ObjectTrack:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A sentence and the objects it refers to; no object if the truth is withheld."""
+    """A sentence and the objects it refers to: `()` if it refers to none, None if the truth is withheld."""
 
     id: str
     text: str
-    object_ids: tuple[int, ...] = ()
+    object_ids: tuple[int, ...] | None = None
     external_id: str | None = None  # what result files call it
     annotator: int | None = None
     frames: tuple[int, ...] | None = None  # the annotated frames it is asked at, where not all
+    kind: str = ""  # what its benchmark counts it under, such as static or reasoning
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The objects it refers to, as far as they are known."""
+        return self.object_ids or ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ class Record:
                     raise ValueError(f"{self.video}: object {track.id} has {len(values)} {name} for {t} frames.")
         known = {track.id for track in self.objects}
         for expression in self.expressions:
-            if missing := set(expression.object_ids) - known:
+            if missing := set(expression.targets) - known:
                 raise ValueError(
                     f"{self.video}: expression {expression.id!r} speaks of object {sorted(missing)}, but there are "
                     f"only {sorted(known)}."
@@ -106,6 +112,7 @@ _EXPRESSION = pa.struct(
         ("external_id", pa.string()),
         ("annotator", pa.int32()),
         ("frames", pa.list_(pa.int32())),
+        ("kind", pa.string()),
     ]
 )
 SCHEMA = pa.schema(

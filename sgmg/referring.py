@@ -134,11 +134,14 @@ def box_hits(
 ) -> Bool[np.ndarray, " k"]:
     """Tells whether one of the 1, 5, 10 highest-scored xyxy boxes has a gIoU of at least 0.5 with the ground truth.
 
+    Parity: among equal scores the box that is greater, coordinate by coordinate, comes first.
+
     Raises:
         ValueError: the numbers of scores and boxes differ.
     """
     _check_count("scores", len(scores), len(boxes))
-    ranked = torch.from_numpy(boxes.astype(np.float32)[_ranking(scores)])
+    boxes = boxes.astype(np.float32)
+    ranked = torch.from_numpy(boxes[np.lexsort((*boxes.T[::-1], scores))[::-1]])
     hits = (generalized_iou(ranked, torch.from_numpy(truth.astype(np.float32))) >= 0.5).numpy()
     return np.array([hits[:rank].any() for rank in RANKS])
 

@@ -16,7 +16,7 @@ from pipelines.clips.recipe_choice import published_kind, recipe_for
 from pipelines.config_io import CONFIG, require_same_settings, write_config
 from pipelines.errors import Exit, JobError, root_cause
 from pipelines.files import Folder
-from pipelines.manifest import DROPPED, QUARANTINE, Manifest, read_manifest
+from pipelines.manifest import DROPPED, QUARANTINE, SYNTHETIC, Manifest, read_manifest
 from pipelines.prepare.run import finish, plan_shards, shards_to_do, write_shards
 from pipelines.prepare.shard import REJECTED, ShardPlan, ShardWriter
 from pipelines.safety.secrets import redacted_values
@@ -39,10 +39,15 @@ def prepare(config: PrepareConfig) -> Exit:
     out = durable_folder(config.out, "--out")
     manifest = _prepared(config, out) if config.raw else _already_prepared(config, out)
     _report(manifest, out)
-    if not manifest.usable:
+    if not manifest.counts["expressions"]:
         raise JobError(
-            f"nothing is left to learn from: {manifest.counts['expressions']} expressions, {manifest.quarantined} "
-            f"videos in quarantine. {out.path(QUARANTINE)} and {out.path(DROPPED)} name what is wrong with each."
+            f"no expression is left: {manifest.quarantined} videos are in quarantine. {out.path(QUARANTINE)} and "
+            f"{out.path(DROPPED)} name what is wrong with each."
+        )
+    if not manifest.usable:
+        print(
+            "nothing to learn from: no sentence speaks of an object that its masks show. If this is meant, predict and "
+            "score it (empty masks are right); else look at the masks"
         )
     if config.show:
         _show(manifest, out, config.show)
@@ -83,7 +88,7 @@ def _prepared(config: PrepareConfig, out: Folder) -> Manifest:
     else:
         print(f"all {len(plans)} shards were already written")
     try:
-        manifest = finish(plans, source, out, settings)
+        manifest = finish(plans, source, out, settings, synthetic=raw.has(SYNTHETIC))
     except FileNotFoundError:  # of a shard, or of the raw data
         raise
     except OSError as error:

@@ -11,6 +11,7 @@ from huggingface_hub import HfApi
 from jobs.publish import PublishConfig
 from pipelines.errors import Exit, JobError
 from pipelines.files import Folder
+from pipelines.manifest import data_title
 from pipelines.scoring.summary import SCORES
 from pipelines.session import durable_folder
 from pipelines.tracking.checkpoint_source import local_checkpoint
@@ -134,7 +135,8 @@ def _scores(paths: tuple[str, ...]) -> dict[str, dict[str, float]]:
         folder = Folder(durable_folder(path, "--scores").uri)
         try:
             values = json.loads(folder.read(SCORES))
-            name = "/".join([values["dataset"], *filter(None, ["+".join(values.get("splits", []))])])
+            title = data_title(values["dataset"], synthetic=values.get("synthetic", False))
+            name = "/".join([title, *filter(None, ["+".join(values.get("splits", []))])])
             scores[name] = {key: float(value) for key, value in values["figures"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise JobError(

@@ -11,8 +11,11 @@ from pipelines.exports.coco import IMAGE_SETS, check_coco_results, write_coco_re
 from pipelines.exports.davis import check_object_maps, write_object_maps
 from pipelines.exports.mask_zip import MEVIS_ROOT, YTVOS_ROOT, check_mask_zip, write_mask_zip
 from pipelines.exports.meta import compare, read_expected, with_empty_texts
+from pipelines.exports.ref_sav import check_ref_sav, write_ref_sav
+from pipelines.exports.vots import check_vots, write_vots
+from pipelines.exports.writing import checked_output
 from pipelines.exports.youtube_vis import check_tracks, write_coco_frames, write_youtube_vis
-from pipelines.files import Folder, parent_and_name, without_options
+from pipelines.files import Folder, parent_and_name
 from pipelines.prediction_reader import Predictions, read_predictions
 from pipelines.session import durable_folder, on_cluster
 
@@ -27,6 +30,9 @@ class Format(NamedTuple):
     check: Callable[[Predictions, Folder, str], str]
 
 
+MASK_ZIPS = ("mevis", "mevis-v2", "long-rvos", "revos")
+"""Datasets whose results are masks in folders of their videos, at the root of the zip."""
+
 FORMATS: dict[FormatName, Format] = {
     "ref-youtube-vos": Format(
         ("ref-youtube-vos",),
@@ -36,9 +42,11 @@ FORMATS: dict[FormatName, Format] = {
         partial(check_mask_zip, root=YTVOS_ROOT),
     ),
     "mevis": Format(
-        ("mevis",), ".zip", "PNGs", partial(write_mask_zip, root=MEVIS_ROOT), partial(check_mask_zip, root=MEVIS_ROOT)
+        MASK_ZIPS, ".zip", "PNGs", partial(write_mask_zip, root=MEVIS_ROOT), partial(check_mask_zip, root=MEVIS_ROOT)
     ),
     "ref-davis17": Format(("ref-davis17",), "", "PNGs", write_object_maps, check_object_maps),
+    "vots": Format(("vots",), ".zip", "files", write_vots, check_vots),
+    "ref-sav": Format(("ref-sav",), ".json", "expressions", write_ref_sav, check_ref_sav),
     "coco": Format(
         ("a2d-sentences", "jhmdb-sentences", *IMAGE_SETS), ".json", "results", write_coco_results, check_coco_results
     ),
@@ -52,49 +60,81 @@ def submit(config: SubmitConfig) -> Exit:
 
     Raises:
         JobError: the predictions are of another dataset than the format, or lack something that --meta lists; --out
-            does not end like the format's files, or cannot be written.
+            does not end like the format's files, or cannot be written; what is read back is not what was written.
     """
-    chosen = FORMATS[config.format]
     predictions = read_predictions(durable_folder(config.predictions, "--predictions"))
-    if chosen.datasets is not None and predictions.dataset not in chosen.datasets:
-        fitting = [name for name, form in FORMATS.items() if not form.datasets or predictions.dataset in form.datasets]
-        raise JobError(
-            f"{config.predictions} holds predictions of {predictions.dataset}, but --format {config.format} is for "
-            f"{', '.join(chosen.datasets)}. Choose one of: {', '.join(fitting)}."
-        )
-    if not without_options(config.out).endswith(chosen.suffix):
-        raise JobError(f"--format {config.format} is a {chosen.suffix} file, but --out is {config.out}. Rename it.")
+    chosen = _chosen_format(config, predictions.dataset)
+    out, name = _place_of(config, chosen)
     videos = {entry.video for entry in predictions.entries}
     print(
         f"{config.predictions}: {predictions.dataset} {predictions.split}, {len(videos)} videos, "
         f"{len(predictions.entries)} expressions"
     )
     predictions, complete = _compared(config, predictions)
-    parent, name = parent_and_name(config.out)
-    out = durable_folder(parent, "--out")
     try:
         count, seconds, checked = on_cluster(_write_and_check, chosen, predictions, out, name)
     except FileNotFoundError:  # a file of the predictions
         raise
     except OSError as error:
         raise JobError(
-            f"--out {config.out} cannot be written ({error}). Nothing was left there. Free disk space, or choose "
-            f"another file."
+            f"--out {config.out} cannot be written ({error}): it was not touched. Free disk space, or choose another "
+            f"file."
         ) from error
     print(f"wrote {config.out}: {count} {chosen.things} in {seconds:.1f} s, {count / seconds:.0f}/s")
     print(f"read back: {checked}")
     return Exit.CLEAN if complete else Exit.QUARANTINE
 
 
+def _chosen_format(config: SubmitConfig, dataset: str) -> Format:
+    """Returns the format of --format.
+
+    Raises:
+        JobError: it is for other datasets.
+    """
+    chosen = FORMATS[config.format]
+    if chosen.datasets is not None and dataset not in chosen.datasets:
+        fitting = [name for name, form in FORMATS.items() if not form.datasets or dataset in form.datasets]
+        raise JobError(
+            f"{config.predictions} holds predictions of {dataset}, but --format {config.format} is for "
+            f"{', '.join(chosen.datasets)}. Choose one of: {', '.join(fitting)}."
+        )
+    return chosen._replace(write=partial(write_vots, tracker=config.tracker)) if config.format == "vots" else chosen
+
+
+def _place_of(config: SubmitConfig, chosen: Format) -> tuple[Folder, str]:
+    """Returns the folder and the name of the file or folder of --out.
+
+    Raises:
+        JobError: it does not end like the format's files, or would be a folder elsewhere than on this machine.
+    """
+    parent, name = parent_and_name(config.out)
+    if not name.endswith(chosen.suffix):
+        raise JobError(f"--format {config.format} is a {chosen.suffix} file, but --out is {config.out}. Rename it.")
+    out = durable_folder(parent, "--out")
+    if not (chosen.suffix or name.endswith(".zip") or out.is_local):
+        raise JobError(f"--out {config.out} would be a folder, which has to be a local one. Choose {name}.zip instead.")
+    return out, name
+
+
 def _write_and_check(chosen: Format, predictions: Predictions, out: Folder, name: str) -> tuple[int, float, str]:
-    """Writes the file and reads it back.
+    """Writes the file and reads it back. It takes its name, and the place of an older one, only if it is right.
 
     Returns:
         How many things are in it, the seconds that writing took, and what was checked.
+
+    Raises:
+        JobError: what is read back is not what was written.
     """
-    started = time.perf_counter()
-    count = chosen.write(predictions, out, name)
-    return count, time.perf_counter() - started, chosen.check(predictions, out, name)
+    with checked_output(out, name) as (folder, draft):
+        started = time.perf_counter()
+        count = chosen.write(predictions, folder, draft)
+        seconds = time.perf_counter() - started
+        try:
+            checked = chosen.check(predictions, folder, draft)
+        except ValueError as error:
+            said = str(error).replace(folder.path(draft), out.path(name))
+            raise JobError(f"What was read back is not what was written: {said} --out was not touched.") from error
+    return count, seconds, checked
 
 
 def _compared(config: SubmitConfig, predictions: Predictions) -> tuple[Predictions, bool]:

@@ -16,7 +16,7 @@ from pipelines.clips.sampling import clip_rng
 from pipelines.drawing.text import broken_lines, font_of
 from pipelines.files import Folder
 from pipelines.images import decode_image, nearest
-from pipelines.manifest import WITHHELD, Manifest, RowInfo, read_rows
+from pipelines.manifest import NO_TARGET, WITHHELD, Manifest, RowInfo, read_rows
 from pipelines.records import Expression, ObjectTrack, Record, record_of
 from sgmg.masks import mask_to_xyxy, rle_to_mask
 
@@ -136,8 +136,9 @@ def _nothing(reason: str) -> Tile:
 
 def record_tile(record: Record, expression: Expression) -> Tile:
     """Makes a tile of one expression of a record at a few of its frames, annotated ones if there are any."""
-    tracks = [track for track in record.objects if track.id in expression.object_ids]
-    frames = expression.frames or [t for t in range(len(record.frames)) if not tracks or _annotated(tracks, t)]
+    tracks = [track for track in record.objects if track.id in expression.targets]
+    annotated = [t for t in range(len(record.frames)) if not tracks or _annotated(tracks, t)]
+    frames = expression.frames or annotated or range(len(record.frames))
     places = np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int)
     shown = [frames[place] for place in places]
     size = (record.height, record.width)
@@ -148,8 +149,14 @@ def record_tile(record: Record, expression: Expression) -> Tile:
         frames=np.stack([decode_image(record.frames[t], size) for t in shown]),
         masks=masks,
         boxes=[_box(tracks, t, mask) for t, mask in zip(shown, masks, strict=True)],
-        caption=f"{expression.text}\n{where}{'' if tracks else f'  ({WITHHELD})'}",
+        caption=f"{expression.text}\n{where}{_absence(expression)}",
     )
+
+
+def _absence(expression: Expression) -> str:
+    if expression.object_ids is None:
+        return f"  ({WITHHELD})"
+    return "" if expression.object_ids else f"  ({NO_TARGET})"
 
 
 def _annotated(tracks: Sequence[ObjectTrack], t: int) -> bool:

@@ -133,7 +133,7 @@ def _each_object_first(row: Mapping[str, Any], own: int, numbers: Sequence[int])
     """Sorts expressions by how many before them, or the sample's own, speak of the same objects."""
 
     def objects(number: int) -> frozenset[str]:
-        return frozenset(row["expressions"][number]["object_ids"])
+        return frozenset(row["expressions"][number]["object_ids"] or ())
 
     before, ranked = Counter([objects(own)]), []
     for number in numbers:

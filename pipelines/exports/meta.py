@@ -8,21 +8,30 @@ from typing import Any
 from pipelines.exports.coco import IMAGE_SETS, image_ids
 from pipelines.files import Folder, number_order, parent_and_name, uri_options, without_options
 from pipelines.images import opened_image
-from pipelines.prediction_reader import Predictions
+from pipelines.prediction_reader import PredictionEntry, Predictions
 from pipelines.sources.davis_texts import raw_videos
+from pipelines.sources.mask_dict import LAYOUTS
 from pipelines.sources.meta_expressions import checked
+from pipelines.sources.reading import item_bytes
+from pipelines.sources.vots import Vots, prompts_of, result_name
 from sgmg.json_text import parse_json
 from sgmg.masks import Size
 
 _META = {
-    "ref-youtube-vos": "meta_expressions/{split}/meta_expressions.json",
-    "ref-davis17": "meta_expressions/{split}/meta_expressions.json",
-    "mevis": "{split}/meta_expressions.json",
+    "ref-youtube-vos": (
+        "meta_expressions/{split}/meta_expressions.json",
+        "{split}/meta_expressions_challenge.json",
+        "{split}/meta_expressions.json",
+    ),
+    "ref-davis17": ("meta_expressions/{split}/meta_expressions.json",),
+    "long-rvos": ("{split}/meta_expressions.json",),
+    **{name: layout.meta for name, layout in LAYOUTS.items()},
 }
 _IMAGES = {
     "ref-youtube-vos": ("{split}/JPEGImages",),
     "ref-davis17": ("{split}/JPEGImages/480p", "{split}/JPEGImages"),
-    "mevis": ("{split}/JPEGImages",),
+    "long-rvos": ("{split}/JPEGImages",),
+    **{name: layout.images for name, layout in LAYOUTS.items()},
 }
 _TRUTH = {
     "a2d-sentences": ("a2d_sentences_{split}_annotations_in_coco_format.json",),
@@ -56,6 +65,7 @@ class Mismatch:
 class Expected:
     """Content of a meta file: `videos` (expression ids and frames of each) or `images` (height, width of each).
 
+    The expressions of VOTS are listed by the names of their results.
     `wordless` lists video and id of each expression with an empty text: servers expect masks for them, too.
     """
 
@@ -63,7 +73,8 @@ class Expected:
     rule: str  # description of the part of the file that is used
     videos: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     images: Mapping[str | int, Size] = field(default_factory=dict)
-    frames: Folder | None = None  # <video>/<frame>.jpg, to compare sizes with
+    frames: Folder | None = None  # to compare sizes with
+    frame_path: str = "{video}/{frame}.jpg"  # of an image in `frames`
     wordless: tuple[tuple[str, str], ...] = ()
 
 
@@ -71,7 +82,8 @@ def read_expected(meta: str, dataset: str, split: str) -> Expected:
     """Reads the videos or images that the benchmark's file lists.
 
     Args:
-        meta: folder of the dataset, or path of its `meta_expressions.json` or of its ground truth in COCO's format.
+        meta: folder of the dataset (of VOTS: workspace of its toolkit), or path of its `meta_expressions.json` or of
+            its ground truth in COCO's format.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -84,17 +96,20 @@ def read_expected(meta: str, dataset: str, split: str) -> Expected:
         name = next((name for name in names if root.has(name)), None)
         place = (root, name) if name else (Folder(parent), base)
         return _expected_images(*place, names)
+    if dataset == "vots":
+        return _expected_vots(Folder(meta), split)
     if dataset not in _META:
         raise ValueError(f"{dataset!r} has no meta file to compare with. Leave --meta out.")
-    name = _META[dataset].format(split=split)
-    if f"/{plain}".endswith(f"/{name}"):
-        root = Folder((plain.removesuffix(name).rstrip("/") or ".") + uri_options(meta))
+    names = [name.format(split=split) for name in _META[dataset]]
+    if given := next((name for name in names if f"/{plain}".endswith(f"/{name}")), None):
+        root = Folder((plain.removesuffix(given).rstrip("/") or ".") + uri_options(meta))
     elif plain.endswith(".json"):
         return _expected_videos(Folder(parent), base, None, split)
     else:
         root = Folder(meta)
     if dataset == "ref-davis17" and root.has("davis_text_annotations"):
         return _expected_raw_davis(root, split)
+    name = given or next(filter(root.has, names), names[0])
     images = next((each for each in (path.format(split=split) for path in _IMAGES[dataset]) if root.has(each)), None)
     expected = _expected_videos(root, name, root.folder(images) if images else None, split)
     return _official_valid(root, expected) if (dataset, split) == ("ref-youtube-vos", "valid") else expected
@@ -139,7 +154,7 @@ def _compare_videos(predictions: Predictions, expected: Expected) -> Mismatch:
     predicted: dict[str, dict[str, set[str]]] = {}
     sizes: dict[str, tuple[Size, str]] = {}
     for entry in predictions.entries:
-        predicted.setdefault(entry.video, {})[entry.expression] = set(entry.frame_names)
+        predicted.setdefault(entry.video, {})[_listed_name(predictions, entry)] = set(entry.frame_names)
         sizes[entry.video] = (entry.size, entry.frame_names[0])
     for video in sorted({*expected.videos, *predicted}):
         if video not in predicted or video not in expected.videos:
@@ -156,9 +171,15 @@ def _compare_videos(predictions: Predictions, expected: Expected) -> Mismatch:
             mismatch.missing += [f"{what}, frame {name}" for name in frames if name not in predicted_frames]
             mismatch.others += [f"{what}, frame {name}" for name in sorted(predicted_frames.difference(frames))]
         size, first = sizes[video]
-        if expected.frames and (stored := _image_size(expected.frames, f"{video}/{first}.jpg")) not in (None, size):
+        image = expected.frame_path.format(video=video, frame=first)
+        if expected.frames and (stored := _image_size(expected.frames, image)) not in (None, size):
             mismatch.sizes.append(f"video {video}: {size} predicted, {stored} its frames (height, width)")
     return mismatch
+
+
+def _listed_name(predictions: Predictions, entry: PredictionEntry) -> str:
+    """Returns what the dataset's files call an expression: VOTS, which numbers none, names the result of each."""
+    return entry.external_id or "" if predictions.dataset == "vots" else entry.expression
 
 
 def _compare_images(predictions: Predictions, expected: Expected) -> Mismatch:
@@ -203,7 +224,7 @@ def _expected_videos(root: Folder, name: str, frames: Folder | None, split: str)
 
 def _official_valid(root: Folder, expected: Expected) -> Expected:
     """Removes the videos of test, which the file of valid also lists; else keeps those with images."""
-    test = _META["ref-youtube-vos"].format(split="test")
+    test = _META["ref-youtube-vos"][0].format(split="test")
     if root.has(test):
         of_test = _expected_videos(root, test, None, "test").videos
         kept, rule = expected.videos.keys() - of_test.keys(), f"valid without the videos that {root.path(test)} lists"
@@ -227,6 +248,19 @@ def _expected_raw_davis(root: Folder, split: str) -> Expected:
     frames = root.folder(f"{home}JPEGImages/480p")
     path = root.path("davis_text_annotations")
     return Expected(path, "all videos of the split", videos, frames=frames, wordless=tuple(wordless))
+
+
+def _expected_vots(root: Folder, split: str) -> Expected:
+    frames, videos = root.folder("sequences") if root.has("sequences") else root, {}
+    if not frames.has("list.txt"):
+        raise FileNotFoundError(f"{frames.path('list.txt')} does not exist.")
+    for item in Vots(root, split).items():
+        sequence = root.folder(item.key)
+        prompts = prompts_of(item.video, item_bytes(sequence, "sequence", item.video), sequence.path("sequence"))
+        names = tuple(name.removesuffix(".jpg") for name in sequence.names("color", ".jpg"))
+        videos[item.video] = (tuple(result_name(item.video, text) for text in prompts), names)
+    path = frames.path("list.txt")
+    return Expected(path, "every sequence", videos, frames=frames, frame_path="{video}/color/{frame}.jpg")
 
 
 def _image_size(frames: Folder, name: str) -> Size | None:

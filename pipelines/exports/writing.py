@@ -1,14 +1,17 @@
 """Outputs of exports: zips, folders and JSON files that are streamed, and appear only when they are complete."""
 
+import glob
 import json
 import os
+import re
 import shutil
+import tempfile
 import uuid
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -21,6 +24,71 @@ ResultT = TypeVar("ResultT")
 
 Add = Callable[[str, bytes], None]
 """Writes one file of an archive or folder: its name, with `/` between folders, and its bytes."""
+
+_PIECE = 8 * 2**20
+"""Bytes of a file that are copied at a time."""
+_DRAFT = re.compile(rf"{re.escape(UNFINISHED)}[0-9a-f]{{32}}-")
+
+
+@contextmanager
+def checked_output(out: Folder, name: str) -> Iterator[tuple[Folder, str]]:
+    """Yields the folder and the name to write a file or folder under, which may be read back before it is published.
+
+    It becomes `name` of the folder `out`, in place of an older one, when the block ends without error; else it is
+    removed, and the older one stays. Until then it has a name that readers ignore; in an object store, where nothing
+    can be renamed, it is on this machine, and is uploaded in the end.
+
+    Raises:
+        OSError: the disk is full, permission is denied, or the store cannot be reached.
+    """
+    if out.is_object_store:
+        with tempfile.TemporaryDirectory() as here:
+            yield Folder(here), name
+            with Path(here, name).open("rb") as source, out.output(name) as stream:
+                shutil.copyfileobj(source, stream, _PIECE)
+        return
+    _remove_drafts(out, name)
+    draft = f"{UNFINISHED}{uuid.uuid4().hex}-{name}"
+    try:
+        yield out, draft
+        if out.is_local and Path(out.path(draft)).is_dir():
+            _replace_folder(Path(out.path(name)), Path(out.path(draft)))
+        else:
+            out.filesystem.move(out.path(draft), out.path(name))
+    finally:
+        with suppress(OSError):  # what stays has the name of a draft, and the next writer removes it
+            _remove(out, draft)
+
+
+def _remove_drafts(out: Folder, name: str) -> None:
+    """Removes what killed writers of a file or folder left; no other writer of that name may be active."""
+    if not out.is_local:
+        out.remove_unfinished(of=f"-{name}")
+        return
+    for path in Path(out.path()).glob(f"{UNFINISHED}*-{glob.escape(name)}"):
+        _remove(out, path.name)
+
+
+def _remove(out: Folder, name: str) -> None:
+    """Removes a file or a local folder, if it is there."""
+    if out.is_local and Path(out.path(name)).is_dir():
+        shutil.rmtree(out.path(name))
+    else:
+        out.remove(name, missing_ok=True)
+
+
+def _replace_folder(final: Path, new: Path) -> None:
+    """Renames a local folder to its final name, in place of an older one, which comes back if that fails."""
+    older = final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{final.name}.older")
+    if final.exists():
+        final.rename(older)
+    try:
+        new.rename(final)
+    except BaseException:
+        if older.exists():
+            older.rename(final)
+        raise
+    shutil.rmtree(older, ignore_errors=True)
 
 
 @contextmanager
@@ -47,19 +115,22 @@ def folder_output(out: Folder, name: str, ours: Callable[[str], bool]) -> Iterat
     """Opens a local folder that appears when the block ends without error, and replaces an older one.
 
     Args:
+        name: of the folder, or of its draft (`checked_output`).
         ours: tells whether a name is one of this export; a folder with other names is not replaced.
 
     Raises:
-        ValueError: the folder is not local, or an existing folder of that name holds other files.
+        ValueError: the folder is not local, an existing folder of that name holds other files, or a file has the name.
     """
     if not out.is_local:
         raise ValueError(
             f"{out.uri}/{name} is not local, so it cannot be replaced as a whole. Choose {name}.zip instead."
         )
-    final = Path(out.path(name))
+    final = Path(out.path(_DRAFT.sub("", name, count=1)))
+    if final.is_file():
+        raise ValueError(f"{final} is a file, which would be lost. Choose another folder.")
     if foreign := sorted(one.name for one in final.glob("*") if not ours(one.name) and not is_litter(one.name)):
         raise ValueError(f"{final} holds {', '.join(foreign[:5])}, which would be lost. Choose another folder.")
-    staging, replaced = (final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{final.name}") for _ in range(2))
+    staging = final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{final.name}")
 
     def add(entry: str, data: bytes) -> None:
         path = staging / safe_name(entry)
@@ -69,12 +140,9 @@ def folder_output(out: Folder, name: str, ours: Callable[[str], bool]) -> Iterat
     try:
         staging.mkdir(parents=True)
         yield add
-        if final.exists():
-            final.rename(replaced)
-        staging.rename(final)
+        _replace_folder(Path(out.path(name)), staging)
     finally:
-        for left in (staging, replaced):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager

@@ -53,5 +53,5 @@ def model_frames(record: Record, protocol: InferenceProtocol) -> ModelFrames:
 
 def without_pixels(record: Record) -> Record:
     """Returns the record without encoded frames and ground truth: names, sizes and expressions."""
-    expressions = tuple(replace(expression, object_ids=()) for expression in record.expressions)
+    expressions = tuple(replace(expression, object_ids=None) for expression in record.expressions)
     return replace(record, frames=(b"",) * len(record.frame_names), objects=(), expressions=expressions)

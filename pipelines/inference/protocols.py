@@ -81,7 +81,7 @@ _IMAGE = InferenceProtocol(long_side=640, multiple=32, keep="ranked")
 
 PROTOCOLS: dict[str, InferenceProtocol] = {
     "ref-youtube-vos": VIDEO,
-    "mevis": VIDEO,
+    **dict.fromkeys(("mevis", "mevis-v2", "long-rvos", "revos", "ref-sav", "vots"), VIDEO),
     "own": VIDEO,
     **dict.fromkeys(TOOL_FORMATS, VIDEO),
     "synthetic": VIDEO,

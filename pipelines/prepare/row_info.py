@@ -1,6 +1,6 @@
 """The manifest's description of a row: enough to plan an epoch without reading the row."""
 
-from pipelines.manifest import CROWD, NO_AREA, NO_PIXELS, WITHHELD, RowInfo, annotated_frames
+from pipelines.manifest import CROWD, NO_AREA, NO_PIXELS, NO_TARGET, WITHHELD, RowInfo, annotated_frames
 from pipelines.records import Expression, ObjectTrack, Record
 from sgmg.masks import Size, rle_area
 
@@ -29,9 +29,11 @@ def row_info(record: Record) -> RowInfo:
 
 def _untrainable(expression: Expression, tracks: dict[int, ObjectTrack], size: Size) -> str:
     """Returns why an expression cannot be learned from; empty if it can."""
-    objects = [tracks[id] for id in expression.object_ids]
-    if not objects:
+    if expression.object_ids is None:
         return WITHHELD
+    if not expression.object_ids:
+        return NO_TARGET
+    objects = [tracks[id] for id in expression.object_ids]
     if any(track.iscrowd for track in objects):
         return CROWD
     frames = range(len(objects[0].rle)) if expression.frames is None else expression.frames

@@ -104,8 +104,13 @@ def _written_or_problem(writer: ShardWriter, plan: ShardPlan) -> dict[str, Any]:
         return {"frame_bytes": 0, "problem": what}
 
 
-def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapping[str, Any]) -> Manifest:
+def finish(
+    plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapping[str, Any], *, synthetic: bool = False
+) -> Manifest:
     """Writes quarantine, what was left out, and manifest from the footers of the shards; the manifest last.
+
+    Args:
+        synthetic: whether the data were drawn, as the manifest then says.
 
     Raises:
         FileNotFoundError: a shard is missing.
@@ -130,6 +135,7 @@ def finish(plans: Sequence[ShardPlan], source: Source, out: Folder, config: Mapp
         quarantined=len(quarantined),
         source_fingerprint=fingerprint(one for footer in footers for one in footer.row_fingerprints),
         shards=shards,
+        synthetic=synthetic,
     )
     out.write(MANIFEST, manifest.to_json().encode())
     return manifest

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,8 @@ from sgmg.referring import best_candidate
 FRAMES = 4
 """Frames a picture shows, spread evenly over those that are asked."""
 
+_WIDE = 1200  # pixels of the four frames of one of several runs
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -34,6 +36,26 @@ class Case:
 
     name: str
     row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Rows of one expression, of several runs by name; `name` is the file name of their picture."""
+
+    name: str
+    rows: Mapping[str, Row]
+
+    @property
+    def video(self) -> str:
+        return next(iter(self.rows.values())).video
+
+
+def named_differences(names: Sequence[str], rows: Sequence[Sequence[Row]]) -> list[Difference]:
+    """Returns the rows, one of each run, with the file names of their pictures."""
+    return [
+        Difference(f"difference-{place:02d}-{_file_name(some[0])}.png", dict(zip(names, some, strict=True)))
+        for place, some in enumerate(rows, start=1)
+    ]
 
 
 def worst_and_best(rows: Sequence[Row], count: int) -> list[Case]:
@@ -67,27 +89,55 @@ def draw_cases(
     Raises:
         ValueError: the prepared data lack the frames of a video.
     """
+    return draw_differences([Difference(case.name, {"": case.row}) for case in cases], parts, frames, {"": source}, out)
+
+
+def draw_differences(
+    differences: Sequence[Difference],
+    parts: Sequence[TruthPart],
+    frames: Sequence[TruthPart],
+    sources: Mapping[str, PredictionSource],
+    out: Folder,
+) -> list[str]:
+    """Draws what each run found of an expression, one below the other, as `draw_cases` draws those of a single run.
+
+    Args:
+        parts, frames: as in `draw_cases`.
+        sources: the predictions of each run, by its name.
+
+    Raises:
+        ValueError: the prepared data lack the frames of a video.
+    """
     truth_of = {video: part for part in parts for video in part.videos}
     frames_of = {video: part for part in frames if isinstance(part, PreparedPart) for video in part.videos}
-    if absent := sorted({case.row.video for case in cases} - set(frames_of)):
+    if absent := sorted({one.video for one in differences} - set(frames_of)):
         raise ValueError(
             f"There are no frames of {absent[0]} to draw on. Give --frames the prepared data of the same split, or "
             f"leave --pictures out."
         )
     drawn = [
-        _draw.remote(case, truth_of[case.row.video], frames_of[case.row.video], source.only([case.row.video]))
-        for case in cases
+        _draw.remote(
+            one,
+            truth_of[one.video],
+            frames_of[one.video],
+            {name: source.only([one.video]) for name, source in sources.items()},
+        )
+        for one in differences
     ]
-    for case, task in zip(cases, drawn, strict=True):
-        out.write(case.name, ray.get(task))
-    return [case.name for case in cases]
+    for one, task in zip(differences, drawn, strict=True):
+        out.write(one.name, ray.get(task))
+    return [one.name for one in differences]
 
 
 @ray.remote(num_cpus=1)
-def _draw(case: Case, part: TruthPart, frames: PreparedPart, source: PredictionSource) -> bytes:
-    truth = next(one for one in part.read() if one.video == case.row.video)
-    predictions = [one for one in source.read([truth]) if one.video == truth.video]
-    return draw_case(case.row, truth, predictions, _read_frames(frames, truth))
+def _draw(one: Difference, part: TruthPart, frames: PreparedPart, sources: Mapping[str, PredictionSource]) -> bytes:
+    truth = next(truth for truth in part.read() if truth.video == one.video)
+    images = _read_frames(frames, truth)
+    strips = []
+    for name, row in one.rows.items():
+        predictions = [found for found in sources[name].read([truth]) if found.video == truth.video]
+        strips.append(_strip(row, truth, predictions, images, name))
+    return _png(np.concatenate(strips))
 
 
 def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], frames: dict[str, bytes]) -> bytes:
@@ -96,6 +146,13 @@ def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], fr
     Raises:
         ValueError: a frame is missing.
     """
+    return _png(_strip(row, truth, predictions, frames))
+
+
+def _strip(
+    row: Row, truth: VideoTruth, predictions: Sequence[Prediction], frames: Mapping[str, bytes], run: str = ""
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns a few frames of a row above what they show; those of one of several runs stand in one line."""
     height, width = truth.size
     pictures: list[UInt8[np.ndarray, "h w 3"]] = []
     for frame in _shown(row, truth):
@@ -109,10 +166,16 @@ def draw_case(row: Row, truth: VideoTruth, predictions: Sequence[Prediction], fr
         predicted, true = _masks(row, truth, predictions, frame)
         pictures.append(spotlight(picture, predicted, true))
     what = "J&F" if isinstance(row, TrackRow) else "IoU"
-    title = f"{row.text or 'object'} · {what} {100 * row.figure:.1f} · {row.video}, expression {row.expression}"
-    sheet = frame_strip(pictures, [(title, colour_of(0)), ("truth", TRUTH_COLOUR)])
+    figure = f"{what} {100 * row.figure:.1f}"
+    if run:
+        return frame_strip(pictures, [(f"{run} · {figure}", colour_of(0))], columns=FRAMES, width=_WIDE)
+    title = f"{row.text or 'object'} · {figure} · {row.video}, expression {row.expression}"
+    return frame_strip(pictures, [(title, colour_of(0)), ("truth", TRUTH_COLOUR)])
+
+
+def _png(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "png")
+    Image.fromarray(image).save(buffer, "png")
     return buffer.getvalue()
 
 

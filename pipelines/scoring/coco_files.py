@@ -106,7 +106,7 @@ def _row(image: dict[str, Any], truth: dict[str, Any], results: list[dict[str, A
         return PictureRow("coco", "", name, name, image.get("caption", ""), "", name, masks)
     boxes = [_xyxy(one["bbox"]) for one in results] or [(0.0, 0.0, 0.0, 0.0)]
     true_box = _xyxy(truth["bbox"])
-    found = match_boxes(boxes, scores, true_box, crowd)
+    found = match_boxes(boxes, scores, true_box, truth.get("area"), crowd)
     hits = hit_ranks(boxes, scores, true_box)
     return PictureRow("coco", "", name, name, image.get("caption", ""), "", name, masks, found, hits)
 

@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 
 from pipelines.images import object_map
 from pipelines.predictions import Prediction
+from pipelines.scoring.attributes import attributes_of
 from pipelines.scoring.rows import TrackProtocol, TrackRow, track_row
 from pipelines.scoring.tracks import check_size
 from pipelines.scoring.truth import VideoTruth
@@ -65,7 +66,8 @@ def score_davis(truth: VideoTruth, predictions: Sequence[Prediction]) -> list[Tr
                 expression = str(ANNOTATORS * (scores.result_id - 1) + annotator)
                 names = {"expression": expression, "text": texts.get(expression, "")}
                 names |= {"dataset": truth.dataset, "split": truth.split, "video": truth.video}
-                rows.append(track_row(scores, frames, protocol, annotator=annotator, **names))
+                attributes = attributes_of(truth, names["text"], [scores.truth_id], range(len(truths)))
+                rows.append(track_row(scores, frames, protocol, annotator=annotator, attributes=attributes, **names))
     return rows
 
 

@@ -39,6 +39,7 @@ class RunScores:
     withheld: int
     missing: tuple[str, ...]  # scored as empty
     extra_videos: tuple[str, ...] = field(default=())  # predicted videos that the truth does not know
+    synthetic: bool = False  # whether the data were drawn
 
 
 def score_run(parts: Sequence[TruthPart], source: PredictionSource, *, missing_as_empty: bool = False) -> RunScores:
@@ -65,19 +66,25 @@ def score_run(parts: Sequence[TruthPart], source: PredictionSource, *, missing_a
             f"holds the masks, or send the results to the benchmark's server."
         )
     known = {video for part in parts for video in part.videos}
-    return RunScores(rows, withheld, tuple(missing), tuple(sorted(source.videos - known)))
+    synthetic = any(part.synthetic for part in parts)
+    return RunScores(rows, withheld, tuple(missing), tuple(sorted(source.videos - known)), synthetic)
 
 
 def check_same_data(parts: Sequence[TruthPart], source: PredictionSource) -> None:
     """Checks that truth and predictions are of one dataset and the same splits.
 
     Raises:
-        ValueError: they differ, or have no video in common.
+        ValueError: they differ, have no video in common, or the truth is withheld.
     """
     datasets, splits = {part.dataset for part in parts}, {part.split for part in parts}
     if len(datasets) != 1:
         raise ValueError(f"The truth is of {', '.join(sorted(datasets)) or 'no dataset'}. Score one dataset at a time.")
     scoring_protocol(*datasets)
+    if not any(part.labelled for part in parts):
+        raise ValueError(
+            f"The truth of {', '.join(datasets)} {', '.join(sorted(splits))} is not in these data: it is published "
+            f"without. Give --truth a folder that holds the masks, or send the results to the benchmark's server."
+        )
     if isinstance(source, ParquetPredictions):
         predicted = source.predictions
         if {predicted.dataset} != datasets:

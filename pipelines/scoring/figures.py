@@ -10,19 +10,19 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pipelines.scoring.benchmark_figures import Figures, further_figures, headline_figures, lacks_a_kind
 from pipelines.scoring.rows import Match, PictureRow, Row, TrackRow
 from sgmg.metrics import TotalScores, total_scores
 from sgmg.referring import RANKS, THRESHOLDS, MaskAP, Overlap, box_precision, overlap_scores
 
 _log = logging.getLogger(__name__)
 
-Figures = dict[str, float]
-
 
 def figures(rows: Sequence[Row]) -> Figures:
     """Computes a benchmark's figures from its rows, in any order; the figure that papers print stands first.
 
-    Tracks: J&F, J, F, their recall and decay; for DAVIS the mean over annotators, the same of each, and strict-id.
+    Tracks: J&F, J, F, their recall and decay, none of them for sentences of one kind alone of a benchmark whose J&F is
+    the mean of two; for DAVIS the mean over annotators, the same of each, and strict-id.
     Pictures: mAP and its parts, P@K, mean_iou, overall_iou; where there are boxes the same of them, called "box …".
 
     Raises:
@@ -47,7 +47,11 @@ def track_figures(rows: Sequence[TrackRow]) -> Figures:
             continue
         prefix = "strict-id " if protocol == "strict-id" else ""
         if protocol == "expression":
-            found |= _totals(total_scores(row.scores for row in of_protocol))
+            dataset = of_protocol[0].dataset
+            first, further = headline_figures(dataset, of_protocol), further_figures(dataset, of_protocol)
+            lacking = lacks_a_kind(dataset, of_protocol)
+            plain = {} if lacking else _totals(total_scores(row.scores for row in of_protocol))
+            found |= first | plain | first | further
             continue
         annotators = sorted({row.annotator or 0 for row in of_protocol})
         parts = [

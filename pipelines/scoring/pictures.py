@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from pipelines.predictions import Prediction
 from pipelines.records import Expression
+from pipelines.scoring.attributes import attributes_of
 from pipelines.scoring.rows import Match, PictureRow
 from pipelines.scoring.tracks import check_size
 from pipelines.scoring.truth import VideoTruth
@@ -72,13 +73,19 @@ def match_masks(
     return _match(mask_overlap(results, truth, size), scores, overlaps, areas, truth_area, crowd)
 
 
-def match_boxes(results: Sequence[Box], scores: Sequence[float], truth: Box, crowd: bool = False) -> Match:
-    """Matches candidate boxes with the true box."""
+def match_boxes(
+    results: Sequence[Box], scores: Sequence[float], truth: Box, area: float | None, crowd: bool = False
+) -> Match:
+    """Matches candidate boxes with the true box.
+
+    Args:
+        area: of the annotation, in pixels, by which COCO calls it small, medium or large; by default that of its box.
+    """
     xywh = [_xywh(box) for box in results]
     overlaps = _coco.iou(np.array(xywh), np.array([_xywh(truth)]), [int(crowd)])
     overlap = box_overlap(np.array(results), np.array(truth))
     areas = [width * height for _, _, width, height in (*xywh, _xywh(truth))]
-    return _match(overlap, scores, overlaps, areas[:-1], areas[-1], crowd)
+    return _match(overlap, scores, overlaps, areas[:-1], areas[-1] if area is None else area, crowd)
 
 
 def _match(
@@ -113,7 +120,7 @@ def _row(
         scores = [query.scores[frame_index] for query in prediction.queries]
     true_rle = truth.rle(expression, frame)
     assert true_rle is not None  # scored only where it is annotated
-    tracks = [truth.objects[number] for number in expression.object_ids]
+    tracks = [truth.objects[number] for number in expression.targets]
     alone = tracks[0] if len(tracks) == 1 else None
     crowd = any(track.iscrowd for track in tracks)
     area = alone.area[frame] if alone is not None and alone.area is not None else None
@@ -130,8 +137,9 @@ def _row(
         name,
         _result_name(expression, name),
         match_masks(rles, scores, true_rle, truth.size, area, crowd),
-        match_boxes(boxes, scores, box, crowd) if with_boxes and box is not None else None,
+        match_boxes(boxes, scores, box, area, crowd) if with_boxes and box is not None else None,
         hit_ranks(boxes, scores, box) if with_boxes and box is not None else None,
+        attributes_of(truth, expression.text, expression.targets, [frame]),
     )
 
 

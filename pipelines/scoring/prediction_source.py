@@ -1,7 +1,7 @@
-"""Predictions of a run or of a submission file: which videos they cover, and how a worker reads some of them."""
+"""Predictions of a run or of a submission of PNGs: which videos they cover, and how a worker reads some of them."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -108,7 +108,7 @@ class PngPredictions:
                 remedy = " The truth has that size: write masks at the size of the original frames." if is_size else ""
                 raise ValueError(f"{self.path}, {file}: {error}.{remedy}") from error
         found = [_davis_prediction(truth, folder, pngs) for folder, pngs in maps.items()]
-        return [*found, *(_track_prediction(truth, expression, rles) for expression, rles in tracks.items())]
+        return [*found, *(track_prediction(truth, expression, rles) for expression, rles in tracks.items())]
 
 
 def open_predictions(path: str) -> ParquetPredictions:
@@ -125,26 +125,72 @@ def open_predictions(path: str) -> ParquetPredictions:
     return ParquetPredictions(replace(predictions, entries=()), {video: tuple(some) for video, some in entries.items()})
 
 
-def open_submission(path: str, davis: bool) -> PngPredictions:
+def open_submission(path: str, davis: bool, known: Container[str] = ()) -> PngPredictions:
     """Opens a zip or folder of PNGs by its file names.
+
+    Args:
+        path: of the zip or folder.
+        davis: whether it holds maps of object ids.
+        known: names of the videos of the truth, which may hold `/`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a zip, or holds other files than such PNGs.
+        ValueError: the file is not a zip, or holds other files than such PNGs, or two folders for one video.
     """
     form = "anno_<k>/<video>/<number>.png" if davis else "<video>/<expression>/<frame>.png"
-    files: dict[str, list[str]] = {}
     with submitted_files(path) as entries:
-        for name, _ in entries:
-            parts = name.split("/")
-            fits = len(parts) >= 3 and (not davis or re.fullmatch("anno_[0-3]", parts[-3]))
-            if not fits or not name.endswith(".png"):
-                raise ValueError(f"{path} holds {name}, but results of this benchmark are {form}. Give one of these.")
-            files.setdefault(parts[-2] if davis else parts[-3], []).append(name)
+        names = [name for name, _ in entries]
+    for parts, name in zip(map(_parts, names), names, strict=True):
+        fits = len(parts) >= 3 and (not davis or re.fullmatch("anno_[0-3]", parts[-3]))
+        if not fits or not name.endswith(".png"):
+            raise ValueError(f"{path} holds {name}, but results of this benchmark are {form}. Give one of these.")
+    if not davis:
+        return PngPredictions(path, davis, files_by_video(path, names, 2, known))
+    files: dict[str, list[str]] = {}
+    for name in names:
+        files.setdefault(_parts(name)[-2], []).append(name)
     return PngPredictions(path, davis, {video: tuple(found) for video, found in files.items()})
 
 
-def _track_prediction(truth: VideoTruth, expression: str, rles: Mapping[str, str]) -> Prediction:
+def files_by_video(path: str, names: Iterable[str], depth: int, known: Container[str]) -> dict[str, tuple[str, ...]]:
+    """Groups the files of a submission by video: the longest end of the path of its folder that is known.
+
+    >>> files_by_video("a.zip", ["Annotations/A/x/0/00000.png", "mine/y/0/00000.png"], 2, {"A/x", "x", "y"})
+    {'A/x': ('Annotations/A/x/0/00000.png',), 'y': ('mine/y/0/00000.png',)}
+
+    Args:
+        path: of the submission.
+        names: of its files.
+        depth: number of names of a file's path that come after its video.
+        known: names of the videos of the truth.
+
+    Raises:
+        ValueError: the files of a video are in two folders.
+    """
+    by_folder: dict[str, list[str]] = {}
+    for name in names:
+        by_folder.setdefault("/".join(_parts(name)[:-depth]), []).append(name)
+    folders: dict[str, str] = {}
+    for folder in by_folder:
+        other = folders.setdefault(_video_of(folder, known), folder)
+        if other != folder:
+            raise ValueError(f"{path} holds {other}/ and {folder}/, which are of one video. Leave one of them out.")
+    return {video: tuple(by_folder[folder]) for video, folder in folders.items()}
+
+
+def _parts(name: str) -> list[str]:
+    return name.split("/")
+
+
+def _video_of(folder: str, known: Container[str]) -> str:
+    """Returns the video of a folder: the longest end of its path that is known, else all below Annotations/."""
+    parts = _parts(folder)
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((end for end in ends if end in known), folder.removeprefix("Annotations/"))
+
+
+def track_prediction(truth: VideoTruth, expression: str, rles: Mapping[str, str]) -> Prediction:
+    """Makes the prediction of one expression from its masks by the names of their frames."""
     boxes, scores = ((0.0, 0.0, 0.0, 0.0),) * len(rles), (1.0,) * len(rles)
     return _prediction(truth, expression, tuple(rles), QueryTrack(tuple(rles.values()), boxes, scores))
 

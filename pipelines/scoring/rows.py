@@ -10,6 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipelines.files import Folder
+from pipelines.scoring.attributes import Attributes
 from sgmg.metrics import FrameStatistics, TrackScores
 
 TrackProtocol = Literal["expression", "unsupervised", "strict-id"]
@@ -17,7 +18,12 @@ TrackProtocol = Literal["expression", "unsupervised", "strict-id"]
 
 @dataclass(frozen=True, slots=True)
 class TrackRow:
-    """J and F of one expression along its video, or of one DAVIS object under one protocol."""
+    """J and F of one expression along its video, or of one DAVIS object under one protocol.
+
+    `t_iou` is the share of the frames with a pixel in truth or result that have one in both; `v_iou` the sum of J over
+    the latter, divided by the number of the former; both are 1 if no frame has a pixel (Long-RVOS). `robustness` is
+    that of ReVOS: 1 - false pixels / pixels of the video's objects, at least 0, on average over frames.
+    """
 
     dataset: str
     split: str
@@ -35,6 +41,13 @@ class TrackRow:
     annotator: int | None = None
     truth_id: int = 1
     result_id: int = 1
+    kind: str = ""  # of the expression
+    length: int = 0  # frames of the video
+    found: bool = True  # whether the result has a pixel in any scored frame
+    t_iou: float | None = None
+    v_iou: float | None = None
+    robustness: float | None = None
+    attributes: Attributes | None = None
 
     @property
     def figure(self) -> float:
@@ -81,6 +94,7 @@ class PictureRow:
     masks: Match
     boxes: Match | None = None
     hits: tuple[bool, ...] | None = None  # whether one of the 1, 5, 10 highest-scored boxes has gIoU >= .5
+    attributes: Attributes | None = None
 
     @property
     def figure(self) -> float:
@@ -97,12 +111,26 @@ Row = TrackRow | PictureRow
 
 
 def track_row(
-    scores: TrackScores, frames: int, protocol: TrackProtocol, *, annotator: int | None = None, **names: str
+    scores: TrackScores,
+    frames: int,
+    protocol: TrackProtocol,
+    *,
+    dataset: str,
+    split: str,
+    video: str,
+    expression: str,
+    text: str,
+    annotator: int | None = None,
+    attributes: Attributes | None = None,
 ) -> TrackRow:
-    """Makes the row of a scored track; `names` are dataset, split, video, expression and text."""
+    """Makes the row of a scored track."""
     j, f = scores.j, scores.f
     return TrackRow(
-        **names,
+        dataset=dataset,
+        split=split,
+        video=video,
+        expression=expression,
+        text=text,
         protocol=protocol,
         frames=frames,
         j=j.mean,
@@ -114,11 +142,12 @@ def track_row(
         annotator=annotator,
         truth_id=scores.truth_id,
         result_id=scores.result_id,
+        attributes=attributes,
     )
 
 
 def rows_table(rows: Sequence[Row]) -> pa.Table:
-    """Makes a table of all rows, one column per field; fields of `Match` become masks_iou, boxes_iou and so on.
+    """Makes a table of all rows, one column per field; those of `Match` become masks_iou, boxes_iou and so on.
 
     Raises:
         ValueError: there are no rows.
@@ -145,7 +174,9 @@ def write_parquet(folder: Folder, name: str, table: pa.Table) -> None:
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
+        if name == "attributes":
+            flat |= value or {}
+        elif isinstance(value, dict):
             flat.update({f"{name}_{inner}": one for inner, one in value.items()})
         elif value is not None or name not in ("boxes", "hits"):
             flat[name] = value

@@ -42,12 +42,19 @@ class ScoringProtocol:
 
 
 TRACKS = ScoringProtocol(missing_tracks, score_tracks)
+WITHOUT_ANY = ScoringProtocol(missing_tracks, partial(score_tracks, zero_without="any frame"))
+WITHOUT_FIRST = ScoringProtocol(missing_tracks, partial(score_tracks, zero_without="first frame"))
+WITHOUT_ALL = ScoringProtocol(missing_tracks, partial(score_tracks, zero_without="every frame"))
 MASKS = ScoringProtocol(missing_pictures, score_pictures)
 MASKS_AND_BOXES = ScoringProtocol(missing_pictures, partial(score_pictures, with_boxes=True))
 
 SCORING_PROTOCOLS = {
     "ref-youtube-vos": TRACKS,
-    "mevis": TRACKS,
+    # Their own code gives 0, or stops, where it misses these frames, though an empty mask may be right there.
+    "revos": WITHOUT_ANY,
+    **dict.fromkeys(("mevis", "mevis-v2", "long-rvos"), WITHOUT_FIRST),
+    "ref-sav": WITHOUT_ALL,
+    "vots": TRACKS,
     "own": TRACKS,
     **dict.fromkeys(TOOL_FORMATS, TRACKS),
     "ref-davis17": ScoringProtocol(missing_maps, score_davis),

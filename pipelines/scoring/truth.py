@@ -27,18 +27,22 @@ class VideoTruth:
     expressions: tuple[Expression, ...]
 
     def rle(self, expression: Expression, frame: int) -> str | None:
-        """Returns the mask of all objects of an expression in a frame; None if one of them is not annotated."""
+        """Returns the mask of all objects of an expression in a frame; None if one of them is not annotated there."""
+        if expression.object_ids is None:
+            return None
         rles = [self.objects[number].rle[frame] for number in expression.object_ids]
         found = [rle for rle in rles if rle is not None]
-        if not rles or len(found) < len(rles):
+        if len(found) < len(rles):
             return None
         return found[0] if len(found) == 1 else rle_union(found, self.size)
 
     def scored_frames(self, expression: Expression) -> list[int]:
         """Returns the frames in which an expression is scored: the annotated ones of those it names, else of all."""
+        if expression.object_ids is None:
+            return []
         frames = range(len(self.frame_names)) if expression.frames is None else expression.frames
         tracks = [self.objects[number].rle for number in expression.object_ids]
-        return [frame for frame in frames if tracks and all(track[frame] is not None for track in tracks)]
+        return [frame for frame in frames if all(track[frame] is not None for track in tracks)]
 
     @property
     def labelled_expressions(self) -> list[Expression]:

@@ -12,13 +12,15 @@ from pipelines.sources.davis_folder import DavisFolder, davis_root
 from pipelines.sources.frame_files import FrameFiles, is_folder
 from pipelines.sources.jhmdb import JhmdbSentences
 from pipelines.sources.label_studio import LabelStudio
-from pipelines.sources.mevis import MeViS
+from pipelines.sources.long_rvos import LongRVOS
+from pipelines.sources.mask_dict import MaskDict
 from pipelines.sources.names import DatasetName, ExifChoice, check_dataset
 from pipelines.sources.own import Own
 from pipelines.sources.refcoco import RefCoco
 from pipelines.sources.sa_v import SaV
 from pipelines.sources.tool_json import ToolJson
 from pipelines.sources.video_files import QUALITY
+from pipelines.sources.vots import Vots
 from pipelines.sources.ytvos import RefYouTubeVOS
 
 IMAGES, EITHER, VIDEOS = 256, 64, 16
@@ -72,7 +74,12 @@ DATASETS: dict[DatasetName, DatasetEntry] = {
     "ref-davis17": DatasetEntry(lambda root, split, _: RefDavis17(root, split)),
     "a2d-sentences": DatasetEntry(lambda root, split, options: A2DSentences(root, split, options.quality)),
     "jhmdb-sentences": DatasetEntry(lambda root, split, _: JhmdbSentences(root, split)),
-    "mevis": DatasetEntry(lambda root, split, _: MeViS(root, split)),
+    "mevis": DatasetEntry(lambda root, split, _: MaskDict(root, split, "mevis")),
+    "mevis-v2": DatasetEntry(lambda root, split, _: MaskDict(root, split, "mevis-v2")),
+    "revos": DatasetEntry(lambda root, split, _: MaskDict(root, split, "revos")),
+    "ref-sav": DatasetEntry(lambda root, split, _: MaskDict(root, split, "ref-sav")),
+    "long-rvos": DatasetEntry(lambda root, split, _: LongRVOS(root, split)),
+    "vots": DatasetEntry(lambda root, split, _: Vots(root, split)),
     "coco": DatasetEntry(lambda root, split, options: ToolJson(root, split, options.frame_files(root), "coco"), EITHER),
     "youtube-vis": DatasetEntry(
         lambda root, split, options: ToolJson(root, split, options.frame_files(root), "youtube-vis")

@@ -170,7 +170,11 @@ def _labels(
     sizes = {(int(image.width or 0), int(image.height or 0)) for image in group if image.width and image.height}
     if len(sizes) > 1:
         said = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
-        return VideoLabels(file, problem=f"its images have the sizes {said}, but those of a video have one size.")
+        return VideoLabels(
+            file,
+            problem=f"its images have the sizes {said}, but those of a video have one size. Give images of each size a "
+            f"video of their own.",
+        )
     gathered: dict[Any, GatheredObject] = {}
     dropped: list[tuple[str, str]] = []
     for index, image in enumerate(group):

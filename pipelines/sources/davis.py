@@ -73,8 +73,9 @@ class RefDavis17:
         frames, (width, height) = image_frames(self.root.folder(video.frames), images, item.video)
         folder = self.root.folder(video.masks)
         masks = {folder.path(f"{name}.png"): item_bytes(folder, f"{name}.png", item.video) for name in names}
-        objects = _objects(item.video, masks, (height, width), video.categories or {})
-        expressions, dropped = _expressions(item.video, video, {track.id for track in objects})
+        expressions, dropped = _expressions(item.video, video)
+        named = {id for one in expressions for id in one.targets}
+        objects = _objects(item.video, masks, (height, width), video.categories or {}, named)
         record = build_record(
             self,
             item.video,
@@ -90,9 +91,14 @@ class RefDavis17:
 
 
 def _objects(
-    video: str, masks: Mapping[str, bytes], size: Size, categories: Mapping[str, str]
+    video: str, masks: Mapping[str, bytes], size: Size, categories: Mapping[str, str], named: Set[int]
 ) -> tuple[ObjectTrack, ...]:
-    """Returns a track for every object id that has a pixel in a PNG. `masks` maps the path of each PNG to its bytes."""
+    """Returns a track for every object id that has a pixel in a PNG, or of which a text speaks: empty if it has none.
+
+    Args:
+        masks: the bytes of each PNG, by its path.
+        named: the ids that texts speak of.
+    """
     by_frame: list[dict[int, str]] = []
     for path, data in masks.items():
         try:
@@ -106,21 +112,17 @@ def _objects(
             rle=tuple(of_frame.get(found, empty) for of_frame in by_frame),
             category=categories.get(str(found), ""),
         )
-        for found in sorted(set().union(*by_frame))
+        for found in sorted(set(named).union(*by_frame))
     )
 
 
-def _expressions(
-    video: str, annotations: DavisVideo, objects: Set[int]
-) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+def _expressions(video: str, annotations: DavisVideo) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
     """Returns the expressions to keep, and the dropped ones; dropping one leaves the ids of the others unchanged."""
     kept: list[Expression] = []
     dropped: list[Dropped] = []
     for place, (number, text, found) in enumerate(annotations.expressions):
         if not text.strip():
             dropped.append(Dropped(video, "empty expression", f"expression {number}, of object {found}"))
-        elif int(found) not in objects:
-            dropped.append(Dropped(video, "object without pixels", f"object {found} of expression {number}: {text}"))
         else:
             kept.append(Expression(number, text, (int(found),), annotator=place % 4))
     return tuple(kept), tuple(dropped)

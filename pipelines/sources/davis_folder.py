@@ -56,14 +56,18 @@ class DavisFolder:
     dataset: str = "davis-folder"
 
     def items(self) -> list[Item]:
-        """Returns every video of the table, sorted. The key holds its sentences.
+        """Returns every video of the split, sorted. The key holds its sentences, and the objects of other splits.
 
         Raises:
             LayoutError: the table is missing, or a line of it is malformed.
         """
         self.files.check()
-        sentences = SentenceTable(self.root).sentences(self.split)
-        return [Item(video, rows_of(sentences[video])) for video in sorted(sentences)]
+        table = SentenceTable(self.root)
+        sentences, others = table.sentences(self.split), table.objects_of_others(self.split)
+        return [
+            Item(video, {"rows": rows_of(sentences[video]), "others": sorted(others[video])})
+            for video in sorted(sentences)
+        ]
 
     def read(self, item: Item) -> Reading:
         """Reads one video with all its frames, and the objects that its sentences are about.
@@ -76,13 +80,13 @@ class DavisFolder:
         pngs = {PurePosixPath(name).stem: name for name in self.root.names(folder) if suffix_of(name) == ".png"}
         pictures = self._pictures(item.video, folder, pngs)
         names = [f"{folder}/{pngs[name]}" if name in pngs else None for name in pictures.names]
-        sentences = sentences_of_rows(item.key)
+        sentences, others = sentences_of_rows(item.key["rows"]), item.key["others"]
         objects = dict.fromkeys(sorted({id for one in sentences for id in one.objects}), "")
-        only = next(iter(objects)) if len(objects) == 1 else None
+        only = next(iter(objects)) if len(objects) == 1 and not others else None
         size = (pictures.width, pictures.height)
-        found = read_annotation(item.video, self.root, names, size, objects, only, self._colours)
-        if not found.tracks:
-            held = ", ".join(map(str, found.unknown)) or "0"
+        found = read_annotation(item.video, self.root, names, size, objects, only, self._colours, others)
+        if found.doubtful.issuperset(objects):
+            held = ", ".join(map(str, found.unknown))
             raise BadItem(
                 item.video,
                 "decode",
@@ -90,7 +94,8 @@ class DavisFolder:
                 f"hold {held} only. Mend the table.",
             )
         made_from = [json.dumps(item.key), *found.data]
-        return record_of_tracks(self, item.video, pictures, found.tracks, sentences, dropped=(), made_from=made_from)
+        tracks = [track for track in found.tracks if track.id not in found.doubtful]
+        return record_of_tracks(self, item.video, pictures, tracks, sentences, dropped=(), made_from=made_from)
 
     def _colours(self) -> ColourTable:
         inside = self.root.folder("Annotations")

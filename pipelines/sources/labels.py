@@ -8,6 +8,7 @@ import msgspec
 
 from pipelines.errors import BadItem, Dropped
 from pipelines.files import Folder
+from pipelines.manifest import NO_PIXELS
 from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, Source, build_record
 from pipelines.sources.coco_annotations import coco_rle
@@ -16,7 +17,6 @@ from pipelines.sources.meta_expressions import EMPTY
 from pipelines.sources.pictures import Pictures
 from sgmg.masks import Size, rle_area, rle_union
 
-NO_PIXELS = "object without pixels"
 OUTSIDE = "polygon without a pixel in the image"
 
 RleOf = Callable[[str, Size], str]
@@ -145,11 +145,13 @@ def labelled_reading(
             f"masks do not fit. Give the frames that were annotated, or export the annotation again.",
         )
     tracks, outside = _tracks(video, labels, pictures, rle_of or coco_rle)
+    # An object of a tool that has no mask was perhaps given as a box, or lies outside: not a truth that it is absent.
+    seen = [one for one in tracks if any(rle and rle_area(rle, (size[1], size[0])) for rle in one.rle)]
     return record_of_tracks(
         source,
         video,
         pictures,
-        tracks,
+        seen,
         labels.sentences,
         dropped=[*(Dropped(video, *one) for one in labels.dropped), *outside],
         made_from=[json.dumps(item.key, sort_keys=True)],
@@ -168,17 +170,16 @@ def record_of_tracks(
     made_from: Iterable[bytes | str],
     times: tuple[float | None, tuple[float, ...] | None] = (None, None),
 ) -> Reading:
-    """Makes the record of a video from the tracks of its objects. Drops objects that have no pixel in any frame.
+    """Makes the record of a video from the tracks of its objects. Drops sentences about none of them.
 
     Args:
+        tracks: with empty masks throughout for an object that is never there.
         dropped: what was left out before.
         made_from: what the record depends on beside the pictures, for its fingerprint.
         times: frames per second, and seconds of each frame, where the pictures do not tell them.
     """
-    size = (pictures.height, pictures.width)
-    tracks = list(tracks)
-    seen = {track.id for track in tracks if any(rle and rle_area(rle, size) for rle in track.rle)}
-    expressions, without = _expressions(video, sentences, seen)
+    tracks = tuple(tracks)
+    expressions, without = _expressions(video, sentences, {track.id for track in tracks})
     others = [Dropped(video, "other video tracks", pictures.other_tracks)] if pictures.other_tracks else []
     timestamps = pictures.timestamps or times[1]
     record = build_record(
@@ -187,7 +188,7 @@ def record_of_tracks(
         (pictures.width, pictures.height),
         frame_names=pictures.names,
         frames=pictures.frames,
-        objects=tuple(track for track in tracks if track.id in seen),
+        objects=tracks,
         expressions=tuple(expressions),
         path=pictures.source,
         made_from=[*made_from, *pictures.names, *pictures.raw],
@@ -225,9 +226,9 @@ def _tracks(
 
 
 def _expressions(
-    video: str, sentences: Iterable[LabelledSentence], seen: set[int]
+    video: str, sentences: Iterable[LabelledSentence], known: set[int]
 ) -> tuple[list[Expression], list[Dropped]]:
-    """Returns the expressions, and the sentences that are empty or about no object with a pixel.
+    """Returns the expressions, and the sentences that are empty or about no known object.
 
     Raises:
         BadItem: two sentences have one id.
@@ -242,7 +243,7 @@ def _expressions(
                 video, "list", f"two of its sentences have the id {id!r}. Give each an id of its own, or none at all."
             )
         ids.add(id)
-        objects = tuple(one for one in sentence.objects if one in seen)
+        objects = tuple(one for one in sentence.objects if one in known)
         if not sentence.text.strip():
             dropped.append(Dropped(video, EMPTY, f"expression {id}"))
         elif not objects:

@@ -68,7 +68,7 @@ def check_images(root: Folder, folder: str, items: list[Item]) -> list[Item]:
         with_images = set(root.names(folder))
     except PermissionError as error:
         raise LayoutError(f"{error} Make {root.path(folder)} readable for this user.") from error
-    if not any(item.video in with_images for item in items):
+    if not any(item.video.partition("/")[0] in with_images for item in items):
         raise LayoutError(
             f"{root.path(folder)} holds none of the {len(items)} videos that are listed. Unpack them there, or check "
             f"--dataset."

@@ -6,7 +6,8 @@ from pipelines.errors import LayoutError
 
 DatasetName = Literal[
     "own", "refcoco", "refcoco+", "refcocog", "ref-youtube-vos", "ref-davis17", "a2d-sentences", "jhmdb-sentences",
-    "mevis", "coco", "youtube-vis", "cvat", "davis-folder", "sa-v", "label-studio",
+    "mevis", "mevis-v2", "long-rvos", "revos", "ref-sav", "vots",
+    "coco", "youtube-vis", "cvat", "davis-folder", "sa-v", "label-studio",
 ]  # fmt: skip
 """Names of the datasets, as --dataset spells them."""
 TOOL_FORMATS: tuple[DatasetName, ...] = ("coco", "youtube-vis", "cvat", "davis-folder", "sa-v", "label-studio")

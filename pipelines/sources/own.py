@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.errors import BadItem, Dropped, LayoutError, shown
 from pipelines.files import Folder, is_safe_name
+from pipelines.manifest import NO_PIXELS
 from pipelines.records import Expression
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.csv_table import CsvLine, csv_lines
@@ -78,14 +79,14 @@ class Own:
         pictures = self._pictures(item)
         objects = dict.fromkeys(sorted({row["object_id"] for row in item.key["rows"]}), "")
         found = self._annotation(item, pictures, objects)
-        expressions, dropped = _expressions(item, {track.id for track in found.tracks}, found.unknown)
+        expressions, dropped = _expressions(item, found)
         record = build_record(
             self,
             item.video,
             (pictures.width, pictures.height),
             frame_names=pictures.names,
             frames=pictures.frames,
-            objects=found.tracks,
+            objects=tuple(track for track in found.tracks if track.id not in found.doubtful),
             expressions=expressions,
             path=pictures.source,
             made_from=[json.dumps(item.key["rows"]), *pictures.names, *pictures.raw, *found.data],
@@ -195,10 +196,11 @@ class Own:
             path = self.root.path(f"{folder}/{pngs[strange[0]]}")
             raise BadItem(video, "list", f"{path} belongs to no frame. Name it as one of {span}, or remove it.")
         names = [f"{folder}/{pngs[name]}" if name in pngs else None for name in pictures.names]
-        only = next(iter(objects)) if len(objects) == 1 and not item.key.get("others") else None
+        others = item.key.get("others", ())
+        only = next(iter(objects)) if len(objects) == 1 and not others else None
         size = (pictures.width, pictures.height)
-        found = read_annotation(video, self.root, names, size, objects, only, self._colours)
-        if not found.tracks:
+        found = read_annotation(video, self.root, names, size, objects, only, self._colours, others)
+        if found.doubtful.issuperset(objects):
             asked = " and ".join(map(str, objects))
             raise BadItem(
                 video,
@@ -229,24 +231,20 @@ def _row(line: CsvLine, where: str) -> tuple[str, dict[str, Any]]:
     return video, {"id": row["expression"].strip(), "object_id": number, "text": row["text"], "split": split}
 
 
-def _expressions(
-    item: Item, known: set[int], unknown: Sequence[int]
-) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-    """Returns the sentences with their objects. Drops empty ones, and those whose object has no pixel in any PNG.
+def _expressions(item: Item, found: Annotation) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+    """Returns the sentences with their objects, those that the masks never show too.
 
-    Args:
-        item: with the rows of the table.
-        known: ids of the objects that have pixels.
-        unknown: other ids that the PNGs hold.
+    Drops empty sentences, and those of an object without pixels where the PNGs hold ids that no sentence names.
     """
     expressions, dropped = [], []
+    ids = {track.id for track in found.tracks}.difference(found.absent)
     for row in item.key["rows"]:
         if not row["text"].strip():
             dropped.append(Dropped(item.video, EMPTY, f"expression {row['id']}"))
-        elif row["object_id"] not in known:
+        elif row["object_id"] in found.doubtful:
             what = f"expression {row['id']}, of object {row['object_id']}: {row['text']}"
-            held = _held(sorted({*known, *unknown}))
-            dropped.append(Dropped(item.video, "object without pixels", f"{what} ({held} in its PNGs)"))
+            held = _held(sorted({*ids, *found.unknown}))
+            dropped.append(Dropped(item.video, NO_PIXELS, f"{what} ({held} in its PNGs)"))
         else:
             expressions.append(Expression(row["id"], row["text"], (row["object_id"],), external_id=row["id"]))
     return tuple(expressions), tuple(dropped)

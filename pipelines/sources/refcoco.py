@@ -12,7 +12,7 @@ from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.coco_annotations import clipped_xyxy, is_finite, segmentation_to_rle
 from pipelines.sources.reading import checked_split, image_frames
 from pipelines.sources.refcoco_files import Listing, RefExpression, list_converted, list_refs
-from sgmg.masks import Size, rle_area
+from sgmg.masks import Size
 
 _IMAGES = "train2014"
 _REFS = {"refcoco": "refs(unc).p", "refcoco+": "refs(unc).p", "refcocog": "refs(umd).p"}
@@ -84,7 +84,7 @@ class RefCoco:
         frame = self._frame(item.video, image, file)
         size = (image["height"], image["width"])
         tracks = _tracks(item, size, file)
-        expressions, dropped = _expressions(item.video, sentences, tracks, size)
+        expressions, dropped = _expressions(item.video, sentences)
         record = build_record(
             self,
             item.video,
@@ -168,19 +168,14 @@ def _track(annotation: dict[str, Any], size: Size) -> ObjectTrack:
     )
 
 
-def _expressions(
-    video: str, sentences: list[RefExpression], tracks: tuple[ObjectTrack, ...], size: Size
-) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
+def _expressions(video: str, sentences: list[RefExpression]) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
     """Returns the expressions to keep, and the dropped ones; dropping one leaves the ids of the others unchanged."""
-    seen = {track.id for track in tracks if rle_area(track.rle[0] or "", size)}
     expressions: list[Expression] = []
     dropped: list[Dropped] = []
     for number, text, _, annotation in sentences:
         what = f"expression {number}, annotation {annotation}"
         if not text.strip():
             dropped.append(Dropped(video, "empty expression", what))
-        elif annotation not in seen:
-            dropped.append(Dropped(video, "object without pixels", what))
         else:
             expressions.append(Expression(str(number), text, (annotation,), external_id=str(number)))
     return tuple(expressions), tuple(dropped)

@@ -1,6 +1,7 @@
 """Tables of sentences beside masks that have none: a row for each, with its video and the id of its object."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,27 +36,43 @@ class SentenceTable:
         Raises:
             LayoutError: the table is missing, or a line is malformed, or it has no row of the split.
         """
+        found: dict[str, list[LabelledSentence]] = defaultdict(list)
+        splits: set[str] = set()
+        for video, of_split, sentence in self._rows():
+            splits.add(of_split or split)
+            if of_split in (split, None):
+                found[video].append(sentence)
+        if not found:
+            which = f" of split {split!r}. Choose one of {', '.join(sorted(splits))}" if splits else " below its header"
+            raise LayoutError(f"{self.folder.path(TABLE)} has no row{which}.")
+        return dict(found)
+
+    def objects_of_others(self, split: str) -> dict[str, frozenset[int]]:
+        """Returns, by video, the ids of objects that only sentences of other splits name.
+
+        Raises:
+            LayoutError: the table is missing, or a line is malformed.
+        """
+        named: dict[str, dict[bool, set[int]]] = defaultdict(lambda: {True: set(), False: set()})
+        for video, of_split, sentence in self._rows():
+            named[video][of_split in (split, None)].update(sentence.objects)
+        return {video: frozenset(ids[False] - ids[True]) for video, ids in named.items()}
+
+    def _rows(self) -> Iterator[tuple[str, str | None, LabelledSentence]]:
+        """Yields video, split (None: of every split) and sentence of each row."""
         path = self.folder.path(TABLE)
         if not self.folder.has(TABLE):
             raise LayoutError(
                 f"{path} does not exist. Write a table with the columns {', '.join(COLUMNS)}: a sentence for each row."
             )
-        found: dict[str, list[LabelledSentence]] = defaultdict(list)
-        splits: set[str] = set()
         for line in csv_lines(annotation_text(self.folder, TABLE), path, COLUMNS, OPTIONAL):
             if line.problem:
                 raise LayoutError(f"{path}, line {line.number} {line.problem}")
             row = {name: value.strip() for name, value in line.values.items()}
             if row.get("split") == "":
                 raise LayoutError(f"{path}, line {line.number} has no split. Fill it in, or take the column out.")
-            splits.add(row.get("split", split))
-            if row.get("split", split) == split:
-                sentences = found[row["video"]]
-                sentences.append(self._sentence(row, line.values["text"], f"{path}, line {line.number}"))
-        if not found:
-            which = f" of split {split!r}. Choose one of {', '.join(sorted(splits))}" if splits else " below its header"
-            raise LayoutError(f"{path} has no row{which}.")
-        return dict(found)
+            sentence = self._sentence(row, line.values["text"], f"{path}, line {line.number}")
+            yield row["video"], row.get("split"), sentence
 
     def _sentence(self, row: dict[str, Any], text: str, where: str) -> LabelledSentence:
         id = row["object_id"]

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from pipelines.manifest import SYNTHETIC
 from pipelines.sources.synthetic_scene import SHAPES, Scene
 from pipelines.sources.synthetic_sentences import SceneExpression
 from sgmg.masks import mask_to_rle, rle_to_coco, rle_to_xywh
@@ -61,6 +62,7 @@ def write_refcoco(root: Path, images: Iterable[tuple[str, int, SyntheticClip]]) 
             refs.append(_ref(clip, thing, annotation, split, f"{stem}_{thing}.jpg"))
     _write_json(root / "refcoco" / "instances.json", coco)
     (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    _mark(root, "RefCOCO")
 
 
 def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, SyntheticClip]]) -> None:
@@ -82,10 +84,16 @@ def write_ytvos(root: Path, truth: Path, videos: Iterable[tuple[str, SyntheticCl
     _write_json(root / "train" / "meta.json", {"videos": objects})
     for split in ("valid", "test"):
         _write_json(truth / split / TRUTH, {"videos": listed_by_split[split]})
+        _mark(truth / split, "Ref-YouTube-VOS")
         listed_by_split[split] = {name: _without_objects(video) for name, video in listed_by_split[split].items()}
     listed_by_split["valid"] |= listed_by_split["test"]  # as the official file has it
     for split, listed in listed_by_split.items():
         _write_json(root / "meta_expressions" / split / "meta_expressions.json", {"videos": listed})
+    _mark(root, "Ref-YouTube-VOS")
+
+
+def _mark(root: Path, layout: str) -> None:
+    (root / SYNTHETIC).write_text(f"Drawn by sgmg in the layout of {layout}. None of it is that dataset.\n")
 
 
 def _annotation(scene: Scene, thing: int, image: int) -> dict[str, Any]:

@@ -1,18 +1,29 @@
 """Ref-YouTube-VOS: every fifth frame of a video, PNGs of object ids, and sentences in a JSON file (spec data.md §1)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.errors import BadItem, Dropped, shown
 from pipelines.files import Folder
-from pipelines.records import Expression
+from pipelines.records import Expression, ObjectTrack
 from pipelines.sources.base import Item, Reading, build_record
 from pipelines.sources.meta_expressions import Listed, check_images, checked, read_videos, typed
-from pipelines.sources.object_maps import read_annotation
+from pipelines.sources.object_maps import read_annotation, read_masks, shared_tracks
 from pipelines.sources.reading import checked_split, image_frames, whole_number
 
 SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """The sentences with their objects, what was left out, and the bytes that it was made from."""
+
+    expressions: tuple[Expression, ...]
+    tracks: tuple[ObjectTrack, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    data: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,10 @@ class RefYouTubeVOS:
 
     The official file of valid also lists the videos of test; they are removed. If the file of test is missing (it is no
     longer distributed), valid is every listed video that has a folder of images.
+
+    Valid and test have a truth too where `<split>/Annotations/<video>` holds PNGs of object ids, as in train, and the
+    sentences have an `obj_id`; or holds a folder of PNGs for each expression, as in the valid.zip that the owners gave
+    out in 2026. Its sentences with `obj_id` are in `valid/meta_expressions_challenge.json`.
 
     Raises:
         LayoutError: the dataset has no such split.
@@ -39,44 +54,44 @@ class RefYouTubeVOS:
         Raises:
             LayoutError: an annotation file is missing or unreadable, or none of its videos has images.
         """
-        videos = read_videos(self.root, _expressions(self.split))
+        meta = self._meta()
+        videos = read_videos(self.root, meta)
         if self.split == "valid":
             videos = self._without_test(videos)
-        objects = read_videos(self.root, "train/meta.json") if self.split == "train" else {}
-        items = [Item(name, {"listed": videos[name], "meta": objects.get(name)}) for name in sorted(videos)]
+        about, train = f"{self.split}/meta.json", self.split == "train"
+        objects = read_videos(self.root, about) if train or self.root.has(about) else {}
+        masks = set(videos if train else self.root.names(f"{self.split}/Annotations"))
+        items = [
+            Item(name, {"listed": videos[name], "objects": objects.get(name), "meta": meta, "masks": name in masks})
+            for name in sorted(videos)
+        ]
         return check_images(self.root, f"{self.split}/JPEGImages", items)
 
     def read(self, item: Item) -> Reading:
-        """Reads one video with every listed frame; in train also its objects, and the object of every sentence.
+        """Reads one video with every listed frame; with a truth also its objects, and the object of every sentence.
+
+        An object that the masks never show is absent: its masks are empty.
 
         Raises:
             BadItem: a file or a key is missing, damaged, or contradicts another.
         """
-        listed = checked(item.video, item.key["listed"], self._path)
+        listed = checked(item.video, item.key["listed"], self.root.path(item.key["meta"]))
         folder = f"{self.split}/JPEGImages/{item.video}"
         names = [f"{folder}/{name}.jpg" for name in listed.frame_names]
-        frames, (width, height) = image_frames(self.root, names, item.video)
-        tracks, expressions, dropped, masks = (), _without_objects(listed), (), ()
-        if self.split == "train":
-            categories = self._categories(item)
-            pngs = [f"train/Annotations/{item.video}/{name}.png" for name in listed.frame_names]
-            found = read_annotation(item.video, self.root, pngs, (width, height), categories)
-            expressions, dropped = self._with_objects(item.video, listed, {track.id for track in found.tracks})
-            absent = [Dropped(item.video, "object without pixels", f"object {id}") for id in found.absent]
-            unknown = [Dropped(item.video, "object not in meta.json", f"object {id}") for id in found.unknown]
-            tracks, dropped, masks = found.tracks, (*absent, *unknown, *dropped), found.data
+        frames, size = image_frames(self.root, names, item.video)
+        truth = self._truth(item, listed, size)
         record = build_record(
             self,
             item.video,
-            (width, height),
+            size,
             frame_names=listed.frame_names,
             frames=frames,
-            objects=tracks,
-            expressions=expressions,
+            objects=truth.tracks,
+            expressions=truth.expressions,
             path=folder,
-            made_from=[json.dumps(item.key), *frames, *masks],
+            made_from=[json.dumps(item.key), *frames, *truth.data],
         )
-        return Reading(record, (*listed.dropped, *dropped))
+        return Reading(record, (*listed.dropped, *truth.dropped))
 
     def _without_test(self, videos: dict[str, Any]) -> dict[str, Any]:
         if self.root.has(_expressions("test")):
@@ -85,41 +100,71 @@ class RefYouTubeVOS:
         with_images = set(self.root.names("valid/JPEGImages"))
         return {name: videos[name] for name in videos if name in with_images}
 
-    @property
-    def _path(self) -> str:
-        return self.root.path(_expressions(self.split))
+    def _meta(self) -> str:
+        """Returns the file of sentences; of valid that with their objects where there is one."""
+        own = [f"valid/{name}.json" for name in ("meta_expressions_challenge", "meta_expressions")]
+        first, last = own if self.split == "valid" else ("", "")
+        places = (first, _expressions(self.split), last)
+        return next((place for place in places if place and self.root.has(place)), _expressions(self.split))
+
+    def _truth(self, item: Item, listed: Listed, size: tuple[int, int]) -> _Truth:
+        if item.key["masks"]:
+            if self.split == "train":
+                return self._of_maps(item, listed, size)
+            there = self.root.names(f"{self.split}/Annotations/{item.video}")
+            if not any(name.endswith(".png") for name in there):
+                return self._of_folders(item, listed, size, there)
+            if any("obj_id" in sentence.entry for sentence in listed.sentences):
+                return self._of_maps(item, listed, size)
+        return _Truth(tuple(Expression(one.id, one.text, external_id=one.id) for one in listed.sentences))
+
+    def _of_maps(self, item: Item, listed: Listed, size: tuple[int, int]) -> _Truth:
+        """Returns the truth of PNGs of object ids."""
+        expressions = []
+        for sentence in listed.sentences:
+            where = f"{self.root.path(item.key['meta'])}, expression {sentence.id!r}"
+            number = _number(item.video, typed(item.video, sentence.entry, "obj_id", str, where), where)
+            expressions.append(Expression(sentence.id, sentence.text, (number,), external_id=sentence.id))
+        named = sorted({id for one in expressions for id in one.targets})
+        categories = dict.fromkeys(named, "") | self._categories(item)
+        pngs = [f"{self.split}/Annotations/{item.video}/{name}.png" for name in listed.frame_names]
+        found = read_annotation(item.video, self.root, pngs, size, categories)
+        unknown = tuple(Dropped(item.video, "object without sentence", f"object {id}") for id in found.unknown)
+        return _Truth(tuple(expressions), found.tracks, unknown, found.data)
+
+    def _of_folders(self, item: Item, listed: Listed, size: tuple[int, int], there: Sequence[str]) -> _Truth:
+        """Returns the truth of a folder of masks for each expression; those of one object are the same."""
+        folder = f"{self.split}/Annotations/{item.video}"
+        masks: list[tuple[str, tuple[str, ...]]] = []
+        data: list[bytes] = []
+        for sentence in listed.sentences:
+            if sentence.id not in there:
+                path = self.root.path(f"{folder}/{sentence.id}")
+                raise BadItem(item.video, "list", f"{path} is missing: the masks of its expression. Unpack it again.")
+            rles, pngs = read_masks(item.video, self.root, f"{folder}/{sentence.id}", listed.frame_names, size)
+            masks.append((str(sentence.entry.get("obj_id", "")), rles))
+            data += pngs
+        numbers, tracks = shared_tracks(masks)
+        expressions = tuple(
+            Expression(sentence.id, sentence.text, (number,), external_id=sentence.id)
+            for sentence, number in zip(listed.sentences, numbers, strict=True)
+        )
+        return _Truth(expressions, tracks, data=tuple(data))
 
     def _categories(self, item: Item) -> dict[int, str]:
-        """Returns the category of each object id, from train/meta.json."""
-        path = self.root.path("train/meta.json")
-        objects = typed(item.video, item.key["meta"], "objects", dict, path)
+        """Returns the category of each object id, from meta.json, which only train must have."""
+        if item.key["objects"] is None and self.split != "train":
+            return {}
+        path = self.root.path(f"{self.split}/meta.json")
+        objects = typed(item.video, item.key["objects"], "objects", dict, path)
         return {
             _number(item.video, id, path): typed(item.video, entry, "category", str, f"{path}, object {id!r}")
             for id, entry in objects.items()
         }
 
-    def _with_objects(
-        self, video: str, listed: Listed, known: set[int]
-    ) -> tuple[tuple[Expression, ...], tuple[Dropped, ...]]:
-        """Returns the sentences with their objects. Drops those whose object has no pixels or is not in meta.json."""
-        expressions, dropped = [], []
-        for sentence in listed.sentences:
-            where = f"{self._path}, expression {sentence.id!r}"
-            object_id = _number(video, typed(video, sentence.entry, "obj_id", str, where), where)
-            if object_id in known:
-                expressions.append(Expression(sentence.id, sentence.text, (object_id,), external_id=sentence.id))
-            else:
-                what = f"expression {sentence.id}, of object {object_id}: {sentence.text}"
-                dropped.append(Dropped(video, "expression of an object that is not there", what))
-        return tuple(expressions), tuple(dropped)
-
 
 def _expressions(split: str) -> str:
     return f"meta_expressions/{split}/meta_expressions.json"
-
-
-def _without_objects(listed: Listed) -> tuple[Expression, ...]:
-    return tuple(Expression(sentence.id, sentence.text, external_id=sentence.id) for sentence in listed.sentences)
 
 
 def _number(video: str, id: str, where: str) -> int:

@@ -1,4 +1,4 @@
-"""What went wrong with MLflow, in one line."""
+"""Reasons of MLflow's errors, in one line."""
 
 import re
 

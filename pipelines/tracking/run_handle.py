@@ -57,7 +57,7 @@ class RunHandle:
         client = self.client()
         for folder in folders:
             manifest = read_manifest(folder)
-            name = f"{manifest.dataset}-{manifest.split}"
+            name = f"{manifest.title}-{manifest.split}"
             dataset = Dataset(
                 name=name,
                 digest=manifest.source_fingerprint[:MAX_DATASET_DIGEST_SIZE],
@@ -69,7 +69,11 @@ class RunHandle:
                 ),
             )
             client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-            client.log_text(self.run_id, redacted(folder.read(MANIFEST).decode()), f"data/{name}/{MANIFEST}")
+            client.log_text(
+                self.run_id,
+                redacted(folder.read(MANIFEST).decode()),
+                f"data/{'synthetic-' * manifest.synthetic}{manifest.dataset}-{manifest.split}/{MANIFEST}",
+            )
 
     def log_config(self, config: Any) -> None:
         """Logs the config as the artifact config.json, in the form of `config_io.write_config`."""

@@ -21,7 +21,7 @@ def description(config: TrainConfig, data: TrainData, run: Folder, tracking: Run
     Raises:
         MlflowException: MLflow cannot be reached.
     """
-    learned = "; ".join(f"{part.manifest.dataset} {part.manifest.split} ({part.folder.uri})" for part in data.parts)
+    learned = "; ".join(f"{part.manifest.title} {part.manifest.split} ({part.folder.uri})" for part in data.parts)
     begins = config.init or config.backbone_weights or "random weights"
     kind = "multi-object " if config.multi_object else ""
     rows = {

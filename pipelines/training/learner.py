@@ -139,6 +139,6 @@ class Learner:
         return self.tokenizer if self.task.start.own_tokenizer else None
 
     def _notes(self) -> Mapping[str, Any]:
-        datasets = [f"{part.manifest.dataset}/{part.manifest.split}" for part in self.task.data.parts]
+        datasets = [f"{part.manifest.title}/{part.manifest.split}" for part in self.task.data.parts]
         return {"run": self.config.run_name, "recipe": self.config.recipe, "step": self.done, "data": datasets,
                 "mlflow_run": self.task.tracking.run_id, "precision": self.precision}  # fmt: skip

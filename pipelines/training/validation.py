@@ -16,6 +16,7 @@ from pipelines.inference.predictor import Predictor
 from pipelines.inference.protocols import inference_protocol
 from pipelines.manifest import WITHHELD, Manifest, read_manifest
 from pipelines.scoring.score import metric_name, scoring_protocol
+from pipelines.scoring.summary import data_name
 from pipelines.training.checkpoints import step_name
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import holdout
@@ -128,7 +129,9 @@ class Validation:
 
 
 def validation_of(config: TrainConfig) -> Validation | None:
-    """Returns the sets that a run is scored on, one for each dataset and split; None if the config asks for none.
+    """Returns the sets that a run is scored on; None if the config asks for none.
+
+    There is one for each dataset and split, and another where the data of that layout were drawn.
 
     Raises:
         JobError: a set has no video with truth.
@@ -141,17 +144,17 @@ def validation_of(config: TrainConfig) -> Validation | None:
         raise JobError("--valid and --holdout both choose what is scored. Give one of them.")
     held_out = {Folder(uri).uri: videos for uri, videos in holdout(config).items()}
     folders = [Folder(path) for path in config.valid] or [Folder(uri) for uri in held_out]
-    by_set: defaultdict[tuple[str, str], list[tuple[Folder, Manifest]]] = defaultdict(list)
+    by_set: defaultdict[tuple[str, bool, str], list[tuple[Folder, Manifest]]] = defaultdict(list)
     for folder in folders:
         manifest = read_manifest(folder)
         scoring_protocol(manifest.dataset)  # raises if there is none
-        by_set[manifest.dataset, manifest.split].append((folder, manifest))
+        by_set[manifest.dataset, manifest.synthetic, manifest.split].append((folder, manifest))
     sets = []
-    for (dataset, split), opened in by_set.items():
+    for (dataset, synthetic, split), opened in by_set.items():
         rows = [ref for folder, manifest in opened for ref in _labelled(folder, manifest, held_out.get(folder.uri))]
         if not rows:
             raise JobError(f"{', '.join(folder.uri for folder, _ in opened)}: no video has a truth to score by.")
-        name = re.sub(r"[^\w.-]", "_", metric_name(f"{dataset}-{split}"))
+        name = re.sub(r"[^\w.-]", "_", f"{data_name(dataset, synthetic=synthetic)}-{metric_name(split)}")
         sets.append(ValidSet(name, dataset, tuple(rows)))
     if len(sets) > 1:
         names = ", ".join(f"{one.name} ({len(one.rows)} videos)" for one in sets)

@@ -139,6 +139,6 @@ def _record(table: pa.Table, ref: RowRef) -> Record:
     if not rows or rows[0]["video"] != ref.video:
         raise ValueError("it holds other videos than when the run was started. Prepare the same data again.")
     record = record_of(rows[0])
-    if not any(expression.object_ids for expression in record.expressions):
+    if all(expression.object_ids is None for expression in record.expressions):
         raise ValueError("it holds no truth any more. Prepare the same data again.")
     return record

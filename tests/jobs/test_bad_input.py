@@ -188,7 +188,7 @@ def test_a_place_that_cannot_be_written_is_told_and_nothing_is_left_there(
     for out in (tmp_path / "file" / "a.zip", tmp_path / "folder.zip"):
         assert f"--out {out} cannot be written" in say(submit, **told, out=out)
     with files_no_longer_than(5000):
-        assert "Nothing was left there. Free disk space" in say(submit, **told, out=tmp_path / "a.zip")
+        assert "it was not touched. Free disk space" in say(submit, **told, out=tmp_path / "a.zip")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.zip"]
 
 

@@ -24,6 +24,7 @@ import canary
 from jobs.common import submitter as _submitter
 from pipelines.errors import JobError
 from pipelines.files import Folder, join_uri
+from pipelines.manifest import read_manifest
 from pipelines.safety.secrets import redacted
 from ray_heads import started_ray
 from s3_server import S3Server
@@ -71,7 +72,10 @@ def assert_is_whole(demo: Shown, scored: str, raw: Path, lacking: str = "", more
     result = demo.result
     assert set(result) == {"J&F", "mean_box", "whole_frame", *more}
     assert json.loads((demo.out / "results.json").read_text()) == pytest.approx(result, abs=1e-4)
+    drawn = (demo.out / "raw").exists()
+    assert read_manifest(Folder(str(demo.out / "prepared" / "valid"))).synthetic is drawn
     scores = json.loads((demo.out / scored / "scores" / "scores.json").read_text())
+    assert scores["synthetic"] is drawn
     assert scores["figures"]["J&F"] == pytest.approx(result["J&F"], abs=1e-4)
     for name, figure in zip(("SgMg tiny", "the whole frame"), (result["J&F"], result["whole_frame"]), strict=True):
         assert re.search(rf"^{name} +J .* F .* J&F +{100 * figure:.1f}$", demo.text, flags=re.MULTILINE)
@@ -151,7 +155,7 @@ def test_a_made_up_dataset_goes_all_the_way_and_the_second_time_what_is_done_is_
     assert_is_whole(first, "valid", storage / "demo" / "raw" / "ytvos_root")
     tracked = runs(storage)
     assert [len(tracked[name]) for name in ("pretrain", "finetune", "evaluate")] == [1, 1, 1]
-    assert tracked["evaluate"][0].data.metrics["ref-youtube-vos_valid/J_and_F"] == pytest.approx(
+    assert tracked["evaluate"][0].data.metrics["synthetic-ref-youtube-vos_valid/J_and_F"] == pytest.approx(
         first.result["J&F"], abs=1e-4
     )
     before = made(storage)
@@ -163,7 +167,7 @@ def test_a_made_up_dataset_goes_all_the_way_and_the_second_time_what_is_done_is_
     assert second.result == {**first.result, "multi": second.result["multi"]}
     assert made(storage).items() >= before.items()
     assert {name: len(some) for name, some in runs(storage).items()} == {
-        name: len(some) + (name == "finetune") for name, some in tracked.items()
+        name: len(some) + (name in ("finetune", "evaluate")) for name, some in tracked.items()
     }
     assert_was_multi_object(second)
 

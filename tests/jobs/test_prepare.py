@@ -313,7 +313,7 @@ def test_a_dataset_with_nothing_to_learn_from_is_an_error(data_kit: Path, tmp_pa
     shutil.copytree(data_kit / "refytvos/train/Annotations/31f1e819d1", raw / "Annotations/cart")
     (raw / "expressions.csv").write_text("video,object_id,text\ncart,9,the cart\n")
     out = tmp_path / "out"
-    with pytest.raises(JobError, match=f"nothing is left to learn from: 0 expressions, 1 videos in quarantine. {out}"):
+    with pytest.raises(JobError, match=f"no expression is left: 1 videos are in quarantine. {out}"):
         main(PrepareConfig("own", "train", str(out), str(raw), allow_failures=True))
     (bad,) = map(json.loads, (out / QUARANTINE).read_text().splitlines())
     assert "speak of object 9, but there are only pixels of 1, 2, 3" in bad["reason"]
@@ -363,7 +363,7 @@ def test_a_full_disk_is_told_in_one_sentence(
 def test_a_disk_that_is_full_at_the_very_end_is_told_in_one_sentence(
     data_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> Manifest:
+    def full(*_: object, **__: object) -> Manifest:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(impl, "start_ray", lambda _: None)

@@ -26,7 +26,7 @@ WRITTEN = {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds a run whose scores differ: of one set at steps 10 and 20, of two at step 30, and none at step 40."""
+    """Holds a run whose scores differ: of one set at steps 10 and 20, of three at step 30, none at step 40."""
     storage = tmp_path_factory.mktemp("storage")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -37,6 +37,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         log.log(20, {"valid/J_and_F": 0.5, "valid/J": 0.4, "valid/videos_lost": 0.0, "loss/total": 2.0})
         log.log(30, {"valid/refcoco-val/mAP": 0.3, "valid/refcoco-val/videos_lost": 1.0, "valid/mean": 0.2})
         log.log(30, {"valid/own-val/J_and_F": 0.1, "valid/own-val/videos_lost": 0.0})
+        log.log(30, {"valid/synthetic-own-val/J_and_F": 0.4, "valid/synthetic-own-val/videos_lost": 0.0})
     return storage
 
 
@@ -82,17 +83,24 @@ def test_scores_of_evaluate_join_those_of_training(storage: Path, tmp_path: Path
     (tmp_path / "scores").mkdir()
     summary = {"dataset": "ref-davis17", "splits": ["valid"], "figures": {"J&F": 0.625}}
     (tmp_path / "scores" / "scores.json").write_text(json.dumps(summary))
-    scores = (str(tmp_path / "scores"),)
+    (tmp_path / "drawn").mkdir()
+    (tmp_path / "drawn" / "scores.json").write_text(json.dumps({**summary, "synthetic": True}))
+    scores = (str(tmp_path / "scores"), str(tmp_path / "drawn"))
     main(PublishConfig(str(storage / "step_10"), str(tmp_path / "shared"), scores=scores, storage=str(storage)))
     assert scores_of(tmp_path / "shared") == {
         "videos held out of the training data": {"J&F": 0.25},
         "ref-davis17/valid": {"J&F": 0.625},
+        "synthetic (layout of ref-davis17)/valid": {"J&F": 0.625},
     }
 
 
 def test_a_training_that_was_scored_on_several_sets_has_the_scores_of_each(storage: Path, tmp_path: Path) -> None:
     main(PublishConfig(str(storage / "step_30"), str(tmp_path / "shared"), storage=str(storage)))
-    assert scores_of(tmp_path / "shared") == {"refcoco-val": {"mAP": 0.3}, "own-val": {"J&F": 0.1}}
+    assert scores_of(tmp_path / "shared") == {
+        "refcoco-val": {"mAP": 0.3},
+        "own-val": {"J&F": 0.1},
+        "synthetic-own-val": {"J&F": 0.4},
+    }
 
 
 def test_what_the_card_cannot_tell_is_said(storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

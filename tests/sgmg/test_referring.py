@@ -74,6 +74,17 @@ def test_a_box_is_hit_once_it_is_among_the_highest_scored() -> None:
     assert box_hits(boxes, np.array([0.7, 0.2, 0.1, 0.4, 0.5, 0.6]), truth).tolist() == [False, False, True]
 
 
+def test_among_equal_scores_the_greater_box_comes_first() -> None:
+    truth = np.array([10.0, 10, 30, 30])
+    others = [[10.0, 10, 12, 90], [9.0, 90, 99, 99]]
+    for place in range(3):  # wherever it is listed
+        boxes = np.array([*others[:place], truth.tolist(), *others[place:]])
+        assert box_hits(boxes, np.full(3, 0.5), truth)[0]  # by its third coordinate
+        greater = np.where(boxes == 9, 11, boxes)  # in the first coordinate of another
+        assert not box_hits(greater, np.full(3, 0.5), truth)[0]
+        assert box_hits(boxes, np.array([0.5] * place + [0.6] + [0.5] * (2 - place)), truth)[0]
+
+
 def test_a_box_is_hit_by_giou_not_by_iou() -> None:
     truth, box = np.array([0.0, 0, 10, 10]), np.array([[3.0, 3, 11, 11]])
     assert box_overlap(np.array([[0.0, 0, 10, 6]]), truth).iou[0] > 0.5

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.files import Folder
 from pipelines.images import checked_size, object_map
-from pipelines.manifest import MANIFEST, read_manifest
+from pipelines.manifest import MANIFEST, MANIFEST_VERSION, read_manifest
 from pipelines.scoring.prediction_source import open_submission
 from pipelines.scoring.truth import VideoTruth
 from pipelines.sources.a2d_clip import annotation_of_h5
@@ -135,7 +135,7 @@ def manifest(folder: Path) -> object:
     counts = dict.fromkeys(("videos", "frames", "objects", "expressions"), 1)
     about = {"dataset": "own", "split": "train", "config": {}, "counts": counts, "dropped": {}, "quarantined": 0}
     shards = [{"file": "a.parquet", "bytes": 1, "row_groups": [[row]]}]
-    whole = {**about, "source_fingerprint": "", "schema_version": 2, "shards": shards}
+    whole = {**about, "source_fingerprint": "", "schema_version": MANIFEST_VERSION, "shards": shards}
     (folder / MANIFEST).write_text(json.dumps(whole))
     return read_manifest(Folder(str(folder)))
 

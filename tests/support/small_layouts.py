@@ -15,6 +15,7 @@ import scipy.io
 from PIL import Image
 
 from odd_clips import picture, write_as
+from pipelines.sources.vots import encode_region
 from sgmg.masks import mask_to_rle, rle_to_coco
 from tool_files import packed
 
@@ -82,6 +83,40 @@ def mevis(root: Path) -> None:
     write(root / "valid_u/meta_expressions.json", {"videos": videos})
     write(root / "valid_u/mask_dict.json", {"10": [_RLE, None]})
     _frames(root / "valid_u/JPEGImages/v")
+
+
+def ytvos_valid(root: Path) -> None:
+    """Ref-YouTube-VOS, split valid with its truth: a folder of masks for each expression."""
+    said = {"0": {"exp": "the red one", "obj_id": "1"}, "1": {"exp": "it", "obj_id": "1"}}
+    write(root / "valid/meta_expressions_challenge.json", {"videos": {"v": {"expressions": said, "frames": [*NAMES]}}})
+    _frames(root / "valid/JPEGImages/v")
+    for expression in said:
+        _maps(root / "valid/Annotations/v" / expression)
+
+
+def revos(root: Path) -> None:
+    """ReVOS, split valid."""
+    said = {"0": {"exp": "the one that moves", "obj_id": [0], "anno_id": [10], "type_id": 1}}
+    write(root / "meta_expressions_valid_.json", {"videos": {"v": {"frames": list(NAMES), "expressions": said}}})
+    write(root / "mask_dict.json", {"10": [_RLE, None]})
+    _frames(root / "JPEGImages/v")
+
+
+def long_rvos(root: Path) -> None:
+    """Long-RVOS, split test."""
+    said = {"0": {"exp": "the one that moves", "obj_id": 3, "type": "dynamic"}}
+    write(root / "test/meta_expressions.json", {"videos": {"v": {"frames": list(NAMES), "expressions": said}}})
+    _frames(root / "test/JPEGImages/v")
+    _maps(root / "test/Annotations/v/3")
+
+
+def vots(root: Path) -> None:
+    """The referring track of VOTS, split valid."""
+    write(root / "list.txt", "v\n")
+    write(root / "v/sequence", "channels.color=color/%08d.jpg\nfps=24\nformat=default\nname=v\nprompts=a dog;it\n")
+    write(root / "v/groundtruth_object1.txt", f"{encode_region(_MASK)}\n0\n")
+    for number in (1, 2):
+        write(root / f"v/color/{number:08d}.jpg", frame(number))
 
 
 def davis_raw(root: Path) -> None:
@@ -259,9 +294,38 @@ def label_studio(root: Path) -> None:
     write(root / "v.jpg", frame())
 
 
+def mevis_v2(root: Path) -> None:
+    """MeViS v2, split valid_u: a sentence with a target, and one without."""
+    said = {
+        "0": {"exp": "the one that moves", "obj_id": [0], "anno_id": [10]},
+        "1": {"exp": "the one that flies", "obj_id": [], "anno_id": []},
+    }
+    videos = {"v": {"vid_id": 0, "frames": list(NAMES), "expressions": said}}
+    write(root / "valid_u/meta_expressions_v2.json", {"videos": videos})
+    write(root / "valid_u/mask_dict.json", {"10": [_RLE, None]})
+    _frames(root / "valid_u/JPEGImages/v")
+
+
+def ref_sav(root: Path) -> None:
+    """Ref-SAV, split valid: a long sentence, and a short one."""
+    said = {
+        "0": {"exp": "the red one that was there all along", "obj_id": [0], "anno_id": [10], "type_id": 0},
+        "1": {"exp": "the red one", "obj_id": [0], "anno_id": [10], "type_id": 1},
+    }
+    write(root / "meta_expressions_valid.json", {"videos": {"v": {"frames": list(NAMES), "expressions": said}}})
+    write(root / "mask_dict.json", {"10": [_RLE, None]})
+    _frames(root / "JPEGImages/v")
+
+
 LAYOUTS: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "ytvos": ("ref-youtube-vos", "train", ytvos),
+    "ytvos valid": ("ref-youtube-vos", "valid", ytvos_valid),
     "mevis": ("mevis", "valid_u", mevis),
+    "mevis v2": ("mevis-v2", "valid_u", mevis_v2),
+    "revos": ("revos", "valid", revos),
+    "ref-sav": ("ref-sav", "valid", ref_sav),
+    "long-rvos": ("long-rvos", "test", long_rvos),
+    "vots": ("vots", "valid", vots),
     "davis raw": ("ref-davis17", "valid", davis_raw),
     "davis converted": ("ref-davis17", "valid", davis_converted),
     "a2d": ("a2d-sentences", "test", a2d),

@@ -61,7 +61,7 @@ def masks_of(record: Record, place: int = 0) -> list[np.ndarray | None]:
 
 def said(record: Record) -> list[tuple[str, tuple[int, ...]]]:
     """Returns the sentences and the ids of their objects."""
-    return [(one.text, one.object_ids) for one in record.expressions]
+    return [(one.text, one.targets) for one in record.expressions]
 
 
 def polygon_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:

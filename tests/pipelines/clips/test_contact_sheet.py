@@ -125,7 +125,7 @@ def test_a_tile_shows_the_annotated_frames_with_the_given_boxes(data_kit: Path) 
     names = [record.frame_names[t] for t in expression.frames[:4]]
     assert found.caption == f"{expression.text}\n{record.video}  {' '.join(names)}"
     assert len(found.frames) == len(names) < len(record.frames)
-    track = next(track for track in record.objects if track.id in expression.object_ids)
+    track = next(track for track in record.objects if track.id in expression.targets)
     assert track.boxes
     assert found.boxes == [track.boxes[t] for t in expression.frames[:4]]
     assert found.masks.any(axis=(1, 2)).all()

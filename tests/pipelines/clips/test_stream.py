@@ -226,7 +226,7 @@ def test_a_clip_of_a2d_asks_the_annotated_frame_alone(data_kit: Path, tmp_path: 
         assert drawn.frames[drawn.target_frame] == frame
         assert drawn.target_frame == drawn.frames.index(frame), "the first of equal frames is asked"
         assert row["frames"] == [record.frames[number] for number in sorted(set(drawn.frames))]
-        track = next(track for track in record.objects if track.id in said.object_ids)
+        track = next(track for track in record.objects if track.id in said.targets)
         assert row["rles"][drawn.distinct.index(frame)] == track.rle[frame]
     first = next(iter(rows.values()))
     clip = _made(first)

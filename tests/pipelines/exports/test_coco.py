@@ -28,7 +28,7 @@ def true_predictions(source: Source, predict: Any) -> list[Any]:
         tracks = {track.id: track for track in record.objects}
         for said in record.expressions:
             frames = said.frames if said.frames is not None else range(len(record.frame_names))
-            rle = [tracks[said.object_ids[0]].rle[frame] or "" for frame in frames]
+            rle = [tracks[said.targets[0]].rle[frame] or "" for frame in frames]
             masks = rles_to_masks(rle, (record.height, record.width))
             row = predict(
                 record.video,

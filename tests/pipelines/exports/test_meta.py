@@ -11,7 +11,9 @@ from pipelines.prediction_reader import PredictionEntry, Predictions
 from pipelines.sources.base import Source
 from pipelines.sources.davis import RefDavis17
 from pipelines.sources.refcoco import RefCoco
+from pipelines.sources.vots import Vots, result_name
 from pipelines.sources.ytvos import RefYouTubeVOS
+from small_layouts import vots
 
 
 def predicted(source: Source) -> Predictions:
@@ -130,6 +132,36 @@ def test_mevis_is_compared_with_the_file_of_its_split(tmp_path: Path) -> None:
     wanted = read_expected(str(tmp_path), "mevis", "valid")
     assert wanted.videos == {"v": (("0",), ("00000", "00001"))}
     assert read_expected(str(tmp_path / "valid/meta_expressions.json"), "mevis", "valid") == wanted
+
+
+@pytest.mark.parametrize("folder", ["sequences", ""])
+def test_vots_is_compared_with_the_sequences_of_its_workspace(tmp_path: Path, folder: str) -> None:
+    vots(tmp_path / folder)
+    predictions = predicted(Vots(Folder(str(tmp_path)), "valid"))
+    expected = read_expected(str(tmp_path), "vots", "valid")
+    assert expected.path == str(tmp_path / folder / "list.txt")
+    assert expected.videos == {"v": ((result_name("v", "a dog"), result_name("v", "it")), ("00000001", "00000002"))}
+    assert not compare(predictions, expected)
+    first, second = predictions.entries
+    other = replace(second, external_id=result_name("v", "It"))
+    fewer = replace(first, frame_names=first.frame_names[:1], size=(1, 1))
+    mismatch = compare(replace(predictions, entries=(fewer, other)), expected)
+    assert set(mismatch.missing) == {
+        f"video v, expression {result_name('v', 'a dog')}, frame 00000002",
+        f"video v, expression {result_name('v', 'it')}",
+    }
+    assert mismatch.others == [f"video v, expression {result_name('v', 'It')}"]
+    (tmp_path / folder / "list.txt").write_text("v\nw\n")
+    (tmp_path / folder / "w").mkdir()
+    (tmp_path / folder / "w/sequence").write_text("prompts=a cat\n")
+    assert compare(predictions, read_expected(str(tmp_path), "vots", "valid")).missing == ["video w"]
+    sized = replace(predictions, entries=tuple(replace(entry, size=(1, 1)) for entry in predictions.entries))
+    assert compare(sized, expected).sizes == ["video v: (1, 1) predicted, (24, 32) its frames (height, width)"]
+
+
+def test_a_folder_that_is_no_workspace_of_vots_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"list\.txt does not exist"):
+        read_expected(str(tmp_path), "vots", "test")
 
 
 @pytest.mark.parametrize("meta", ["refcoco", "refcoco/refcoco", "refcoco/refcoco/instances_refcoco_val.json"])

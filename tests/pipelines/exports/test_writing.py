@@ -3,15 +3,26 @@ import json
 import subprocess
 import sys
 import time
+import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from patience import PATIENCE
-from pipelines.exports.writing import folder_output, in_order, json_output, read_lines, single, write_list, zip_output
+from pipelines.exports.writing import (
+    checked_output,
+    folder_output,
+    in_order,
+    json_output,
+    read_lines,
+    single,
+    write_list,
+    zip_output,
+)
 from pipelines.files import UNFINISHED, Folder
+from s3_server import S3Server
 
 
 def test_a_zip_has_the_same_bytes_at_any_time_and_is_read_by_others(tmp_path: Path) -> None:
@@ -99,6 +110,91 @@ def test_a_folder_appears_when_it_is_whole_and_replaces_only_its_own_kind(tmp_pa
     with pytest.raises(ValueError, match=r"holds thesis\.tex, which would be lost"):
         write(b"2")
     assert "maps/thesis.tex" in there()
+
+
+def test_a_file_has_the_name_of_a_folder_and_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "maps").write_text("a thesis")
+    with (
+        pytest.raises(ValueError, match="maps is a file, which would be lost"),
+        folder_output(Folder(str(tmp_path)), "maps", lambda _: True),
+    ):
+        pass
+    assert (tmp_path / "maps").read_text() == "a thesis"
+
+
+def write_zip(out: Folder, name: str, data: bytes) -> None:
+    with zip_output(out, name) as add:
+        add("anno_0", data)
+
+
+def write_folder(out: Folder, name: str, data: bytes) -> None:
+    with folder_output(out, name, lambda name: name.startswith("anno_")) as add:
+        add("anno_0", data)
+
+
+def shown(place: Path) -> bytes:
+    return (place / "anno_0").read_bytes() if place.is_dir() else zipfile.ZipFile(place).read("anno_0")
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a[1].zip", write_zip), ("maps", write_folder), ("maps.json", write_folder)]
+)
+def test_what_is_checked_first_replaces_an_older_one_if_it_is_right(
+    tmp_path: Path, name: str, write: Callable[[Folder, str, bytes], None]
+) -> None:
+    out, place = Folder(str(tmp_path)), tmp_path / name
+    write(out, name, b"older")
+    (tmp_path / f"{UNFINISHED}0-other.zip").write_text("somebody else is writing this")
+    with pytest.raises(KeyError, match="it is wrong"), checked_output(out, name) as (folder, draft):  # noqa: PT012
+        write(folder, draft, b"wrong")
+        assert shown(Path(folder.path(draft))) == b"wrong"
+        raise KeyError("it is wrong")
+    assert shown(place) == b"older"
+    with checked_output(out, name) as (folder, draft):
+        write(folder, draft, b"newer")
+        assert shown(place) == b"older"
+    assert shown(place) == b"newer"
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{UNFINISHED}0-other.zip"}
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.zip", write_zip), ("maps", write_folder)])
+def test_a_draft_of_a_killed_writer_is_removed_by_the_next_one(
+    tmp_path: Path, name: str, write: Callable[[Folder, str, bytes], None]
+) -> None:
+    out = Folder(str(tmp_path))
+    write(out, name, b"older")
+    write(out, f"{UNFINISHED}{uuid.uuid4().hex}-{name}", b"half checked")
+    assert out.names() == [name], "readers ignore it"
+    with checked_output(out, name) as (folder, draft):
+        write(folder, draft, b"newer")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_draft_does_not_replace_a_folder_of_other_things(tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/thesis.tex").write_text("years of work")
+    out = Folder(str(tmp_path))
+    with (
+        pytest.raises(ValueError, match=rf"{tmp_path}/maps holds thesis\.tex, which would be lost"),
+        checked_output(out, "maps") as (folder, draft),
+    ):
+        write_folder(folder, draft, b"newer")
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["maps", "maps/thesis.tex"]
+
+
+def test_an_object_store_gets_what_was_checked_in_one_request(s3_server: S3Server) -> None:
+    out = Folder(s3_server.uri(f"submissions/{uuid.uuid4().hex}"))
+    out.write("a.zip", b"older")
+    s3_server.requests()
+    with pytest.raises(KeyError, match="it is wrong"), checked_output(out, "a.zip") as (folder, draft):  # noqa: PT012
+        write_zip(folder, draft, b"wrong")
+        raise KeyError("it is wrong")
+    assert s3_server.requests() == []
+    with checked_output(out, "a.zip") as (folder, draft):
+        write_zip(folder, draft, b"newer")
+    assert [one.split("?")[0] for one in s3_server.requests()] == [f"PUT /{out.path('a.zip')}"]
+    assert zipfile.ZipFile(io.BytesIO(out.read("a.zip"))).read("anno_0") == b"newer"
+    assert out.names(hidden=True) == ["a.zip"]
 
 
 def test_a_folder_on_an_object_store_is_refused_with_what_to_ask_instead() -> None:

@@ -64,7 +64,7 @@ def _prediction(truth: VideoTruth, number: int) -> Prediction:
     height, width = truth.size
     frames = truth.scored_frames(expression)
     rles = tuple(truth.rle(expression, frame) or "" for frame in frames)
-    tracks = [truth.objects[one] for one in expression.object_ids]
+    tracks = [truth.objects[one] for one in expression.targets]
     boxes = tuple((tracks[0].boxes[frame] if tracks[0].boxes else None) or (0.0, 0.0, 0.0, 0.0) for frame in frames)
     return Prediction(
         dataset=truth.dataset,

@@ -1,5 +1,7 @@
 """What a run says when predictions and truth do not fit together; all of it on real files."""
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,13 +123,39 @@ def test_a_list_without_objects_is_no_truth(truth_folder: str) -> None:
         replace(part, listed={**part.listed, "expressions": untold}).read()
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_local")
+def test_a_list_without_objects_is_told_before_it_is_read(
+    truth_folder: str, tmp_path: Path, known: list[Prediction], written: Any
+) -> None:
+    _copy(Path(truth_folder), tmp_path / "valid")
+    (listed,) = (tmp_path / "valid").glob("meta_expressions*.json")
+    listed.write_text(listed.read_text().replace('"obj_id"', '"of"'))
+    found = open_predictions(written(known))
+    with pytest.raises(ValueError, match="The truth of ref-youtube-vos valid is not in these data"):
+        check_same_data(truth_parts(str(tmp_path / "valid")), found)
+
+
+def test_videos_without_masks_and_sentences_without_words_are_not_scored(
+    truth_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _copy(Path(truth_folder), tmp_path / "valid")
+    (listed,) = (tmp_path / "valid").glob("meta_expressions*.json")
+    content = json.loads(listed.read_text())
+    first, *_, last = sorted(content["videos"])
+    shutil.rmtree(tmp_path / "valid/Annotations" / first)
+    content["videos"][last]["expressions"]["0"]["exp"] = " "
+    listed.write_text(json.dumps(content))
+    truths = {one.video: one for one in read_truths(str(tmp_path / "valid"))}
+    assert sorted(truths) == sorted(content["videos"])[1:]
+    assert f"1 of {len(content['videos'])} videos of" in caplog.text
+    assert first in caplog.text
+    assert "0" not in [one.id for one in truths[last].labelled_expressions]
+
+
 def test_data_that_are_published_without_truth_are_told_apart(
     prepare: Any, known: list[Prediction], written: Any
 ) -> None:
     parts = truth_parts(str(prepare("refytvos", "ref-youtube-vos", "valid")))
-    with pytest.raises(ValueError, match="None of 9 expressions has a truth"):
+    with pytest.raises(ValueError, match="The truth of ref-youtube-vos valid is not in these data: it is published"):
         score_run(parts, open_predictions(written(known)))
 
 

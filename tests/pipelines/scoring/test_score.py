@@ -142,7 +142,7 @@ def test_an_expression_predicted_twice_is_refused() -> None:
 
 
 def test_a_dataset_without_protocol_is_named_with_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"'videos'.*ref-youtube-vos, mevis"):
+    with pytest.raises(ValueError, match=r"'videos'.*ref-youtube-vos, revos, mevis"):
         scoring_protocol("videos")
 
 

@@ -59,7 +59,7 @@ def listed(a2d: Path) -> Path:
 
 def asked(found: list[Record]) -> set[tuple[str, str, int, int]]:
     return {
-        (one.text, record.video, int(record.frame_names[frame]), one.object_ids[0])
+        (one.text, record.video, int(record.frame_names[frame]), one.targets[0])
         for record in found
         for one in record.expressions
         for frame in one.frames or ()
@@ -87,7 +87,7 @@ def test_ids_masks_and_areas_are_those_of_the_coco_file(data_kit: Path) -> None:
         for one in record.expressions:
             assert one.external_id is not None
             for frame in one.frames or ():
-                rle = tracks[one.object_ids[0]].rle[frame]
+                rle = tracks[one.targets[0]].rle[frame]
                 assert rle is not None
                 size = (record.height, record.width)
                 found[frame_id(one.external_id, record.frame_names[frame])] = (

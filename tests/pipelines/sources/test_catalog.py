@@ -6,7 +6,7 @@ from pipelines.errors import LayoutError
 from pipelines.files import Folder
 from pipelines.sources.catalog import DATASETS, SourceOptions, entry_of
 
-SPLITS = {"jhmdb-sentences": "test"}
+SPLITS = {"jhmdb-sentences": "test", "ref-sav": "valid", "vots": "valid"}
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -14,7 +14,7 @@ from pipelines.images import object_map
 from pipelines.records import Record
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.davis import RefDavis17
-from sgmg.masks import rles_to_masks
+from sgmg.masks import rle_union, rles_to_masks
 
 TEXTS = ("Davis17_annot1", "Davis17_annot1_full_video", "Davis17_annot2", "Davis17_annot2_full_video")
 
@@ -83,7 +83,7 @@ def test_the_raw_files_give_what_the_official_converter_writes(data_kit: Path, s
     expected = data_kit / "refdavis_raw_expected"
     expressions, meta = {}, {}
     for record in records(data_kit / "refdavis_raw", split):
-        said = {one.id: {"exp": one.text, "obj_id": str(one.object_ids[0])} for one in record.expressions}
+        said = {one.id: {"exp": one.text, "obj_id": str(one.targets[0])} for one in record.expressions}
         expressions[record.video] = {"expressions": said, "frames": list(record.frame_names)}
         meta[record.video] = {"objects": {str(track.id): {"category": track.category} for track in record.objects}}
     written = (expected / "meta_expressions" / split / "meta_expressions.json").read_text()
@@ -109,7 +109,7 @@ def test_a_converted_record_is_what_the_files_say(data_kit: Path, split: str, im
     for record in found:
         said = meta[record.video]
         assert (record.dataset, record.split, list(record.frame_names)) == ("ref-davis17", split, said["frames"])
-        assert {one.id: {"exp": one.text, "obj_id": str(one.object_ids[0])} for one in record.expressions} == said[
+        assert {one.id: {"exp": one.text, "obj_id": str(one.targets[0])} for one in record.expressions} == said[
             "expressions"
         ]
         assert [one.annotator for one in record.expressions] == [0, 1, 2, 3] * len(record.objects)
@@ -170,13 +170,13 @@ def test_an_empty_expression_is_dropped_and_the_others_keep_their_numbers(raw: P
     assert [(one.reason, one.what) for one in reading.dropped] == [("empty expression", "expression 1, of object 1")]
 
 
-def test_expressions_about_an_object_without_pixels_are_dropped(raw: Path) -> None:
+def test_an_object_without_pixels_is_kept_with_empty_masks(raw: Path) -> None:
     for path in (raw / "DAVIS" / "Annotations_unsupervised" / "480p" / "car-shadow").iterdir():
         Image.new("L", (428, 240)).save(path)
     reading = read(raw, "car-shadow", "train")
-    assert reading.record.expressions == ()
-    assert {one.reason for one in reading.dropped} == {"object without pixels"}
-    assert len(reading.dropped) == 4
+    assert [one.object_ids for one in reading.record.expressions] == [(1,)] * 4
+    assert [set(track.rle) for track in reading.record.objects] == [{rle_union([], (240, 428))}]
+    assert reading.dropped == ()
 
 
 def test_an_object_that_the_semantics_do_not_name_is_refused(raw: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.images import voc_palette
+from sgmg.masks import rle_area
 from tool_files import HEIGHT, WIDTH, masks_of, opened, read_one, said, write_frames
 
 TABLE = 'video,object_id,expression,text\ncat,1,left,"the cat, on the left"\ncat,2,right,a dog\n'
@@ -87,14 +88,28 @@ def test_frames_of_a_video_file_have_the_numbers_of_the_maps(davis: Path, maps: 
     np.testing.assert_array_equal(masks_of(record)[::2], maps == 1)
 
 
-def test_sentences_of_objects_without_pixels_are_dropped(davis: Path) -> None:
-    (davis / "expressions.csv").write_text("video,object_id,text\ncat,1,a cat\ncat,9,a bird\ncat,2, \n")
+def test_an_object_that_no_map_shows_is_absent(davis: Path) -> None:
+    rows = ("cat,1,a cat", "cat,9,a bird", "cat,2, ", "cat,2,a dog", "cat,3,a fox")
+    (davis / "expressions.csv").write_text("\n".join(("video,object_id,text", *rows)))
+    reading = read_one(opened("davis-folder", davis, davis.parent / "frames"))
+    assert said(reading.record) == [("a cat", (1,)), ("a bird", (9,)), ("a dog", (2,)), ("a fox", (3,))]
+    assert not any(rle and rle_area(rle, (HEIGHT, WIDTH)) for rle in reading.record.objects[-1].rle)
+    assert reading.dropped == (Dropped("cat", "empty expression", "expression 2"),)
+
+
+def test_where_the_maps_show_an_object_that_no_sentence_names_it_may_be_the_one_that_is_missing(davis: Path) -> None:
+    (davis / "expressions.csv").write_text("video,object_id,text\ncat,1,a cat\ncat,9,a bird\n")
     reading = read_one(opened("davis-folder", davis, davis.parent / "frames"))
     assert said(reading.record) == [("a cat", (1,))]
-    assert reading.dropped == (
-        Dropped("cat", "object without pixels", "expression 1, of object 9: a bird"),
-        Dropped("cat", "empty expression", "expression 2"),
-    )
+    assert reading.dropped == (Dropped("cat", "object without pixels", "expression 1, of object 9: a bird"),)
+
+
+def test_objects_of_other_splits_are_none_that_no_sentence_names(davis: Path) -> None:
+    rows = ("cat,9,a bird,train", "cat,1,a cat,valid", "cat,2,a dog,valid", "cat,3,a fox,valid")
+    (davis / "expressions.csv").write_text("\n".join(("video,object_id,text,split", *rows)))
+    reading = read_one(opened("davis-folder", davis, davis.parent / "frames"))
+    assert said(reading.record) == [("a bird", (9,))]
+    assert not reading.dropped
 
 
 def spoil_size(davis: Path) -> None:

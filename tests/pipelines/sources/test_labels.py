@@ -65,8 +65,8 @@ def test_masks_of_a_frame_are_united_and_frames_without_are_absent_or_unknown(
         labelled_reading(opened("coco", tmp_path), late.item("v"), late, pictures)
 
 
-def test_sentences_keep_the_objects_that_have_a_pixel(pictures: Pictures, tmp_path: Path) -> None:
-    tracks = [ObjectTrack(1, (EMPTY, None, EMPTY)), ObjectTrack(2, (EMPTY, coco_rle(FULL, SIZE), None))]
+def test_sentences_keep_the_objects_that_are_known(pictures: Pictures, tmp_path: Path) -> None:
+    tracks = [ObjectTrack(2, (EMPTY, coco_rle(FULL, SIZE), None))]
     sentences = [LabelledSentence("a", [1]), LabelledSentence("b", [1, 2]), LabelledSentence(" ", [2])]
     reading = record_of_tracks(
         opened("coco", tmp_path), "v", pictures, tracks, sentences, dropped=(), made_from=["x"], times=(5, (0, 1, 2))

@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
 from pipelines.images import decode_image, voc_palette
+from pipelines.manifest import NO_PIXELS
+from pipelines.prepare.row_info import row_info
 from pipelines.records import Record, records_of, table_of
 from pipelines.sources.base import Reading, Source
 from pipelines.sources.own import Own
@@ -313,6 +315,15 @@ def test_empty_sentences_and_objects_without_pixels_are_dropped_and_counted(own:
         ),
     )
     assert [said.id for said in reading.record.expressions] == ["2"]
+
+
+def test_an_object_is_absent_where_the_pngs_show_but_those_of_other_splits(own: Path) -> None:
+    rows = [f"{VIDEO},7,a bird,train", *(f"{VIDEO},{id},it,valid" for id in (1, 2, 3))]
+    (own / "expressions.csv").write_text("\n".join(["video,object_id,text,split", *rows]))
+    reading = read_only_one(own)
+    assert not reading.dropped
+    assert [said.object_ids for said in reading.record.expressions] == [(7,)]
+    assert row_info(reading.record).untrainable == {0: NO_PIXELS}
 
 
 def tag(own: Path, orientation: int, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,8 @@ from pycocotools.coco import COCO
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
+from pipelines.manifest import NO_PIXELS
+from pipelines.prepare.row_info import row_info
 from pipelines.records import Record, records_of, table_of
 from pipelines.sources.base import Item, Reading
 from pipelines.sources.refcoco import RefCoco
@@ -85,7 +87,7 @@ def test_the_converted_json_is_reproduced_from_the_raw_files(data_kit: Path, dat
     for record in records(RefCoco(Folder(str(data_kit / "refcoco")), split, dataset)):
         tracks = {track.id: track for track in record.objects}
         for one in record.expressions:
-            (number,) = one.object_ids
+            (number,) = one.targets
             described = (record.source, record.height, record.width, one.text, number, tracks[number].boxes)
             found[one.external_id] = (*described, tracks[number].area, tracks[number].category)
     for image, one in zip(images, annotations, strict=True):
@@ -177,12 +179,13 @@ def test_an_empty_sentence_is_dropped_in_the_open_and_keeps_its_number(root: Pat
     assert [one.external_id for one in reading.record.expressions] == ["2", "3", "4", "5", "6"]
 
 
-def test_sentences_on_an_object_without_pixels_are_dropped_in_the_open(root: Path) -> None:
+def test_sentences_on_an_object_without_pixels_are_kept_but_not_learned_from(root: Path) -> None:
     nothing = {"size": [480, 640], "counts": [480 * 640]}
     change_instances(root, lambda coco: annotation(coco, 42791).update(segmentation=nothing))
     (reading,) = [train(root).read(item) for item in train(root).items() if item.video.endswith("41888")]
-    assert [one.reason for one in reading.dropped] == ["object without pixels"] * 2
-    assert [one.external_id for one in reading.record.expressions] == ["1", "2", "5", "6"]
+    assert not reading.dropped
+    assert [one.external_id for one in reading.record.expressions] == ["1", "2", "3", "4", "5", "6"]
+    assert row_info(reading.record).untrainable == {2: NO_PIXELS, 3: NO_PIXELS}
 
 
 def test_a_missing_image_is_quarantined_with_its_path(root: Path) -> None:

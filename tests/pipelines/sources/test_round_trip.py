@@ -77,7 +77,7 @@ def test_what_was_exported_comes_back_as_it_was(dataset: str, raw: str, frames: 
         assert {one.id: one.text for one in record.expressions} == SENTENCES, "verdicts name them by these ids"
         places = {track.id: place for place, track in enumerate(record.objects)}
         for one in record.expressions:
-            row, (object_id,) = asked[one.id], one.object_ids
+            row, (object_id,) = asked[one.id], one.targets
             assert record.frame_names == row.frame_names
             assert (record.height, record.width) == (row.height, row.width)
             expected = rles_to_masks(row.queries[0].rle, (row.height, row.width))

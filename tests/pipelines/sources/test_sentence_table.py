@@ -27,6 +27,11 @@ def test_rows_are_sentences_of_their_videos(tmp_path: Path) -> None:
 def test_the_column_split_chooses_rows(tmp_path: Path) -> None:
     written = table(tmp_path, "video,object_id,text,split\na,1,x,train\na,1,y,valid\n")
     assert written.sentences("valid") == {"a": [LabelledSentence("y", [1])]}
+    assert written.objects_of_others("valid") == {"a": frozenset()}
+    assert table(tmp_path, "video,object_id,text,split\na,1,x,train\na,2,y,valid\n").objects_of_others("valid") == {
+        "a": frozenset({1})
+    }
+    written = table(tmp_path, "video,object_id,text,split\na,1,x,train\na,1,y,valid\n")
     with pytest.raises(LayoutError, match=r"has no row of split 'test'\. Choose one of train, valid\."):
         written.sentences("test")
 

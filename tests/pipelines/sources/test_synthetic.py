@@ -297,7 +297,7 @@ def test_every_sentence_is_true_of_its_object_and_of_no_other(told: list[tuple[R
     for record, objects in told:
         ids = [track.id for track in record.objects]
         for said in record.expressions:
-            assert [ids[index] for index in meant(said.text, objects)] == list(said.object_ids), (record.video, said)
+            assert [ids[index] for index in meant(said.text, objects)] == list(said.targets), (record.video, said)
 
 
 def test_it_stays_true_when_the_clip_is_mirrored_and_left_and_right_trade_places(
@@ -309,7 +309,7 @@ def test_it_stays_true_when_the_clip_is_mirrored_and_left_and_right_trade_places
         ids = [track.id for track in record.objects]
         for said in record.expressions:
             text = " ".join(SWAPPED.get(word, word) for word in said.text.split())
-            assert [ids[index] for index in meant(text, mirrored)] == list(said.object_ids)
+            assert [ids[index] for index in meant(text, mirrored)] == list(said.targets)
             sides += text != said.text
     assert sides > 20
 
@@ -326,14 +326,14 @@ def test_plain_images_are_told_by_colour_and_shape_and_videos_stay_as_they_are(
         ids = [track.id for track in record.objects]
         assert [said.object_ids for said in record.expressions] == [(one,) for one in ids]
         for said in record.expressions:
-            index = ids.index(said.object_ids[0])
+            index = ids.index(said.targets[0])
             assert said.text == f"the {objects[index].colour} {objects[index].shape}"
             assert meant(said.text, objects) == [index]
 
 
 def test_every_object_has_sentences_and_no_two_of_a_clip_are_the_same(told: list[tuple[Record, list[Seen]]]) -> None:
     for record, _ in told:
-        assert {id for said in record.expressions for id in said.object_ids} == {one.id for one in record.objects}
+        assert {id for said in record.expressions for id in said.targets} == {one.id for one in record.objects}
         texts = [said.text.removeprefix("the ") for said in record.expressions]
         assert len(set(texts)) == len(texts) > len(record.objects)
 

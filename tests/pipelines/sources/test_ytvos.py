@@ -11,10 +11,15 @@ from PIL import Image
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
-from pipelines.records import records_of, table_of
+from pipelines.manifest import NO_PIXELS
+from pipelines.prepare.row_info import row_info
+from pipelines.records import Record, table_of
+from pipelines.records import records_of as records_of_table
+from pipelines.scoring.truth import truth_of
+from pipelines.scoring.truth_parts import read_truths
 from pipelines.sources.base import Item, Reading, Source
 from pipelines.sources.ytvos import RefYouTubeVOS
-from sgmg.masks import rles_to_masks
+from sgmg.masks import rle_to_mask, rle_union, rles_to_masks
 
 SPLITS = ("train", "valid", "test")
 VIDEO = "31f1e819d1"  # three objects, twelve frames
@@ -68,7 +73,7 @@ def test_every_frame_keeps_its_bytes_and_every_sentence_its_words(data_kit: Path
             assert (record.width, record.height) == image.size == (record.original_width, record.original_height)
         said = {expression.id: expression.text for expression in record.expressions}
         assert said == {id: entry["exp"] for id, entry in listed[item.video]["expressions"].items()}
-        assert records_of(table_of([record])) == [record]
+        assert records_of_table(table_of([record])) == [record]
 
 
 def test_the_listed_order_is_the_order_of_the_frames(one_video: Path) -> None:
@@ -289,29 +294,100 @@ def test_an_empty_expression_is_dropped_and_counted(one_video: Path) -> None:
     assert [said.id for said in reading.record.expressions] == ["0", "1", "2", "3", "5"]
 
 
-def test_an_object_without_pixels_is_dropped_with_its_sentences(one_video: Path) -> None:
+def test_an_object_without_pixels_is_kept_with_empty_masks(one_video: Path) -> None:
     for path in (one_video / "train/Annotations" / VIDEO).iterdir():
         ids = np.asarray(Image.open(path))
         Image.fromarray(np.where(ids == 2, 0, ids)).save(path)
     reading = read_only_one(one_video)
-    gone, texts = "expression of an object that is not there", meta(one_video, "train")[VIDEO]["expressions"]
-    assert reading.dropped == (
-        Dropped(VIDEO, "object without pixels", "object 2"),
-        Dropped(VIDEO, gone, f"expression 2, of object 2: {texts['2']['exp']}"),
-        Dropped(VIDEO, gone, f"expression 3, of object 2: {texts['3']['exp']}"),
-    )
-    assert [track.id for track in reading.record.objects] == [1, 3]
+    assert reading.dropped == ()
+    tracks = {track.id: track for track in reading.record.objects}
+    assert sorted(tracks) == [1, 2, 3]
+    assert set(tracks[2].rle) == {rle_union([], (240, 428))}
+    assert row_info(reading.record).untrainable == {2: NO_PIXELS, 3: NO_PIXELS}
 
 
-def test_an_object_that_meta_json_does_not_name_is_dropped_with_its_sentences(one_video: Path) -> None:
+def test_an_object_that_meta_json_does_not_name_has_no_category(one_video: Path) -> None:
     change_meta(one_video, lambda videos: videos[VIDEO]["objects"].pop("3"), "train/meta.json")
     reading = read_only_one(one_video)
-    gone, texts = "expression of an object that is not there", meta(one_video, "train")[VIDEO]["expressions"]
-    assert [(lost.reason, lost.what) for lost in reading.dropped] == [
-        ("object not in meta.json", "object 3"),
-        (gone, f"expression 4, of object 3: {texts['4']['exp']}"),
-        (gone, f"expression 5, of object 3: {texts['5']['exp']}"),
-    ]
+    assert reading.dropped == ()
+    assert {track.id: bool(track.category) for track in reading.record.objects} == {1: True, 2: True, 3: False}
+
+
+def test_an_object_that_nothing_names_is_left_out(one_video: Path) -> None:
+    change_meta(one_video, lambda videos: videos[VIDEO]["objects"].pop("3"), "train/meta.json")
+    change_meta(one_video, lambda videos: [videos[VIDEO]["expressions"].pop(id) for id in ("4", "5")])
+    assert read_only_one(one_video).dropped == (Dropped(VIDEO, "object without sentence", "object 3"),)
+
+
+@pytest.fixture
+def valid(data_kit: Path, tmp_path: Path) -> Path:
+    """The real layout, with its valid frames, and without truth."""
+    for part in ("meta_expressions", "valid"):
+        shutil.copytree(data_kit / "refytvos" / part, tmp_path / part)
+    return tmp_path
+
+
+def records_of(root: Path, split: str = "valid") -> list[Record]:
+    dataset = source(root, split)
+    return [dataset.read(item).record for item in dataset.items()]
+
+
+def test_valid_has_a_truth_where_masks_and_object_ids_are_there(valid: Path, data_kit: Path) -> None:
+    truth = data_kit / "refytvos_gt/valid"
+    assert all(said.object_ids is None for record in records_of(valid) for said in record.expressions)
+    shutil.copytree(truth / "Annotations", valid / "valid/Annotations")
+    assert all(said.object_ids is None for record in records_of(valid) for said in record.expressions)
+    (listed,) = truth.glob("meta_expressions*.json")
+    shutil.copy(listed, valid / "valid/meta_expressions_challenge.json")
+    expected = {one.video: one for one in read_truths(str(truth))}
+    for record in records_of(valid):
+        found, wanted = truth_of(record), expected.pop(record.video)
+        assert [(one.id, one.text, one.object_ids) for one in found.expressions] == [
+            (one.id, one.text, one.object_ids) for one in wanted.expressions
+        ]
+        for one in found.expressions:
+            for frame in range(len(found.frame_names)):
+                assert found.rle(one, frame) == wanted.rle(one, frame)
+    assert not expected
+
+
+def test_valid_may_have_a_folder_of_masks_for_each_expression(valid: Path, data_kit: Path) -> None:
+    truth = data_kit / "refytvos_gt/valid"
+    (listed,) = truth.glob("meta_expressions*.json")
+    shutil.copy(listed, valid / "valid/meta_expressions_challenge.json")
+    expected = {one.video: one for one in read_truths(str(truth))}
+    for one in expected.values():
+        for said in one.expressions:
+            folder = valid / "valid/Annotations" / one.video / said.id
+            folder.mkdir(parents=True)
+            for frame, name in enumerate(one.frame_names):
+                mask = rle_to_mask(str(one.rle(said, frame)), one.size)
+                if mask.any():  # a frame that does not show it has no PNG
+                    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
+    raw = {one.video: one for one in read_truths(str(valid / "valid"))}
+    for record in records_of(valid):
+        wanted = expected[record.video]
+        for found in (truth_of(record), raw[record.video]):
+            for said, same in zip(found.expressions, wanted.expressions, strict=True):
+                assert (said.id, said.text) == (same.id, same.text)
+                assert [found.rle(said, frame) for frame in found.scored_frames(said)] == [
+                    wanted.rle(same, frame) for frame in wanted.scored_frames(same)
+                ]
+        # Sentences about one object share its track.
+        objects = {said.object_ids for said in wanted.expressions}
+        assert len(record.objects) == len(raw[record.video].objects) == len(objects)
+    video = next(iter(expected))
+    folder = valid / "valid/Annotations" / video / expected[video].expressions[0].id
+    for path in folder.iterdir():
+        path.unlink()
+    assert [one.objects[1].rle for one in read_truths(str(valid / "valid")) if one.video == video] == [
+        next(one for one in records_of(valid) if one.video == video).objects[0].rle
+    ], "an object that is never there has an empty folder"
+    folder.rmdir()
+    with pytest.raises(BadItem, match=f"Annotations/{video}/.* is missing: the masks of its expression"):
+        records_of(valid)
+    with pytest.raises(ValueError, match=f"Annotations/{video}/.* is missing: the masks of a sentence"):
+        list(read_truths(str(valid / "valid")))
 
 
 def test_a_frame_without_the_object_has_an_empty_mask_not_none(one_video: Path) -> None:

@@ -18,6 +18,7 @@ from labelled_data import cut_short, labelled, spoiled
 from patience import PATIENCE
 from pipelines.errors import JobError
 from pipelines.files import Folder
+from pipelines.manifest import MANIFEST, read_manifest
 from pipelines.records import Record
 from pipelines.training.config import TrainConfig
 from pipelines.training.recipes import FINETUNE
@@ -66,6 +67,29 @@ def test_folders_of_one_dataset_and_split_are_one_set_and_others_are_their_own(
         "the best checkpoint is the one with the highest mean of the main figures of own-val (3 videos), own-test "
         "(1 videos), refcoco_plus-val (1 videos)" in caplog.text
     )
+
+
+def drawn(folder: Path) -> Path:
+    """The folder, whose manifest says that its data were drawn."""
+    manifest = replace(read_manifest(Folder(str(folder))), synthetic=True)
+    (folder / MANIFEST).write_text(manifest.to_json())
+    return folder
+
+
+def test_drawn_data_are_a_set_of_their_own_that_is_not_called_like_the_dataset_of_their_layout(tmp_path: Path) -> None:
+    first, second, third = (
+        prepared_folder(tmp_path / name, [labelled(name, dataset="ref-youtube-vos", split="valid")])
+        for name in ("first", "second", "third")
+    )
+    sets = validation(drawn(first), second, drawn(third)).sets
+    assert [(one.name, one.dataset) for one in sets] == [
+        ("synthetic-ref-youtube-vos-valid", "ref-youtube-vos"),
+        ("ref-youtube-vos-valid", "ref-youtube-vos"),
+    ]
+    assert [[ref.video for ref in one.rows] for one in sets] == [["first", "third"], ["second"]]
+    alone = validation(second)
+    assert alone.scored_on.startswith("ref-youtube-vos-valid (1 videos, ")
+    assert alone.scored_on != validation(drawn(second)).scored_on
 
 
 def test_a_set_without_truth_is_refused_though_another_has_some(tmp_path: Path) -> None:

@@ -11,17 +11,21 @@ from PIL import Image
 
 from pipelines.errors import BadItem, Dropped, LayoutError
 from pipelines.files import Folder
+from pipelines.manifest import NO_PIXELS, NO_TARGET, WITHHELD
+from pipelines.prepare.row_info import row_info
+from pipelines.scoring.truth import truth_of
 from pipelines.sources.base import Reading, Source
-from pipelines.sources.mevis import MeViS
+from pipelines.sources.mask_dict import MaskDict
+from pipelines.sources.names import DatasetName
 from sgmg.masks import masks_to_rles, rle_to_coco, rle_to_mask, rle_union
 
 VIDEO = "31f1e819d1"
 SIZE = (240, 428)
-GONE = "expression of an object that is not there"
+GONE = "truth of an expression, as one of its objects has no masks"
 
 
-def source(root: Path, split: str = "train") -> MeViS:
-    return MeViS(Folder(str(root)), split)
+def source(root: Path, split: str = "train", dataset: DatasetName = "mevis") -> MaskDict:
+    return MaskDict(Folder(str(root)), split, dataset)
 
 
 def object_maps(folder: Path) -> np.ndarray:
@@ -54,10 +58,10 @@ def mevis(data_kit: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read_only_one(root: Path, split: str = "train") -> Reading:
-    dataset: Source = source(root, split)
-    (item,) = dataset.items()
-    return dataset.read(item)
+def read_only_one(root: Path, split: str = "train", dataset: DatasetName = "mevis") -> Reading:
+    opened: Source = source(root, split, dataset)
+    (item,) = opened.items()
+    return opened.read(item)
 
 
 def change(root: Path, name: str, how: Callable[[dict[str, Any]], object]) -> None:
@@ -94,14 +98,14 @@ def test_a_sentence_on_several_objects_speaks_of_their_union(mevis: Path, data_k
     maps = object_maps(data_kit / "refytvos/train/Annotations" / VIDEO)
     record = read_only_one(mevis, "valid_u").record
     assert [said.object_ids for said in record.expressions] == [(10,), (11, 12)]
-    rles = [str(track.rle[0]) for track in record.objects if track.id in record.expressions[1].object_ids]
+    rles = [str(track.rle[0]) for track in record.objects if track.id in record.expressions[1].targets]
     np.testing.assert_array_equal(rle_to_mask(rle_union(rles, SIZE), SIZE), np.isin(maps[0], (2, 3)))
 
 
 def test_valid_has_no_objects(mevis: Path) -> None:
     record = read_only_one(mevis, "valid").record
     assert record.objects == ()
-    assert [said.object_ids for said in record.expressions] == [(), ()]
+    assert [said.object_ids for said in record.expressions] == [None, None]
 
 
 def test_the_listed_order_is_that_of_frames_and_masks(mevis: Path) -> None:
@@ -180,19 +184,92 @@ def test_a_video_that_is_listed_wrongly_is_quarantined(
         read_only_one(mevis)
 
 
-def test_objects_without_masks_or_pixels_are_dropped_with_their_sentences(mevis: Path) -> None:
+def test_an_object_without_pixels_and_no_object_at_all_are_a_truth(mevis: Path) -> None:
     change_video(mevis, lambda video: video["expressions"].update({"2": {"exp": "none", "obj_id": [], "anno_id": []}}))
     change(mevis, "mask_dict.json", lambda masks: masks.update({"10": [None] * 12}))
+    reading = read_only_one(mevis)
+    assert reading.dropped == ()
+    assert {said.id: said.object_ids for said in reading.record.expressions} == {"0": (10,), "1": (11, 12), "2": ()}
+    truth = truth_of(reading.record)
+    empty = rle_union([], SIZE)
+    for said in (truth.expressions[0], truth.expressions[2]):
+        assert [truth.rle(said, frame) for frame in truth.scored_frames(said)] == [empty] * 12
+    assert row_info(reading.record).untrainable == {0: NO_PIXELS, 2: NO_TARGET}
+
+
+def test_sentences_of_objects_without_masks_have_no_truth_but_are_kept(mevis: Path) -> None:
     change(mevis, "mask_dict.json", lambda masks: masks.pop("12"))
     reading = read_only_one(mevis)
     assert reading.dropped == (
-        Dropped(VIDEO, "object without pixels", "object 10"),
         Dropped(VIDEO, "object not in mask_dict.json, or twice", "object 12"),
-        Dropped(VIDEO, GONE, "expression 0, of objects [10]: the cart rolling down"),
         Dropped(VIDEO, GONE, "expression 1, of objects [11, 12]: The men in and behind the cart"),
-        Dropped(VIDEO, "expression of no object", "expression 2, of objects []: none"),
     )
-    assert [track.id for track in reading.record.objects] == [11]
+    assert [track.id for track in reading.record.objects] == [10, 11]
+    assert {said.id: said.object_ids for said in reading.record.expressions} == {"0": (10,), "1": None}
+    assert row_info(reading.record).untrainable == {1: WITHHELD}
+    assert [said.id for said in truth_of(reading.record).labelled_expressions] == ["0"]
+
+
+@pytest.mark.parametrize("name", ["meta_expressions_v2", "meta_expressions_v2_release", "meta_expressions_release"])
+def test_the_second_version_has_files_of_other_names(mevis: Path, name: str) -> None:
+    for split in ("train", "valid"):
+        (mevis / split / "meta_expressions.json").rename(mevis / split / f"{name}.json")
+    (mevis / "valid" / "mask_dict.json").write_text("{}")  # as some copies have it: no truth
+    first, second = read_only_one(mevis, "train", "mevis-v2").record, read_only_one(mevis, "valid", "mevis-v2").record
+    assert [said.object_ids for said in first.expressions] == [(10,), (11, 12)]
+    assert [said.object_ids for said in second.expressions] == [None, None]
+    assert first.dataset == "mevis-v2"
+
+
+@pytest.mark.parametrize("images", ["JPEGImages", ""])
+def test_revos_has_its_files_at_the_top_and_kinds_of_sentences(mevis: Path, tmp_path: Path, images: str) -> None:
+    root = tmp_path / "revos"
+    kinds = {"0": 0, "1": 1}
+    change_video(mevis, lambda video: [one.update(type_id=kinds[id]) for id, one in video["expressions"].items()])
+    shutil.copytree(mevis / "train" / "JPEGImages", root / images, dirs_exist_ok=True)
+    shutil.copy(mevis / "train" / "mask_dict.json", root)
+    shutil.copy(mevis / "train" / "meta_expressions.json", root / "meta_expressions_valid_.json")
+    record = read_only_one(root, "valid", "revos").record
+    assert [said.kind for said in record.expressions] == ["referring", "reasoning"]
+    assert len(record.frames) == 12
+    with pytest.raises(LayoutError, match="revos has no split 'test'"):
+        source(root, "test", "revos")
+
+
+@pytest.mark.parametrize(("type_id", "kind"), [("1", "reasoning"), (2, "other"), (None, ""), (3, None), ("x", None)])
+def test_a_kind_of_sentence_is_a_number_that_revos_knows(
+    mevis: Path, tmp_path: Path, type_id: int | str | None, kind: str | None
+) -> None:
+    change_video(mevis, lambda video: [one.update(type_id=type_id) for one in video["expressions"].values()])
+    shutil.copytree(mevis / "train" / "JPEGImages", tmp_path / "revos")
+    shutil.copy(mevis / "train" / "mask_dict.json", tmp_path / "revos")
+    shutil.copy(mevis / "train" / "meta_expressions.json", tmp_path / "revos/meta_expressions_valid_.json")
+    if kind is None:
+        with pytest.raises(BadItem, match=f"'type_id' should be one of 0, 1, 2, but is {type_id!r}"):
+            read_only_one(tmp_path / "revos", "valid", "revos")
+    else:
+        record = read_only_one(tmp_path / "revos", "valid", "revos").record
+        assert {said.kind for said in record.expressions} == {kind}
+
+
+def test_ref_sav_has_its_videos_in_a_folder_of_that_name(mevis: Path, tmp_path: Path) -> None:
+    root = tmp_path / "ref_sav_eval"
+    change_video(mevis, lambda video: [one.update(type_id=1) for one in video["expressions"].values()])
+    shutil.copytree(mevis / "train" / "JPEGImages", root / "videos")
+    shutil.copy(mevis / "train" / "mask_dict.json", root)
+    shutil.copy(mevis / "train" / "meta_expressions.json", root / "meta_expressions_valid.json")
+    record = read_only_one(root, "valid", "ref-sav").record
+    assert [said.kind for said in record.expressions] == ["short", "short"]
+    assert record.source == f"videos/{VIDEO}"
+
+
+def test_a_name_of_a_video_may_have_a_folder(mevis: Path) -> None:
+    file = mevis / "train/meta_expressions.json"
+    videos = json.loads(file.read_text())["videos"]
+    file.write_text(json.dumps({"videos": {f"a/{VIDEO}": videos[VIDEO]}}))
+    (mevis / "train/JPEGImages/a").mkdir()
+    (mevis / "train/JPEGImages" / VIDEO).rename(mevis / "train/JPEGImages/a" / VIDEO)
+    assert read_only_one(mevis).record.video == f"a/{VIDEO}"
 
 
 def test_an_empty_expression_is_dropped_and_counted(mevis: Path) -> None:
