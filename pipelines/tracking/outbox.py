@@ -56,7 +56,8 @@ class Outbox:
         self._queue: queue.Queue[bytes | None] = queue.Queue(capacity)  # lines; None ends it
         self._changed = threading.Condition()  # guards all below
         self._unwritten: deque[bytes] = deque(maxlen=capacity)  # lines that could not be written
-        self._lost = self._failures = self._refused = 0
+        self._lost = self._refused = 0
+        self._attempts = self._last_failed = 0  # numbers of the last one that was begun, and of the last that failed
         self._flush_requested = self._stopping = self._written = self._away = self._disk_failed = False
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._keep_writing, self._keep_sending)]
         for thread in self._threads:
@@ -76,11 +77,15 @@ class Outbox:
                 log.warning("%s: %s, entries are being lost", self._what, why)
 
     def flush(self, seconds: float) -> bool:
-        """Waits until all is sent, an attempt has failed, or the time is over. Returns whether all is sent."""
+        """Waits until all is sent, an attempt begun from now on has failed, or the time is over.
+
+        Returns:
+            Whether all is sent.
+        """
         with self._changed:
-            failures, self._flush_requested = self._failures, True
+            attempts, self._flush_requested = self._attempts, True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._idle() or self._failures > failures, timeout=seconds)
+            self._changed.wait_for(lambda: self._idle() or self._last_failed > attempts, timeout=seconds)
             return self._idle()
 
     def close(self, seconds: float) -> int:
@@ -151,6 +156,8 @@ class Outbox:
         wait = 1.0
         while True:
             last = self._stopping
+            with self._changed:
+                self._attempts += 1
             try:
                 entries, offset = self._next()
                 if entries:
@@ -220,7 +227,7 @@ class Outbox:
                 *(self._what, reason_of(error), self._place),
             )
         with self._changed:
-            self._failures += 1
+            self._last_failed = self._attempts
             self._changed.notify_all()
 
 

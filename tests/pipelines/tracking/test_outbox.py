@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,28 @@ def test_an_absence_is_said_once_and_its_end_once(tmp_path: Path, caplog: pytest
     assert len(said) == 2
     assert "does not answer (nobody there)" in said[0]
     assert "is back" in said[1]
+
+
+def test_an_attempt_that_began_before_does_not_decide_whether_all_is_sent(tmp_path: Path) -> None:
+    sent, begun, go_on = list[Entry](), threading.Event(), threading.Event()
+
+    def send(entries: list[Entry]) -> None:
+        if not begun.is_set():
+            begun.set()
+            go_on.wait(PATIENCE)
+            raise ConnectionError("it was away when this began")
+        sent.extend(entries)
+
+    outbox = Outbox(Folder(str(tmp_path)), send, "numbers", linger=0.01)
+    put(outbox, 1)
+    assert begun.wait(PATIENCE)
+    with ThreadPoolExecutor(1) as pool:
+        flushed = pool.submit(outbox.flush, PATIENCE)
+        time.sleep(0.2)  # the flush has begun
+        go_on.set()
+        assert flushed.result()
+    assert sent == [{"n": 1}]
+    assert outbox.close(5) == 0
 
 
 def test_what_is_missed_to_the_end_is_sent_at_the_next_start(tmp_path: Path) -> None:
