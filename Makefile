@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but sgmg needs Python 3.11 or later. Say make PYTHON=/path/to/it."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable '.[dev]'
+	$(BIN)/python -m pip install --editable '.[dev,serve]'
 	@touch $@
 
 demo: $(STAMP) ## the whole story on a small synthetic dataset, on a CPU

@@ -83,6 +83,17 @@ class VideoFeatures(Movable):
             details=tuple(detail[:, selection] for detail in self.details),
         )
 
+    def clip(self, number: int) -> "VideoFeatures":
+        """Returns the features of one of the clips."""
+        one = slice(number, number + 1)
+        return replace(
+            self,
+            levels=tuple(level[one] for level in self.levels),
+            paddings=tuple(padding[one] for padding in self.paddings),
+            positions=tuple(position[one] for position in self.positions),
+            details=tuple(detail[one] for detail in self.details),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures(Movable):

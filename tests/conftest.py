@@ -26,6 +26,7 @@ from python_path import FORKED_WORKERS
 
 if TYPE_CHECKING:
     from s3_server import S3Server
+    from served import Served
     from training_runs import JobServer
 
 
@@ -143,6 +144,15 @@ def job_server() -> Iterator["JobServer"]:
     server = JobServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Served"]:
+    """A service that no test kills."""
+    from served import serving  # here: most tests ask no service
+
+    with serving(tmp_path_factory.mktemp("served"), "--live", "--requests-per-minute", "100000") as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import ray
 from ray.exceptions import GetTimeoutError
 
-from jobs.common.predictor_config import PredictorConfig, actor_range
+from jobs.common.predictor_config import ModelConfig, PredictorConfig, actor_range
 from pipelines.errors import JobError
 from pipelines.inference.predictor_spec import PredictorSpec, checkpoint_sha256
 from pipelines.inference.protocols import InferenceProtocol
@@ -27,9 +27,7 @@ _ACTOR_BYTES = 4e9
 """Memory of a predictor on a CPU, with room for a large video."""
 
 
-def predictor_spec(
-    checkpoint: str, storage: str, config: PredictorConfig, protocol: InferenceProtocol
-) -> PredictorSpec:
+def predictor_spec(checkpoint: str, storage: str, config: ModelConfig, protocol: InferenceProtocol) -> PredictorSpec:
     """Fetches the checkpoint and returns the specification of predictors on CPUs; every node fetches it again.
 
     Does not need Ray, so that a wrong checkpoint is reported before anything is started.
@@ -82,7 +80,7 @@ def actors_that_fit(gpus: float, cluster: Mapping[str, float]) -> tuple[int, int
 
 
 def with_resources(
-    spec: PredictorSpec, config: PredictorConfig, resources: Resources, begun_in: Precision | None = None
+    spec: PredictorSpec, config: ModelConfig, resources: Resources, begun_in: Precision | None = None
 ) -> PredictorSpec:
     """Returns the specification for predictors with these resources: on a GPU or not, and in which precision.
 

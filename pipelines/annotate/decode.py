@@ -13,7 +13,7 @@ from pipelines.annotate.settings import DATASET, Settings
 from pipelines.errors import BadItem, Failure
 from pipelines.inference.messages import FramesInfo, UnitsHeader, decode, decode_units, encode_pixels
 from pipelines.inference.protocols import InferenceProtocol
-from pipelines.records import Record
+from pipelines.records import Expression, Record
 from pipelines.video.decoder import Window
 from pipelines.video.listing import Video
 from pipelines.video.segments import DecodeUnit
@@ -210,28 +210,44 @@ class DecodeStage:
         return resized_size(info.shown_height, info.shown_width, protocol.short_side, protocol.long_side)
 
     def _info(self, unit: DecodeUnit, window: Window, group: ExpressionGroup, context: UnitContext) -> FramesInfo:
-        height, width = unit.info.shown_height, unit.info.shown_width
-        names = tuple(f"{index:05d}" for index in window.indices) if context.named_by_index else window.names
-        record = Record(
-            dataset=DATASET,
-            split="",
-            video=unit.video.id,
-            width=width,
-            height=height,
-            frame_names=names,
-            frames=(b"",) * len(names),
-            objects=(),
-            expressions=group.expressions,
-            source=unit.video.path,
-            source_fingerprint=unit.info.fingerprint,
-            original_width=width,
-            original_height=height,
-            fps=context.fps,
-            timestamps=tuple(window.timestamps.tolist()),
-        )
+        record = window_record(unit, window, group.expressions, context.named_by_index, context.fps)
+        names = record.frame_names
         t, h, w, _ = window.frames.shape
         one_of_many = self.settings.follows and (context.stretch is not None or len(unit.windows) > 1)
         return FramesInfo(record, tuple(range(len(names))), (t, h, w, 3), one_of_many)
+
+
+def window_record(
+    unit: DecodeUnit, window: Window, expressions: tuple[Expression, ...], named_by_index: bool, fps: float | None
+) -> Record:
+    """Returns the record of a window, without pixels.
+
+    Args:
+        unit: of the video.
+        window: of the unit.
+        expressions: that are asked of it.
+        named_by_index: whether frames are named by their index in the video.
+        fps: mean rate of the frames that are chosen of the whole video; None if their times are not known.
+    """
+    height, width = unit.info.shown_height, unit.info.shown_width
+    names = tuple(f"{index:05d}" for index in window.indices) if named_by_index else window.names
+    return Record(
+        dataset=DATASET,
+        split="",
+        video=unit.video.id,
+        width=width,
+        height=height,
+        frame_names=names,
+        frames=(b"",) * len(names),
+        objects=(),
+        expressions=expressions,
+        source=unit.video.path,
+        source_fingerprint=unit.info.fingerprint,
+        original_width=width,
+        original_height=height,
+        fps=fps,
+        timestamps=tuple(window.timestamps.tolist()),
+    )
 
 
 @dataclass(slots=True)

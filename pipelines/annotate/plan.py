@@ -150,11 +150,11 @@ class PlanStage:
         if not left:
             return Planned(seen)
         (whole,) = self._units(video, timeline, None)
-        seconds = _seconds(timeline)
+        seconds = seconds_of(timeline)
         size = self._bytes(whole, whole.windows)
         groups = expression_groups(video.id, fingerprint, self.fingerprint, left)
         if len(groups) == 1 and len(whole.windows) <= WINDOWS_EACH and size <= SHARD_BYTES:
-            context = UnitContext(groups, timeline.named_by_index, seconds, _rate(timeline, whole))
+            context = UnitContext(groups, timeline.named_by_index, seconds, rate_of(timeline, whole))
             return Planned(seen, [(whole, context)], size)
         if self.settings.shots:
             timeline = with_cuts()
@@ -169,7 +169,7 @@ class PlanStage:
         each = max(1, min(WINDOWS_EACH, SHARD_BYTES // self._bytes(whole, [(0, largest, 0)])))
         groups = self._groups(video, seen.fingerprint, left)
         done = [stretches_of(self.out, group) for group in groups]
-        count, rate = -(-len(whole.windows) // each), _rate(timeline, whole)
+        count, rate = -(-len(whole.windows) // each), rate_of(timeline, whole)
         units: list[tuple[DecodeUnit, UnitContext]] = []
         for unit in [whole] if whole.index_keys else self._units(video, timeline, each):
             first = unit.first_window // each
@@ -269,12 +269,12 @@ def _failed(video: Video, failure: Failure) -> Planned:
     return Planned(VideoSeen(video.id, video.path, video.stamp, "", failure=failure))
 
 
-def _rate(timeline: Timeline, whole: DecodeUnit) -> float | None:
+def rate_of(timeline: Timeline, whole: DecodeUnit) -> float | None:
     """Returns the mean rate of the frames that are chosen of a video; None if their times are not known."""
     return None if timeline.untimed else mean_rate(whole.times)
 
 
-def _seconds(timeline: Timeline) -> float:
+def seconds_of(timeline: Timeline) -> float:
     """Returns the length of the video in seconds."""
     times = timeline.times
     step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1 / (timeline.info.fps or 24.0)

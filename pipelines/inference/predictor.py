@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from pipelines.errors import BadItem
@@ -89,14 +90,18 @@ class Predictor:
             raise BadItem(record.video, "predict", f"expression {record.expressions[number].id}: {reason}")
         return [prediction_from(record, answer, self.fingerprint) for answer in self.answer(frames)]
 
-    def answer(self, frames: ModelFrames) -> list[Answer]:
+    def answer(self, frames: ModelFrames, encoded: EncodedClip | None = None) -> list[Answer]:
         """Returns the answer to every expression that is not `refused`, in order, from frames that are decoded already.
+
+        Args:
+            frames: of a record.
+            encoded: what `encode` returned for these frames; None encodes them.
 
         Raises:
             BadItem: the model's scores are not finite.
         """
         try:
-            return self._answers(frames, self.device)
+            return self._answers(frames, self.device, encoded=encoded)
         except torch.OutOfMemoryError:
             if self.device.type == "cpu":
                 raise
@@ -119,8 +124,26 @@ class Predictor:
                 reasons[number] = str(error)
         return reasons
 
+    @torch.no_grad()
+    def encode(self, clips: Sequence[ModelFrames]) -> list[EncodedClip]:
+        """Encodes clips of one size and length in one forward pass, whatever is asked of them.
+
+        Args:
+            clips: all frames of records, in one pass, as the protocol `VIDEO` shows them.
+
+        Raises:
+            ValueError: the protocol shows a record in several passes.
+            torch.OutOfMemoryError: the memory of the GPU is full.
+        """
+        if self.protocol.window or self.protocol.context:
+            raise ValueError("This protocol shows a record in several passes, so it cannot be encoded beforehand.")
+        with autocast(self.device, self.precision):
+            return self._encoded([one.frames for one in clips], [one.record for one in clips], self.device)
+
     @torch.no_grad()  # Not inference_mode: validation shares the model with training.
-    def _answers(self, frames: ModelFrames, device: torch.device, note: str = "") -> list[Answer]:
+    def _answers(
+        self, frames: ModelFrames, device: torch.device, note: str = "", encoded: EncodedClip | None = None
+    ) -> list[Answer]:
         record = frames.record
         refused = self.refused(record)
         asked = [number for number in range(len(record.expressions)) if number not in refused]
@@ -133,7 +156,7 @@ class Predictor:
             with autocast(device, self.precision):
                 text = self.model.encode_text(*self.tokenizer([record.expressions[number].text for number in asked]))
                 for one in passes:
-                    clip = self._encode(frames, one, device)
+                    clip = encoded or self._encode(frames, one, device)
                     for numbers, answers, merged in self._segment(frames, clip, one, asked, text, rows):
                         for i, (number, answer) in enumerate(zip(numbers, answers, strict=True)):
                             parts[number].append(_Part(answer, () if i else merged))
@@ -143,10 +166,22 @@ class Predictor:
         return [self._answer(record, number, passed, notes) for number, passed in enumerate(parts) if passed]
 
     def _encode(self, frames: ModelFrames, one: Pass, device: torch.device) -> EncodedClip:
-        pixels, padding, sizes = pad_clips([normalize(frames.shown(one), device)], self.protocol.multiple)
         place = None if one.place is None else torch.tensor([one.place], device=device)
-        video = self.model.encode_video(pixels, padding.to(device), place)
-        return EncodedClip(video, sizes.to(device), (frames.record.original_height, frames.record.original_width))
+        (clip,) = self._encoded([frames.shown(one)], [frames.record], device, place)
+        return clip
+
+    def _encoded(
+        self,
+        clips: Sequence[UInt8[np.ndarray, "t h w 3"]],
+        records: Sequence[Record],
+        device: torch.device,
+        places: Int[Tensor, " b"] | None = None,
+    ) -> list[EncodedClip]:
+        """Encodes clips of one size and length, each of a record; `places` are the only frames that are segmented."""
+        pixels, padding, sizes = pad_clips([normalize(clip, device) for clip in clips], self.protocol.multiple)
+        video, sizes = self.model.encode_video(pixels, padding.to(device), places), sizes.to(device)
+        originals = [(record.original_height, record.original_width) for record in records]
+        return [EncodedClip(video.clip(k), sizes[k : k + 1], original) for k, original in enumerate(originals)]
 
     def _segment(
         self,

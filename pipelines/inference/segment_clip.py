@@ -57,6 +57,11 @@ class EncodedClip:
         """Number of frames that are segmented."""
         return self.video.levels[0].shape[1]
 
+    @property
+    def bytes(self) -> int:
+        """Memory of its features, without what clips of one size share."""
+        return sum(one.nbytes for one in (*self.video.levels, *self.video.details))
+
 
 @dataclass(frozen=True, slots=True)
 class ClipAnswer:
