@@ -10,6 +10,7 @@ import tyro
 
 from jobs.common.cli import run
 from jobs.common.predictor_config import ModelConfig, actor_range
+from pipelines.annotate.settings import Settings
 from pipelines.errors import Exit
 from pipelines.video.defaults import LENGTH, OVERLAP
 
@@ -92,13 +93,13 @@ class ServeConfig(ModelConfig, _ServiceFlags):  # dataclasses take the last base
         for name in ("gpus_per_replica", "cpus_per_replica", "clips_gb"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be 0 or more (got {value}).")
-        if not 0 <= self.min_score <= 1:
-            raise ValueError(f"--min-score must be between 0 and 1 (got {self.min_score}).")
+        _ = self.settings
 
     @property
-    def shared_frames(self) -> int:
-        """Frames that neighbouring windows share."""
-        return min(OVERLAP, self.window - 1) if self.overlap is None else self.overlap
+    def settings(self) -> Settings:
+        """Windows of frames, and the score threshold."""
+        overlap = min(OVERLAP, self.window - 1) if self.overlap is None else self.overlap
+        return Settings(window=self.window, overlap=overlap, min_score=self.min_score)
 
 
 def main(config: ServeConfig) -> Exit:

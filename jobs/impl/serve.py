@@ -14,7 +14,6 @@ from ray.serve.schema import LoggingConfig
 from jobs.common.predictor_config import actor_range
 from jobs.common.predictors import predictor_spec, with_resources
 from jobs.serve import ServeConfig
-from pipelines.annotate.settings import Settings
 from pipelines.errors import Exit, JobError
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.stream import Resources
@@ -72,7 +71,7 @@ def application(arguments: Mapping[str, Any]) -> serve.Application:
 
 
 def _spec(config: ServeConfig) -> PredictorSpec:
-    return predictor_spec(config.checkpoint, config.storage, config, _windows(config).protocol(config.short_side))
+    return predictor_spec(config.checkpoint, config.storage, config, config.settings.protocol(config.short_side))
 
 
 def _application(config: ServeConfig, spec: PredictorSpec) -> serve.Application:
@@ -88,7 +87,7 @@ def _application(config: ServeConfig, spec: PredictorSpec) -> serve.Application:
         limits=_limits(config),
         keep=config.keep * MINUTE,
         keep_bytes=int(config.keep_gb * _GB),
-        windows=_windows(config),
+        windows=config.settings,
         token=_token(config),
         live=config.live,
         at_once=replicas.at_once,
@@ -107,10 +106,6 @@ def _limits(config: ServeConfig) -> Limits:
         running=config.running,
         waiting=config.waiting,
     )
-
-
-def _windows(config: ServeConfig) -> Settings:
-    return Settings(window=config.window, overlap=config.shared_frames, min_score=config.min_score)
 
 
 def _token(config: ServeConfig) -> str:

@@ -100,10 +100,14 @@ class ModelWorker:
                 self._changed.wait_for(lambda: len(self._queue) or self._closed)
                 if self._closed:
                     return []
-                first = self._queue.take()
-                others = self._queue.take_alike(lambda task: self._alike(first, task), MOST_TOGETHER - 1)
-            started = [task for task in (first, *others) if task.future.set_running_or_notify_cancel()]
+                taken = self._take()
+            started = [task for task in taken if task.future.set_running_or_notify_cancel()]
         return started
+
+    def _take(self) -> list[_Task]:
+        """Takes the next task, and those that may share its forward pass."""
+        first = self._queue.take()
+        return [first, *self._queue.take_alike(lambda task: self._alike(first, task), MOST_TOGETHER - 1)]
 
     def _alike(self, first: _Task, other: _Task) -> bool:
         if not (first.job and other.job) or self._kept(first.job) or self._kept(other.job):

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from typing import Any
 
 import torch
 from ray import serve
 
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.serve.clip_cache import ClipCache
+from pipelines.serve.live_messages import LiveFrame, LiveReply
+from pipelines.serve.live_streams import LiveStreams
 from pipelines.serve.model_worker import ModelWorker
 from pipelines.serve.window_job import WindowJob, WindowReply
 
@@ -29,6 +30,7 @@ class ModelReplica:
         torch.set_num_threads(spec.threads)
         predictor = spec.predictor()
         self._worker = ModelWorker(predictor, ClipCache(clip_bytes))
+        self._live = LiveStreams(predictor, spec.protocol.short_side)
 
     async def answer(self, job: WindowJob) -> WindowReply:
         """Answers one window. If the call is cancelled before its turn, the model never sees the window."""
@@ -36,7 +38,7 @@ class ModelReplica:
             await self._hold(serve.get_multiplexed_model_id())  # pyright: ignore[reportCallIssue]
         return await asyncio.wrap_future(self._worker.answer(job))
 
-    async def live(self, stream: str, message: Any) -> Any:
+    async def live(self, stream: str, message: LiveFrame) -> LiveReply:
         """Answers one message of a live stream (`live_streams.LiveStreams`)."""
         await self._hold(serve.get_multiplexed_model_id())  # pyright: ignore[reportCallIssue]
         return await asyncio.wrap_future(self._worker.call(stream, lambda: self._live.answer(stream, message)))

@@ -37,9 +37,10 @@ from pipelines.records import Expression, Record
 from pipelines.video.decoder import VideoDecoder
 from pipelines.video.listing import Video
 from pipelines.video.segments import segments
-from prepared_data import SENTENCES, tiny_checkpoint, tiny_model
+from prepared_data import SENTENCES, png, tiny_checkpoint, tiny_model
 from sgmg.masks import rles_to_masks
 from sgmg.resize import resized_size
+from sgmg.segmenter import Segmenter
 from sgmg.tokenizer import Tokenizer
 
 SIDE = 130
@@ -283,6 +284,27 @@ def test_the_summary_is_kept_in_mlflow(videos: Path, checkpoint: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_local", "one_thread")
+def test_a_causal_run_finds_what_a_stream_finds_and_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    frames = list(moving(0, 11))
+    for number, frame in enumerate(frames):
+        path = tmp_path / "images" / f"{number:05d}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png(frame))
+    config = config_of(tmp_path / "images", checkpoint, tmp_path / "out", causal=True, overlap=None, min_score=0.0)
+    assert main(config) == Exit.CLEAN
+    rows = sorted(found_in(tmp_path / "out"), key=lambda row: row.expression)
+    segmenter = Segmenter.from_checkpoint(checkpoint, device="cpu", short_side=SIDE)
+    stream = segmenter.stream([row.text for row in rows], min_score=0.0)
+    for t, answer in enumerate(map(stream.push, frames)):
+        for row, mask, score in zip(rows, answer.masks, answer.scores, strict=True):
+            assert (rles_to_masks([row.queries[0].rle[t]], (40, 56))[0] != mask).mean() < 1e-3
+            assert row.queries[0].scores[t] == pytest.approx(score, abs=1e-4)
+    with pytest.raises(JobError, match="causal"):
+        main(replace(config, causal=False))
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_no_window_crosses_a_cut(checkpoint: Path, tmp_path: Path) -> None:
     dark, light = next(moving(0, 1)) // 4, 200 + next(moving(9, 1)) // 8
@@ -303,6 +325,8 @@ def test_the_command_line_is_understood() -> None:
     assert config.settings == Settings(fps=6, shots=True)
     independent = parse(AnnotateConfig, [*COMMAND, "--expressions", "e.csv", "--independent-windows"])
     assert (independent.settings.overlap, independent.settings.independent) == (0, True)
+    causal = parse(AnnotateConfig, [*COMMAND, "--text", "a dog", "--causal"])
+    assert causal.settings == Settings(causal=True, overlap=7)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +339,9 @@ def test_the_command_line_is_understood() -> None:
         ({"fps": -1.0}, r"--fps must be above 0 \(got -1\.0\)"),
         ({"min_score": 2.0}, r"--min-score must be between 0 and 1 \(got 2\.0\)"),
         ({"window": 4, "overlap": 4}, r"--overlap \(4\) must be smaller than --window \(4\)"),
+        ({"causal": True, "overlap": 3}, "leave out --overlap 3"),
+        ({"causal": True, "independent_windows": True}, "--causal and --independent-windows exclude each other"),
+        ({"causal": True, "window": 7}, r"--window must be 8 or more with --causal \(got 7\)"),
         ({"time_limit": 0.0}, "--time-limit must be above 0"),
         ({"redo": ("rejected",)}, "Give --redo and --verdicts together"),
         ({"verdicts": "v.csv"}, "Give --redo and --verdicts together"),

@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +18,10 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from annotate_data import moving, write_video
+from pack import ROOT
 from patience import PATIENCE
 from pipelines.video.decoder import windows
 from pipelines.video.listing import Video
@@ -26,6 +30,7 @@ from sgmg.masks import mask_to_rle, rle_area
 from sgmg.segmenter import Segmenter
 
 pytestmark = pytest.mark.slow
+DOCS = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 
 
 def post(served: Served, path: str, **more: Any) -> httpx.Response:
@@ -123,7 +128,7 @@ def test_files_hold_what_the_lines_say(served: Served) -> None:
             assert len(archive.namelist()) == names
             assert archive.testzip() is None
     overlay = ask(served, served.video, served.sentences, format="overlay")
-    with av.open(io.BytesIO(overlay.content)) as container:
+    with av.open(io.BytesIO(overlay.content), mode="r") as container:
         assert sum(1 for _ in container.decode(video=0)) == 12
 
 
@@ -191,9 +196,10 @@ def test_a_page_of_elsewhere_is_refused(served: Served) -> None:
 
 def test_an_upload_of_2_gb_is_refused_before_it_is_sent(served: Served) -> None:
     host, port = served.url.removeprefix("http://").split(":")
+    kind = "content-type: multipart/form-data; boundary=x\r\n"
     head = f"POST /segment HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n"
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
-        connection.sendall(f"{head}content-type: multipart/form-data; boundary=x\r\ncontent-length: {2**31}\r\n\r\n--x".encode())
+        connection.sendall(f"{head}{kind}content-length: {2**31}\r\n\r\n--x".encode())
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"more than 512 MB" in answer
@@ -238,6 +244,55 @@ def test_health_numbers_and_documentation_are_told(served: Served) -> None:
     page = httpx.get(f"{served.url}/docs").text
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_the_commands_of_the_documentation_do_what_they_say(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "video.mp4").write_bytes(served.video.read_bytes())
+    (block,) = re.findall(r"```sh\n(.*?)```", DOCS, flags=re.DOTALL)
+    commands = block.replace("http://127.0.0.1:8000", served.url).replace("curl ", "curl --fail --no-progress-meter ")
+    done = subprocess.run(["bash", "-euc", commands], cwd=tmp_path, capture_output=True, text=True, check=True)
+    answers = done.stdout.splitlines()
+    ends = [json.loads(line) for line in answers if line.startswith('{"done"')]
+    assert [len(one["tracks"]) for one in ends] == [2, 1]
+    assert '"status":"ok"' in answers[-1] or answers[-1].startswith("sgmg_")
+    with av.open(str(tmp_path / "overlay.mp4")) as container:
+        assert container.streams.video[0].frames == 12
+
+
+def test_the_example_of_the_documentation_runs(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "video.mp4").write_bytes(served.video.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", DOCS, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block.replace("http://127.0.0.1:8000", served.url), "serving.md", "exec"), names)
+    assert json.loads(names["lines"][-1])["done"]
+    names["files"]["video"].close()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_frames_of_a_camera_are_answered_as_a_stream_of_the_segmenter_does(served: Served) -> None:
+    frames = list(moving(7, 6, SIDE, 56))
+    stream = Segmenter.from_checkpoint(served.checkpoint, device="cpu", short_side=SIDE).stream(["a dog"], context=3)
+    url = served.url.replace("http", "ws")
+    with connect(f"{url}/live") as socket:
+        socket.send(png(frames[0]))
+        assert "No sentence is asked yet" in json.loads(socket.recv(PATIENCE))["error"]
+        socket.send(json.dumps({"sentences": ["a dog"], "context": 3}))
+        assert json.loads(socket.recv(PATIENCE)) == {"sentences": ["a dog"]}
+        for number, frame in enumerate(frames):
+            if number == 3:
+                socket.send(json.dumps({"sentences": ["the ball", "a dog"], "context": 3}))
+                assert json.loads(socket.recv(PATIENCE))["sentences"] == ["the ball", "a dog"]
+                stream.ask(["the ball", "a dog"])
+            socket.send(png(frame))
+            answer, expected = json.loads(socket.recv(PATIENCE)), stream.push(frame)
+            assert answer["frame"] == number
+            assert [one["sentence"] for one in answer["answers"]] == list(expected.sentences)
+            assert [one["rle"]["counts"] for one in answer["answers"]] == [mask_to_rle(mask) for mask in expected.masks]
+        socket.send(b"no image")
+        assert "is no image" in json.loads(socket.recv(PATIENCE))["error"]
+        socket.send("[]")
+        assert "The message is not" in json.loads(socket.recv(PATIENCE))["error"]
 
 
 def test_a_lost_replica_and_a_wrong_token_are_survived(tmp_path: Path) -> None:

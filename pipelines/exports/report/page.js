@@ -3,7 +3,7 @@
 
 (() => {
   const PAGE = 24, ROWS = 50, LINES = 3;
-  const { address, clock, element, line, pager, player, span, whole } = report.parts, viewer = report.viewer;
+  const { address, clock, element, line, pager, player, span, theme, whole } = report.parts, viewer = report.viewer;
   const $ = id => document.getElementById(id);
   const START = { query: "", status: "012", low: 0, high: 100, sort: "name", verdict: "", page: 1, tab: "videos", video: "", stage: "" };
   const state = { ...START };
@@ -238,7 +238,7 @@
     report.verdicts.onchange = () => { if (state.tab === "videos") showVideos(); };
     addEventListener("popstate", recall);
     document.addEventListener("keydown", keys);
-    theme();
+    theme($("theme"));
   }
 
   function keys(event) {
@@ -248,24 +248,6 @@
     const nav = state.tab === "problems" ? $("problem-pager") : $("pager");
     if (event.key === "ArrowLeft") nav.firstElementChild?.click();
     if (event.key === "ArrowRight") nav.lastElementChild?.click();
-  }
-
-  // Light or dark: as the system, until the user chooses. A page from disk may have no storage.
-  function theme() {
-    const names = ["system", "light", "dark"], button = $("theme");
-    const kept = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
-    const keep = name => { try { localStorage.setItem("theme", name); } catch { /* then it is not kept */ } };
-    const set = name => {
-      document.documentElement.dataset.theme = name;
-      button.querySelector(".hidden").textContent = `Colours: ${name}`;
-      button.title = `Colours: ${name}`;
-    };
-    set(names.includes(kept()) ? kept() : "system");
-    button.onclick = () => {
-      const name = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
-      set(name);
-      keep(name);
-    };
   }
 
   report.index = begin;

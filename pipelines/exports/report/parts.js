@@ -118,5 +118,23 @@ report.parts = (() => {
     );
   }
 
-  return { NONE, STATUS, address, badge, clock, colour, curve, element, line, pager, percent, player, span, whole };
+  // Light or dark: as the system, until the user chooses. A page from disk may have no storage.
+  function theme(button) {
+    const names = ["system", "light", "dark"];
+    const kept = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
+    const keep = name => { try { localStorage.setItem("theme", name); } catch { /* then it is not kept */ } };
+    const set = name => {
+      document.documentElement.dataset.theme = name;
+      button.querySelector(".hidden").textContent = `Colours: ${name}`;
+      button.title = `Colours: ${name}`;
+    };
+    set(names.includes(kept()) ? kept() : "system");
+    button.onclick = () => {
+      const name = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
+      set(name);
+      keep(name);
+    };
+  }
+
+  return { NONE, STATUS, address, badge, clock, colour, curve, element, line, pager, percent, player, span, theme, whole };
 })();
