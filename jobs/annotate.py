@@ -18,6 +18,7 @@ from pipelines.annotate.settings import FormatName, Settings
 from pipelines.annotate.verdict_names import Verdict
 from pipelines.errors import Exit
 from pipelines.video.defaults import LENGTH, OVERLAP, TIME_LIMIT
+from sgmg.following import CONTEXT
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,14 @@ class _InputFlags:
     window: int = LENGTH
     """Frames encoded together."""
     overlap: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = None
-    """Frames shared by neighbouring windows, used to link their objects. Default: 4; 0 with --independent-windows."""
+    """Frames shared by neighbouring windows, used to link their objects. Default: 4; 0 with --independent-windows; 7
+    with --causal, always."""
     independent_windows: bool = False
     """Choose the object in each window by score alone, as the published inference does: faster, but the object may
     change between windows."""
+    causal: bool = False
+    """Answer each frame from itself and the 7 frames before it, as a live stream is answered, and follow the object
+    from frame to frame. Slower: the model encodes 8 frames for each."""
     short_side: int = 360
     """Pixels of the shorter side of frames that the model reads. Use fewer for small models."""
     time_limit: float = TIME_LIMIT
@@ -92,6 +97,10 @@ class AnnotateConfig(PredictorConfig, _InputFlags):  # dataclasses take the last
         """
         super().__post_init__()
         self.check_counts("short_side")
+        if self.causal and self.overlap is not None:
+            raise ValueError(
+                f"--causal decides by how many frames windows overlap: leave out --overlap {self.overlap}."
+            )
         _ = self.settings
         if not self.videos:
             raise ValueError("--videos is empty. Give at least one file, folder, glob or list.")
@@ -106,6 +115,8 @@ class AnnotateConfig(PredictorConfig, _InputFlags):  # dataclasses take the last
     def settings(self) -> Settings:
         """Frames to segment, their windows, and the score threshold."""
         default_overlap = 0 if self.independent_windows else min(OVERLAP, self.window - 1)
+        if self.causal:
+            default_overlap = CONTEXT - 1
         return Settings(
             fps=self.fps,
             image_fps=self.image_fps,
@@ -114,6 +125,7 @@ class AnnotateConfig(PredictorConfig, _InputFlags):  # dataclasses take the last
             shots=self.shots,
             independent=self.independent_windows,
             min_score=self.min_score,
+            causal=self.causal,
         )
 
 

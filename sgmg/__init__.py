@@ -8,17 +8,30 @@ if TYPE_CHECKING:
     from sgmg.model import SgMg
     from sgmg.objective import Objective
     from sgmg.segmenter import Segmentation, Segmenter
+    from sgmg.streaming import SegmenterStream, StreamAnswer
     from sgmg.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
-__all__ = ["Objective", "Segmentation", "Segmenter", "SgMg", "SgMgConfig", "Tokenizer", "__version__"]
+__all__ = [
+    "Objective",
+    "Segmentation",
+    "Segmenter",
+    "SegmenterStream",
+    "SgMg",
+    "SgMgConfig",
+    "StreamAnswer",
+    "Tokenizer",
+    "__version__",
+]
 
 _HOME = {
     "Objective": "sgmg.objective",
     "Segmentation": "sgmg.segmenter",
     "Segmenter": "sgmg.segmenter",
+    "SegmenterStream": "sgmg.streaming",
     "SgMg": "sgmg.model",
     "SgMgConfig": "sgmg.config",
+    "StreamAnswer": "sgmg.streaming",
     "Tokenizer": "sgmg.tokenizer",
 }
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -15,12 +15,16 @@ from sgmg.boxes import cxcywh_to_xyxy, pixels_from_unit
 from sgmg.checkpoints import load
 from sgmg.config import Precision, PrecisionChoice, SgMgConfig
 from sgmg.decoding import best_query, mask_from_logits, original_logits, take_query
+from sgmg.following import CONTEXT, MIN_SCORE
 from sgmg.hub import SETTINGS, HubMixin
 from sgmg.model import SgMg
 from sgmg.precision import autocast, find_precision
 from sgmg.preprocess import normalize, pad_clips
 from sgmg.resize import resize_frames, resized_size
 from sgmg.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sgmg.streaming import SegmenterStream
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +155,7 @@ class Segmenter(HubMixin):
         Raises:
             ValueError: frames are not RGB bytes or are empty; an expression is empty or too long.
         """
-        pixels = _checked(frames)
+        pixels = checked_frames(frames)
         token_ids, padding = self.tokenizer(expressions)
         with autocast(self.device, self.precision):
             text = self.model.encode_text(token_ids, padding)
@@ -159,6 +163,26 @@ class Segmenter(HubMixin):
                 self._segment(pixels[start : start + self.window], text) for start in range(0, len(pixels), self.window)
             ]
         return Segmentation(*(np.concatenate(parts, axis=1) for parts in zip(*windows, strict=True)))
+
+    def stream(
+        self,
+        sentences: Sequence[str] = (),
+        context: int = CONTEXT,
+        stride: int = 1,
+        *,
+        min_score: float = MIN_SCORE,
+    ) -> "SegmenterStream":
+        """Begins a stream, whose frames are answered as they come; several of them may share a segmenter.
+
+        Args:
+            sentences, context, stride, min_score: as in `SegmenterStream`.
+
+        Raises:
+            ValueError: a number is out of range, or a sentence is empty, too long or given twice.
+        """
+        from sgmg.streaming import SegmenterStream  # which imports this module
+
+        return SegmenterStream(self, sentences, context=context, stride=stride, min_score=min_score)
 
     def _segment(self, pixels: UInt8[np.ndarray, "t h w 3"], text: TextFeatures) -> Segmentation:
         original = (pixels.shape[1], pixels.shape[2])
@@ -267,7 +291,12 @@ def best_device(name: torch.device | str | None) -> torch.device:
     return device
 
 
-def _checked(frames: np.ndarray | Tensor) -> UInt8[np.ndarray, "t h w 3"]:
+def checked_frames(frames: np.ndarray | Tensor) -> UInt8[np.ndarray, "t h w 3"]:
+    """Returns frames as an array.
+
+    Raises:
+        ValueError: they are not RGB bytes, or are empty.
+    """
     pixels = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
     if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
         raise ValueError(

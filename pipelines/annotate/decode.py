@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from pipelines.annotate.causal import asked_after, with_known_frames
 from pipelines.annotate.events import News, StretchDone
 from pipelines.annotate.layout import ExpressionGroup
 from pipelines.annotate.settings import DATASET, Settings
@@ -137,8 +138,9 @@ class DecodeStage:
             (group,) = context.groups
             try:
                 with decoder(self.time_limit) as worker_decoder:
-                    for window in worker_decoder.windows(unit, self._size(unit), self._shots):
-                        frames.add(self._info(unit, window, group, context), window.frames)
+                    found = worker_decoder.windows(unit, self._size(unit), self._shots)
+                    for window, known in with_known_frames(found, unit.indices[: unit.shared]):
+                        frames.add(self._info(unit, window, known, group, context), window.frames)
                         windows.append(_context(window))
             except BadItem as error:
                 failures.append(_failure(unit, error.stage, error.reason))
@@ -152,12 +154,13 @@ class DecodeStage:
         assert context.stretch
         news = shard.news
         left = {number for numbers in context.todo for number in numbers}
-        held: list[Window] = []
+        held: list[tuple[Window, int]] = []
         number = unit.first_window // context.stretch
         failure: Failure | None = None
         try:
             with decoder(self.time_limit) as worker_decoder:
-                for window in worker_decoder.windows(unit, self._size(unit)):
+                found = worker_decoder.windows(unit, self._size(unit))
+                for window, known in with_known_frames(found, unit.indices[: unit.shared]):
                     if held and window.number // context.stretch != number:
                         for message in self._stretch(unit, context, number, held, shard.name, news):
                             yield message
@@ -165,7 +168,7 @@ class DecodeStage:
                         left.discard(number)
                         held = []
                     number = window.number // context.stretch
-                    held.append(window)
+                    held.append((window, known))
         except BadItem as error:
             failure = _failure(unit, error.stage, error.reason)
         except (ValueError, MemoryError) as error:
@@ -187,15 +190,22 @@ class DecodeStage:
             yield _Frames().message(f"{shard.name}-rest", [], News(news.seen, news.long, lost))
 
     def _stretch(
-        self, unit: DecodeUnit, context: UnitContext, number: int, windows: list[Window], name: str, news: News
+        self,
+        unit: DecodeUnit,
+        context: UnitContext,
+        number: int,
+        windows: list[tuple[Window, int]],
+        name: str,
+        news: News,
     ) -> Iterator[pa.Table]:
+        """Yields the frames of a stretch for each group; its windows come with the number of their known frames."""
         for group, todo in zip(context.groups, context.todo, strict=True):
             if number not in todo or not windows:
                 continue
             frames = _Frames()
-            for window in windows:
-                frames.add(self._info(unit, window, group, context), window.frames)
-            part = _part(unit, context, group, [_context(window) for window in windows], number, [])
+            for window, known in windows:
+                frames.add(self._info(unit, window, known, group, context), window.frames)
+            part = _part(unit, context, group, [_context(window) for window, _ in windows], number, [])
             yield frames.message(f"{name}-{group.name}-{number}", [part], news)
             news = News()
 
@@ -209,11 +219,16 @@ class DecodeStage:
         info, protocol = unit.info, self.protocol
         return resized_size(info.shown_height, info.shown_width, protocol.short_side, protocol.long_side)
 
-    def _info(self, unit: DecodeUnit, window: Window, group: ExpressionGroup, context: UnitContext) -> FramesInfo:
-        record = window_record(unit, window, group.expressions, context.named_by_index, context.fps)
-        names = record.frame_names
+    def _info(
+        self, unit: DecodeUnit, window: Window, known: int, group: ExpressionGroup, context: UnitContext
+    ) -> FramesInfo:
+        """Returns a window without its pixels; in causal mode its `known` first frames are context only."""
         t, h, w, _ = window.frames.shape
-        one_of_many = self.settings.follows and (context.stretch is not None or len(unit.windows) > 1)
+        causal = self.settings.causal
+        expressions = asked_after(group.expressions, known, t) if causal else group.expressions
+        record = window_record(unit, window, expressions, context.named_by_index, context.fps)
+        names = record.frame_names
+        one_of_many = causal or (self.settings.follows and (context.stretch is not None or len(unit.windows) > 1))
         return FramesInfo(record, tuple(range(len(names))), (t, h, w, 3), one_of_many)
 
 

@@ -23,6 +23,7 @@ from pipelines.files import Folder
 from pipelines.inference.predictor_spec import PredictorSpec
 from pipelines.inference.stream import Resources, Stages, run_stages
 from pipelines.ledger import Entry, Ledger
+from sgmg.following import CONTEXT
 
 _JOIN_CPUS = 0.5
 """Logical cores of a task that joins: it waits for the storage half of the time."""
@@ -53,7 +54,7 @@ class Stream:
     @property
     def join_settings(self) -> JoinSettings:
         """Rules of how windows become tracks."""
-        return JoinSettings(self.settings.min_score, self.fingerprint)
+        return JoinSettings(self.settings.min_score, self.fingerprint, CONTEXT if self.settings.causal else None)
 
     @property
     def stages(self) -> Stages:

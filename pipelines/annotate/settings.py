@@ -1,10 +1,11 @@
 """The settings of annotation: which frames are decoded, in which windows, and which scores count as present."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pipelines.inference.protocols import InferenceProtocol
 from pipelines.video.defaults import LENGTH, OVERLAP
+from sgmg.following import CONTEXT, MIN_SCORE
 
 FormatName = Literal["parquet", "frames", "youtube-vis", "coco", "cvat", "png", "davis", "overlay", "report"]
 
@@ -33,6 +34,8 @@ class Settings:
         shots: whether to detect cuts; no window then crosses one.
         independent: whether every window chooses its query by score alone, as the published inference does.
         min_score: score of a frame, from 0 to 1, below which its mask is empty.
+        causal: whether each frame is answered from itself and the `CONTEXT` - 1 frames before it, and chooses its query
+            by score and by agreement with the frame before, as `sgmg.streaming` does. Windows overlap by those frames.
     """
 
     fps: float | None = None
@@ -40,8 +43,9 @@ class Settings:
     overlap: int = OVERLAP
     shots: bool = False
     independent: bool = False
-    min_score: float = 0.3
+    min_score: float = MIN_SCORE
     image_fps: float | None = None
+    causal: bool = False
 
     def __post_init__(self) -> None:
         """Checks the numbers.
@@ -53,6 +57,15 @@ class Settings:
             raise ValueError(f"--fps must be above 0 (got {self.fps}). Leave it out to take every frame.")
         if self.image_fps is not None and not 0 < self.image_fps < float("inf"):
             raise ValueError(f"--image-fps must be above 0 (got {self.image_fps}). Leave it out if it is not known.")
+        if self.causal and self.independent:
+            raise ValueError("--causal and --independent-windows exclude each other: leave one of them out.")
+        if self.causal and self.overlap != CONTEXT - 1:
+            raise ValueError(
+                f"--causal answers each frame from {CONTEXT - 1} frames before it, by which its windows overlap (got "
+                f"--overlap {self.overlap}): leave --overlap out."
+            )
+        if self.causal and self.window < CONTEXT:
+            raise ValueError(f"--window must be {CONTEXT} or more with --causal (got {self.window}).")
         if self.window < 1:
             raise ValueError(f"--window must be 1 or more (got {self.window}).")
         if not 0 <= self.overlap < self.window:
@@ -65,13 +78,15 @@ class Settings:
     def provenance(self) -> dict[str, Any]:
         """Returns the settings as plain values, for config.json and the fingerprint."""
         values = asdict(self)
-        if self.image_fps is None:  # folders that were annotated before it existed go on
-            del values["image_fps"]
+        for added in ("image_fps", "causal"):  # folders that were annotated before they existed go on
+            if not values[added]:
+                del values[added]
         return values
 
     def protocol(self, short_side: int) -> InferenceProtocol:
         """Returns the protocol of a window."""
-        return InferenceProtocol(short_side=short_side, long_side=LONGEST * short_side)
+        protocol = InferenceProtocol(short_side=short_side, long_side=LONGEST * short_side)
+        return replace(protocol, keep="all", context=CONTEXT, causal=True) if self.causal else protocol
 
     @property
     def follows(self) -> bool:

@@ -2,6 +2,7 @@
 
 Windows overlap. The query of a window is chosen by its score and by how well its masks agree, on the shared frames,
 with those of the query chosen in the window before: an object keeps its identity even when another one scores higher.
+In causal mode the query is chosen frame by frame instead (`pipelines.annotate.causal`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pipelines.annotate.causal import TrackFollower
 from pipelines.annotate.window_rows import WindowRow
 from pipelines.predictions import Box, Prediction, QueryTrack, Status
-from sgmg.masks import Size, mask_to_rle, resize_rles, rle_area, rle_shared_areas
+from sgmg.masks import Size, mask_to_rle, resize_rles, rle_area
 
 SEGMENT_FRAMES = 1000
 """Most frames of a row of predictions."""
@@ -24,10 +26,12 @@ class JoinSettings:
     Attributes:
         min_score: score of a frame, below which its mask is empty.
         fingerprint: of checkpoint and settings, for the rows.
+        context: in causal mode, frames whose scores choose the query of a frame; None chooses one for each window.
     """
 
     min_score: float
     fingerprint: str
+    context: int | None = None
 
 
 def join_windows(
@@ -47,7 +51,7 @@ def join_windows(
         note: which parts of the video are missing; goes into the last row, which it makes partial.
         length: frames of a segment.
         agreements: takes, by expression, the lowest IoU of a chosen query with the one before; an expression whose
-            windows share no mask is not in it.
+            windows share no mask is not in it. In causal mode, the lowest IoU of a mask with that of the frame before.
     """
     tracks: list[_TrackBuilder] = []
     number = 0
@@ -83,12 +87,8 @@ def agreement(window: WindowRow, before: Mapping[str, str]) -> np.ndarray:
     """
     overlaps = []
     for t, name in enumerate(window.row.frame_names):
-        known = before.get(name)
-        if not known or not (area := rle_area(known, window.size)):
-            continue
-        rles = [query.rle[t] for query in window.every]
-        shared = rle_shared_areas(rles, known, window.size)
-        overlaps.append(shared / (area + np.array([rle_area(rle, window.size) for rle in rles]) - shared))
+        if (of_frame := window.overlaps(t, before.get(name, ""))) is not None:
+            overlaps.append(of_frame)
     return np.mean(overlaps, axis=0) if overlaps else np.zeros(len(window.every))
 
 
@@ -112,14 +112,21 @@ class _TrackBuilder:
     lowest: float | None = None  # IoU of a chosen query with the one before, on shared frames
     sample: Prediction | None = None
     empty: str = ""
+    follower: TrackFollower | None = None
+
+    def __post_init__(self) -> None:
+        """Makes what follows the object in causal mode."""
+        if self.settings.context is not None:
+            self.follower = TrackFollower(self.settings.context, self.settings.min_score)
 
     def add(self, window: WindowRow) -> None:
-        """Chooses the query of the next window, and adds its frames that the window before did not have."""
+        """Chooses the query of the next window or its frames, and adds those that the window before did not have."""
         row = window.row
         if self.sample is None:
             self.empty = _empty((row.height, row.width))
         self.sample = row
-        query, coarse, agreed = _continued(window, self.before)
+        follow = self.follower.follow if self.follower else _continued
+        query, coarse, agreed = follow(window, self.before)
         if agreed is not None:
             self.lowest = min(agreed, 1.0 if self.lowest is None else self.lowest)
         known, self.before = self.before, {}

@@ -64,9 +64,9 @@ class Answer:
         masks: of the kept queries at the original size, in the order in which predictions have them.
         scores: of q queries in each frame.
         boxes: xyxy of q queries in each frame, in pixels of the original.
-        coarse: masks of all q queries at the size that the model sees, if a window after or before may choose another
-            one; then only the masks of the best query are kept at the original size.
-        best: index of the kept query among all q, if there are coarse masks.
+        coarse: masks of all q queries at the size that the model sees, if the join chooses the query; then only the
+            masks of the best query are kept at the original size, or those of all if it chooses frame by frame.
+        best: index of the kept query among all q, if there are coarse masks; 0 if all are kept.
         note: what was out of the ordinary.
         merged: maps (t h w) of object numbers, some frames after the other, if objects are merged.
     """
@@ -84,8 +84,9 @@ class Answer:
     @property
     def kept(self) -> Iterator[QueryTrack]:
         """Tracks of the kept queries, masks at the original size."""
-        kept = slice(self.best, self.best + 1) if self.coarse else slice(None)
-        for rle, boxes, scores in zip(self.masks.rles(), self.boxes[kept], self.scores[kept], strict=True):
+        rles = self.masks.rles()
+        kept = slice(None) if len(rles) == len(self.scores) else slice(self.best, self.best + 1)
+        for rle, boxes, scores in zip(rles, self.boxes[kept], self.scores[kept], strict=True):
             yield QueryTrack(rle, boxes, scores)
 
     @property

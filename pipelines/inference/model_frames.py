@@ -20,7 +20,8 @@ class ModelFrames:
         record: without encoded frames and ground truth.
         numbers: indices of the frames in the record, ascending.
         frames: RGB, at the size the model sees.
-        one_of_many: whether this is a window that shares frames with another, which may choose another query.
+        one_of_many: whether the join chooses the query: this is a window that shares frames with another, or its query
+            is chosen frame by frame.
     """
 
     record: Record

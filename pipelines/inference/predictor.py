@@ -246,7 +246,7 @@ class Predictor:
             masks=_joined([part.answer.masks for part in parts]),
             scores=_tracks([part.answer.scores for part in parts]),
             boxes=_tracks([part.answer.boxes for part in parts]),
-            coarse=first.coarse,
+            coarse=_joined([part.answer.coarse for part in parts if part.answer.coarse]) if first.coarse else None,
             best=first.best,
             note=note,
             merged=tuple(maps for part in parts for maps in part.merged),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class PredictorSpec:
         return {
             "checkpoint_sha256": self.checkpoint_sha256,
             "tokenizer_sha256": hashlib.sha256(self.tokenizer.encode()).hexdigest(),
-            **asdict(self.protocol),
+            **self.protocol.provenance(),
             "precision": self.precision,
             "threads": self.threads,
             **({"sentences_together": self.sentences_together} if self.model.multi_object else {}),

@@ -1,8 +1,8 @@
 """The inference protocol of each benchmark, as in its published evaluation (spec model.md §8)."""
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from pipelines.clips.sampling import _check_anchor
 from pipelines.records import Record
@@ -38,6 +38,7 @@ class InferenceProtocol:
         window: frames encoded at once, each window choosing its own query; None encodes all frames of a video.
         context: if single frames are segmented, frames around each that the backbone sees; None segments whole videos.
         merge: whether the objects of one annotator compete for the pixels (DAVIS).
+        causal: whether the context is the frame itself and those before it, fewer at the start; else those around it.
     """
 
     long_side: int | None = None
@@ -47,15 +48,25 @@ class InferenceProtocol:
     context: int | None = None
     merge: bool = False
     short_side: int = 360
+    causal: bool = False
 
     def __post_init__(self) -> None:
         """Raises:
-        ValueError: a size or length is below 1.
+        ValueError: a size or length is below 1, or a causal protocol has no context.
         """
         for name in ("short_side", "long_side", "window", "context"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+        if self.causal and self.context is None:
+            raise ValueError("causal=True needs a context: the number of frames that an answer is made from.")
+
+    def provenance(self) -> dict[str, Any]:
+        """Returns the rules as plain values, for config.json and the fingerprint."""
+        values = asdict(self)
+        if not self.causal:  # folders that were predicted before it existed go on
+            del values["causal"]
+        return values
 
     def passes(self, record: Record) -> list[Pass]:
         """Returns the forward passes of a record, in order; none if it has no expression."""
@@ -69,7 +80,11 @@ class InferenceProtocol:
         for number, expression in enumerate(record.expressions):
             for frame in range(t) if expression.frames is None else sorted(expression.frames):
                 by_frame[frame].append(number)
-        windows = {frame: evaluation_window(frame, t, self.context) for frame in sorted(by_frame)}
+        length = self.context
+        windows = {
+            frame: causal_window(frame, length) if self.causal else evaluation_window(frame, t, length)
+            for frame in sorted(by_frame)
+        }
         return [Pass(tuple(frames), tuple(by_frame[frame]), place) for frame, (frames, place) in windows.items()]
 
 
@@ -110,6 +125,16 @@ def inference_protocol(dataset: str, short_side: int | None = None, window: int 
         raise ValueError(f"There is no protocol for dataset {dataset!r}. Choose one of {', '.join(PROTOCOLS)}.")
     published = PROTOCOLS[dataset]
     return replace(published, short_side=short_side or published.short_side, window=window or published.window)
+
+
+def causal_window(frame: int, length: int) -> tuple[tuple[int, ...], int]:
+    """Returns a frame and those before it, `length` frames at most, and the index of the frame among them.
+
+    >>> causal_window(1, 3), causal_window(5, 3)
+    (((0, 1), 1), ((3, 4, 5), 2))
+    """
+    frames = tuple(range(max(0, frame - length + 1), frame + 1))
+    return frames, len(frames) - 1
 
 
 def evaluation_window(anchor: int, frames: int, length: int) -> tuple[tuple[int, ...], int]:

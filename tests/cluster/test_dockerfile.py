@@ -1,5 +1,6 @@
 """The image cannot be built in CI: it is read instruction by instruction, and its pins are those of pyproject.toml."""
 
+import importlib.util
 import re
 import tomllib
 from fnmatch import fnmatch
@@ -91,9 +92,18 @@ def test_what_is_pinned_is_pinned_as_in_pyproject(stage: str) -> None:
     assert named == {"mlflow": {"mlflow"}, "sgmg": set()}.get(stage, {"torch", "torchvision"})
 
 
-def test_the_rest_is_installed_by_pyproject() -> None:
+def test_the_rest_is_installed_by_pyproject_with_what_the_service_needs() -> None:
     runs = [rest for word, rest in STAGES["sgmg"][1] if word == "RUN"]
-    assert "pip install --no-cache-dir --editable ." in runs
+    assert 'pip install --no-cache-dir --editable ".[serve]"' in runs
+    assert "serve" in PROJECT["optional-dependencies"]
+
+
+def test_an_image_in_which_a_job_or_the_service_cannot_start_is_not_made() -> None:
+    (check,) = [rest for word, rest in STAGES["sgmg"][1] if word == "RUN" and rest.startswith("python -c ")]
+    imported, _, condition = check.removeprefix('python -c "import ').partition(";")
+    assert {"pipelines.serve.application", "jobs.impl.serve", "jobs.impl.predict"} <= set(imported.split(", "))
+    assert all(importlib.util.find_spec(name) for name in imported.split(", "))
+    compile(f"import {imported};{condition.removesuffix(chr(34))}", "Dockerfile", "exec")
 
 
 @pytest.mark.parametrize("stage", ["mlflow", "sgmg"])

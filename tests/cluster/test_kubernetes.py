@@ -20,9 +20,11 @@ DOCUMENTS: dict[str, Any] = {
     for path in [CLUSTER / "mlflow.yaml", *sorted((CLUSTER / "kuberay").glob("*.yaml"))]
     for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 }
-CLUSTERS = {name: spec for name, document in DOCUMENTS.items() if (spec := document["spec"].get("rayClusterSpec"))} | {
+SERVICES = {name: document["spec"] for name, document in DOCUMENTS.items() if document["kind"] == "RayService"}
+COMMON = {name: spec for name, document in DOCUMENTS.items() if (spec := document["spec"].get("rayClusterSpec"))} | {
     name: document["spec"] for name, document in DOCUMENTS.items() if document["kind"] == "RayCluster"
 }
+CLUSTERS = COMMON | {name: service["rayClusterConfig"] for name, service in SERVICES.items()}
 JOBS = {name: document["spec"] for name, document in DOCUMENTS.items() if document["kind"] == "RayJob"}
 UNITS = {"": 1, "m": 1e-3, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -155,11 +157,13 @@ def test_the_object_store_fits_into_shared_memory(name: str) -> None:
 def test_rays_pods_are_probed_where_ray_answers_without_a_token(name: str) -> None:
     (container,) = RAY_PODS[name]["containers"]
     head = container["name"] == "ray-head"
-    server = Path(ray.__file__).parent / "dashboard" / ("http_server_head.py" if head else "http_server_agent.py")
+    dashboard = "dashboard/http_server_head.py" if head else "dashboard/http_server_agent.py"
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        asked = container[probe]["httpGet"]
-        assert asked["port"] == (8265 if head else 52365)
-        assert f'"{asked["path"]}"' in server.read_text(encoding="utf-8")
+        asked, port, source = container[probe]["httpGet"], 8265 if head else 52365, dashboard
+        if probe == "readinessProbe" and not head and name.startswith("rayservice"):
+            port, source = 8000, "serve/_private/proxy_request_response.py"  # as KubeRay's own
+        assert asked["port"] == port
+        assert f'"{asked["path"]}"' in (Path(ray.__file__).parent / source).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -197,10 +201,10 @@ def test_a_job_ends_its_cluster_and_is_tried_again(name: str) -> None:
     assert submitter["image"] == job["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["image"]
 
 
-def test_all_clusters_are_of_the_same_pods() -> None:
+def test_all_clusters_for_jobs_are_of_the_same_pods() -> None:
     first, *others = [
         {name: pod for name, pod in pods(spec) if "workerGroupSpecs" in name or "headGroupSpec" in name}
-        for spec in CLUSTERS.values()
+        for spec in COMMON.values()
     ]
     assert len(first) == 3
     assert all(other == first for other in others)

@@ -202,8 +202,9 @@
   }
 
   // Videos
-  function take(list) {
+  async function take(list) {
     const chosen = [...list].filter(file => file.size);
+    await ready;
     if (!chosen.length) return say("", "The file is empty. Choose a video.");
     images = chosen.every(file => file.type.startsWith("image/"));
     const bytes = chosen.reduce((sum, file) => sum + file.size, 0);
@@ -301,13 +302,14 @@
   stage.onframe = draw;
   stage.video.addEventListener("error", () => { if (files.length && !images) $("unplayable").hidden = false; });
   $("file").onchange = event => take(event.target.files);
-  $("form").onsubmit = event => {
+  $("form").onsubmit = async event => {
     event.preventDefault();
     const text = $("sentence").value.trim();
     if (!text) return;
+    $("sentence").value = "";
+    await ready;
     if (tracks.some(track => track.text === text)) return say("This sentence is asked already.");
     if (tracks.length >= health.limits.sentences) return say("", `${health.limits.sentences} sentences are the limit. Remove one.`);
-    $("sentence").value = "";
     add(text);
     if (!files.length && !camera.on) say("It is asked as soon as a video is there.");
   };
@@ -328,5 +330,5 @@
     $("drop").classList.remove("over");
     if (event.dataTransfer.files.length) take(event.dataTransfer.files);
   });
-  begin();
+  const ready = begin(); // what is typed or dropped before the service has told its limits waits for them
 })();

@@ -12,6 +12,9 @@ from pipelines.annotate.settings import Settings
         ({"fps": float("nan")}, "--fps must be above 0 .got nan"),
         ({"window": 0, "overlap": 0}, "--window must be 1 or more .got 0"),
         ({"window": 4, "overlap": 4}, "--overlap .4. must be smaller than --window .4."),
+        ({"causal": True, "independent": True, "overlap": 7}, "--causal and --independent-windows exclude each other"),
+        ({"causal": True}, "--causal answers each frame from 7 frames before it.*got --overlap 4"),
+        ({"causal": True, "window": 4, "overlap": 7}, "--window must be 8 or more with --causal .got 4"),
         ({"min_score": 1.5}, "--min-score must be between 0 and 1 .got 1.5"),
     ],
 )
@@ -35,3 +38,9 @@ def test_what_decides_the_result_is_told() -> None:
     assert Settings(fps=6).provenance() == {
         "fps": 6, "window": 36, "overlap": 4, "shots": False, "independent": False, "min_score": 0.3,
     }  # fmt: skip
+    assert Settings(causal=True, overlap=7).provenance()["causal"]
+
+
+def test_causal_frames_are_answered_from_those_before_with_all_queries() -> None:
+    protocol = Settings(causal=True, overlap=7).protocol(360)
+    assert (protocol.causal, protocol.context, protocol.keep, protocol.long_side) == (True, 8, "all", 1440)

@@ -26,6 +26,19 @@ def test_a2d_shows_two_frames_on_either_side_of_the_one_it_asks_about() -> None:
     assert passes == [Pass((0, 0, 1, 2, 3), (0,), place=2), Pass((5, 6, 7, 8, 8), (0, 1), place=2)]
 
 
+def test_a_causal_frame_is_shown_with_those_before_it() -> None:
+    asked = (Expression("0", "a", frames=(0, 4)), Expression("1", "b", frames=(4,)))
+    passes = InferenceProtocol(context=3, causal=True).passes(replace(a_record("dog", t=6), expressions=asked))
+    assert passes == [Pass((0,), (0,), place=0), Pass((2, 3, 4), (0, 1), place=2)]
+
+
+def test_a_causal_protocol_needs_a_context_and_alone_says_that_it_is_causal() -> None:
+    with pytest.raises(ValueError, match="causal=True needs a context"):
+        InferenceProtocol(causal=True)
+    assert InferenceProtocol(context=3, causal=True).provenance()["causal"]
+    assert "causal" not in InferenceProtocol(context=3).provenance()
+
+
 def test_nothing_is_asked_where_there_is_no_sentence() -> None:
     for protocol in PROTOCOLS.values():
         assert protocol.passes(a_record("dog", sentences=())) == []
