@@ -65,6 +65,7 @@ bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python tests/benchmarks/scoring.py
 	$(BIN)/python tests/benchmarks/scoring_run.py
 	$(BIN)/python tests/benchmarks/serve.py
+	$(BIN)/python tests/benchmarks/causal.py
 
 datumaro: .venv-datumaro/.stamp ## Datumaro, for a test; in a place of its own, as it wants older versions of what we need
 

@@ -259,11 +259,15 @@ def test_the_commands_of_the_documentation_do_what_they_say(served: Served, tmp_
         assert container.streams.video[0].frames == 12
 
 
-def test_the_example_of_the_documentation_runs(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_documentation_run(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "video.mp4").write_bytes(served.video.read_bytes())
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", DOCS, flags=re.DOTALL)
-    names: dict[str, Any] = {}
+    block, streamed = re.findall(r"```python\n(.*?)```", DOCS, flags=re.DOTALL)
+    segmenter = Segmenter.from_checkpoint(served.checkpoint, device="cpu", short_side=SIDE)
+    names: dict[str, Any] = {"segmenter": segmenter, "frames": frames_of(served.video)}
+    exec(compile(streamed, "serving.md", "exec"), names)
+    assert names["answer"].masks.shape == (1, 40, 56)
+    assert names["stream"].sentences == ("the dog on the left", "the ball")
     exec(compile(block.replace("http://127.0.0.1:8000", served.url), "serving.md", "exec"), names)
     assert json.loads(names["lines"][-1])["done"]
     names["files"]["video"].close()
