@@ -28,6 +28,8 @@ import numpy as np
 import uvicorn
 from fastapi import Body, FastAPI
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
 from label_studio_regions import (
     AdapterError,
     Answers,
@@ -39,7 +41,6 @@ from label_studio_regions import (
     sentences_of,
     video_regions,
 )
-from pydantic import BaseModel
 
 TRAINING_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
 _IN_MEMORY = 16 * 2**20  # bytes of a file that are kept in memory

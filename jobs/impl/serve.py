@@ -1,5 +1,6 @@
 """The work of jobs/serve.py."""
 
+import logging
 import os
 import signal
 import socket
@@ -25,7 +26,11 @@ TOKEN = "SGMG_TOKEN"
 """Environment variable of the token."""
 _GB, _MB = 10**9, 10**6
 _CLIPS_GB, _CLIPS_GB_OF_GPU = 2.0, 16.0
+_WAIT = 1800.0
+"""Seconds to wait for a node that has room for a replica."""
 _QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
+
+_log = logging.getLogger(__name__)
 
 
 def serve_until_stopped(config: ServeConfig) -> Exit:
@@ -78,10 +83,13 @@ def _application(config: ServeConfig, spec: PredictorSpec) -> serve.Application:
     """Returns the application. Ray must be running."""
     least, most = actor_range(config.replicas, "--replicas")
     gpus = config.gpus_per_replica
+    available = ray.cluster_resources().get("GPU", 0)
     if gpus is None:
-        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+        gpus = 1.0 if available else 0.0
+    if gpus and not available:
+        _log.warning("--gpus-per-replica is %s, but the cluster has no GPU yet: waiting for one.", gpus)
     clips = config.clips_gb if config.clips_gb is not None else _CLIPS_GB_OF_GPU if gpus else _CLIPS_GB
-    resources = Resources((least, most), gpus, config.cpus_per_replica, cpus_per_decode=0.0)
+    resources = Resources((least, most), gpus, config.cpus_per_replica, cpus_per_decode=0.0, stall_limit=_WAIT)
     replicas = Replicas(least, most, gpus, config.cpus_per_replica, int(clips * _GB))
     settings = ServeSettings(
         limits=_limits(config),

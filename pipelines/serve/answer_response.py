@@ -53,6 +53,9 @@ class AnswerResponse(Response):
         except Refusal as refusal:
             status = str(refusal.status_code)
             raise
+        except Exception:
+            status = "500"
+            raise
         finally:
             self._counts.requests.labels(self._route, status).inc()
             self._counts.seconds.labels(self._route).observe(time.monotonic() - began)

@@ -29,6 +29,8 @@ from sgmg.tokenizer import Tokenizer
 
 AnswerFormat = Literal["ndjson", "coco", "youtube-vis", "png", "davis", "overlay"]
 
+WINDOWS = "windows"
+"""Folder of the windows of a kept video, in its own."""
 _PIECE = 2**20
 _MOST_OF_DAVIS = 255
 
@@ -175,7 +177,7 @@ class Front:
             Refusal: there is no such video, or the model does not answer.
         """
         with self.kept.reading(id) as video:
-            yield from self._answer(video.opened, saved_windows(video.folder / "windows"), question, id)
+            yield from self._answer(video.opened, saved_windows(video.folder / WINDOWS), question, id)
 
     def described(self, video: KeptVideo, known: bool) -> bytes:
         """Returns what there is to know of a kept video, as JSON."""
@@ -188,20 +190,20 @@ class Front:
         height, width = opened.model_size(self.spec.protocol)
         frames = sum(stop - first for first, stop, _ in opened.unit.windows)
         stored = 3 * height * width * frames + sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
-        self.kept.room(stored)
-        windows = folder / "windows"
-        windows.mkdir()
+        with self.kept.room(stored):
+            asked = Asked(uuid4().hex, opened, (), 0.0, id)
+            encoding = Answering(asked, self.client, self.settings.at_once, lambda _: None)
+            for _ in encoding.window_rows(self._saved(decoder, opened, folder / WINDOWS)):
+                yield b""
+            self.kept.add(KeptVideo(id, opened, folder, stored))
 
-        def saved() -> Iterator[Window]:
-            with closing(self._decoded(decoder, opened)) as decoded:
-                for window in decoded:
-                    save_window(window, windows)
-                    yield window
-
-        asked = Asked(uuid4().hex, opened, (), 0.0, id)
-        for _ in Answering(asked, self.client, self.settings.at_once, lambda _: None).window_rows(saved()):
-            yield b""
-        self.kept.add(KeptVideo(id, opened, folder, stored))
+    def _saved(self, decoder: VideoDecoder, opened: OpenedVideo, folder: Path) -> Iterator[Window]:
+        """Yields the windows of a video, and writes them into a new folder."""
+        folder.mkdir()
+        with closing(self._decoded(decoder, opened)) as decoded:
+            for window in decoded:
+                save_window(window, folder)
+                yield window
 
     def _opened(self, decoder: VideoDecoder, upload: Upload, cut: Settings) -> OpenedVideo:
         return open_video(decoder, upload.video, upload.name, cut, self.settings.limits)

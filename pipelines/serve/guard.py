@@ -15,8 +15,9 @@ from pipelines.serve.refusal import Refusal
 from pipelines.serve.settings import ServeSettings, is_loopback
 from pipelines.serve.turns import Rate
 
-OPEN_PATHS = ("/", "/healthz")
-"""Paths that need no token; so do the files of the page, below /assets/."""
+OPEN_PATHS = ("/", "/healthz", "/docs", "/openapi.json")
+OPEN_FOLDERS = ("/assets/", "/static-offline-docs/")
+"""Paths that need no token: the pages themselves and the health. Nothing can be asked by them."""
 _FRAMING = 64 * 1024
 """Bytes of a body beside the files: the fields of a form, and what separates them."""
 _POLICY = (
@@ -58,7 +59,7 @@ class Guard:
             _check_local(headers)
         _check_origin(headers)
         path = _path(scope)
-        if settings.token and path not in OPEN_PATHS and not path.startswith("/assets/"):
+        if settings.token and path not in OPEN_PATHS and not path.startswith(OPEN_FOLDERS):
             _check_token(scope, headers, settings.token)
         if scope["type"] == "websocket" or scope["method"] in ("POST", "PUT"):
             self._rate.count((scope.get("client") or ("unknown", 0))[0])

@@ -47,6 +47,7 @@ class KeptVideos:
     def __init__(self, keep: float, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.keep, self.most, self._clock = keep, most, clock
         self._videos: dict[str, KeptVideo] = {}
+        self._reserved = 0
         self._guard = threading.RLock()
 
     def __len__(self) -> int:
@@ -58,22 +59,34 @@ class KeptVideos:
         with self._guard:
             return sum(one.bytes for one in self._videos.values())
 
-    def room(self, more: int) -> None:
-        """Makes room for a new video of so many bytes: deletes unused ones, the longest unused first.
+    @contextmanager
+    def room(self, more: int) -> Iterator[None]:
+        """Makes room for a new video of so many bytes, and holds it until the block, which adds the video, ends.
+
+        Unused videos are deleted for it, the longest unused first.
 
         Raises:
             Refusal: even then there is no room.
         """
+        self._reserve(more)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._reserved -= more
+
+    def _reserve(self, more: int) -> None:
         with self._guard:
             unused = sorted((one for one in self._videos.values() if not one.users), key=lambda one: one.expires)
-            while self.bytes + more > self.most and unused:
+            while self.bytes + self._reserved + more > self.most and unused:
                 self._delete(unused.pop(0))
-            if self.bytes + more > self.most:
+            if self.bytes + self._reserved + more > self.most:
                 raise Refusal(
                     413,
                     f"The frames of this video take {more / 1e6:.0f} MB, more than the service has left to keep videos "
                     f"({self.most / 1e6:.0f} MB). Send it to /segment, which keeps nothing, or a part of it.",
                 )
+            self._reserved += more
 
     def add(self, video: KeptVideo) -> KeptVideo:
         """Keeps a video, and returns it; if an equal one was added meanwhile, deletes this one and returns that."""

@@ -48,7 +48,7 @@ def test_the_arguments_are_flags_of_the_job_and_their_files_on_shared_storage() 
 
 def test_an_argument_that_is_no_flag_is_found() -> None:
     with pytest.raises(TypeError, match="max_megabytes"):
-        ServeConfig(**ARGUMENTS, max_megabytes=3)
+        ServeConfig(**{**ARGUMENTS, "max_megabytes": 3})
 
 
 def test_the_cluster_has_a_gpu_for_every_copy_of_the_model_and_none_beside() -> None:
@@ -74,10 +74,12 @@ def test_its_services_have_names_of_their_own() -> None:
     assert f"http://{DOCUMENT['metadata']['name']}-serve-svc:" in (CLUSTER / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
 def test_ray_serve_builds_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN, "a token")
-    arguments = ARGUMENTS | {"checkpoint": str(tiny_checkpoint(tmp_path / "checkpoint")), "tokenizer": None}
-    assert isinstance(call_user_app_builder_with_args_if_necessary(builder(), arguments), serve.Application)
+    own = {"checkpoint": str(tiny_checkpoint(tmp_path / "checkpoint")), "tokenizer": None, "gpus_per_replica": 0}
+    assert isinstance(call_user_app_builder_with_args_if_necessary(builder(), ARGUMENTS | own), serve.Application)
 
 
 def test_without_a_token_it_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,8 @@ def add(kept: KeptVideos, folder: Path, id: str, size: int, **more: Any) -> Kept
     path = folder / f"{id}-{len(list(folder.iterdir()))}"
     path.mkdir()
     (path / "file").write_bytes(b"x")
-    kept.room(size)
-    return kept.add(KeptVideo(id, more.get("opened"), path, size))  # pyright: ignore[reportArgumentType]
+    with kept.room(size):
+        return kept.add(KeptVideo(id, more.get("opened"), path, size))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_video_goes_when_it_was_not_used_for_a_while(kept: KeptVideos, clock: Clock, tmp_path: Path) -> None:
@@ -58,9 +58,18 @@ def test_room_is_made_by_what_was_not_used_for_longest(kept: KeptVideos, clock: 
     assert kept.find("b") is None
     assert kept.bytes == 90
     assert [one.folder.exists() for one in videos] == [True, False]
-    with pytest.raises(Refusal, match="take 0 MB, more than the service has left") as refused:
-        kept.room(101)
+    with pytest.raises(Refusal, match="take 0 MB, more than the service has left") as refused, kept.room(101):
+        pass
     assert refused.value.status_code == 413
+
+
+def test_room_is_held_for_a_video_that_is_on_its_way(kept: KeptVideos, tmp_path: Path) -> None:
+    with kept.room(60):
+        with pytest.raises(Refusal, match="more than the service has left"), kept.room(60):
+            pass
+        add(kept, tmp_path, "a", 40)
+    add(kept, tmp_path, "b", 60)
+    assert kept.bytes == 100
 
 
 def test_a_video_that_is_read_stays_until_its_readers_are_done(kept: KeptVideos, clock: Clock, tmp_path: Path) -> None:
@@ -68,8 +77,8 @@ def test_a_video_that_is_read_stays_until_its_readers_are_done(kept: KeptVideos,
     with kept.reading("a"):
         clock.now = 1000
         kept.sweep()
-        with pytest.raises(Refusal, match="more than the service has left"):
-            kept.room(60)
+        with pytest.raises(Refusal, match="more than the service has left"), kept.room(60):
+            pass
         kept.remove("a")
         assert kept.find("a") is None
         assert video.folder.exists()
