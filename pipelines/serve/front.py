@@ -85,7 +85,8 @@ class Front:
         self.client = ModelClient(handle, patience.replica, self.counts.lost.inc)
 
     def close(self) -> None:
-        """Ends the decoder processes, and deletes all files."""
+        """Ends the decoder processes and threads, and deletes all files."""
+        self.threads.shutdown(wait=False)
         self.decoders.close()
         self.workplace.close()
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sgmg.streaming import SegmenterStream, StreamAnswer
-
 from pipelines.exports.writing import single
 from pipelines.inference.predictor import Predictor
 from pipelines.serve.live_messages import LiveFrame, LiveQuestion, LiveReply
 from sgmg.masks import mask_to_rle, rle_to_coco
 from sgmg.segmenter import Segmenter
+from sgmg.streaming import SegmenterStream, StreamAnswer
 
 MOST_STREAMS = 16
 """Streams of a replica; the one that was not used for longest ends for a new one."""

@@ -26,6 +26,8 @@ _BEGINNINGS = (
 )
 """First bytes of images, and the suffix of each kind."""
 _LETTERS = 200
+_of_this_process: set[Path] = set()
+"""Folders of this process: another one, in another container, may have had its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Workplace:
         _sweep(Path(tempfile.gettempdir()))
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_ROOT}{os.getpid()}-", ignore_cleanup_errors=True)
         self.path = Path(self._folder.name)
+        _of_this_process.add(self.path)
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -123,5 +126,9 @@ def _sweep(folder: Path) -> None:
     """Deletes the folders of processes that do not run any more."""
     for left in folder.glob(f"{_ROOT}*"):
         number = left.name.removeprefix(_ROOT).partition("-")[0]
-        if number.isdecimal() and (int(number) == os.getpid() or not psutil.pid_exists(int(number))):
+        if number == str(os.getpid()):
+            runs = left in _of_this_process
+        else:
+            runs = not number.isdecimal() or psutil.pid_exists(int(number))
+        if not runs:
             shutil.rmtree(left, ignore_errors=True)

@@ -52,12 +52,12 @@ def test_folders_are_gone_with_their_block_and_those_of_dead_processes_with_the_
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left, other = tmp_path / f"sgmg-serve-{dead.pid}-x", tmp_path / f"sgmg-serve-{os.getppid()}-x"
-    for folder in (left, other):
+    left, namesake, other = (tmp_path / f"sgmg-serve-{pid}-x" for pid in (dead.pid, os.getpid(), os.getppid()))
+    for folder in (left, namesake, other):
         folder.mkdir()
-    workplace = Workplace()
-    assert not left.exists()
-    assert other.exists()
+    workplace, second = Workplace(), Workplace()
+    assert [one.exists() for one in (left, namesake, other, workplace.path)] == [False, False, True, True]
+    second.close()
     with suppress(RuntimeError), workplace.folder() as folder:
         (folder / "file").write_bytes(b"x")
         raise RuntimeError
