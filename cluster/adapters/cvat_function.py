@@ -33,6 +33,10 @@ import urllib3
 from cvat_sdk.masks import encode_mask
 
 _TIMEOUT = urllib3.Timeout(connect=10, read=300)  # seconds
+# A service that is busy, or was asked too often in a minute, says after how many seconds to try again.
+_BUSY = urllib3.Retry(
+    10, connect=0, read=0, other=0, redirect=0, status_forcelist=[429], allowed_methods=None, raise_on_status=False
+)
 
 
 class ServiceError(Exception):
@@ -83,7 +87,7 @@ class SgmgFunction:
         if threshold is not None:
             fields.append(("min_score", str(threshold)))
         try:
-            reply = self._pool.request("POST", self._url, fields=fields, retries=False)
+            reply = self._pool.request("POST", self._url, fields=fields, retries=_BUSY)
         except urllib3.exceptions.HTTPError as error:
             raise ServiceError(f"{self._url} cannot be reached: {error}. Check SGMG_URL.") from error
         if reply.status != 200:

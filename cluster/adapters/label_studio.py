@@ -9,18 +9,18 @@ In Label Studio: Settings, Model, Connect Model, http://127.0.0.1:9090. What is 
 `text` of a task's data, or else every label of the labelling configuration. An image gets masks (BrushLabels) and boxes
 (RectangleLabels), a video gets boxes (VideoRectangle): Label Studio has no masks for videos.
 
-This file needs label_studio_regions.py beside it, and nothing else of this repository.
+A file in a bucket that Label Studio does not proxy comes from the bucket's own host: --allow-host names it.
+
+This file needs label_studio_files.py and label_studio_regions.py beside it, and nothing else of this repository.
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from tempfile import SpooledTemporaryFile
 from typing import IO, Annotated, Any
 
 import httpx
@@ -30,6 +30,7 @@ from fastapi import Body, FastAPI
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from label_studio_files import Files
 from label_studio_regions import (
     AdapterError,
     Answers,
@@ -43,100 +44,54 @@ from label_studio_regions import (
 )
 
 TRAINING_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
-_IN_MEMORY = 16 * 2**20  # bytes of a file that are kept in memory
 _TIMEOUT = httpx.Timeout(300, connect=10)  # seconds, for the next line of an answer
-_DOWNLOAD = 300.0  # seconds for a whole file
-_PROXY = "let Label Studio proxy its storage (pre-signed URLs off)"
+_PATIENCE = 60.0  # seconds to wait for a service that is busy
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Addresses and limits.
+    """What this backend works with.
 
     Attributes:
         service, token: of jobs/serve.py.
-        label_studio, key: of Label Studio.
-        max_bytes: of an image or a video.
+        files: how those of tasks are fetched.
     """
 
     service: str
     token: str
-    label_studio: str
-    key: str
-    max_bytes: int
-
-
-def file_url(address: object, label_studio: str) -> httpx.URL:
-    """Returns the address of a task's file, which must be one of Label Studio's own.
-
-    Raises:
-        AdapterError: it is another one: this machine may reach what whoever made the task may not.
-    """
-    if not isinstance(address, str) or not address:
-        raise AdapterError(f"The task has no address of an image or a video (got {address!r}).")
-    base = httpx.URL(label_studio)
-    local = address.startswith("/") and not address.startswith("//")
-    try:
-        url = httpx.URL(label_studio.rstrip("/") + address if local else address)
-    except httpx.InvalidURL as error:
-        raise AdapterError(f"{address!r} is no address: {error}.") from error
-    if url.scheme not in ("http", "https") or (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
-        raise AdapterError(
-            f"{address!r} is no file of {label_studio}, and only those are fetched. Upload it there, or {_PROXY}."
-        )
-    return url
-
-
-@contextlib.contextmanager
-def fetched(url: httpx.URL, settings: Settings) -> Iterator[IO[bytes]]:
-    """Yields a file of Label Studio; it is gone afterwards.
-
-    Raises:
-        AdapterError: Label Studio does not give it, or it is too large or too slow.
-    """
-    until = time.monotonic() + _DOWNLOAD
-    headers = {"Authorization": f"Token {settings.key}"} if settings.key else {}
-    with SpooledTemporaryFile(_IN_MEMORY) as file:
-        try:
-            with httpx.stream("GET", url, headers=headers, timeout=30, follow_redirects=False) as answer:
-                if answer.status_code != 200:
-                    raise AdapterError(
-                        f"{url} answered {answer.status_code}. Check LABEL_STUDIO_API_KEY. Redirects are not followed: "
-                        f"{_PROXY}."
-                    )
-                for part in answer.iter_bytes():
-                    file.write(part)
-                    if file.tell() > settings.max_bytes:
-                        raise AdapterError(f"{url} has more than {settings.max_bytes / 1e6:g} MB. See --max-mb.")
-                    if time.monotonic() > until:
-                        raise AdapterError(f"{url} took more than {_DOWNLOAD:g} s. Put a smaller file there.")
-        except httpx.HTTPError as error:
-            raise AdapterError(f"{url} cannot be fetched: {error!r}. Check LABEL_STUDIO_URL.") from error
-        file.seek(0)
-        yield file
+    files: Files
 
 
 def segment(file: IO[bytes], medium: Medium, sentences: list[str], settings: Settings) -> Answers:
-    """Returns what the service finds in an image or a video.
+    """Returns what the service finds in an image or a video. Waits for a service that is busy.
 
     Raises:
         AdapterError: the service is away or refuses.
     """
-    field = "images" if medium.kind == "Image" else "video"
-    url, files = f"{settings.service.rstrip('/')}/segment", {field: (field, file)}
-    data, headers = {"sentences": sentences}, _authorization(settings)
     try:
-        with httpx.stream("POST", url, files=files, data=data, headers=headers, timeout=_TIMEOUT) as answer:
-            if answer.status_code != 200:
-                answer.read()
-                raise AdapterError(f"{settings.service} answered {answer.status_code}: {answer.text}")
-            first, *frames, last = [json.loads(line) for line in answer.iter_lines() if line]
+        answer = _sent(file, "images" if medium.kind == "Image" else "video", sentences, settings)
+        if answer.status_code != 200:
+            raise AdapterError(f"{settings.service} answered {answer.status_code}: {answer.text}")
+        first, *frames, last = [json.loads(line) for line in answer.content.split(b"\n") if line]
     except (httpx.HTTPError, ValueError) as error:
         raise AdapterError(f"{settings.service} gave no whole answer: {error!r}. Check SGMG_URL.") from error
     if not last.get("done"):
         raise AdapterError(f"{settings.service} stopped in the middle: {last.get('error', 'no reason given')}")
     return Answers(first["video"], frames)
+
+
+def _sent(file: IO[bytes], field: str, sentences: list[str], settings: Settings) -> httpx.Response:
+    """Returns the service's answer to a request, which is sent again after a 429, as its Retry-After says."""
+    url, headers = f"{settings.service.rstrip('/')}/segment", _authorization(settings)
+    until = time.monotonic() + _PATIENCE
+    while True:
+        files, data = {field: (field, file)}, {"sentences": sentences}
+        answer = httpx.post(url, files=files, data=data, headers=headers, timeout=_TIMEOUT)
+        pause = float(answer.headers.get("Retry-After", 1))
+        if answer.status_code != 429 or time.monotonic() + pause > until:
+            return answer
+        time.sleep(pause)
 
 
 def predict(task: Mapping[str, Any], medium: Medium, settings: Settings, version: str) -> Json:
@@ -147,7 +102,7 @@ def predict(task: Mapping[str, Any], medium: Medium, settings: Settings, version
     """
     data = task.get("data") or {}
     sentences = sentences_of(data, medium)
-    with fetched(file_url(data.get(medium.key), settings.label_studio), settings) as file:
+    with settings.files.fetched(settings.files.url_of(data.get(medium.key), task.get("id"))) as file:
         answers = segment(file, medium, sentences, settings)
     if medium.kind == "Image":
         regions = image_regions(medium, sentences, answers)
@@ -186,6 +141,7 @@ def app_of(settings: Settings) -> FastAPI:
 
     @app.exception_handler(AdapterError)
     async def refuse(_: object, error: AdapterError) -> JSONResponse:
+        _logger.warning("%s", error)  # Label Studio shows the status alone
         return JSONResponse({"error": str(error)}, 503)
 
     @app.get("/")
@@ -212,23 +168,24 @@ def app_of(settings: Settings) -> FastAPI:
     return app
 
 
-def _predictions(tasks: Sequence[Json], medium: Medium, settings: Settings, version: str) -> list[Json]:
-    """Returns a prediction for each task, an empty one for a task that cannot be answered.
+def _predictions(tasks: list[Json], medium: Medium, settings: Settings, version: str) -> list[Json]:
+    """Returns the prediction of the first task that has one.
+
+    One answer to several tasks tells Label Studio to ask for each alone. It waits 100 s for an answer, too short for
+    many videos, and would keep an empty prediction of a task that failed among others.
 
     Raises:
-        AdapterError: none of the tasks can be answered.
+        AdapterError: no task has a prediction.
     """
-    predictions, failures = [], []
+    failures = []
     for task in tasks:
         try:
-            predictions.append(predict(task, medium, settings, version))
+            return [predict(task, medium, settings, version)]
         except AdapterError as error:
-            _logger.warning("Task %s has no prediction. %s", task.get("id"), error)
-            predictions.append(_prediction([], version))
-            failures.append(error)
-    if failures and len(failures) == len(tasks):
+            failures.append(AdapterError(f"Task {task.get('id')} has no prediction. {error}"))
+    if failures:
         raise failures[0]
-    return predictions
+    return []
 
 
 def main() -> None:
@@ -237,13 +194,17 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; it asks nobody for a password")
     parser.add_argument("--port", type=int, default=9090)
     parser.add_argument("--max-mb", type=float, default=512.0, help="largest image or video, in megabytes")
+    parser.add_argument("--allow-host", action="append", default=[], help="further host that files may come from")
     flags = parser.parse_args()
     settings = Settings(
         service=os.environ.get("SGMG_URL", "http://127.0.0.1:8000"),
         token=os.environ.get("SGMG_TOKEN", ""),
-        label_studio=os.environ.get("LABEL_STUDIO_URL", "http://127.0.0.1:8080"),
-        key=os.environ.get("LABEL_STUDIO_API_KEY", ""),
-        max_bytes=int(flags.max_mb * 1e6),
+        files=Files(
+            label_studio=os.environ.get("LABEL_STUDIO_URL", "http://127.0.0.1:8080"),
+            key=os.environ.get("LABEL_STUDIO_API_KEY", ""),
+            hosts=tuple(flags.allow_host),
+            max_bytes=int(flags.max_mb * 1e6),
+        ),
     )
     logging.basicConfig(level=logging.INFO)
     uvicorn.run(app_of(settings), host=flags.host, port=flags.port)

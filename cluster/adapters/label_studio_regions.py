@@ -59,6 +59,10 @@ class Medium:
     frame_rate: str
     controls: tuple[Control, ...]
 
+    def drawn_with(self, sentence: str) -> list[Control]:
+        """Returns the controls that have a sentence as a label; all of them if none has."""
+        return [one for one in self.controls if sentence in one.labels] or list(self.controls)
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -117,9 +121,10 @@ def sentences_of(data: Mapping[str, Any], medium: Medium) -> list[str]:
         AdapterError: there are none.
     """
     for key in ("sentence", "sentences", "text"):
-        own = data.get(key) or []
-        sentences = [own] if isinstance(own, str) else [str(one) for one in own]
-        if sentences:
+        if own := data.get(key):
+            sentences = [own] if isinstance(own, str) else own
+            if not isinstance(sentences, list) or not all(isinstance(one, str) for one in sentences):
+                raise AdapterError(f"`{key}` of a task must be a text or a list of texts (got {own!r}).")
             return list(dict.fromkeys(sentences))
     labels = [label for control in medium.controls for label in control.labels]
     if not labels:
@@ -177,11 +182,11 @@ def _lengths(run: int) -> Iterator[str]:
 
 
 def image_regions(medium: Medium, sentences: Sequence[str], answers: Answers) -> list[Json]:
-    """Returns a region for each sentence that was found, and each control."""
+    """Returns a region for each sentence that was found, and each control that it is drawn with."""
     regions = []
     for number, sentence in enumerate(sentences):
         for one in answers.found(number):
-            for control in medium.controls:
+            for control in medium.drawn_with(sentence):
                 if control.kind == "BrushLabels":
                     value = {"format": "rle", "rle": encode_brush(_decoded(one["rle"]))}
                 else:
@@ -193,7 +198,7 @@ def image_regions(medium: Medium, sentences: Sequence[str], answers: Answers) ->
 
 
 def video_regions(medium: Medium, sentences: Sequence[str], answers: Answers, frame_rate: float) -> list[Json]:
-    """Returns a region for each sentence that was found, and each control.
+    """Returns a region for each sentence that was found, and each control that it is drawn with.
 
     Args:
         medium: of the labelling configuration.
@@ -212,19 +217,20 @@ def video_regions(medium: Medium, sentences: Sequence[str], answers: Answers, fr
             "sequence": _sequence(found, answers.video, frame_rate, count),
         }
         score = float(np.mean([one["score"] for one in found]))
-        regions += [_region(medium, control, sentence, value, score) for control in medium.controls]
+        regions += [_region(medium, control, sentence, value, score) for control in medium.drawn_with(sentence)]
     return regions
 
 
 def _sequence(found: Sequence[Json], video: Mapping[str, Any], frame_rate: float, count: int) -> list[Json]:
-    """Returns key frames, counted from 1. The last before a gap is not enabled, which ends the box after it."""
+    """Returns key frames, counted from 1. The last before a frame without object is not enabled, which ends the box."""
     keys: dict[int, Json] = {}
-    for one, following in zip(found, [*found[1:], None], strict=True):
+    there = {one["frame"] for one in found}
+    for one in found:
         frame = min(round(one["time"] * frame_rate) + 1, count)
         keys[frame] = {
             "frame": frame,
             "time": frame / frame_rate,
-            "enabled": following is not None and following["frame"] == one["frame"] + 1,
+            "enabled": one["frame"] + 1 in there or one["frame"] + 1 == video["frames"],
             "rotation": 0,
             **_percent(one["box"], video),
         }

@@ -199,4 +199,5 @@ def _lines_of_frames(rows: Sequence[Prediction]) -> Iterator[bytes]:
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    """Returns a line in ASCII: some readers take U+2028 in a sentence for the end of a line."""
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"

@@ -4,8 +4,11 @@ cvat-sdk is no dependency of this project: where it is not installed these tests
 """
 
 import importlib
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -54,6 +57,35 @@ def test_the_labels_are_numbered_as_their_sentences() -> None:
 def test_a_service_that_is_away_is_named() -> None:
     with pytest.raises(cvat_function.ServiceError, match="Check SGMG_URL"):
         cvat_function.create(sentences="a dog", url="http://127.0.0.1:9").detect(Context(), IMAGE)
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """A service that refuses the first request as too many, and finds nothing in the second."""
+
+    def __init__(self, lengths: list[int], *arguments: Any) -> None:
+        self.lengths = lengths
+        super().__init__(*arguments)
+
+    def do_POST(self) -> None:
+        self.lengths.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(429 if len(self.lengths) == 1 else 200)
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(b'{"video": {}, "sentences": ["a dog"]}\n{"done": true}\n')
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_a_busy_service_is_asked_again() -> None:
+    lengths: list[int] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Busy, lengths)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        function = cvat_function.create(sentences="a dog", url=f"http://127.0.0.1:{server.server_port}")
+        assert function.detect(Context(), IMAGE) == []
+        server.shutdown()
+    assert len(lengths) == 2
+    assert lengths[0] == lengths[1] > 0
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from label_studio import AdapterError, Settings, app_of, fetched, file_url
+from label_studio import AdapterError, Settings, app_of, segment
+from label_studio_files import Files
 from label_studio_regions import (
     Answers,
     encode_brush,
@@ -38,7 +40,8 @@ IMAGE = """<View><Image name="image" value="$image"/>
 <RectangleLabels name="box" toName="image"><Label value="dog"/></RectangleLabels></View>"""
 VIDEO = """<View><Labels name="labels" toName="video"><Label value="dog"/></Labels>
 <Video name="video" value="$video" frameRate="25.0"/><VideoRectangle name="box" toName="video"/></View>"""
-AWAY = Settings("http://127.0.0.1:9", "", HOST, "", 1000)
+FILES = Files(HOST, "", (), 1000)
+AWAY = Settings("http://127.0.0.1:9", "", FILES)
 HEAD = [0, 0, 0, 32, 57, 27, 254, 31, 0]
 MASK = {"size": [2, 4], "counts": "62"}  # column by column: six 0, two 1
 
@@ -108,16 +111,39 @@ def test_a_frame_rate_that_is_none_is_refused(given: str) -> None:
 
 
 def test_an_image_gets_a_mask_and_a_box_in_percent() -> None:
-    brush, box = image_regions(read_configuration(IMAGE), ["cat"], answers(line(0, [3.0, 0.0, 4.0, 2.0])))
+    brush, box = image_regions(read_configuration(IMAGE), ["dog"], answers(line(0, [3.0, 0.0, 4.0, 2.0])))
     assert (brush["type"], brush["from_name"], brush["to_name"]) == ("brushlabels", "brush", "image")
     assert (brush["original_width"], brush["original_height"]) == (4, 2)
-    assert brush["value"]["brushlabels"] == ["cat"]
+    assert brush["value"]["brushlabels"] == ["dog"]
     assert brush_mask(brush["value"]["rle"], (2, 4)).tolist() == [[False, False, False, True]] * 2
-    # The label of another control is no label of this one: it gets its first, and the sentence as a note.
     assert box["value"] == {
         "x": 75.0, "y": 0.0, "width": 25.0, "height": 100.0, "rotation": 0, "rectanglelabels": ["dog"]
     }  # fmt: skip
-    assert box["meta"] == {"text": ["cat"]}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "drawn"),
+    [("cat", [("brush", "cat")]), ("dog", [("brush", "dog"), ("box", "dog")]),
+     ("the one that runs", [("brush", "dog"), ("box", "dog")])],
+)  # fmt: skip
+def test_a_label_is_drawn_with_its_own_controls_and_another_sentence_with_all(
+    sentence: str, drawn: list[tuple[str, str]]
+) -> None:
+    regions = image_regions(read_configuration(IMAGE), [sentence], answers(line(0, [3.0, 0.0, 4.0, 2.0])))
+    assert [(one["from_name"], one["value"][one["type"]][0]) for one in regions] == drawn
+    assert all(one["meta"] == {"text": [sentence]} for one in regions)
+
+
+@pytest.mark.parametrize("own", [5, {"a": 1}, ["a dog", 5]])
+def test_sentences_that_are_no_text_are_refused(own: object) -> None:
+    with pytest.raises(AdapterError, match="must be a text or a list of texts"):
+        sentences_of({"sentence": own}, read_configuration(IMAGE))
+
+
+def test_a_box_stays_until_the_end_of_a_video_where_the_object_is_there() -> None:
+    frames = [line(number, [0.0, 0.0, 2.0, 1.0]) for number in range(10)]
+    (region,) = video_regions(read_configuration(VIDEO), ["dog"], answers(*frames), 25.0)
+    assert [key["enabled"] for key in region["value"]["sequence"]] == [True] * 10
 
 
 def test_a_box_of_a_video_ends_where_the_object_is_gone() -> None:
@@ -145,20 +171,25 @@ def test_what_is_not_found_gets_no_region() -> None:
     assert video_regions(read_configuration(VIDEO), ["dog"], answers(line(0, None)), 25.0) == []
 
 
-@pytest.mark.parametrize("address", ["/data/upload/1/a.mp4", f"{HOST}/tasks/3/resolve/?fileuri=czM6"])
-def test_files_of_label_studio_are_fetched(address: str) -> None:
-    assert str(file_url(address, HOST)) == (address if "://" in address else HOST + address)
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [("/data/upload/1/a.mp4", f"{HOST}/data/upload/1/a.mp4"), (f"{HOST}/data/b.png", f"{HOST}/data/b.png"),
+     ("s3://b/k.png", f"{HOST}/tasks/7/presign/?fileuri=czM6Ly9iL2sucG5n"),
+     ("https://bucket.example.com/a", "https://bucket.example.com/a")],
+)  # fmt: skip
+def test_files_of_label_studio_its_buckets_and_allowed_hosts_are_fetched(address: str, url: str) -> None:
+    assert str(replace(FILES, hosts=("bucket.example.com",)).url_of(address, 7)) == url
 
 
 @pytest.mark.parametrize(
     "address",
-    ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "s3://bucket/a.mp4", "//evil.example.com/a",
+    ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "//evil.example.com/a",
      "http://studio.example.com:8080@evil.example.com/", "http://studio.example.com:9090/a", "https://studio.example.com:8080/",
      "", None, 3, "a.mp4", "http://studio.example.com.evil.example.com:8080/"],
 )  # fmt: skip
 def test_files_of_others_are_not_fetched(address: object) -> None:
     with pytest.raises(AdapterError, match=r"no file of|no address"):
-        file_url(address, HOST)
+        FILES.url_of(address, 7)
 
 
 @dataclass(frozen=True)
@@ -175,10 +206,15 @@ class _Files(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        allowed = self.headers.get("Authorization") == "Token key"
+        own = self.headers["Host"].startswith("127.0.0.1")
+        allowed = self.headers.get("Authorization") == ("Token key" if own else None)
         found = self.files.get(self.path)
-        self.send_response(302 if self.path == "/moved" else 401 if not allowed else 200 if found else 404)
-        self.send_header("Location", "http://169.254.169.254/")
+        to = {"/moved": "http://169.254.169.254/", "/round": "/round"}.get(self.path)
+        if self.path == "/bucket":
+            to = f"http://localhost:{self.headers['Host'].partition(':')[2]}/data/small"
+        self.send_response(303 if to else 401 if not allowed else 200 if found else 404)
+        if to:
+            self.send_header("Location", to)
         self.end_headers()
         self.wfile.write(found if found and allowed else b"")
 
@@ -195,22 +231,57 @@ def studio() -> Iterator[Studio]:
         server.shutdown()
 
 
-def test_a_file_is_fetched_with_the_key(studio: Studio) -> None:
-    with fetched(httpx.URL(f"{studio.url}/data/small"), replace(AWAY, key="key")) as file:
+def files_of(studio: Studio, key: str = "key") -> Files:
+    return Files(studio.url, key, ("localhost",), 1000)
+
+
+@pytest.mark.parametrize("path", ["/data/small", "/bucket"])
+def test_a_file_is_fetched_with_the_key_and_from_its_bucket_without(studio: Studio, path: str) -> None:
+    with files_of(studio).fetched(httpx.URL(studio.url + path)) as file:
         assert file.read() == b"x" * 10
 
 
 @pytest.mark.parametrize(
     ("path", "key", "message"),
-    [("/data/large", "key", "--max-mb"), ("/data/small", "wrong", "401"), ("/moved", "key", "302.*not followed"),
-     ("/data/none", "key", "404")],
+    [("/data/large", "key", "--max-mb"), ("/data/small", "wrong", "401"), ("/moved", "key", "169.254.*no file of"),
+     ("/round", "key", "redirects"), ("/data/none", "key", "404")],
 )  # fmt: skip
 def test_a_file_that_is_too_large_or_not_given_is_refused(studio: Studio, path: str, key: str, message: str) -> None:
     with (
         pytest.raises(AdapterError, match=message),
-        fetched(httpx.URL(studio.url + path), replace(AWAY, key=key)),
+        files_of(studio, key).fetched(httpx.URL(studio.url + path)),
     ):
         pytest.fail("it was fetched")
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """A service that refuses the first request as too many, and answers a sentence that has a line separator in it."""
+
+    def __init__(self, lengths: list[int], *arguments: Any) -> None:
+        self.lengths = lengths
+        super().__init__(*arguments)
+
+    def do_POST(self) -> None:
+        self.lengths.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(429 if len(self.lengths) == 1 else 200)
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write('{"video": {}, "sentences": ["a\u2028b\u0085c"]}\n{"done": true}\n'.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_a_busy_service_is_asked_again_and_its_lines_end_at_newlines_alone() -> None:
+    lengths: list[int] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Busy, lengths)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = replace(AWAY, service=f"http://127.0.0.1:{server.server_port}")
+        answer = segment(BytesIO(b"x" * 100), read_configuration(IMAGE), ["a"], settings)
+        server.shutdown()
+    assert answer.frames == []
+    assert len(lengths) == 2
+    assert lengths[0] == lengths[1] > 100
 
 
 def test_it_says_that_it_is_up() -> None:
@@ -238,24 +309,23 @@ def test_a_service_that_is_away_is_named(path: str, body: dict[str, Any]) -> Non
 
 
 def _ask(served: "Served", studio: Studio, tasks: list[dict[str, Any]], label_config: str) -> dict[str, Any]:
-    settings = Settings(served.url, "", studio.url, "key", 10**8)
+    settings = Settings(served.url, "", Files(studio.url, "key", (), 10**8))
     request = {"tasks": tasks, "project": "1.1700000000", "label_config": label_config, "params": {"context": None}}
     return TestClient(app_of(settings)).post("/predict", json=request).json()
 
 
 @pytest.mark.slow
-def test_a_video_gets_boxes_and_a_task_without_one_an_empty_prediction(served: "Served", studio: Studio) -> None:
+def test_a_video_gets_boxes_and_several_tasks_one_prediction(served: "Served", studio: Studio) -> None:
     studio.files["/data/upload/1/video.mp4"] = served.video.read_bytes()
     task = {"id": 1, "data": {"video": "/data/upload/1/video.mp4", "sentences": list(served.sentences)}}
     lost = {"id": 2, "data": {"video": "/data/upload/1/none.mp4"}}
-    answer = _ask(served, studio, [task, lost], VIDEO)
-    prediction, empty = answer["results"]
+    answer = _ask(served, studio, [lost, task], VIDEO)
+    (prediction,) = answer["results"]
     assert prediction["model_version"] == answer["model_version"]
     assert {one["meta"]["text"][0] for one in prediction["result"]} <= set(served.sentences)
     assert prediction["result"]
     assert all(0 <= key["x"] <= key["x"] + key["width"] <= 100.001
                for one in prediction["result"] for key in one["value"]["sequence"])  # fmt: skip
-    assert empty["result"] == []
     assert "404" in _ask(served, studio, [lost], VIDEO)["error"]
 
 
