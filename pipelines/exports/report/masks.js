@@ -39,24 +39,26 @@ report.masks = (() => {
     return grid;
   }
 
-  // "rgb(1 2 3)" → [1, 2, 3]
-  const channels = colour => colour.match(/\d+/g).map(Number);
+  // "rgb(1 2 3)" → the same with an alpha, as a pixel of a canvas: a whole number, least byte first.
+  function pixel(colour, alpha) {
+    const [red, green, blue] = colour.match(/\d+/g).map(Number);
+    return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+  }
 
   // Draws masks, given as { rle, colour }, over the whole canvas; later ones cover earlier ones.
   function draw(canvas, shown) {
-    const { width, height } = canvas, context = canvas.getContext("2d"), image = context.createImageData(width, height), { data } = image;
+    const { width, height } = canvas, context = canvas.getContext("2d"), image = context.createImageData(width, height);
+    const drawn = new Uint32Array(image.data.buffer);
     for (const { rle, colour } of shown) {
-      const grid = pixels(rle, width, height), [red, green, blue] = channels(colour);
-      for (let y = 0, at = 0; y < height; y++)
+      const grid = pixels(rle, width, height), edge = pixel(colour, EDGE), inside = pixel(colour, INSIDE);
+      for (let y = 0, at = 0; y < height; y++) {
+        const middle = y > 1 && y < height - 2;
         for (let x = 0; x < width; x++, at++) {
           if (!grid[at]) continue;
-          const inner = x > 1 && x < width - 2 && y > 1 && y < height - 2 &&
-            grid[at - 2] && grid[at + 2] && grid[at - 2 * width] && grid[at + 2 * width];
-          data[4 * at] = red;
-          data[4 * at + 1] = green;
-          data[4 * at + 2] = blue;
-          data[4 * at + 3] = inner ? INSIDE : EDGE;
+          const inner = middle && x > 1 && x < width - 2 && grid[at - 2] && grid[at + 2] && grid[at - 2 * width] && grid[at + 2 * width];
+          drawn[at] = inner ? inside : edge;
         }
+      }
     }
     context.putImageData(image, 0, 0);
   }

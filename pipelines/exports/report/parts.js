@@ -136,5 +136,13 @@ report.parts = (() => {
     };
   }
 
-  return { NONE, STATUS, address, badge, clock, colour, curve, element, line, pager, percent, player, span, theme, whole };
+  // Hands a file over as a download.
+  function download(blob, name) {
+    const link = element("a"), url = URL.createObjectURL(blob);
+    Object.assign(link, { href: url, download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  return { NONE, STATUS, address, badge, clock, colour, curve, download, element, line, pager, percent, player, span, theme, whole };
 })();

@@ -50,12 +50,7 @@ report.verdicts = (() => {
     return group;
   }
 
-  function save() {
-    const link = document.createElement("a"), url = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
-    Object.assign(link, { href: url, download: "verdicts.csv" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
-  }
+  const save = () => report.parts.download(new Blob([csv()], { type: "text/csv" }), "verdicts.csv");
 
   return { NAMES, begin, buttons, csv, ofRow, save, get count() { return said.size; }, set onchange(f) { changed = f; } };
 })();

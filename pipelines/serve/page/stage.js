@@ -3,46 +3,57 @@
 
 report.stage = (() => {
   const LONGEST = 960; // pixels of the longer side of the drawn masks
+  const { clock } = report.parts;
   const $ = id => document.getElementById(id);
   const video = $("video"), still = $("still"), canvas = $("masks"), seek = $("seek");
-  let times = [], files = [], frame = -1, playing = false, began = 0, onframe = () => {}, drawn = 0;
+  let times = [], images = [], frame = 0, painted = 0, onframe = () => {};
+  let slides = false; // true where the stage keeps the time: images, and a file that the browser cannot play
+  let running = false, began = 0; // of the slides, in seconds of the page
 
-  // Shows a video file, or images with the times of each.
-  function show(media, images) {
+  // Shows a video file, or images.
+  function show(files, asImages) {
     hide();
-    files = images ? media : [];
-    video.hidden = images;
-    still.hidden = !images;
-    if (images) paint(0);
-    else {
-      video.src = URL.createObjectURL(media[0]);
-      video.load();
-    }
+    slides = asImages;
+    images = asImages ? files : [];
+    video.hidden = slides;
+    still.hidden = !slides;
+    if (slides) paint(0);
+    else video.src = URL.createObjectURL(files[0]);
   }
 
   function hide() {
     pause();
     if (video.src) URL.revokeObjectURL(video.src);
     video.removeAttribute("src");
+    video.hidden = false;
+    still.hidden = $("unplayable").hidden = true;
     times = [];
-    frame = -1;
+    images = [];
+    slides = false;
+    frame = 0;
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
   }
 
-  // Tells the sizes and times of the frames, once the service has read them.
-  function describe(facts) {
-    times = facts.times;
-    const scale = Math.min(1, LONGEST / Math.max(facts.width, facts.height));
-    canvas.width = Math.max(1, Math.round(facts.width * scale));
-    canvas.height = Math.max(1, Math.round(facts.height * scale));
-    shape(facts.width, facts.height);
+  // Tells size and times of the frames, once the service has read them.
+  function describe({ width, height, times: seconds }) {
+    times = seconds;
+    resize(width, height);
     seek.max = times.length - 1;
-    frame = -1;
-    look();
+    if (slides) go(0);
+    else settle();
   }
 
-  const shape = (width, height) => $("stage").style.setProperty("--ratio", width / height);
+  // Sets the size of the drawn masks, and the shape of the stage.
+  function resize(width, height) {
+    const scale = Math.min(1, LONGEST / Math.max(width, height));
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(height * scale));
+    shape(width, height);
+  }
+
+  const shape = (width, height) => $("player").style.setProperty("--ratio", width / height);
   const length = () => (times.length > 1 ? times.at(-1) + times[1] - times[0] : 1);
+  const now = () => performance.now() / 1000;
 
   // The last frame that is shown at a time.
   function frameAt(time) {
@@ -55,73 +66,107 @@ report.stage = (() => {
     return low;
   }
 
-  function look() {
+  // Takes a frame as the one that is seen.
+  function reach(number) {
     if (!times.length) return;
-    let now = frame;
-    if (!files.length) now = frameAt(video.currentTime);
-    else if (playing) {
-      const time = (performance.now() - began) / 1000;
-      if (time >= length()) began = performance.now();
-      now = frameAt(time % length());
-    }
-    if (now !== frame) go(Math.max(0, now), false);
+    frame = number;
+    seek.value = frame;
+    seek.setAttribute("aria-valuetext", `${clock(times[frame])}, frame ${frame + 1} of ${times.length}`);
+    $("clock").textContent = clock(times[frame]);
+    $("count").textContent = `${frame + 1} / ${times.length}`;
+    if (images.length) paint(frame);
+    onframe();
   }
 
-  function go(number, move = true) {
-    frame = Math.min(Math.max(0, number), times.length - 1);
-    seek.value = frame;
-    if (move && !files.length) video.currentTime = times[frame] + 1e-4;
-    if (move && files.length) began = performance.now() - 1000 * times[frame];
-    if (files.length) paint(frame);
-    onframe(frame);
+  function go(number) {
+    const wanted = Math.min(Math.max(0, number), times.length - 1);
+    if (slides) began = now() - times[wanted];
+    else video.currentTime = times[wanted] + 1e-4;
+    reach(wanted);
+  }
+
+  const settle = () => { if (!slides) reach(frameAt(video.currentTime)); };
+
+  // Follows the picture that is on the screen, as exactly as the browser tells.
+  function follow() {
+    const seen = time => {
+      if (!slides && !video.seeking && frameAt(time) !== frame) reach(frameAt(time));
+      follow();
+    };
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback((_, { mediaTime }) => seen(mediaTime));
+    else requestAnimationFrame(() => seen(video.currentTime));
+  }
+
+  function turn() {
+    if (!running) return;
+    if (now() - began >= length()) began = now();
+    const next = frameAt(now() - began);
+    if (next !== frame) reach(next);
+    requestAnimationFrame(turn);
   }
 
   async function paint(number) {
-    const mine = ++drawn, bitmap = await createImageBitmap(files[number]).catch(() => undefined);
-    if (!bitmap || mine !== drawn) return;
-    still.width = bitmap.width;
-    still.height = bitmap.height;
-    still.getContext("2d").drawImage(bitmap, 0, 0);
-    bitmap.close();
+    const mine = ++painted, bitmap = await createImageBitmap(images[number]).catch(() => undefined);
+    if (bitmap && mine === painted) {
+      still.width = bitmap.width;
+      still.height = bitmap.height;
+      still.getContext("2d").drawImage(bitmap, 0, 0);
+    }
+    bitmap?.close();
   }
 
   function play() {
     if (!times.length) return;
-    if (files.length) {
-      playing = true;
-      began = performance.now() - 1000 * times[Math.max(0, frame)];
-      told();
-    } else video.play().catch(() => {});
+    if (!slides) return void video.play().catch(() => {});
+    running = true;
+    began = now() - times[frame];
+    tell();
+    turn();
   }
 
   function pause() {
-    playing = false;
+    running = false;
     video.pause();
-    told();
+    tell();
   }
 
-  function told() {
-    const runs = files.length ? playing : !video.paused;
-    $("play").setAttribute("aria-label", runs ? "Pause" : "Play");
-    $("play").classList.toggle("runs", runs);
+  const plays = () => (slides ? running : !video.paused);
+
+  function tell() {
+    $("play").setAttribute("aria-label", plays() ? "Pause" : "Play");
+    $("play").classList.toggle("runs", plays());
   }
 
-  const paused = () => (files.length ? !playing : video.paused);
-  const toggle = () => (paused() ? play() : pause());
+  // Says that the browser cannot play the file; its frames are counted all the same.
+  function giveUp() {
+    if (!video.hasAttribute("src")) return;
+    slides = true;
+    video.hidden = true;
+    $("unplayable").hidden = false;
+    tell();
+  }
+
+  const toggle = () => (plays() ? pause() : play());
   const step = by => { pause(); go(frame + by); };
 
-  (function tick() { look(); requestAnimationFrame(tick); })();
-  video.onloadedmetadata = () => { if (!times.length && video.videoHeight) shape(video.videoWidth, video.videoHeight); };
-  video.onplay = video.onpause = told;
-  video.onseeked = () => { frame = -1; look(); };
+  follow();
+  video.onloadedmetadata = () => {
+    if (!video.videoWidth && !video.srcObject) giveUp(); // its sound can be played, its pictures cannot
+    else if (!times.length && video.videoHeight) shape(video.videoWidth, video.videoHeight);
+  };
+  video.onerror = giveUp;
+  video.onplay = video.onpause = tell;
+  video.onseeked = settle;
   seek.oninput = () => { pause(); go(Number(seek.value)); };
   $("play").onclick = toggle;
+  $("back").onclick = () => step(-1);
+  $("forth").onclick = () => step(1);
 
   return {
-    show, hide, describe, play, pause, toggle, step, go, canvas, video,
+    show, hide, describe, resize, toggle, step, go, video,
     draw: shown => report.masks.draw(canvas, shown),
-    get frame() { return Math.max(0, frame); },
-    get times() { return times; },
+    get frame() { return frame; },
+    get frames() { return times.length; },
     set onframe(f) { onframe = f; },
   };
 })();

@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from annotate_data import moving
+from annotate_data import moving, write_video
 from chromium import chromium, watched_page
 from patience import PATIENCE
 from served import Served
@@ -113,8 +113,8 @@ def test_the_masks_that_are_drawn_are_those_of_the_answer(page: Page, served: Se
 
 
 def test_an_object_that_is_in_no_frame_is_said(page: Page, served: Served) -> None:
-    def nothing(route: object) -> None:
-        answer = route.fetch()  # pyright: ignore[reportAttributeAccessIssue]
+    def nothing(route: Route) -> None:
+        answer = route.fetch()
         lines = [json.loads(line) for line in answer.text().splitlines()]
         empty = mask_to_rle(np.zeros((40, 56), np.bool_))
         for line in lines:
@@ -122,7 +122,7 @@ def test_an_object_that_is_in_no_frame_is_said(page: Page, served: Served) -> No
                 line |= {"box": None, "rle": {"size": [40, 56], "counts": empty}}
         lines[-1]["tracks"][0]["status"] = "absent"
         body = "".join(json.dumps(line) + "\n" for line in lines)
-        route.fulfill(response=answer, body=body)  # pyright: ignore[reportAttributeAccessIssue]
+        route.fulfill(response=answer, body=body)
 
     page.route("**/sentences", nothing)
     page.set_input_files("#file", served.video)
@@ -196,6 +196,82 @@ def test_a_video_that_the_service_has_forgotten_is_sent_again(context: BrowserCo
         ask(page, served.sentences[1])
     assert again.value.json()["id"] == id
     expect(page.locator(".track .score:not(:empty)")).to_have_count(2)
+
+
+def silent(_: Route) -> None:
+    """Leaves a request without an answer."""
+
+
+def opened(context: BrowserContext, served: Served) -> Page:
+    """A page whose console tells of requests that were refused, as browsers do."""
+    page = context.new_page()
+    page.goto(served.url)
+    return page
+
+
+def test_what_was_cancelled_can_be_asked_again(context: BrowserContext, served: Served) -> None:
+    page = opened(context, served)
+    page.route("**/sentences", silent)
+    page.set_input_files("#file", served.video)
+    with page.expect_request("**/sentences"):
+        page.fill("#sentence", served.sentences[0])
+        page.press("#sentence", "Enter")
+    expect(page.locator(".here")).to_have_text("looking …")
+    page.locator("#cancel").click()
+    expect(page.locator("#said")).to_have_text("Cancelled.")
+    expect(page.locator(".here")).to_have_text("not answered")
+    page.unroute("**/sentences")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".track .score")).to_contain_text("%")
+    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+
+
+def test_a_video_takes_the_place_of_one_that_is_still_being_sent(
+    context: BrowserContext, served: Served, tmp_path: Path
+) -> None:
+    page = opened(context, served)
+    page.route("**/videos", silent)
+    first = tmp_path / "first.mp4"
+    first.write_bytes(served.video.read_bytes())
+    with page.expect_request("**/videos"):
+        page.set_input_files("#file", first)
+    page.unroute("**/videos")
+    page.set_input_files("#file", served.video)
+    ask(page, served.sentences[0])
+    expect(page.locator("#facts")).to_contain_text(f"{served.video.name} · 56")
+    assert masks(page)[..., 3].any()
+
+
+def test_a_token_is_asked_for_and_what_was_chosen_goes_on(context: BrowserContext, served: Served) -> None:
+    def guard(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer a secret":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"error": "The token is missing or wrong."})
+
+    page = opened(context, served)
+    page.route("**/videos", guard)
+    page.set_input_files("#file", served.video)
+    expect(page.get_by_role("dialog", name="This service wants a token")).to_be_visible()
+    page.fill("#token", "a secret")
+    page.press("#token", "Enter")
+    ask(page, served.sentences[0])
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_masks_of_a_file_that_the_browser_cannot_play_are_shown_and_saved(page: Page, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.avi", moving(3, 6, 40, 56), codec="mpeg4")
+    page.set_input_files("#file", video)
+    ask(page, "a dog")
+    expect(page.locator("#unplayable")).to_be_visible()
+    page.get_by_role("button", name="Next frame").click()
+    expect(page.locator("#count")).to_have_text("2 / 6")
+    assert masks(page)[..., 3].any()
+    page.get_by_role("button", name="Play").click()
+    expect(page.locator("#count")).not_to_have_text("2 / 6")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Video (mp4)").click()
+    assert download.value.suggested_filename == "overlay.mp4"
 
 
 def test_it_fits_a_phone_and_the_dark(browser: Browser, served: Served) -> None:
