@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,16 +34,24 @@ def imported_packages(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield node.module.split(".")[0], path
 
 
+def names_of(requirements: Sequence[str]) -> set[str]:
+    """Names of the distributions that are required."""
+    return {re.split(r"[\[<>=!~; ]", one)[0].lower().replace("_", "-") for one in requirements}
+
+
 @pytest.mark.parametrize("package", ["sgmg", "pipelines", "jobs"])
 def test_whatever_is_imported_is_a_declared_dependency(package: str) -> None:
-    declared = {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in PROJECT["dependencies"]}
+    declared = names_of(PROJECT["dependencies"])
+    of_service = declared | names_of(PROJECT["optional-dependencies"]["serve"])
     distributions = importlib.metadata.packages_distributions()
     ours = {"sgmg", "pipelines", "jobs"} | sys.stdlib_module_names
     ours |= {"triton"}  # comes with the builds of torch for GPUs, which are what it is imported for
     undeclared = {
         f"{name} in {path.relative_to(ROOT)}"
         for name, path in imported_packages(ROOT / package)
-        if name not in ours and not declared & {found.lower() for found in distributions.get(name, [])}
+        if name not in ours
+        and not (of_service if "serve" in path.parts else declared)
+        & {found.lower().replace("_", "-") for found in distributions.get(name, [])}
     }
     assert not undeclared, "declare them in pyproject.toml, with their reason"
 

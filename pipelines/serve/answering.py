@@ -66,7 +66,7 @@ class Asked:
 
     @property
     def join(self) -> JoinSettings:
-        """How windows become tracks."""
+        """Rules of how windows become tracks."""
         return JoinSettings(self.min_score, fingerprint="")
 
 
@@ -158,7 +158,7 @@ class Answering:
 
 @dataclass(slots=True)
 class _Track:
-    """What the last line tells of one sentence."""
+    """Summary of one sentence, for the last line."""
 
     total: float = 0.0
     frames: int = 0

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 
 class Counts:
-    """What has happened since this front started, and what is the case now."""
+    """Counts of what has happened since this front started, and gauges of what is the case now."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()

@@ -50,7 +50,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of a video, and how it is answered.
+    """Question about a video, and the format of its answer.
 
     Attributes:
         sentences: in the order of the request.

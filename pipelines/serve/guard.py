@@ -1,4 +1,4 @@
-"""What every request passes before anything is read of it: host, token, rate; and the limits of its body."""
+"""Checks of every request before anything is read of it: host, token, rate; and the limits of its body."""
 
 import asyncio
 import hmac

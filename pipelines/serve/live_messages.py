@@ -1,4 +1,4 @@
-"""What the front and a replica tell each other about live streams. No torch here."""
+"""Messages of live streams: from the front of the service to a replica, and back. No torch here."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 @dataclass(frozen=True, slots=True)
 class LiveQuestion:
-    """What a stream is asked from now on.
+    """Question that a stream is asked from now on.
 
     Attributes:
         sentences: those that were asked before keep their objects.

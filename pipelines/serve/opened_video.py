@@ -53,7 +53,7 @@ class OpenedVideo:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the API tells of it: size, frames, rate, length and number of windows."""
+        """Facts that the API tells of it: size, frames, rate, length and number of windows."""
         info = self.unit.info
         return {
             "width": info.shown_width,

@@ -19,5 +19,5 @@ class Refusal(HTTPException):
 
     @property
     def sentence(self) -> str:
-        """What is wrong, and what to do."""
+        """Sentence that says what is wrong, and what to do."""
         return self.detail

@@ -1,4 +1,4 @@
-"""What the front of the service sends to a replica, and what comes back. No torch here."""
+"""Messages of windows: from the front of the service to a replica, and back. No torch here."""
 
 from dataclasses import dataclass
 

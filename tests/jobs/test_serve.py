@@ -300,7 +300,7 @@ def test_frames_of_a_camera_are_answered_as_a_stream_of_the_segmenter_does(serve
 
 
 def test_a_lost_replica_and_a_wrong_token_are_survived(tmp_path: Path) -> None:
-    video = long_video(tmp_path, 300)
+    video = long_video(tmp_path, 150)
     with serving(tmp_path, environment={"SGMG_TOKEN": "secret"}) as served:
         url, files = f"{served.url}/segment", {"video": video.read_bytes()}
         for header in ({}, {"authorization": "Bearer Secret"}):
